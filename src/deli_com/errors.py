@@ -33,3 +33,232 @@ __all__ = [
     "UnexpectedEof",
     "WebSocketError",
 ]
+
+
+class ComError(Exception):
+    """Root of all errors that this library raises on purpose."""
+
+
+class IoError(ComError, OSError):
+    """The operating system refused, failed or ran out of time.
+
+    Parameters
+    ----------
+    *args
+        As for `OSError`: ``(errno, strerror)``, or one message.
+
+    Notes
+    -----
+    `IoError.of` picks the subclass: an error out of time is a `TimeoutError` as well,
+    a refused connection a `ConnectionRefusedError`.
+    """
+
+    def __str__(self) -> str:
+        return f"io error: {OSError.__str__(self)}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError's own __reduce__ forgets attributes set later (notes live in __dict__).
+        return type(self), self.args, self.__dict__ or None
+
+    @staticmethod
+    def of(error: OSError, doing: str) -> IoError:
+        """Wrap an `OSError`, saying what was being done.
+
+        Parameters
+        ----------
+        error : OSError
+            Kept as ``__cause__`` by the caller's ``raise ... from``.
+        doing : str
+            For example ``"connect to 127.0.0.1:9"``.
+        """
+        reason = error.strerror or str(error) or type(error).__name__
+        if isinstance(error, TimeoutError):
+            return IoTimeout(error.errno or 110, f"{doing}: {reason}")
+        kind = IoRefused if isinstance(error, ConnectionRefusedError) else IoError
+        if error.errno is None:
+            return kind(f"{doing}: {reason}")
+        return kind(error.errno, f"{doing}: {reason}")
+
+
+class IoTimeout(IoError, TimeoutError):
+    """An `IoError` that is also a `TimeoutError`."""
+
+
+class IoRefused(IoError, ConnectionRefusedError):
+    """An `IoError` that is also a `ConnectionRefusedError`."""
+
+
+class ConnectionClosed(ComError, ConnectionError):
+    """The connection is gone, in good order or not.
+
+    Attributes
+    ----------
+    code : int or None
+        Close code of RFC 6455 section 7.4; None where there was no close frame
+        (an abrupt end, or plain TCP).
+    reason : str
+        The close frame's reason, or what this side saw.
+    """
+
+    def __init__(self, code: int | None = None, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        text = "connection closed"
+        if self.code is not None:
+            text += f" ({self.code})"
+        return f"{text}: {self.reason}" if self.reason else text
+
+
+class MessageTooLarge(ComError, ValueError):
+    """A message is over ``max_message_size``; nothing of it was queued.
+
+    Attributes
+    ----------
+    size, limit : int
+        Both in bytes.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"message too large: {self.size} bytes (limit {self.limit})"
+
+
+class WebSocketError(ComError):
+    """The peer broke the handshake or the WebSocket protocol.
+
+    Attributes
+    ----------
+    status : int or None
+        HTTP status of a refused handshake, else None.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message, status)
+        self.message = message
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"websocket error: {self.message}"
+
+
+class BacklogFull(ComError, BufferError):
+    """The queue of outgoing messages is at its bound; this message was not queued.
+
+    Attributes
+    ----------
+    queued, limit : int
+        Bytes that wait, and the bound, in bytes.
+    """
+
+    def __init__(self, queued: int, limit: int) -> None:
+        super().__init__(queued, limit)
+        self.queued = queued
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"backlog full: {self.queued} bytes are queued, limit {self.limit}"
+
+
+class EncodeError(ComError, ValueError):
+    """A value does not fit its declared type; nothing was written.
+
+    Attributes
+    ----------
+    detail : str
+        Got and expected, for example ``"300 does not fit u8 (0..255)"``.
+    path : str
+        Where in the value, for example ``"Telemetry.points[3].x"``.
+    """
+
+    def __init__(self, detail: str, path: str = "") -> None:
+        super().__init__(detail, path)
+        self.detail = detail
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"encode error: {self.path}: {self.detail}" if self.path else f"encode error: {self.detail}"
+
+
+class DecodeError(ComError, ValueError):
+    """The bytes are no value of the expected type.
+
+    Attributes
+    ----------
+    detail : str
+        The words of the Rust crates, for example ``"unexpected end of buffer"``.
+    offset : int
+        Where in the input, in bytes.
+    path : str
+        Where in the type, for example ``"Telemetry.points[3].x"``.
+    """
+
+    def __init__(self, detail: str, offset: int = 0, path: str = "") -> None:
+        super().__init__(detail, offset, path)
+        self.detail = detail
+        self.offset = offset
+        self.path = path
+
+    def __str__(self) -> str:
+        where = f" (byte {self.offset}, {self.path})" if self.path else f" (byte {self.offset})"
+        return f"decode error: {self.detail}{where}"
+
+
+class UnexpectedEof(DecodeError):
+    """The input ends inside the value."""
+
+    def __init__(self, offset: int = 0, path: str = "") -> None:
+        super().__init__("unexpected end of buffer", offset, path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.offset, self.path)
+
+
+class InvalidUtf8(DecodeError):
+    """A string is not strict UTF-8."""
+
+    def __init__(self, offset: int = 0, path: str = "") -> None:
+        super().__init__("invalid UTF-8 in string", offset, path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.offset, self.path)
+
+
+class InvalidBool(DecodeError):
+    """A bool is neither 0 nor 1.
+
+    Attributes
+    ----------
+    value : int
+        The byte found, 2 to 255.
+    """
+
+    def __init__(self, value: int, offset: int = 0, path: str = "") -> None:
+        super().__init__(f"invalid bool value: {value}", offset, path)
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.value, self.offset, self.path)
+
+
+class InvalidVariant(DecodeError):
+    """No variant or member has this index.
+
+    Attributes
+    ----------
+    index : int
+        The u32 found.
+    """
+
+    def __init__(self, index: int, offset: int = 0, path: str = "") -> None:
+        super().__init__(f"invalid enum variant: {index}", offset, path)
+        self.index = index
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.index, self.offset, self.path)
