@@ -1,0 +1,148 @@
+"""One connection, whatever its wire protocol: what WebSocket peers and TCP streams share.
+
+::
+
+    OPENING -> OPEN -> CLOSING -> CLOSED
+                 \\________________/        (an abrupt end)
+
+A closing connection has left the log. It says so to its peer, goes on reading and
+discarding until the peer's end, and is aborted after `close_timeout`: closing at once
+while the peer still sends would reset the connection and take the tail with it.
+"""
+
+from deli_com._endpoint cimport Endpoint
+from deli_com._fastcodec cimport codec_decode
+from deli_com._hub cimport Follower
+from deli_com.errors import ConnectionClosed, DecodeError
+
+
+cdef class Connection(Follower):
+    """A follower that receives as well."""
+
+    def __init__(self, Endpoint endpoint not None, remote_addr=None, request=None):
+        self.endpoint = endpoint
+        self.remote_addr = remote_addr
+        self.request = request
+        self.stage = CONNECTION_OPENING
+        self.close_reason = ""
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self.remote_addr}>"
+
+    cdef int opened(self) except -1:
+        # `transport`, `fd` and `muted` are set: from here on it gets every message.
+        self.stage = CONNECTION_OPEN
+        self.endpoint.join(self)
+        return self.endpoint.changed()
+
+    # --- receiving -----------------------------------------------------------------------
+
+    cdef int deliver(self, const char* data, Py_ssize_t size) except -1:
+        # One whole message; `data` is borrowed for the call.
+        cdef Endpoint endpoint = self.endpoint
+        self.messages_in += 1
+        endpoint.messages_in += 1
+        endpoint.bytes_in += size
+        if endpoint.up is None:
+            endpoint.unwanted += 1
+            return 0
+        try:
+            value = codec_decode(endpoint.up, data, size)
+        except DecodeError as error:
+            endpoint.undecodable += 1
+            self.undecodable += 1
+            if endpoint.is_client:
+                if endpoint.inbox.push(self, error, size, True):
+                    self.pause_reading()
+            elif self.undecodable == 1:
+                endpoint.logger.warning(
+                    "%s sent a message of %d bytes that is no %s: %s (further ones are only counted)",
+                    self.remote_addr, size, endpoint.up, error,
+                )
+            return 0
+        if endpoint.inbox.push(self, value, size, False):
+            self.pause_reading()
+        return 0
+
+    cdef int pause_reading(self) except -1:
+        if not self.reading_paused and self.stage == CONNECTION_OPEN:
+            self.reading_paused = True
+            self.transport.pause_reading()
+            self.endpoint.inbox.hold_back(self)
+        return 0
+
+    def resume_reading(self):
+        """Go on reading: the inbox has room again."""
+        if self.reading_paused:
+            self.reading_paused = False
+            if self.stage != CONNECTION_CLOSED and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    # --- the end -------------------------------------------------------------------------
+
+    cdef int on_too_slow(self, str cause) except -1:
+        self.endpoint.logger.warning("closing %s (1013): %s", self.remote_addr, cause)
+        return self.finish(1013, cause)
+
+    cdef int on_broken(self) except -1:
+        return self.abort()
+
+    cdef int finish(self, int code, str reason) except -1:
+        # This side ends the connection: say so, then linger.
+        if self.stage != CONNECTION_OPEN:
+            return 0
+        self.leave()
+        if self.close_code is None:
+            self.close_code = code
+            self.close_reason = reason
+        self.linger()
+        self.resume_reading()
+        return self.say_close(code, reason)
+
+    cdef int linger(self) except -1:
+        # The end is announced, by whichever side; there is a deadline for the rest.
+        self.leave()
+        self.stage = CONNECTION_CLOSING
+        self.close_deadline = self.endpoint.clock + self.endpoint.close_timeout
+        self.endpoint.closing.add(self)
+        self.endpoint.start_sweeping()
+        return self.endpoint.changed()
+
+    def sweep(self, double clock):
+        """Abort once the deadline has passed; called by the endpoint's timer."""
+        if clock >= self.close_deadline:
+            self.abort()
+
+    cdef int abort(self) except -1:
+        # No ceremony. Nothing is written to the fd from here on: the loop closes it soon,
+        # and the system may give its number to the next connection.
+        self.leave()
+        self.endpoint.closing.discard(self)
+        if self.stage != CONNECTION_CLOSED:
+            self.stage = CONNECTION_CLOSING
+            self.transport.abort()
+        return 0
+
+    cdef int ended(self) except -1:
+        # The transport is gone.
+        cdef Endpoint endpoint = self.endpoint
+        if self.stage == CONNECTION_CLOSED:
+            return 0
+        self.leave()
+        self.stage = CONNECTION_CLOSED
+        endpoint.closing.discard(self)
+        if endpoint.is_client:
+            endpoint.end(ConnectionClosed(self.close_code, self.close_reason), self.ended_in_order())
+        return endpoint.changed()
+
+    cdef int say_close(self, int code, str reason) except -1:
+        return 0
+
+    cdef bint ended_in_order(self) except -1:
+        return False
+
+    def _finish(self, code, reason):
+        self.finish(code, reason)
+
+    def _abort(self):
+        self.abort()

@@ -1,0 +1,218 @@
+"""An endpoint: values of one type go out to every follower, values of another come in.
+
+Server and client façades subclass this, so `send_nowait` and `recv` reach compiled code
+without a Python frame. A client is an endpoint with one follower and masked framing.
+"""
+
+from collections.abc import Coroutine
+from logging import getLogger
+
+from deli_com._cursor cimport WriteCursor
+from deli_com._fastcodec cimport TypeCodec, codec_encode
+from deli_com._hub cimport Hub
+from deli_com._inbox cimport Inbox, Recv
+from deli_com._log cimport Log
+from deli_com._pacer cimport Paced, Pacer
+from deli_com.errors import BacklogFull, ConnectionClosed, MessageTooLarge
+
+Coroutine.register(Paced)
+Coroutine.register(Recv)
+
+
+cdef class Endpoint(Hub):
+    """A typed hub with an inbox.
+
+    Parameters
+    ----------
+    loop : asyncio.AbstractEventLoop
+    log : Log
+        Its framing is the transport's.
+    down : TypeCodec
+        Type of the values sent.
+    up : TypeCodec or None
+        Type of the values received; None discards what arrives.
+    is_client : bool
+        The endpoint ends with its one connection, and an undecodable message is
+        raised by ``recv``.
+    max_message_size : int
+        Bytes of payload, both ways.
+    close_timeout : float
+        Seconds that a closed connection lingers for its peer.
+    """
+
+    def __init__(
+        self, loop, Log log, TypeCodec down not None, TypeCodec up, *,
+        bint is_client=False, Py_ssize_t max_message_size=64 << 20, double close_timeout=2.0, **limits,
+    ):
+        Hub.__init__(self, loop, log, **limits)
+        self.down = down
+        self.up = up
+        self.is_client = is_client
+        self.max_message_size = max_message_size
+        self.close_timeout = close_timeout
+        self.inbox = Inbox(loop)
+        self.pacer = Pacer(self)
+        self.logger = getLogger("deli_com.client" if is_client else "deli_com.server")
+        self.closing = set()
+        self._watchers = []
+        self._nested = []
+
+    # --- sending -------------------------------------------------------------------------
+
+    def send_nowait(self, value, /):
+        """Queue `value` for every client connected now, and return.
+
+        Raises
+        ------
+        EncodeError, MessageTooLarge
+            `value` is not of the type, or too large.
+        BacklogFull
+            Clients lag, and within this turn of the loop the log's bound is reached.
+        ConnectionClosed
+            This end is closed.
+        """
+        self._append(value)
+
+    def send(self, value, /):
+        """Queue `value` as `send_nowait` does; await the result to keep the clients' pace.
+
+        The errors of `send_nowait` come from the call, not from awaiting.
+        """
+        self._append(value)
+        return Paced(self.pacer)
+
+    def flush(self):
+        """Send now what is queued, as far as the sockets take it."""
+        self.check_thread("flush")
+        self.flush_now()
+
+    def client_count(self):
+        """Return the number of connected clients."""
+        return len(self.followers)
+
+    cdef int _append(self, object value) except -1:
+        cdef WriteCursor cur
+        cdef Py_ssize_t payload, frame
+        cdef Log log = self.log
+        self.check_thread("send")
+        if self._ended is not None:
+            raise ConnectionClosed(*self._ended.args)
+        if log.is_open:
+            return self._append_nested(value)
+        log.open(&cur, self.down.max_size)
+        try:
+            codec_encode(self.down, &cur, value)
+            payload = log.payload_size(&cur)
+            if payload > self.max_message_size:
+                raise MessageTooLarge(payload, self.max_message_size)
+            if not self.room_for(payload):
+                raise BacklogFull(log.retained(), self.max_retained)
+        except BaseException:
+            log.abandon(&cur)
+            if self._nested:
+                self._append_deferred()
+            raise
+        self.messages_out += 1
+        if not self.followers:
+            log.abandon(&cur)
+        else:
+            frame = log.commit(&cur)
+            self.appended(frame)
+        if self._nested:
+            self._append_deferred()
+        return 0
+
+    cdef int _append_nested(self, object value) except -1:
+        # Encoding an outer value ran user code (`__index__`, `__buffer__`, a finalizer) that
+        # sends: encoded on its own, appended behind the outer one.
+        cdef bytes payload = self.down.to_bytes(value)
+        if len(payload) > self.max_message_size:
+            raise MessageTooLarge(len(payload), self.max_message_size)
+        self._nested.append(payload)
+        return 0
+
+    cdef int _append_deferred(self) except -1:
+        cdef bytes payload
+        while self._nested:
+            payload = self._nested.pop(0)
+            self.messages_out += 1
+            if self.followers:
+                self.appended(self.log.append(payload))
+        return 0
+
+    # --- receiving -----------------------------------------------------------------------
+
+    def _receiving(self):
+        if self.up is None:
+            raise TypeError(f"{type(self).__name__} is push only (its Up is None): nothing can be received")
+        return self.inbox
+
+    def recv(self):
+        """Wait for one value from any client."""
+        return (<Inbox>self._receiving()).recv()
+
+    def recv_from(self):
+        """Wait for one value; gives ``(peer, value)``."""
+        return (<Inbox>self._receiving()).recv_from()
+
+    def recv_many(self, max, /):
+        """Wait for one value; give a list of at most `max` values that are there."""
+        return (<Inbox>self._receiving()).recv_many(max)
+
+    def __aiter__(self):
+        self._receiving()
+        return self
+
+    def __anext__(self):
+        return self.inbox.next_value()
+
+    # --- state ---------------------------------------------------------------------------
+
+    cdef int on_flushed(self) except -1:
+        self.pacer.on_flushed()
+        if self._watchers:
+            self.changed()
+        return 0
+
+    cdef bint on_sweep(self) except -1:
+        for connection in list(self.closing):
+            connection.sweep(self.clock)
+        return bool(self.closing)
+
+    cdef int changed(self) except -1:
+        # Wakes whoever waits for a condition on this endpoint (`_until`).
+        cdef list watchers = self._watchers
+        self._watchers = []
+        for future in watchers:
+            if not future.done():
+                future.set_result(None)
+        return 0
+
+    async def _until(self, predicate):
+        """Wait until `predicate()` holds; it is asked again after every change."""
+        while not predicate():
+            future = self.loop.create_future()
+            self._watchers.append(future)
+            await future
+
+    cdef int end(self, object error, bint in_order) except -1:
+        # No more sends; receivers get what has arrived, then `error`. Idempotent.
+        if self._ended is None:
+            self._ended = error
+            self.inbox.close(error, in_order)
+            self.pacer.release()
+            self.changed()
+        return 0
+
+    def _end(self, error, in_order):
+        self.end(error, in_order)
+
+    def _is_ended(self):
+        return self._ended is not None
+
+    def _is_drained(self):
+        return self.is_drained()
+
+    def _connections(self):
+        """Every connection that is open or lingers."""
+        return [*self.followers, *self.closing]

@@ -1,0 +1,56 @@
+# Received values, in order, for whoever awaits them.
+
+from cpython.object cimport PyObject
+
+
+cdef struct Entry:
+    PyObject* value          # owned; an exception to raise where `is_error`
+    PyObject* source         # owned; the connection it came over
+    Py_ssize_t wire          # bytes it took on the wire
+    bint is_error
+
+
+cdef class Inbox:
+    cdef readonly Py_ssize_t max_bytes    # wire bytes at which the inbox is full
+    cdef readonly Py_ssize_t max_count    # values at which it is full
+    cdef readonly Py_ssize_t held_bytes   # wire bytes of the values held
+    cdef readonly Py_ssize_t dropped      # values dropped because nobody had asked for any
+    cdef readonly bint wanted             # a first recv has been called
+    cdef object loop
+    cdef unsigned long thread             # of the loop
+
+    cdef Py_ssize_t count(self) noexcept
+    cdef bint is_full(self) noexcept
+    cdef bint push(self, object source, object value, Py_ssize_t wire, bint is_error) except -1
+    cdef int hold_back(self, object source) except -1
+    cdef int close(self, object error, bint in_order) except -1
+
+    # --- private ---------------------------------------------------------------------
+    cdef Entry* _ring                     # capacity is a power of two
+    cdef size_t _mask
+    cdef size_t _first
+    cdef size_t _next
+    cdef object _waiters                  # deque of futures that were not woken yet
+    cdef Py_ssize_t _woken                # woken waiters that have not taken their value yet
+    cdef list _held_back                  # sources whose reading is paused
+    cdef object _closed                   # the exception that ends it, or None
+    cdef bint _in_order                   # `async for` ends quietly
+
+    cdef int _grow(self) except -1
+    cdef int _wake(self) except -1
+    cdef Entry _take(self) except *
+    cdef int _resume_sources(self) except -1
+    cdef object _ending(self)
+
+
+cdef class Recv:
+    cdef Inbox _inbox
+    cdef int _mode
+    cdef Py_ssize_t _most                 # values that recv_many returns at most
+    cdef object _future                   # while waiting
+    cdef object _steps
+    cdef int _state
+
+    cdef object _step(self)
+    cdef object _value(self)
+    cdef int _give_up(self) except -1

@@ -1,0 +1,336 @@
+"""Received values: a ring, and the coroutine objects that take from it.
+
+A value stays in the ring until a `Recv` takes it in its own last step; the future of a
+waiter carries the wake-up only. So a cancelled `recv` loses nothing: its wake-up passes to
+the next waiter. Each value goes to one waiter, in order of waiting.
+
+Bounds: `max_bytes` on the wire and `max_count`. Past them, `push` still takes what one
+read buffer holds, and the source is paused; before anybody has asked for a value there is
+no point in pausing, so values past the bound are dropped and counted instead.
+"""
+
+from collections import deque
+
+cimport cython
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.object cimport PyTypeObject
+from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+
+cdef extern from *:
+    """
+    #ifndef Py_TPFLAGS_HAVE_AM_SEND
+    #define Py_TPFLAGS_HAVE_AM_SEND (1UL << 21)
+    #endif
+    typedef PySendResult (*deli_com_sendfunc)(PyObject *, PyObject *, PyObject **);
+    /* `await` then takes the result from C, without a StopIteration (bytecode of 3.11; Task steps). */
+    static void deli_com_set_am_send(PyTypeObject *type, int (*send)(PyObject *, PyObject *, PyObject **)) {
+        type->tp_as_async->am_send = (deli_com_sendfunc)(void (*)(void))send;
+        type->tp_flags |= Py_TPFLAGS_HAVE_AM_SEND;
+    }
+    """
+    void deli_com_set_am_send(PyTypeObject* type, int (*send)(PyObject*, PyObject*, PyObject**) except -1)
+
+
+cdef enum:
+    RECV_VALUE               # recv: a value
+    RECV_PAIR                # recv_from: (source, value)
+    RECV_MANY                # recv_many: a list of values
+    NEXT_VALUE               # async for: as recv, and ends quietly after a close in good order
+    NEXT_PAIR
+
+cdef enum:
+    NEW
+    WAITING
+    ENDED
+
+cdef object PENDING = object()
+
+
+cdef class Inbox:
+    """A bounded queue of received values.
+
+    Parameters
+    ----------
+    loop : asyncio.AbstractEventLoop
+    max_bytes : int
+        Bytes on the wire of the values held, at which the inbox is full.
+    max_count : int
+        Values held at which it is full.
+    """
+
+    def __cinit__(self, loop, *, Py_ssize_t max_bytes=16 << 20, Py_ssize_t max_count=1 << 16):
+        self.loop = loop
+        self.thread = PyThread_get_thread_ident()
+        self.max_bytes = max_bytes
+        self.max_count = max_count
+        self._waiters = deque()
+        self._held_back = []
+        self._mask = 15
+        self._ring = <Entry*>PyMem_RawMalloc((self._mask + 1) * sizeof(Entry))
+        if self._ring == NULL:
+            raise MemoryError("inbox")
+
+    def __dealloc__(self):
+        cdef Entry entry
+        while self._ring != NULL and self._first < self._next:
+            entry = self._ring[self._first & self._mask]
+            self._first += 1
+            Py_DECREF(<object>entry.value)
+            Py_XDECREF(entry.source)
+        PyMem_RawFree(self._ring)
+        self._ring = NULL
+
+    cdef Py_ssize_t count(self) noexcept:
+        return <Py_ssize_t>(self._next - self._first)
+
+    cdef bint is_full(self) noexcept:
+        return self.held_bytes >= self.max_bytes or self.count() >= self.max_count
+
+    cdef bint push(self, object source, object value, Py_ssize_t wire, bint is_error) except -1:
+        # True: the inbox is full, and the source should pause (`hold_back`).
+        cdef Entry* entry
+        if self._closed is not None:
+            return False
+        if not self.wanted and self.is_full():
+            self.dropped += 1
+            return False
+        if self._next - self._first > self._mask:
+            self._grow()
+        entry = &self._ring[self._next & self._mask]
+        Py_INCREF(value)
+        entry.value = <PyObject*>value
+        Py_INCREF(source)
+        entry.source = <PyObject*>source
+        entry.wire = wire
+        entry.is_error = is_error
+        self._next += 1
+        self.held_bytes += wire
+        if self._waiters:
+            self._wake()
+        return self.wanted and self.is_full()
+
+    cdef int _grow(self) except -1:
+        cdef size_t mask = 2 * self._mask + 1
+        cdef size_t i
+        cdef Entry* ring = <Entry*>PyMem_RawMalloc((mask + 1) * sizeof(Entry))
+        if ring == NULL:
+            raise MemoryError("inbox")
+        for i in range(self._first, self._next):
+            ring[i & mask] = self._ring[i & self._mask]
+        PyMem_RawFree(self._ring)
+        self._ring = ring
+        self._mask = mask
+        return 0
+
+    cdef int hold_back(self, object source) except -1:
+        # `source` has paused reading; its `resume_reading()` is called once there is room.
+        self._held_back.append(source)
+        return 0
+
+    cdef int _resume_sources(self) except -1:
+        cdef list sources = self._held_back
+        self._held_back = []
+        for source in sources:
+            source.resume_reading()
+        return 0
+
+    cdef int _wake(self) except -1:
+        # Wakes waiters while there are values that no woken waiter will take.
+        while self._waiters and (self._woken < self.count() or self._closed is not None):
+            future = self._waiters.popleft()
+            if not future.done():
+                self._woken += 1
+                future.set_result(None)
+        return 0
+
+    cdef Entry _take(self) except *:
+        # The oldest entry; the caller owns its references. There is one.
+        cdef Entry entry = self._ring[self._first & self._mask]
+        self._first += 1
+        self.held_bytes -= entry.wire
+        if self._held_back and 2 * self.held_bytes <= self.max_bytes and 2 * self.count() <= self.max_count:
+            self._resume_sources()
+        return entry
+
+    cdef int close(self, object error, bint in_order) except -1:
+        # What is held can still be taken; then every recv raises a copy of `error`.
+        if self._closed is None:
+            self._closed = error
+            self._in_order = in_order
+            self._held_back = []
+            self._wake()
+        return 0
+
+    cdef object _ending(self):
+        # A new exception each time: tracebacks must not pile up on one object.
+        cause = self._closed
+        error = type(cause)(*cause.args)
+        error.__cause__ = cause.__cause__
+        return error
+
+    # --- what users await --------------------------------------------------------------
+
+    def recv(self):
+        """Wait for one value."""
+        return _recv(self, RECV_VALUE, 1)
+
+    def recv_from(self):
+        """Wait for one value; gives ``(peer, value)``."""
+        return _recv(self, RECV_PAIR, 1)
+
+    def recv_many(self, Py_ssize_t max):
+        """Wait for one value; give at most `max` that are there."""
+        if max < 1:
+            raise ValueError(f"recv_many: max is {max}, expected 1 or more")
+        return _recv(self, RECV_MANY, max)
+
+    def next_value(self):
+        """One step of ``async for``."""
+        return _recv(self, NEXT_VALUE, 1)
+
+    def next_pair(self):
+        """One step of ``async for peer, value in ...``."""
+        return _recv(self, NEXT_PAIR, 1)
+
+
+cdef Recv _recv(Inbox inbox, int mode, Py_ssize_t most):
+    cdef Recv recv = Recv.__new__(Recv)
+    recv._inbox = inbox
+    recv._mode = mode
+    recv._most = most
+    inbox.wanted = True
+    return recv
+
+
+@cython.final
+@cython.freelist(32)
+cdef class Recv:
+    """A coroutine object that takes from an inbox when it is awaited."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        result = self._step()
+        if result is PENDING:
+            return next(self._steps)
+        raise StopIteration(result)
+
+    def send(self, value):
+        """Advance, as a coroutine's ``send``; `value` is ignored."""
+        result = self._step()
+        if result is PENDING:
+            return next(self._steps)
+        raise StopIteration(result)
+
+    def throw(self, type, value=None, traceback=None):
+        """Raise inside the wait: cancellation arrives here. No value is lost."""
+        self._give_up()
+        if value is None:
+            value = type() if isinstance(type, _TYPE) else type
+        raise value if traceback is None else value.with_traceback(traceback)
+
+    def close(self):
+        """Stop waiting."""
+        self._give_up()
+
+    cdef object _step(self):
+        # The result, or PENDING with the future to yield in `_steps`.
+        cdef Inbox inbox = self._inbox
+        if self._state == NEW:
+            if PyThread_get_thread_ident() != inbox.thread:
+                raise RuntimeError("recv was awaited in another thread than that of the event loop")
+            # Waiters that are ahead come first, woken or not.
+            if inbox.count() > 0 and inbox._woken == 0 and not inbox._waiters:
+                self._state = ENDED
+                return self._value()
+        elif self._state == WAITING:
+            if not self._future.done():
+                return PENDING
+            self._future = None
+            self._steps = None
+            inbox._woken -= 1
+            if inbox.count() > 0:
+                self._state = ENDED
+                return self._value()
+        else:
+            raise RuntimeError("cannot reuse an already awaited recv()")
+        if inbox._closed is not None and inbox.count() <= inbox._woken:
+            self._state = ENDED
+            if inbox._in_order and (self._mode == NEXT_VALUE or self._mode == NEXT_PAIR):
+                raise StopAsyncIteration
+            raise inbox._ending()
+        self._future = inbox.loop.create_future()
+        self._steps = iter(self._future)
+        self._state = WAITING
+        inbox._waiters.append(self._future)
+        inbox._wake()  # values may be left over behind waiters that are ahead
+        return PENDING
+
+    cdef object _value(self):
+        cdef Inbox inbox = self._inbox
+        cdef Entry entry = inbox._take()
+        cdef list values
+        value = <object>entry.value
+        source = <object>entry.source
+        Py_DECREF(value)
+        Py_DECREF(source)
+        if entry.is_error:
+            raise value
+        if self._mode == RECV_VALUE or self._mode == NEXT_VALUE:
+            return value
+        if self._mode != RECV_MANY:
+            return source, value
+        values = [value]
+        # Values of woken waiters stay; an error ends the batch and is raised by the next recv.
+        while len(values) < self._most and inbox.count() > inbox._woken:
+            if inbox._ring[inbox._first & inbox._mask].is_error:
+                break
+            entry = inbox._take()
+            value = <object>entry.value
+            values.append(value)
+            Py_DECREF(value)
+            Py_XDECREF(entry.source)
+        return values
+
+    cdef int _give_up(self) except -1:
+        cdef Inbox inbox = self._inbox
+        future = self._future
+        if self._state == WAITING and future is not None:
+            self._future = None
+            self._steps = None
+            if future.done() and not future.cancelled():
+                inbox._woken -= 1
+                inbox._wake()  # the value it was woken for goes to the next
+            else:
+                try:
+                    inbox._waiters.remove(future)
+                except ValueError:
+                    pass
+                future.cancel()
+        self._state = ENDED
+        return 0
+
+
+cdef object _TYPE = type
+
+
+cdef int _recv_am_send(PyObject* self, PyObject* argument, PyObject** result) except -1:
+    # 0: returned, 1: yielded, -1: raised (PySendResult).
+    cdef Recv recv = <Recv>self
+    value = recv._step()
+    if value is PENDING:
+        value = next(recv._steps)
+        Py_INCREF(value)
+        result[0] = <PyObject*>value
+        return 1
+    Py_INCREF(value)
+    result[0] = <PyObject*>value
+    return 0
+
+
+deli_com_set_am_send(<PyTypeObject*>Recv, _recv_am_send)

@@ -1,0 +1,105 @@
+/* The system calls of the write path, with one meaning on every platform.
+ *
+ * deli_com_send() and deli_com_sendv() return the number of bytes that the kernel took,
+ * DELI_COM_WOULD_BLOCK, or DELI_COM_BROKEN (the connection is of no more use).
+ * Where sendmsg() is missing, DELI_COM_HAVE_SENDMSG is 0 and callers go through the transport.
+ */
+#ifndef DELI_COM_NET_H
+#define DELI_COM_NET_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define DELI_COM_WOULD_BLOCK (-1)
+#define DELI_COM_BROKEN (-2)
+
+#ifdef _WIN32
+
+#include <windows.h>
+
+#define DELI_COM_HAVE_SENDMSG 0
+
+struct iovec {
+    void *iov_base;
+    size_t iov_len;
+};
+
+static inline ptrdiff_t deli_com_sendv(int fd, struct iovec *iov, int count) {
+    (void)fd, (void)iov, (void)count;
+    return DELI_COM_BROKEN; /* unreachable: DELI_COM_HAVE_SENDMSG is 0 */
+}
+
+static inline uint64_t deli_com_clock_ns(void) {
+    static LARGE_INTEGER frequency;
+    LARGE_INTEGER now;
+    if (frequency.QuadPart == 0)
+        QueryPerformanceFrequency(&frequency);
+    QueryPerformanceCounter(&now);
+    return (uint64_t)(now.QuadPart / frequency.QuadPart) * 1000000000u +
+           (uint64_t)(now.QuadPart % frequency.QuadPart) * 1000000000u / (uint64_t)frequency.QuadPart;
+}
+
+static inline uint64_t deli_com_bytes_acked(int fd) {
+    (void)fd;
+    return 0;
+}
+
+#else
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#define DELI_COM_HAVE_SENDMSG 1
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* macOS: Python ignores SIGPIPE */
+#endif
+
+static inline ptrdiff_t deli_com_sendv(int fd, struct iovec *iov, int count) {
+    struct msghdr message;
+    ptrdiff_t sent;
+    do {
+        if (count == 1) {
+            sent = send(fd, iov[0].iov_base, iov[0].iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        } else {
+            memset(&message, 0, sizeof message);
+            message.msg_iov = iov;
+            message.msg_iovlen = (size_t)count;
+            sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        }
+    } while (sent < 0 && errno == EINTR);
+    if (sent >= 0)
+        return sent;
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS ? DELI_COM_WOULD_BLOCK : DELI_COM_BROKEN;
+}
+
+static inline uint64_t deli_com_clock_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+#ifdef __linux__
+#include <linux/tcp.h>
+#include <netinet/in.h>
+/* Bytes that the peer's kernel has acknowledged, or 0 where the kernel does not say. */
+static inline uint64_t deli_com_bytes_acked(int fd) {
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    memset(&info, 0, sizeof info);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
+        return 0;
+    return info.tcpi_bytes_acked;
+}
+#else
+static inline uint64_t deli_com_bytes_acked(int fd) {
+    (void)fd;
+    return 0;
+}
+#endif
+
+#endif
+#endif

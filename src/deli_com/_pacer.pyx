@@ -1,0 +1,239 @@
+"""How `await send` waits for the clients that keep up.
+
+`send` has queued when the call returns; awaiting what it returns slows the producer down to
+its receivers. It waits while a paced follower is more than `high_water` behind. All are
+paced, save those that are far slower than the rest: over each 100 ms in which somebody
+waited, one that is behind and drained less than an eighth of what the fastest did is not
+waited for in the next 100 ms. If that leaves nobody, the fastest is paced.
+
+So equal clients are never cut off for being slower than the producer, and a stalled one
+delays the others by about 0.1 s, once, and then meets its limits.
+"""
+
+from collections import deque
+
+from deli_com._hub cimport (
+    FOLLOWER_BLOCKED,
+    FOLLOWER_CURRENT,
+    FOLLOWER_READY,
+    Follower,
+    Hub,
+    Roster,
+)
+from deli_com._net cimport deli_com_clock_ns
+
+cdef enum:
+    FAR_SLOWER = 8           # drained less than one part in so many: not paced
+    SENDS_A_TURN = 64        # awaited sends before the loop runs
+    NS_A_TURN = 1000000      # or nanoseconds, whichever comes first
+
+cdef double WINDOW_SECONDS = 0.1
+
+
+cdef class Pacer:
+    """Who waits for whom, for one hub.
+
+    Parameters
+    ----------
+    hub : Hub
+        Calls `on_flushed` after each flush.
+    high_water : int
+        Bytes that a paced follower may be behind before an awaited send waits.
+    """
+
+    def __cinit__(self, Hub hub, Py_ssize_t high_water=1 << 20):
+        self.hub = hub
+        self.high_water = high_water
+        self._waiters = deque()
+        self._window_callback = self._window
+
+    cdef bint must_wait(self) noexcept:
+        cdef Roster* roster
+        cdef Follower follower
+        cdef Hub hub = self.hub
+        cdef int i
+        if hub.log.retained() <= self.high_water:
+            return False  # nobody can be that far behind
+        for state in range(FOLLOWER_READY, FOLLOWER_BLOCKED + 1):
+            roster = &hub.ready if state == FOLLOWER_READY else &hub.blocked
+            for i in range(roster.count):
+                follower = <Follower>roster.items[i]
+                if follower.paced and follower.lag() > self.high_water:
+                    return True
+        return False
+
+    cdef bint must_yield(self) noexcept:
+        # A loop of awaited sends that never waits must still let the event loop run.
+        if self._turn_seen != self.hub.turns:
+            self._turn_seen = self.hub.turns
+            self.loop_ran()
+        self._sends += 1
+        return self._sends >= SENDS_A_TURN or deli_com_clock_ns() - self._loop_ran_ns > NS_A_TURN
+
+    cdef int loop_ran(self) noexcept:
+        self._sends = 0
+        self._loop_ran_ns = deli_com_clock_ns()
+        return 0
+
+    cdef object wait(self):
+        # A future that is done once nobody paced is too far behind.
+        future = self.hub.loop.create_future()
+        if not self._waiters:
+            self._open_window()
+        self._waiters.append(future)
+        return future
+
+    cdef int forget(self, future) except -1:
+        # The waiter was cancelled.
+        try:
+            self._waiters.remove(future)
+        except ValueError:
+            pass  # released already
+        if not self._waiters:
+            self._close_window()
+        return 0
+
+    cdef int release(self) except -1:
+        # Wakes every waiter; each has queued its message already, so there is nothing to recheck.
+        for future in self._waiters:
+            if not future.done():
+                future.set_result(None)
+        self._waiters.clear()
+        return self._close_window()
+
+    cdef int on_flushed(self) except -1:
+        if self._waiters and not self.must_wait():
+            self.release()
+        return 0
+
+    # --- the window ----------------------------------------------------------------------
+
+    cdef int _open_window(self) except -1:
+        # Somebody starts to wait. Marks stay until 100 ms of waiting have been seen.
+        cdef Follower follower
+        if not self._window_open:
+            self._window_open = True
+            self._waited = 0
+            for follower in self.hub.followers:
+                follower.paced_mark = follower.sent_offset()
+        self._waiting_since = self.hub.loop.time()
+        self._timer = self.hub.loop.call_later(max(0.001, WINDOW_SECONDS - self._waited), self._window_callback)
+        return 0
+
+    cdef int _close_window(self) except -1:
+        # Nobody waits any more.
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._waited += max(0.0, self.hub.loop.time() - self._waiting_since)
+        return 0
+
+    def _window(self):
+        # 100 ms of waiting are over: who drained how much?
+        cdef Follower follower, fastest = None
+        cdef unsigned long long drained, best = 0
+        cdef bint anybody = False
+        self._timer = None
+        self._window_open = False
+        for follower in self.hub.followers:
+            drained = follower.sent_offset() - follower.paced_mark
+            if follower.state == FOLLOWER_CURRENT:
+                # Idle while others are waited for: it could have taken this much at least.
+                drained = max(drained, <unsigned long long>self.high_water)
+            if fastest is None or drained > best:
+                fastest = follower
+                best = drained
+        for follower in self.hub.followers:
+            drained = follower.sent_offset() - follower.paced_mark
+            follower.paced = not follower.is_behind() or FAR_SLOWER * drained >= best
+            anybody = anybody or follower.paced
+        if fastest is not None and not anybody:
+            fastest.paced = True
+        if not self._waiters:
+            return
+        if self.must_wait():
+            self._open_window()
+        else:
+            self.release()
+
+
+cdef class Paced:
+    """What `send` returns: a coroutine object that ends when the producer may go on.
+
+    The message is queued already. Cancelling this takes nothing back.
+    """
+
+    def __cinit__(self, Pacer pacer):
+        self._pacer = pacer
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self._step() is _DONE:
+            raise StopIteration
+        return self._yielded()
+
+    def send(self, value):
+        """Advance, as a coroutine's ``send``; `value` is ignored."""
+        if self._step() is _DONE:
+            raise StopIteration
+        return self._yielded()
+
+    def throw(self, type, value=None, traceback=None):
+        """Raise inside the wait: cancellation arrives here."""
+        self.close()
+        if value is None:
+            value = type() if isinstance(type, _TYPE) else type
+        raise value if traceback is None else value.with_traceback(traceback)
+
+    def close(self):
+        """Stop waiting."""
+        self._state = _ENDED
+        self._steps = None
+        if self._future is not None:
+            future, self._future = self._future, None
+            self._pacer.forget(future)
+            future.cancel()
+
+    cdef object _step(self):
+        # _DONE, or None with something to yield in `_steps` (the loop's future) or nothing at all.
+        if self._state == _NEW:
+            self._pacer.hub.check_thread("await send")
+            if self._pacer.must_wait():
+                self._state = _WAITING
+                self._future = self._pacer.wait()
+                self._steps = iter(self._future)
+                return None
+            if self._pacer.must_yield():
+                self._state = _YIELDED
+                return None
+            self._state = _ENDED
+            return _DONE
+        if self._state == _WAITING:
+            if not self._future.done():
+                return None
+            self._future.result()  # the hub's end is told here
+            self._future = None
+            self._steps = None
+        elif self._state == _ENDED:
+            raise RuntimeError("cannot reuse an already awaited send()")
+        self._pacer.loop_ran()
+        self._state = _ENDED
+        return _DONE
+
+    cdef object _yielded(self):
+        return None if self._steps is None else next(self._steps)
+
+
+cdef enum:
+    _NEW
+    _WAITING
+    _YIELDED
+    _ENDED
+
+cdef object _DONE = object()
+cdef object _TYPE = type
