@@ -10,9 +10,9 @@ How to write a test that needs an event loop (tests/conftest.py does the rest)::
     @pytest.mark.limit(30)                      # seconds instead of 10, times DELI_COM_TEST_SLOW
     async def test_other(): ...
 
-Each such test runs in an `asyncio.Runner` of its own and fails if it is out of time, if anything reached the
-loop's exception handler, if a task is left, or if a socket is left open after the loop is closed. Fixtures are
-plain (synchronous) ones; what needs the loop is an async context manager.
+Each such test runs in an `asyncio.Runner` of its own and fails if it is out of time, if anything reached
+the loop's exception handler, if a task is left, or if a socket is left open after the loop is closed.
+Fixtures are plain (synchronous) ones; what needs the loop is an async context manager.
 
 Raw peers (a thread-free socket that the test drives byte by byte)::
 
@@ -23,8 +23,8 @@ Raw peers (a thread-free socket that the test drives byte by byte)::
     peer.close()                                # or peer.reset(): RST
     FIREFOX_HEAD, CHROME_HEAD                   # literal heads; PLAIN_HEAD the smallest one
 
-Waiting for a state without sleeping as synchronisation: ``await until(lambda: server.client_count() == 0)`` turns
-the loop until it is so, within the test's limit.
+Waiting for a state without a fixed sleep: ``await until(lambda: server.client_count() == 0)`` turns the loop
+until it is so, within the test's limit.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def open_sockets() -> set[str]:
 
 async def until(condition: Callable[[], object]) -> None:
     """Turn the loop until `condition()` is true; the test's own limit bounds it."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - any condition, without the library's help
         await asyncio.sleep(0.001)
 
 

@@ -79,7 +79,7 @@ class Target:
 
     @property
     def host_header(self) -> str:
-        """Value of the ``Host`` header: without the port where it is the scheme's own (RFC 6455 section 4.1)."""
+        """Value of the ``Host`` header, without the port if it is the scheme's own (RFC 6455 section 4.1)."""
         if self.address.port == (443 if self.secure else 80):
             return str(self.address).rpartition(":")[0]
         return str(self.address)
@@ -110,7 +110,8 @@ def parse_target(addr: AddressLike, *, path: str | None = None, secure: bool = F
     Parameters
     ----------
     addr : str or tuple
-        As for `parse_address`, or ``ws://host[:port][/path][?query]``, ``wss://…`` (ports 80 and 443 by default).
+        As for `parse_address`, or ``ws://host[:port][/path][?query]``, or ``wss://…`` (ports 80 and 443 by
+        default).
     path : str, optional
         Path and query, beginning with ``/``; not together with a URL that has a path of its own.
     secure : bool
@@ -122,7 +123,7 @@ def parse_target(addr: AddressLike, *, path: str | None = None, secure: bool = F
         For any other form, an empty host, a port that is missing or out of range (0 included),
         user information or a fragment in a URL.
     """
-    if path is not None and (not isinstance(path, str) or not path.startswith("/") or "#" in path):
+    if path is not None and (not path.startswith("/") or "#" in path):
         raise ValueError(f'path must begin with "/" and have no fragment, got {path!r}')
     if isinstance(addr, str) and "://" in addr:
         target = _parse_url(addr, secure)

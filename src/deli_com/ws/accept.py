@@ -127,7 +127,7 @@ class AcceptLoop:
         self._loop.add_reader(self._sock.fileno(), self._ready)
 
     def _shed(self) -> tuple[int, bool]:
-        """Accept and close what waits, on the spare descriptor. Returns how many, and whether that was all."""
+        """Accept and close on the spare descriptor. Returns how many, and whether these were all."""
         count = 0
         while self._spare is not None and count < SHED_A_TURN:
             os.close(self._spare)

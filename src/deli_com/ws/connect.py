@@ -4,14 +4,14 @@
 
     transport = await open_websocket(
         target,                       # parse_target(...), or what that takes
-        make_listener=...,            # (response: Response, transport: asyncio.Transport) -> picows.WSListener
+        make_listener=...,            # (Response, asyncio.Transport) -> picows.WSListener
         ssl=None, headers=None, subprotocols=(), origin=None, max_frame_size=...,
         open_timeout=10.0, read_buffer_bytes=16384,
     )  # -> picows.WSTransport
 
-One deadline covers DNS, TCP, TLS and the handshake. However it ends, but for success, the connection is aborted:
-cancelled and failed attempts leave no socket. Redirects are not followed, no extension is offered, and a server that
-chooses an extension or a subprotocol that was not asked for is refused.
+One deadline covers DNS, TCP, TLS and the handshake. However it ends, but for success, the connection is
+aborted: cancelled and failed attempts leave no socket. Redirects are not followed, no extension is offered, and
+a server that chooses an extension or a subprotocol that was not asked for is refused.
 
 ===============================  ==============================================
 what happened                    raised
@@ -201,7 +201,7 @@ async def _attach(
     opening: _Opening,
     transports: Literal["aiofastnet", "loop"],
 ) -> None:
-    """Make a transport for the connected socket, with TLS where wanted; the transport owns the socket from then on."""
+    """Make a transport for the connected socket, with TLS where wanted; it owns the socket from then on."""
     options: dict[str, Any] = {}
     if context is not None:
         opening.stage = "in the TLS handshake"
@@ -219,7 +219,7 @@ async def _attach(
             options["ssl_incoming_bio_size"] = options["ssl_outgoing_bio_size"] = TLS_BUFFER_BYTES
             await aiofastnet.create_connection(loop, lambda: opening, sock=sock, **options)
         else:
-            # What aiofastnet.create_connection does for plain TCP. On a cancellation that would close the socket
+            # What aiofastnet.create_connection does for plain TCP. Cancelled, that would close the socket
             # before its own call of add_reader has run, which then takes a number that is somebody else's.
             SelectorSocketTransport(loop, sock, opening)
     except BaseException as error:

@@ -38,6 +38,7 @@ class Deadlines(Generic[T]):
 
     def add(self, item: T) -> None:
         now = self._loop.time()
+        self._added.pop(item, None)  # a dict would keep the old place
         self._added[item] = now
         if self._timer is None and self._seconds is not None:
             self._timer = self._loop.call_at(now + self._seconds, self._on_timer)

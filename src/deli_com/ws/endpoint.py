@@ -46,7 +46,7 @@ class Request:
 
     @property
     def headers(self) -> CIMultiDict[str]:
-        """All headers; parsed again on each use once the handshake is over, since the bytes are all that is kept."""
+        """All headers; once the handshake is over parsed on each use: only the bytes are kept."""
         if self._headers is not None:
             return self._headers
         headers: CIMultiDict[str] = _parse_http_request(self._raw).headers
@@ -60,7 +60,7 @@ class Request:
 
 
 ListenerFactory: TypeAlias = Callable[[Request, asyncio.Transport], Union[WSListener, Refusal]]
-Verdict: TypeAlias = Union[None, bool, "tuple[int, str]", Refusal]
+Verdict: TypeAlias = Union[bool, "tuple[int, str]", Refusal, None]
 Authorize: TypeAlias = Callable[[Request], Union[Verdict, Awaitable[Verdict]]]
 
 
@@ -71,8 +71,8 @@ class Endpoint:
     Attributes
     ----------
     make_listener : callable
-        ``(request, transport) -> WSListener``, or a `Refusal`; called when all else is settled. picows then calls
-        ``on_ws_connected`` in the same turn. What it raises becomes a 500 and a log record.
+        ``(request, transport) -> WSListener``, or a `Refusal`; called when all else is settled. picows then
+        calls ``on_ws_connected`` in the same turn. What it raises becomes a 500 and a log record.
     max_frame_size : int
         Largest frame payload that picows accepts, in bytes.
     max_clients : int or None
@@ -82,10 +82,11 @@ class Endpoint:
     origins : collection of str, or callable, optional
         More origins than `origins.origin_allowed` allows by itself; the others get 403.
     authorize : callable, optional
-        ``(request)``; may be ``async``. None or True accept; False is 403; ``(status, text)`` or a `Refusal` is sent.
+        ``(request)``; may be ``async``. None or True accept; False is 403; ``(status, text)`` or a `Refusal`
+        is sent.
     subprotocols : sequence of str
-        The first that the client offers too is chosen. A client that offers none is accepted without, one that
-        offers only others gets 400.
+        The first that the client offers too is chosen. A client that offers none is accepted without, one
+        that offers only others gets 400.
     response_headers : mapping or pairs
         Go into the 101 response.
     read_buffer_bytes : int

@@ -18,9 +18,9 @@ The life of a connection::
     accept ── TLS ── head read ── route, Origin, room, authorize ── make_listener ── picows takes over
       └────────┴─────────┴──────────────────┴── refused: HTTP answer, linger, closed
 
-No connection has a task, save while TLS or an asynchronous `authorize` runs; none waits for another. One deadline
-runs from accept to the hand-over. All of it is bounded: the head (16 KiB, 128 headers), handshakes in progress,
-refused connections that linger (256; 64 KiB and 1 s each).
+No connection has a task, save while TLS or an asynchronous `authorize` runs; none waits for another. One
+deadline runs from accept to the hand-over. All of it is bounded: the head (16 KiB, 128 headers), handshakes
+in progress, refused connections that linger (256; 64 KiB and 1 s each).
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ class Acceptor:
         self._max_handshakes = max_handshakes
         self._transports = transports
         self._budget = LogBudget(_log)
-        # Every read of every handshake goes here first: reading and buffer_updated are one step in all transports.
+        # Every read of every handshake goes here first: get_buffer, the read and buffer_updated are one step
+        # in all transports.
         self._scratch = bytearray(_READ_BYTES)
         self._pending = Deadlines(loop, open_timeout, _Handshake.expire)
         self._lingering = Deadlines(loop, LINGER_S, _Handshake.abort)
@@ -142,7 +143,7 @@ class Acceptor:
         self._settle()
 
     async def wait_closed(self) -> None:
-        """Wait until nothing of this acceptor is left: no connection, task or timer. Takes a turn or two of the loop."""
+        """Wait until nothing of this acceptor is left: no connection, task or timer."""
         if self._closed is None:
             raise RuntimeError("wait_closed() before close()")
         await asyncio.shield(self._closed)
@@ -243,9 +244,11 @@ class Acceptor:
 class _Handshake(asyncio.BufferedProtocol):
     """One connection from accept to the hand-over or its end.
 
-    1. In exactly one state. It is in the acceptor's ``_pending`` up to DECIDING, in ``_lingering`` while LINGERING.
-    2. The transport is never closed in the turn that made it: a plain aiofastnet transport registers its reader one
-       callback after ``connection_made``, closed or not, and the next owner of the descriptor would inherit that.
+    1. In exactly one state. It is in the acceptor's ``_pending`` up to DECIDING, in ``_lingering`` while
+       LINGERING.
+    2. The transport is never closed in the turn that made it: a plain aiofastnet transport registers its
+       reader one callback after ``connection_made``, closed or not, and the next owner of the descriptor would
+       inherit that.
     """
 
     __slots__ = (
@@ -418,10 +421,8 @@ class _Handshake(asyncio.BufferedProtocol):
         ]
         request.subprotocol = next((name for name in endpoint.subprotocols if name in offered), None)
         if request.subprotocol is None and endpoint.subprotocols and any(offered):
-            return Refusal(
-                400,
-                f"none of the subprotocols offered is spoken here; these are: {', '.join(endpoint.subprotocols)}",
-            )
+            spoken = ", ".join(endpoint.subprotocols)
+            return Refusal(400, f"none of the subprotocols offered is spoken here; these are: {spoken}")
         return _full() if endpoint.full() else None
 
     async def _authorize(self, request: Request, endpoint: Endpoint, verdict: Awaitable[Verdict]) -> None:
@@ -452,7 +453,8 @@ class _Handshake(asyncio.BufferedProtocol):
             self._hand_over(request, endpoint, made)
 
     def _hand_over(self, request: Request, endpoint: Endpoint, listener: WSListener) -> None:
-        assert self.transport is not None and self.reader is not None
+        assert self.transport is not None
+        assert self.reader is not None
         transport, paused = self.transport, self.state is _State.DECIDING
         extra = checked_headers(endpoint.response_headers)
         if request.subprotocol is not None:

@@ -8,8 +8,8 @@
     server_feed(key)     the head that picows is given in place of the peer's own
     client_feed(...)     the same for a response
 
-``Connection`` and ``Upgrade`` are lists of tokens (Firefox sends ``keep-alive, Upgrade``); picows compares whole
-values. So we check the peer's head and give picows a canonical one.
+``Connection`` and ``Upgrade`` are lists of tokens (Firefox sends ``keep-alive, Upgrade``); picows compares
+whole values. So we check the peer's head and give picows a canonical one.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def _shown(raw: bytes) -> str:
 
 
 def tokens(headers: CIMultiDict[str], name: str) -> list[str]:
-    """Members of a comma-separated list header, over all its lines, in lower case (RFC 9110 section 5.6.1)."""
+    """Members of a list header, over all its lines, in lower case (RFC 9110 section 5.6.1)."""
     return [
         t for line in headers.getall(name, []) for t in (m.strip(" \t").lower() for m in line.split(",")) if t
     ]

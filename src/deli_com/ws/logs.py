@@ -56,10 +56,10 @@ class LogBudget:
 
 
 class _PicowsLog(_Adapter):
-    """An adapter, because picows makes a `logging.Logger` of its own for each connection that gets a plain one.
+    """An adapter, because picows makes a `logging.Logger` for each connection that is given a plain one.
 
-    What a peer can cause at will (``WS parser error``) is lowered from ERROR to INFO: the connection ends with
-    a close code and a reason, and a log that anyone can fill is a fault of its own.
+    What a peer can cause at will (``WS parser error``) is lowered from ERROR to INFO: the connection ends
+    with a close code and a reason, and a log that anyone can fill is a fault of its own.
     """
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:

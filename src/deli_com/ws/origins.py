@@ -3,8 +3,9 @@
 A browser lets any page of any site connect to any server, the one on the user's own machine too, and says in
 ``Origin`` whose page it is. Programs that are no browsers send none.
 
-Allowed without configuration: no ``Origin``; one whose host name is that of ``Host``, on any port; a page from this
-machine (loopback) to a server addressed as this machine. Everything else, ``null`` included, needs ``origins=``.
+Allowed without configuration: no ``Origin``; one whose host name is that of ``Host``, on any port; a page
+from this machine (loopback) to a server addressed as this machine. Everything else, ``null`` included, needs
+``origins=``.
 """
 
 from __future__ import annotations
