@@ -1,0 +1,1 @@
+"""WebSocket: accepting and opening connections, servers and clients."""

@@ -1,0 +1,419 @@
+"""The client's side of the opening handshake (RFC 6455 section 4.1).
+
+::
+
+    transport = await open_websocket(
+        target,                       # parse_target(...), or what that takes
+        make_listener=...,            # (Response, asyncio.Transport) -> picows.WSListener
+        ssl=None, headers=None, subprotocols=(), origin=None, max_frame_size=...,
+        open_timeout=10.0, read_buffer_bytes=16384,
+    )  # -> picows.WSTransport
+
+One deadline covers DNS, TCP, TLS and the handshake. However it ends, but for success, the connection is
+aborted: cancelled and failed attempts leave no socket. Redirects are not followed, no extension is offered, and
+a server that chooses an extension or a subprotocol that was not asked for is refused.
+
+===============================  ==============================================
+what happened                    raised
+===============================  ==============================================
+name, route, TLS                 `IoError`
+refused                          `IoError` that is a `ConnectionRefusedError`
+out of time                      `IoError` that is a `TimeoutError`
+another HTTP status              `WebSocketError` with ``status``
+not HTTP, or a bad handshake     `WebSocketError`
+end of stream                    `ConnectionClosed`
+===============================  ==============================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl as ssl_module
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+import aiofastnet
+from aiofastnet.selector_transport import SelectorSocketTransport  # type: ignore[import-not-found]
+from multidict import CIMultiDict
+from picows import WSAutoPingStrategy, WSListener, WSTransport
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
+
+from ..address import AddressLike, AddrInfo, Target, parse_target, resolve
+from ..errors import ConnectionClosed, IoError, WebSocketError
+from .handshake import TLS_BUFFER_BYTES, TLS_SHUTDOWN_S, feed
+from .head import (
+    MAX_HEAD_BYTES,
+    HeadersLike,
+    HeadReader,
+    ResponseHead,
+    accept_token,
+    checked_headers,
+    client_feed,
+    parse_response,
+    tokens,
+)
+from .logs import picows_log
+
+__all__ = ["ClientListenerFactory", "Response", "open_websocket"]
+
+BODY_BYTES = 1024  # of a refusal's body, for the error's text
+BODY_S = 0.5  # and how long to wait for them
+BODY_CHARS = 200  # in the text
+
+_LITERAL_PREFIX = b"HTTP/1."
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The server's answer, as `ClientListenerFactory` sees it.
+
+    Attributes
+    ----------
+    headers : CIMultiDict
+        All headers of the 101 response.
+    subprotocol : str or None
+        The one that the server chose, of those that were asked for.
+    """
+
+    headers: CIMultiDict[str]
+    subprotocol: str | None
+
+
+ClientListenerFactory: TypeAlias = Callable[[Response, asyncio.Transport], WSListener]
+
+
+async def open_websocket(
+    target: Target | AddressLike,
+    *,
+    make_listener: ClientListenerFactory,
+    max_frame_size: int,
+    ssl: ssl_module.SSLContext | bool | None = None,
+    headers: HeadersLike | None = None,
+    subprotocols: Sequence[str] = (),
+    origin: str | None = None,
+    open_timeout: float | None = 10.0,
+    read_buffer_bytes: int = 16 * 1024,
+    transports: Literal["aiofastnet", "loop"] = "aiofastnet",
+) -> WSTransport:
+    """Connect, and return when the handshake is complete.
+
+    Parameters
+    ----------
+    target : Target, str or tuple
+        What `parse_target` returns or takes.
+    make_listener : callable
+        ``(response, transport) -> WSListener``; called once, when the answer has been checked. picows calls
+        ``on_ws_connected`` in the same turn, and ``on_ws_frame`` for what came behind the answer, before this
+        function returns. What it raises is raised here.
+    max_frame_size : int
+        Largest frame payload that picows accepts, in bytes.
+    ssl : ssl.SSLContext or bool, optional
+        TLS; a default context for ``wss://`` and for True.
+    headers : mapping or pairs, optional
+        More request headers; ``Host`` replaces ours.
+    subprotocols : sequence of str
+        Asked for, the preferred one first.
+    origin : str, optional
+        ``Origin`` header.
+    open_timeout : float or None
+        Seconds for all of it.
+    read_buffer_bytes : int
+        First size of picows' read buffer.
+    transports : {"aiofastnet", "loop"}
+        Whose transports and TLS to use; ``"loop"`` means the event loop's own.
+
+    Raises
+    ------
+    ValueError
+        No address, a header that is none, or ``ssl`` for a ``ws://`` URL.
+    IoError, WebSocketError, ConnectionClosed
+        See the table at the head of this module.
+    """
+    if not isinstance(target, Target):
+        target = parse_target(target, secure=bool(ssl))
+    elif ssl and not target.secure:
+        raise ValueError(f"ssl is given but {target} is not secure")
+    if target.secure and ssl is False:
+        raise ValueError(f"ssl is False but {target} is secure")
+    if isinstance(subprotocols, str):
+        raise TypeError("subprotocols is a list of str, not one str")
+    extra = checked_headers(headers)
+    if subprotocols:
+        extra.append(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
+    if origin is not None:
+        extra.append(("Origin", origin))
+    context = ssl if isinstance(ssl, ssl_module.SSLContext) else None
+    if target.secure and context is None:
+        context = ssl_module.create_default_context()
+
+    loop = asyncio.get_running_loop()
+    opening = _Opening(
+        loop, target, make_listener, extra, tuple(subprotocols), max_frame_size, read_buffer_bytes
+    )
+    try:
+        async with asyncio.timeout(open_timeout) as scope:
+            sock = await _connect(loop, target)
+            await _attach(loop, target, sock, context, opening, transports)
+            return await opening.done
+    except BaseException as error:
+        await opening.discard()
+        if isinstance(error, TimeoutError) and scope.expired():
+            late = TimeoutError(errno.ETIMEDOUT, f"out of time after {open_timeout:g} s, {opening.stage}")
+            raise IoError.of(late, f"connect to {target}") from None
+        raise
+
+
+async def _connect(loop: asyncio.AbstractEventLoop, target: Target) -> socket.socket:
+    """Resolve, and connect to the first address that answers."""
+    doing = f"connect to {target.address}"
+    try:
+        infos: list[AddrInfo] = await resolve(target.address)
+    except OSError as error:
+        raise IoError.of(error, doing) from error
+    failure: OSError | None = None
+    for family, kind, proto, _, sockaddr in infos:
+        sock: socket.socket | None = None
+        try:
+            sock = socket.socket(family, kind, proto)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, sockaddr)
+            return sock
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            failure = error
+        except BaseException:
+            if sock is not None:
+                sock.close()
+            raise
+    assert failure is not None
+    raise IoError.of(failure, doing) from failure
+
+
+async def _attach(
+    loop: asyncio.AbstractEventLoop,
+    target: Target,
+    sock: socket.socket,
+    context: ssl_module.SSLContext | None,
+    opening: _Opening,
+    transports: Literal["aiofastnet", "loop"],
+) -> None:
+    """Make a transport for the connected socket, with TLS where wanted; it owns the socket from then on."""
+    options: dict[str, Any] = {}
+    if context is not None:
+        opening.stage = "in the TLS handshake"
+        # Our own deadline ends the handshake; the transport's must only not come first.
+        options = {
+            "ssl": context,
+            "server_hostname": target.address.host,
+            "ssl_handshake_timeout": 24 * 3600.0,
+            "ssl_shutdown_timeout": TLS_SHUTDOWN_S,
+        }
+    try:
+        if transports == "loop":
+            await loop.create_connection(lambda: opening, sock=sock, **options)
+        elif context is not None:
+            options["ssl_incoming_bio_size"] = options["ssl_outgoing_bio_size"] = TLS_BUFFER_BYTES
+            await aiofastnet.create_connection(loop, lambda: opening, sock=sock, **options)
+        else:
+            # What aiofastnet.create_connection does for plain TCP. Cancelled, that would close the socket
+            # before its own call of add_reader has run, which then takes a number that is somebody else's.
+            SelectorSocketTransport(loop, sock, opening)
+    except BaseException as error:
+        if opening.transport is None:
+            loop.call_soon(sock.close)  # after the transport's own close, if there is one
+        if isinstance(error, OSError) and context is not None:
+            raise IoError.of(error, f"TLS with {target.address}") from error
+        if isinstance(error, OSError):
+            raise IoError.of(error, f"connect to {target.address}") from error
+        raise
+
+
+class _Opening(asyncio.BufferedProtocol):
+    """Reads the server's answer, checks all of it, then lets picows take the transport over.
+
+    picows' protocol exists from the start, because it writes the request and knows the key, but the transport
+    delivers here until the answer is known to be good.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        target: Target,
+        make_listener: ClientListenerFactory,
+        extra: list[tuple[str, str]],
+        subprotocols: tuple[str, ...],
+        max_frame_size: int,
+        read_buffer_bytes: int,
+    ) -> None:
+        self.done: asyncio.Future[WSTransport] = loop.create_future()
+        self.transport: asyncio.Transport | None = None
+        self.stage = "before the connection was made"  # for the text of a timeout
+        self._loop = loop
+        self._target = target
+        self._make_listener = make_listener
+        self._extra = extra
+        self._subprotocols = subprotocols
+        self._max_frame_size = max_frame_size
+        self._read_buffer_bytes = read_buffer_bytes
+        self._scratch = bytearray(4096)
+        self._reader = HeadReader()
+        self._protocol: Any = None
+        self._listener: WSListener | None = None
+        self._refused: ResponseHead | None = None  # a status that is not 101, while its body arrives
+        self._body_timer: asyncio.TimerHandle | None = None
+
+    async def discard(self) -> None:
+        """Abort what there is, and give the loop the turns it takes to close the socket."""
+        self.done.cancel()
+        if self.done.done() and not self.done.cancelled():
+            self.done.exception()  # seen: it is, or something else is, being raised
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+        if self.transport is not None:
+            self.transport.abort()
+        for _ in range(4):  # connection_made, abort, the transport's close; one to spare
+            await asyncio.sleep(0)
+
+    # --- called by the transport ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.stage = "waiting for the server's answer"
+        if self.done.done():  # cancelled; its reader is registered one callback from now
+            self._loop.call_soon(self.transport.abort)
+            return
+        self._protocol = WSProtocol(
+            self._target.host_header,
+            self._target.resource,
+            True,  # client side
+            lambda request, response: self._listener,
+            picows_log,
+            True,  # a listener that raises ends its connection
+            None,  # handshake timeout: open_timeout is wider
+            False,  # auto ping
+            0,
+            0,
+            WSAutoPingStrategy.PING_WHEN_IDLE,
+            False,  # auto pong: unbounded
+            self._max_frame_size,
+            self._extra,
+            self._read_buffer_bytes,
+        )
+        try:
+            self._protocol.connection_made(transport)  # writes the request
+        except Exception as error:  # the peer is gone: socket options fail then on some systems
+            self._fail(
+                IoError.of(error, f"connect to {self._target.address}")
+                if isinstance(error, OSError)
+                else error
+            )
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.done.done():
+            return
+        complete = self._reader.feed(memoryview(self._scratch)[:nbytes])
+        data = self._reader.data
+        try:
+            if self._refused is not None:
+                self._on_body(self._refused, ended=False)
+            elif not data.startswith(_LITERAL_PREFIX[: len(data)]):
+                raise WebSocketError(f"not an HTTP answer: {_words(bytes(data[:80]))!r}")
+            elif complete:
+                self._on_head(self._reader.head)
+            elif self._reader.too_long:
+                raise WebSocketError(f"the head of the answer is over {MAX_HEAD_BYTES} bytes")
+        except Exception as error:
+            self._fail(error)
+
+    def eof_received(self) -> bool:
+        self._on_end("the server ended the connection during the handshake")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is None:
+            self._on_end("the connection ended during the handshake")
+        else:
+            self._on_end(f"the connection ended during the handshake: {exc}")
+
+    # --- private ---
+
+    def _fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def _on_end(self, why: str) -> None:
+        if self._refused is not None:
+            self._on_body(self._refused, ended=True)
+        else:
+            self._fail(ConnectionClosed(None, why))
+
+    def _on_head(self, raw: bytes) -> None:
+        try:
+            head = parse_response(raw)
+        except ValueError as error:
+            raise WebSocketError(f"not a good HTTP answer: {error}") from None
+        if head.status != 101:
+            self._refused = head
+            self._body_timer = self._loop.call_later(BODY_S, self._on_body, head, True)
+            self._on_body(head, ended=False)
+            return
+        response = self._check(head)
+        transport = self.transport
+        assert transport is not None
+        self._listener = self._make_listener(response, transport)
+        rest, token = self._reader.rest, head.headers["Sec-WebSocket-Accept"]
+        transport.set_protocol(self._protocol)
+        feed(self._protocol, transport, client_feed(token))
+        feed(self._protocol, transport, rest)
+        if not self.done.done():
+            self.done.set_result(self._protocol.transport)
+
+    def _check(self, head: ResponseHead) -> Response:
+        headers = head.headers
+        if head.minor != 1:
+            raise WebSocketError("the server switches protocols in HTTP/1.0")
+        if "websocket" not in tokens(headers, "Upgrade"):
+            raise WebSocketError(
+                f"the server switches to {headers.get('Upgrade', 'nothing')[:80]!r}, not to websocket"
+            )
+        if "upgrade" not in tokens(headers, "Connection"):
+            raise WebSocketError("the server's Connection header does not contain Upgrade")
+        key = self._protocol.transport.request.headers["Sec-WebSocket-Key"]
+        if headers.getall("Sec-WebSocket-Accept", []) != [accept_token(key)]:
+            raise WebSocketError("the server's Sec-WebSocket-Accept does not fit our key")
+        extensions = tokens(headers, "Sec-WebSocket-Extensions")
+        if extensions:
+            raise WebSocketError(f"the server uses an extension that was not offered: {extensions[0][:80]!r}")
+        chosen = headers.getall("Sec-WebSocket-Protocol", [])
+        if len(chosen) > 1 or (chosen and chosen[0] not in self._subprotocols):
+            raise WebSocketError(
+                f"the server chose a subprotocol that was not asked for: {', '.join(chosen)[:80]!r}"
+            )
+        return Response(headers, chosen[0] if chosen else None)
+
+    def _on_body(self, head: ResponseHead, ended: bool) -> None:
+        """Fail with the status once enough of the body is here, or no more will come."""
+        body = self._reader.rest
+        length = head.headers.get("Content-Length", "")
+        enough = min(int(length), BODY_BYTES) if length.isdecimal() and len(length) < 10 else BODY_BYTES
+        if not ended and len(body) < enough:
+            return
+        text = f"the server answered {head.status} {head.phrase}".rstrip()
+        if 300 <= head.status < 400:
+            text += f" to {head.headers.get('Location', '')[:BODY_CHARS]!r} (redirects are not followed)"
+        if words := _words(body[:BODY_BYTES]):
+            text += f": {words}"
+        self._fail(WebSocketError(text, head.status))
+
+
+def _words(raw: bytes) -> str:
+    """First words of what should be text, on one line, nothing that moves a terminal's cursor."""
+    text = " ".join(raw.decode("utf-8", "replace").split())
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)[:BODY_CHARS]

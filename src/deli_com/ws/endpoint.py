@@ -1,0 +1,133 @@
+"""What is served on a port: requests, endpoints, and the route from one to the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, Union
+
+from multidict import CIMultiDict
+from picows import WSListener
+from picows.picows import _parse_http_request  # type: ignore[attr-defined]
+
+from ..address import Address
+from .head import HeadersLike, Refusal, RequestHead, checked_headers
+from .origins import Origins
+
+__all__ = ["Authorize", "Endpoint", "ListenerFactory", "Request", "Route", "Verdict", "at_path"]
+
+
+class Request:
+    """The request of one handshake, as `Route`, `Authorize` and `ListenerFactory` see it.
+
+    Attributes
+    ----------
+    path, query : str
+        As sent, not percent-decoded; ``query`` without the ``?``.
+    remote : Address or None
+        The peer.
+    secure : bool
+        Over TLS.
+    subprotocol : str or None
+        The one agreed on; set before ``authorize`` runs.
+    """
+
+    __slots__ = ("_headers", "_raw", "path", "query", "remote", "secure", "subprotocol")
+
+    def __init__(self, raw: bytes, head: RequestHead, remote: Address | None, secure: bool) -> None:
+        self._raw = raw
+        self._headers: CIMultiDict[str] | None = head.headers
+        self.path = head.path
+        self.query = head.query
+        self.remote = remote
+        self.secure = secure
+        self.subprotocol: str | None = None
+
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        """All headers; once the handshake is over parsed on each use: only the bytes are kept."""
+        if self._headers is not None:
+            return self._headers
+        headers: CIMultiDict[str] = _parse_http_request(self._raw).headers
+        return headers
+
+    def _settle(self) -> None:
+        self._headers = None
+
+    def __repr__(self) -> str:
+        return f"<Request {self.path!r} from {self.remote}>"
+
+
+ListenerFactory: TypeAlias = Callable[[Request, asyncio.Transport], Union[WSListener, Refusal]]
+Verdict: TypeAlias = Union[bool, "tuple[int, str]", Refusal, None]
+Authorize: TypeAlias = Callable[[Request], Union[Verdict, Awaitable[Verdict]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """What is served at one path of a port.
+
+    Attributes
+    ----------
+    make_listener : callable
+        ``(request, transport) -> WSListener``, or a `Refusal`; called when all else is settled. picows then
+        calls ``on_ws_connected`` in the same turn. What it raises becomes a 500 and a log record.
+    max_frame_size : int
+        Largest frame payload that picows accepts, in bytes.
+    max_clients : int or None
+        503 from this many on, as told by ``client_count``.
+    client_count : callable or None
+        Established clients of this endpoint.
+    origins : collection of str, or callable, optional
+        More origins than `origins.origin_allowed` allows by itself; the others get 403.
+    authorize : callable, optional
+        ``(request)``; may be ``async``. None or True accept; False is 403; ``(status, text)`` or a `Refusal`
+        is sent.
+    subprotocols : sequence of str
+        The first that the client offers too is chosen. A client that offers none is accepted without, one
+        that offers only others gets 400.
+    response_headers : mapping or pairs
+        Go into the 101 response.
+    read_buffer_bytes : int
+        First size of picows' read buffer (it doubles as needed); 2048 is the least.
+    """
+
+    make_listener: ListenerFactory
+    max_frame_size: int
+    max_clients: int | None = None
+    client_count: Callable[[], int] | None = None
+    origins: Origins | None = None
+    authorize: Authorize | None = None
+    subprotocols: Sequence[str] = ()
+    response_headers: HeadersLike = ()  # kept as a tuple of pairs
+    read_buffer_bytes: int = 2048
+
+    def __post_init__(self) -> None:
+        if isinstance(self.origins, str) or isinstance(self.subprotocols, str):
+            raise TypeError("origins and subprotocols are lists of str, not one str")
+        if self.max_clients is not None and self.client_count is None:
+            raise TypeError("max_clients needs client_count")
+        object.__setattr__(self, "response_headers", tuple(checked_headers(self.response_headers)))
+
+    def full(self) -> bool:
+        """Whether one client more would be too many."""
+        return (
+            self.max_clients is not None
+            and self.client_count is not None
+            and self.client_count() >= self.max_clients
+        )
+
+
+Route: TypeAlias = Callable[[Request], Union[Endpoint, Refusal]]
+
+
+def at_path(path: str | None, endpoint: Endpoint) -> Route:
+    """Serve `endpoint` at exactly this path, or at every path if it is None; elsewhere 404."""
+
+    def route(request: Request) -> Endpoint | Refusal:
+        if path is None or request.path == path:
+            return endpoint
+        return Refusal(404, f"nothing at {request.path[:100]!r}")
+
+    return route

@@ -1,0 +1,313 @@
+"""HTTP heads of the opening handshake (RFC 6455 section 4): what may be in them, and what goes back.
+
+::
+
+    HeadReader           collects bytes up to the empty line, at most 16 KiB
+    parse_request(raw)   -> CIMultiDict and path, or the Refusal to send
+    parse_response(raw)  -> ResponseHead, or ValueError
+    server_feed(key)     the head that picows is given in place of the peer's own
+    client_feed(...)     the same for a response
+
+``Connection`` and ``Upgrade`` are lists of tokens (Firefox sends ``keep-alive, Upgrade``); picows compares
+whole values. So we check the peer's head and give picows a canonical one.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TypeAlias, Union
+
+from multidict import CIMultiDict
+from picows.picows import _parse_http_request  # type: ignore[attr-defined]
+
+__all__ = [
+    "MAX_HEADERS",
+    "MAX_HEAD_BYTES",
+    "HeadReader",
+    "HeadersLike",
+    "Refusal",
+    "RequestHead",
+    "ResponseHead",
+    "accept_token",
+    "checked_headers",
+    "client_feed",
+    "parse_request",
+    "parse_response",
+    "server_feed",
+    "tokens",
+]
+
+HeadersLike: TypeAlias = Union[Mapping[str, str], Iterable[tuple[str, str]]]
+
+MAX_HEAD_BYTES = 16 * 1024  # request line and headers; beyond it 431
+MAX_HEADERS = 128  # picows' own limit as well
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_HEADER_LINE = re.compile(rf"({_TOKEN}):[ \t]*([\t\x20-\x7e\x80-\xff]*)".encode("latin-1"))
+_HEADER_NAME = re.compile(_TOKEN)
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (.*))?")
+_TARGET = re.compile(rb"[\x21-\x7e]+")
+_AUTHORITY = re.compile(r"https?://[^/?#]*", re.IGNORECASE)  # absolute form, RFC 9112 section 3.2.2
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An HTTP answer that ends a handshake.
+
+    Attributes
+    ----------
+    status : int
+        400 to 599.
+    text : str
+        Why, for a person; the body as ``text/plain``.
+    headers : tuple of (str, str)
+        More headers.
+    """
+
+    status: int
+    text: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 400 <= self.status <= 599:
+            raise ValueError(f"a refusal has a status of 400 to 599, got {self.status!r}")
+        object.__setattr__(self, "headers", tuple(checked_headers(self.headers)))
+
+    def to_bytes(self) -> bytes:
+        """Render status line, headers and body."""
+        try:
+            phrase = HTTPStatus(self.status).phrase
+        except ValueError:
+            phrase = "Refused"
+        body = f"{self.text}\n".encode("utf-8", "replace")
+        lines = [
+            f"HTTP/1.1 {self.status} {phrase}",
+            "Content-Type: text/plain; charset=utf-8",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+            *(f"{name}: {value}" for name, value in self.headers),
+            "\r\n",
+        ]
+        return "\r\n".join(lines).encode("latin-1") + body
+
+
+class HeadReader:
+    """Bytes up to and including the empty line that ends a head.
+
+    1. `feed` each piece once; it returns True as soon as the head is complete, and searches no byte twice.
+    2. `head` and `rest` are valid after that; `rest` is what the peer sent behind the head.
+    3. `too_long` says that the limit is passed without an end: at most 16 KiB and one piece are ever held.
+    """
+
+    __slots__ = ("_end", "data")
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self._end = -1
+
+    def feed(self, piece: memoryview) -> bool:
+        start = max(0, len(self.data) - 3)  # the end may straddle two pieces
+        self.data += piece
+        if self._end < 0:
+            self._end = self.data.find(b"\r\n\r\n", start)
+        return self._end >= 0 and not self.too_long
+
+    @property
+    def too_long(self) -> bool:
+        return (self._end if self._end >= 0 else len(self.data)) > MAX_HEAD_BYTES - 4
+
+    @property
+    def head(self) -> bytes:
+        """Without the empty line."""
+        return bytes(self.data[: self._end])
+
+    @property
+    def rest(self) -> bytes:
+        return bytes(self.data[self._end + 4 :])
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A request that is a good opening handshake of RFC 6455 section 4.2.1.
+
+    Attributes
+    ----------
+    path, query : str
+        As sent, not percent-decoded; ``query`` without the ``?``.
+    headers : CIMultiDict
+        All headers, values as sent.
+    key : str
+        ``Sec-WebSocket-Key``: base64 of 16 bytes.
+    """
+
+    path: str
+    query: str
+    headers: CIMultiDict[str]
+    key: str
+
+
+def parse_request(raw: bytes) -> RequestHead | Refusal:
+    """Check a request head, without its empty line.
+
+    Returns
+    -------
+    RequestHead or Refusal
+        The refusal has the status that fits and a text that says why.
+    """
+    line, _, rest = raw.partition(b"\r\n")
+    parts = line.split(b" ")
+    if len(parts) != 3 or not parts[2].startswith(b"HTTP/"):
+        return Refusal(
+            400, f"bad request line {_shown(line)}: this is a WebSocket server, it speaks HTTP/1.1"
+        )
+    method, target, version = parts
+    if version != b"HTTP/1.1":
+        return Refusal(505, f"{_shown(version)}: a WebSocket handshake is HTTP/1.1")
+    if method != b"GET":
+        return Refusal(405, f"method {_shown(method)}: a WebSocket handshake is a GET", (("Allow", "GET"),))
+    if not _TARGET.fullmatch(target):
+        return Refusal(400, f"bad request target {_shown(target)}")
+    if rest.count(b"\r\n") >= MAX_HEADERS:
+        return Refusal(431, f"more than {MAX_HEADERS} headers")
+    try:
+        headers: CIMultiDict[str] = _parse_http_request(raw).headers
+    except RuntimeError as error:
+        return Refusal(400, str(error)[:200])
+    resource = _AUTHORITY.sub("", target.decode("ascii"), count=1)
+    path, _, query = resource.partition("?")
+    if not path and resource != target.decode("ascii"):
+        path = "/"  # absolute form without a path
+    if not path.startswith("/") or "#" in resource:
+        return Refusal(400, f"bad request target {_shown(target)}")
+    return _check_handshake(path, query, headers)
+
+
+def _check_handshake(path: str, query: str, headers: CIMultiDict[str]) -> RequestHead | Refusal:
+    upgrade, connection = tokens(headers, "Upgrade"), tokens(headers, "Connection")
+    if "websocket" not in upgrade:
+        why = f"Upgrade is {', '.join(upgrade)[:100]!r}" if upgrade else "the request has no Upgrade header"
+        return Refusal(426, f"this is a WebSocket server, and {why}", (("Upgrade", "websocket"),))
+    if "upgrade" not in connection:
+        return Refusal(400, "the Connection header does not contain Upgrade")
+    if len(headers.getall("Host", [])) != 1:
+        return Refusal(400, "exactly one Host header is needed")
+    versions = headers.getall("Sec-WebSocket-Version", [])
+    if versions != ["13"]:
+        return Refusal(
+            426,
+            f"Sec-WebSocket-Version {', '.join(versions)[:100]!r} is not spoken here, 13 is",
+            (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")),
+        )
+    keys = headers.getall("Sec-WebSocket-Key", [])
+    if len(keys) != 1 or not _is_key(keys[0]):
+        return Refusal(400, "Sec-WebSocket-Key must be there once, the base64 of 16 bytes")
+    return RequestHead(path, query, headers, keys[0])
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key.encode("ascii"), validate=True)) == 16
+    except (UnicodeEncodeError, binascii.Error):
+        return False
+
+
+def _shown(raw: bytes) -> str:
+    return repr(raw[:80].decode("latin-1"))
+
+
+def tokens(headers: CIMultiDict[str], name: str) -> list[str]:
+    """Members of a list header, over all its lines, in lower case (RFC 9110 section 5.6.1)."""
+    return [
+        t for line in headers.getall(name, []) for t in (m.strip(" \t").lower() for m in line.split(",")) if t
+    ]
+
+
+def checked_headers(headers: HeadersLike | None) -> list[tuple[str, str]]:
+    """Headers of the user as pairs; a name or value that would break the head is a `ValueError`."""
+    if headers is None:
+        return []
+    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    for name, value in pairs:
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"a header is a name and a value, both str, got {name!r}: {value!r}")
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"not allowed in an HTTP header: {name!r}: {value!r}")
+        if name.lower() in _OURS:
+            raise ValueError(f"header {name!r} belongs to the handshake and is set by this library")
+    return pairs
+
+
+_OURS = {
+    "connection",
+    "content-length",
+    "sec-websocket-accept",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
+    "transfer-encoding",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """Status line and headers of a response, not judged yet."""
+
+    minor: int  # of the HTTP version: 0 or 1
+    status: int
+    phrase: str
+    headers: CIMultiDict[str]
+
+
+def parse_response(raw: bytes) -> ResponseHead:
+    """Read a response head, without its empty line.
+
+    Raises
+    ------
+    ValueError
+        It is not HTTP/1.x, or a header line is malformed, or there are more than 128.
+    """
+    line, *rest = raw.split(b"\r\n")
+    status = _STATUS_LINE.fullmatch(line)
+    if not status:
+        raise ValueError(f"bad status line {_shown(line)}")
+    if len(rest) > MAX_HEADERS:
+        raise ValueError(f"more than {MAX_HEADERS} headers")
+    headers: CIMultiDict[str] = CIMultiDict()
+    for header in rest:
+        found = _HEADER_LINE.fullmatch(header)
+        if not found:
+            raise ValueError(f"bad header line {_shown(header)}")
+        headers.add(found[1].decode("ascii"), found[2].decode("ascii", "surrogateescape").rstrip(" \t"))
+    return ResponseHead(int(status[1]), int(status[2]), (status[3] or b"").decode("latin-1"), headers)
+
+
+def accept_token(key: str) -> str:
+    """``Sec-WebSocket-Accept`` for a key (RFC 6455 section 4.2.2, step 5)."""
+    return base64.b64encode(hashlib.sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest()).decode(
+        "ascii"
+    )
+
+
+def server_feed(key: str) -> bytes:
+    """The request for picows' server side: it reads the key and nothing else of it."""
+    return (
+        "GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    ).encode("ascii")
+
+
+def client_feed(token: str) -> bytes:
+    """The response for picows' client side, once all of the real one has been checked."""
+    return (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+        f"Sec-WebSocket-Accept: {token}\r\n\r\n"
+    ).encode("ascii")
