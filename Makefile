@@ -1,0 +1,147 @@
+# Every command of the project. `make demo` and `make test` set up all they need, in .venv; nothing is
+# installed outside it. Needs a CPython >= 3.11 with headers, a C compiler and network access to PyPI.
+#
+#   make test ARGS="-k hub -x"      arguments for the command behind a target
+#   make test PYTHON=python3.12     another interpreter (.venv is made anew when it changes)
+#   make test VENV=.venv-3.12       another environment, to keep several
+
+PYTHON ?=
+VENV ?= .venv
+ARGS ?=
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+BASE_PIP := pip==26.3
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PY := $(BIN)/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+
+# Asked only when a target builds: `make help` and `make clean` work without a Python.
+ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),help)),)
+BASE := $(shell tools/find-python $(PYTHON))
+ifeq ($(BASE),)
+$(error no Python to build with, see above)
+endif
+TAG := $(shell $(BASE) -c "import sys, sysconfig; print(sys.implementation.cache_tag + '-' + sysconfig.get_platform())")
+endif
+
+# --- stamps: what has been done, named after what it was done with --------------------------------------
+# The package is used in place: .venv holds a path file to src/, .py files are live, and compiled modules are built
+# beside their sources. (An editable install by pip is the same thing, but compiles every module at each change.)
+# The build stamp depends on all that is compiled. Its name holds the interpreter, the switches and the list of
+# sources, so that no other build passes for this one; it lives in build/, which setup.py empties when a switch, a
+# pin or a flag changes.
+PYX := $(sort $(wildcard src/deli_com/*.pyx src/deli_com/*/*.pyx))
+COMPILED := $(PYX) $(wildcard src/deli_com/*.pxd src/deli_com/*/*.pxd) setup.py pyproject.toml
+SWITCHES := $(DELI_COM_DEBUG)-$(DELI_COM_TRACE)-$(DELI_COM_SANITIZE)-$(DELI_COM_ANNOTATE)
+SUM := $(firstword $(shell echo $(PYX) $(SWITCHES) | cksum))
+MADE := $(VENV)/.made-$(TAG)
+READY := $(VENV)/.ready-$(TAG)
+BUILT := build/built-$(TAG)-$(SUM)
+
+$(MADE):
+	@echo "making $(VENV) with $(BASE)"
+	@$(BASE) -m venv --clear $(VENV)
+	@$(PIP) "$(BASE_PIP)"
+	@touch $@
+
+# One stamp a dependency group; a changed pyproject.toml asks pip again.
+$(VENV)/.group-%: $(MADE) pyproject.toml
+	@echo "installing what '$*' needs"
+	@$(PIP) --group $*
+	@touch $@
+
+$(READY): $(MADE) $(VENV)/.group-build
+	@$(PIP) $$($(PY) tools/use_in_place.py)
+	@touch $@
+
+$(BUILT): $(READY) $(COMPILED)
+	@echo "building the extensions"
+	@$(PY) setup.py --quiet build_ext --inplace > $(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
+	@mkdir -p build && touch $@
+
+# --- using it ---------------------------------------------------------------------------------------------
+.PHONY: help build test demo lint format types stubs check bench bench-smoke cov debug asan annotate \
+	sdist wheel smoke clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+build: $(BUILT) ## compile the extensions in place, into the editable install of .venv
+
+test: $(BUILT) $(VENV)/.group-test ## the test suite (ARGS="-k name")
+	$(PY) -m pytest $(ARGS)
+
+demo: $(BUILT) $(VENV)/.group-demo ## this machine's telemetry at 100 Hz to client processes (ARGS="--seconds 30 --clients 8")
+	@$(PY) -m deli_com demo $(ARGS)
+
+# --- judging it -------------------------------------------------------------------------------------------
+lint: $(MADE) $(VENV)/.group-lint ## formatting, lint of .py and .pyx, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint src
+	$(BIN)/codespell
+
+format: $(MADE) $(VENV)/.group-lint ## rewrite .py files in the project's format
+	$(BIN)/ruff check --fix --select I .
+	$(BIN)/ruff format .
+
+types: $(BUILT) $(VENV)/.group-lint ## mypy --strict and pyright strict
+	$(PY) -m mypy
+	$(BIN)/pyright
+
+stubs: $(BUILT) $(VENV)/.group-lint ## the stubs against the compiled modules
+	$(PY) -m mypy.stubtest deli_com $(if $(wildcard tests/typing/stubtest.allow),--allowlist tests/typing/stubtest.allow)
+
+check: lint types stubs test ## all of the above
+
+bench: $(BUILT) $(VENV)/.group-bench ## the benchmarks; read bench/README.md first
+	$(PY) bench/run.py $(ARGS)
+
+bench-smoke: $(BUILT) $(VENV)/.group-bench ## every benchmark, briefly: for crashes, not for figures
+	$(PY) bench/run.py --smoke $(ARGS)
+
+# --- other builds of the same tree -----------------------------------------------------------------------
+# A switch is a variable: make test DELI_COM_DEBUG=1. Each build replaces the last one in place, and the next
+# target without the switch builds anew.
+debug: ## the suite with bounds checks and _check() on
+	$(MAKE) --no-print-directory test DELI_COM_DEBUG=1
+
+annotate: ## Cython's html beside each source: yellow lines call Python
+	$(MAKE) --no-print-directory build DELI_COM_ANNOTATE=1
+
+cov: $(VENV)/.group-cov ## line and branch coverage of .py and .pyx
+	$(MAKE) --no-print-directory build DELI_COM_TRACE=1
+	$(PY) -m coverage run -m pytest $(ARGS)
+	$(PY) -m coverage report
+
+# PYTHONMALLOC=malloc: in pymalloc's arenas an overflow is no error. No leak check: CPython leaks by design at exit.
+asan: $(VENV)/.group-test ## the unit tests under address and undefined-behaviour sanitizers (Linux, gcc)
+	$(MAKE) --no-print-directory build DELI_COM_SANITIZE=1 DELI_COM_DEBUG=1
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
+	$(PY) -m pytest tests/unit $(ARGS)
+
+# --- shipping it ------------------------------------------------------------------------------------------
+sdist: $(VENV)/.group-dist ## dist/*.tar.gz
+	@rm -rf dist
+	$(PY) -m build --sdist --outdir dist .
+
+wheel: sdist ## the wheel of this interpreter, built from the sdist and checked
+	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist dist/*.tar.gz
+	$(PY) -m twine check --strict dist/*
+	$(PY) -m check_wheel_contents dist/*.whl
+
+# Run from elsewhere: in this directory the tree's own package would be found first.
+smoke: wheel ## install the wheel in an empty environment and make a round trip
+	@rm -rf build/smoke && $(BASE) -m venv build/smoke
+	build/smoke/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd build/smoke && $(notdir $(BIN))/python -W error -c "import deli_com"
+	cd build/smoke && $(notdir $(BIN))/python -W error ../../tools/smoke.py
+
+clean: ## remove what was built, the environments included
+	rm -rf build dist .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage
+	rm -rf src/*.egg-info
+	find src \( -name '*.so' -o -name '*.pyd' -o -name '*.html' -o -name '*.c' \) -delete
+	find . -name __pycache__ -prune -exec rm -rf {} +

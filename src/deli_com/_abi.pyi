@@ -1,0 +1,7 @@
+from collections.abc import Callable
+
+VERSION: str
+PICOWS: str
+AIOFASTNET: str
+
+def check(find: Callable[[str], str] = ...) -> None: ...
