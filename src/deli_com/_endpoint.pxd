@@ -7,7 +7,7 @@ from deli_com._pacer cimport Pacer
 
 
 cdef class Endpoint(Hub):
-    cdef readonly TypeCodec down              # type of what is sent
+    cdef readonly TypeCodec down              # type of what is sent; None: nothing is
     cdef readonly TypeCodec up                # type of what is received; None: nothing is
     cdef readonly Inbox inbox
     cdef readonly Py_ssize_t max_message_size # bytes of payload, both ways

@@ -4,6 +4,7 @@ Server and client façades subclass this, so `send_nowait` and `recv` reach comp
 without a Python frame. A client is an endpoint with one follower and masked framing.
 """
 
+import asyncio
 from collections.abc import Coroutine
 from logging import getLogger
 
@@ -27,8 +28,8 @@ cdef class Endpoint(Hub):
     loop : asyncio.AbstractEventLoop
     log : Log
         Its framing is the transport's.
-    down : TypeCodec
-        Type of the values sent.
+    down : TypeCodec or None
+        Type of the values sent; None: there is nothing to send.
     up : TypeCodec or None
         Type of the values received; None discards what arrives.
     is_client : bool
@@ -41,7 +42,7 @@ cdef class Endpoint(Hub):
     """
 
     def __init__(
-        self, loop, Log log, TypeCodec down not None, TypeCodec up, *,
+        self, loop, Log log, TypeCodec down, TypeCodec up, *,
         bint is_client=False, Py_ssize_t max_message_size=64 << 20, double close_timeout=2.0, **limits,
     ):
         Hub.__init__(self, loop, log, **limits)
@@ -56,6 +57,11 @@ cdef class Endpoint(Hub):
         self.closing = set()
         self._watchers = []
         self._nested = []
+
+    @classmethod
+    def __class_getitem__(cls, parameters):
+        """Let subclasses be written ``class Name(Endpoint[Down, Up])``; type checkers see a generic class."""
+        return cls
 
     # --- sending -------------------------------------------------------------------------
 
@@ -97,6 +103,8 @@ cdef class Endpoint(Hub):
         self.check_thread("send")
         if self._ended is not None:
             raise ConnectionClosed(*self._ended.args)
+        if self.down is None:
+            raise TypeError(f"{type(self).__name__} sends nothing (its Up is None)")
         if log.is_open:
             return self._append_nested(value)
         log.open(&cur, self.down.max_size)
@@ -194,6 +202,14 @@ cdef class Endpoint(Hub):
             future = self.loop.create_future()
             self._watchers.append(future)
             await future
+
+    async def _until_at_most(self, predicate, double seconds):
+        """Wait for `predicate()` as `_until` does, but no longer than so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._until(predicate)
+        except TimeoutError:
+            pass
 
     cdef int end(self, object error, bint in_order) except -1:
         # No more sends; receivers get what has arrived, then `error`. Idempotent.

@@ -1,0 +1,91 @@
+"""What `WsClient` and the TCP `Client` have in common: everything but connecting."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import warnings
+from types import TracebackType
+from typing import Any, NoReturn
+
+from typing_extensions import Self
+
+from deli_com._endpoint import Endpoint
+from deli_com._log import Log
+from deli_com.errors import ConnectionClosed
+from deli_com.typed import Down, Typed, Up
+
+__all__ = ["ClientBase"]
+
+NORMAL = 1000  # RFC 6455 section 7.4.1
+DRAIN_S = 1.0
+CLOSE_SLACK_S = 0.5
+MAX_QUEUED = 16 << 20  # bytes that a client's own sends may have queued
+
+
+class ClientBase(Typed, Endpoint[Up, Down]):
+    """A typed client; subclasses connect it. What it sends is `Up`, what it receives `Down`."""
+
+    _opened = False
+    _closing: asyncio.Future[None] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(f"write: await {type(self).__name__}.connect(addr)")
+
+    def _start(self, framing: str, down: Any, up: Any, **limits: Any) -> None:
+        """Initialise in place of ``__init__``, on the loop's thread.
+
+        A server that takes nothing slows our sends (`BacklogFull`, pacing); it is no reason to leave it.
+        """
+        Endpoint.__init__(
+            self,
+            asyncio.get_running_loop(),
+            Log(framing),
+            up,
+            down,
+            is_client=True,
+            max_backlog=MAX_QUEUED,
+            max_retained=MAX_QUEUED,
+            progress_timeout=math.inf,
+            **limits,
+        )
+
+    async def close(self) -> None:
+        """Send what is queued, then end the connection. May be called again.
+
+        What has arrived can still be received; then `ConnectionClosed`. ``async for`` ends.
+        """
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+            return
+        self._closing = self.loop.create_future()
+        try:
+            self.flush()
+            await self._until_at_most(lambda: self._is_drained() or self._is_ended(), DRAIN_S)
+            for connection in self._connections():
+                connection._finish(NORMAL, "")
+            self._end(ConnectionClosed(NORMAL, "closed by this side"), True)
+            await self._until_at_most(lambda: not self._connections(), self.close_timeout + CLOSE_SLACK_S)
+        finally:
+            for connection in self._connections():
+                connection._abort()
+            self._closing.set_result(None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if self._opened and self._closing is None and not self._is_ended():
+            _warn(f"unclosed client {self!r}", ResourceWarning, source=self)
+            for connection in self._connections():
+                connection._abort()
+
+    def __repr__(self) -> str:
+        if not self._opened:
+            return f"<{type(self).__name__}, not connected>"
+        return f"<{type(self).__name__}, {'closed' if self._is_ended() else 'open'}>"

@@ -1,0 +1,78 @@
+"""What `bind` and `connect` return: a coroutine object that is an async context manager too."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator
+from types import TracebackType
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
+
+__all__ = ["Opening"]
+
+
+class _Opened(Protocol):
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+OpenedT = TypeVar("OpenedT", bound=_Opened)
+
+
+class Opening(Coroutine[Any, Any, OpenedT], Generic[OpenedT]):
+    """A server or client that is being opened.
+
+    ::
+
+        server = await WsServer[T].bind(addr)            # close it yourself
+        async with WsServer[T].bind(addr) as server:     # closed at the end of the block
+            ...
+
+    Parameters
+    ----------
+    work : coroutine
+        Opens it and returns it. If it is never awaited, Python warns when it is dropped.
+    call : str
+        How the user spelled the call, for error texts.
+    """
+
+    __slots__ = ("_call", "_opened", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, OpenedT], call: str) -> None:
+        self._work = work
+        self._call = call
+        self._opened: OpenedT | None = None
+
+    def __await__(self) -> Generator[Any, Any, OpenedT]:
+        return self._work.__await__()
+
+    def send(self, value: Any, /) -> Any:
+        if value is not None:  # no event loop does that: somebody took this for the opened object
+            self.__getattr__("send")
+        return self._work.send(value)
+
+    def throw(self, kind: Any, value: Any = None, trace: Any = None, /) -> Any:
+        if value is None and trace is None:
+            return self._work.throw(kind)
+        return self._work.throw(kind, value, trace)
+
+    def close(self) -> None:
+        self._work.close()
+
+    async def __aenter__(self) -> OpenedT:
+        self._opened = await self
+        return self._opened
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._opened is not None  # __aenter__ has returned
+        await self._opened.__aexit__(kind, error, trace)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        # `__slots__` and the class come first: only what an opened object would have ends here.
+        raise AttributeError(
+            f"{self._call} is not open yet, so it has no {name!r}: await me, or use `async with`"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self._call}, not awaited>"

@@ -1,0 +1,65 @@
+"""`Name[Down, Up]` at run time: one subclass a pair of types, made once."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from typing_extensions import TypeVar
+
+from deli_com._fastcodec import TypeCodec
+from deli_com.codec import codec
+
+__all__ = ["Down", "Typed", "Up"]
+
+Down = TypeVar("Down")
+Up = TypeVar("Up", default=Down)
+
+
+class Typed:
+    """Gives a façade class its types.
+
+    ``Name[T]`` stands for ``Name[T, T]``, and ``Name[T] is Name[T]``. Types are compiled when
+    something is opened, not here: a type may be named before all of its variants are defined.
+    """
+
+    __slots__ = ()
+
+    _types: ClassVar[tuple[Any, Any] | None] = None
+    _made: ClassVar[dict[Any, Any]] = {}
+
+    @classmethod
+    def _parametrize(cls, parameters: Any) -> Any:
+        down, up = parameters if isinstance(parameters, tuple) else (parameters, parameters)
+        if isinstance(down, TypeVar) or isinstance(up, TypeVar):
+            return cls  # `class Mine(WsServer[T])` of generic code: the types come later
+        if cls._types is not None:
+            raise TypeError(f"{cls.__name__} has its types already")
+        key = (cls, down, up)
+        try:
+            made = cls._made.get(key)
+        except TypeError:  # an unhashable annotation is legal, if rare
+            return cls._make(down, up)
+        if made is None:
+            made = cls._made[key] = cls._make(down, up)
+        return made
+
+    @classmethod
+    def _make(cls, down: Any, up: Any) -> Any:
+        names = _name(down) if up is down else f"{_name(down)}, {_name(up)}"
+        return type(cls)(
+            f"{cls.__name__}[{names}]",
+            (cls,),
+            {"__module__": cls.__module__, "__doc__": cls.__doc__, "_types": (down, up)},
+        )
+
+    @classmethod
+    def _codecs(cls, call: str) -> tuple[TypeCodec[Any], TypeCodec[Any] | None]:
+        """Compile the types: of what the server sends, and of what clients send (None: nothing)."""
+        if cls._types is None:
+            raise TypeError(f"which type? write {cls.__name__}[T].{call} or {cls.__name__}[Down, Up].{call}")
+        down, up = cls._types
+        return codec(down), None if up is None else codec(up)
+
+
+def _name(type_: Any) -> str:
+    return type_.__name__ if isinstance(type_, type) else str(type_)

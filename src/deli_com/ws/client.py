@@ -1,0 +1,112 @@
+"""`WsClient`: typed values from a WebSocket server, and to it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl as ssl_module
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from picows import WSListener
+from typing_extensions import Self
+
+from deli_com._peer import Peer
+from deli_com.address import AddressLike, parse_target
+from deli_com.client_base import ClientBase
+from deli_com.opening import Opening
+from deli_com.typed import Down, Up
+from deli_com.ws.connect import Response, open_websocket
+from deli_com.ws.head import HeadersLike
+
+__all__ = ["WsClient"]
+
+
+class WsClient(ClientBase[Down, Up]):
+    """A WebSocket client of a `WsServer`, or of any server that sends such values.
+
+    The types are written as on the server: ``WsClient[Down, Up]`` receives `Down` and sends
+    `Up`; ``WsClient[T]`` does both with `T`. Open one with `connect`.
+    """
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, parameters: Any) -> Any:
+            return cls._parametrize(parameters)
+
+    @classmethod
+    def connect(
+        cls,
+        addr: AddressLike,
+        *,
+        path: str | None = None,
+        ssl: ssl_module.SSLContext | bool | None = None,
+        headers: HeadersLike | None = None,
+        subprotocols: Sequence[str] = (),
+        origin: str | None = None,
+        max_message_size: int = 64 << 20,
+        open_timeout: float | None = 10.0,
+        close_timeout: float = 2.0,
+    ) -> Opening[Self]:
+        """Connect to a server; await the result, or use it in ``async with``.
+
+        When it returns, the server counts this client, which gets every later ``send``.
+
+        Parameters
+        ----------
+        addr : str or tuple
+            ``"host:port"``, ``"[v6]:port"``, ``(host, port)``, an `Address`, or a ``ws://`` or
+            ``wss://`` URL.
+        path : str, optional
+            Path and query, for an `addr` that is no URL.
+        ssl : ssl.SSLContext or bool, optional
+            TLS.
+        headers : mapping or pairs, optional
+            More request headers.
+        subprotocols : sequence of str
+            Asked for, the preferred one first.
+        origin : str, optional
+            ``Origin`` header.
+        max_message_size : int
+            Bytes of one encoded message, both ways.
+        open_timeout : float or None
+            Seconds for resolving, connecting and the handshake together.
+        close_timeout : float
+            Seconds that a closed connection is given to answer.
+
+        Raises
+        ------
+        IoError
+            Refused (also `ConnectionRefusedError`), out of time (also `TimeoutError`), TLS, DNS.
+        WebSocketError
+            An HTTP status other than 101 (``status``), or no WebSocket server at all.
+        ConnectionClosed
+            The server hung up during the handshake.
+        TypeError, ValueError
+            A type without a wire form, or no address.
+        """
+        down, up = cls._codecs("connect(addr)")
+        target = parse_target(addr, path=path, secure=bool(ssl))
+
+        async def connect() -> Self:
+            self = cls.__new__(cls)
+            self._start("ws-client", down, up, max_message_size=max_message_size, close_timeout=close_timeout)
+
+            def make_listener(response: Response, transport: asyncio.Transport) -> WSListener:
+                return Peer(self, target.address).listener()
+
+            await open_websocket(
+                target,
+                make_listener=make_listener,
+                max_frame_size=max_message_size,
+                ssl=ssl,
+                headers=headers,
+                subprotocols=subprotocols,
+                origin=origin,
+                open_timeout=open_timeout,
+            )
+            self._opened = True
+            return self
+
+        work = connect()
+        work.__qualname__ = f"{cls.__name__}.connect"
+        return Opening(work, f"{cls.__name__}.connect({addr!r})")
