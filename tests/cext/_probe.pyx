@@ -1,0 +1,221 @@
+# cython: language_level=3
+"""What tests may touch of the core's C-level contracts: a follower without a connection, the log's cursors."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from libc.string cimport memcpy
+
+from deli_com._cursor cimport WriteCursor, cursor_need
+from deli_com._hub cimport FOLLOWER_BLOCKED, FOLLOWER_CURRENT, FOLLOWER_READY, Follower, Hub
+from deli_com._log cimport Log, Position
+from deli_com._net cimport iovec
+from deli_com._pacer cimport Pacer
+
+STATES = {FOLLOWER_CURRENT: "current", FOLLOWER_READY: "ready", FOLLOWER_BLOCKED: "blocked"}
+
+
+cdef class ProbeFollower(Follower):
+    """A follower whose end is a list: `too_slow` and `broken` record what the hub told it."""
+
+    cdef public list too_slow
+    cdef public int broken
+    cdef bint _muted
+
+    def __init__(self, transport, int fd=-1):
+        self.transport = transport
+        self.fd = fd
+        self.too_slow = []
+        self.muted = &self._muted
+
+    cdef int on_too_slow(self, str cause) except -1:
+        self.too_slow.append(cause)
+        return 0
+
+    cdef int on_broken(self) except -1:
+        self.broken += 1
+        return 0
+
+    def join(self, Hub hub):
+        hub.join(self)
+
+    def leave_(self):
+        self.leave()
+
+    def choke_(self):
+        self.choke()
+
+    def unchoke_(self):
+        self.unchoke()
+
+    def mute(self):
+        self._muted = True
+
+    @property
+    def name_of_state(self):
+        return STATES.get(self.state, "gone")
+
+    @property
+    def bytes_behind(self):
+        return self.lag()
+
+    @property
+    def is_paced(self):
+        return self.paced
+
+
+cdef class ProbeHub(Hub):
+    """A hub of raw payloads."""
+
+    cdef public object pacer
+    cdef public int sweeps
+
+    def append(self, bytes payload):
+        """True if the payload went in, False if the log is at its bound."""
+        if not self.room_for(len(payload)):
+            return False
+        self.appended(self.log.append(payload))
+        return True
+
+    def flush(self):
+        self.flush_now()
+
+    @property
+    def drained(self):
+        return self.is_drained()
+
+    @property
+    def retained(self):
+        return self.log.retained()
+
+    @property
+    def count(self):
+        return len(self.followers)
+
+    def check(self):
+        self._check()
+
+    def pace(self, Py_ssize_t high_water):
+        self.pacer = Pacer(self, high_water)
+        return self.pacer
+
+    def must_wait(self):
+        return (<Pacer>self.pacer).must_wait()
+
+    def wait(self):
+        return (<Pacer>self.pacer).wait()
+
+    cdef int on_flushed(self) except -1:
+        if self.pacer is not None:
+            (<Pacer>self.pacer).on_flushed()
+        return 0
+
+    cdef bint on_sweep(self) except -1:
+        self.sweeps += 1
+        return False
+
+
+cdef class ProbeLog:
+    """A log and its pinned positions, for comparison with a list of bytes."""
+
+    cdef public Log log
+    cdef dict _places
+
+    def __init__(self, str framing="ws-server"):
+        self.log = Log(framing)
+        self._places = {}
+
+    def append(self, bytes payload):
+        return self.log.append(payload)
+
+    def write(self, list parts, Py_ssize_t max_size=-1, bytes tail=None, bint commit=True):
+        """Encode as a codec does: `parts` through the cursor, `tail` by reference where the cursor allows it."""
+        cdef WriteCursor cur
+        cdef bytes part
+        self.log.open(&cur, max_size)
+        try:
+            for part in parts:
+                cursor_need(&cur, len(part))
+                memcpy(cur.pos, PyBytes_AS_STRING(part), len(part))
+                cur.pos += len(part)
+            if tail is not None:
+                if len(tail) >= cur.tail_min:
+                    Py_INCREF(tail)
+                    cur.tail = <PyObject*>tail
+                else:
+                    cursor_need(&cur, len(tail))
+                    memcpy(cur.pos, PyBytes_AS_STRING(tail), len(tail))
+                    cur.pos += len(tail)
+            size = self.log.payload_size(&cur)
+        except BaseException:
+            self.log.abandon(&cur)
+            raise
+        if not commit:
+            self.log.abandon(&cur)
+            return size
+        self.log.commit(&cur)
+        return size
+
+    def open_twice(self):
+        cdef WriteCursor cur, other
+        self.log.open(&cur, 10)
+        try:
+            self.log.open(&other, 10)
+        finally:
+            self.log.abandon(&cur)
+
+    cdef Position _place(self, object name) except *:
+        cdef Position at
+        at.offset, at.record = self._places[name]
+        return at
+
+    def pin(self, name, offset=None):
+        cdef Position at = self.log.tail()
+        if offset is not None:
+            at.offset = offset
+            at.record = 0
+        self.log.pin(&at)
+        self._places[name] = (at.offset, at.record)
+
+    def unpin(self, name):
+        cdef Position at = self._place(name)
+        self.log.unpin(&at)
+        del self._places[name]
+
+    def move(self, name, offset):
+        cdef Position at = self._place(name)
+        self.log.move_pin(&at, offset)
+        self._places[name] = (at.offset, at.record)
+
+    def read(self, name, limit, int room=64):
+        """The bytes that `vectors` describes."""
+        cdef iovec vectors[64]
+        cdef Py_ssize_t total = 0
+        cdef Position at = self._place(name)
+        cdef int count = self.log.vectors(&at, limit, vectors, room, &total)
+        data = b"".join([(<char*>vectors[i].iov_base)[:vectors[i].iov_len] for i in range(count)])
+        assert len(data) == total
+        return data
+
+    def frame_end(self, name, offset):
+        cdef Position at = self._place(name)
+        return self.log.frame_end(&at, offset)
+
+    def frames_within(self, name, limit, most):
+        cdef Position at = self._place(name)
+        return self.log.frames_within(&at, limit, most)
+
+    def pieces(self, name, start, end):
+        cdef Position at = self._place(name)
+        return self.log.pieces(&at, start, end)
+
+    def trim(self, limit):
+        self.log.trim(limit)
+
+    @property
+    def end(self):
+        return self.log.end
+
+    @property
+    def head(self):
+        return self.log.head_offset()
