@@ -1,6 +1,7 @@
 # What the façade classes subclass: a hub whose messages are values of a type, and an inbox.
 
 from deli_com._fastcodec cimport TypeCodec
+from deli_com._handoff cimport Handoff
 from deli_com._hub cimport Hub
 from deli_com._inbox cimport Inbox
 from deli_com._pacer cimport Pacer
@@ -21,6 +22,7 @@ cdef class Endpoint(Hub):
     cdef readonly Py_ssize_t unwanted         # messages discarded: push only, or text
     cdef set closing                          # connections that linger; called once a sweep
     cdef Pacer pacer
+    cdef Handoff handoff                      # send_nowait of other threads; None until the first
 
     cdef int changed(self) except -1
     cdef int end(self, object error, bint in_order) except -1
@@ -30,5 +32,7 @@ cdef class Endpoint(Hub):
     cdef list _watchers                       # futures woken at every change
     cdef list _nested                         # payloads sent while a frame was being encoded
     cdef int _append(self, object value) except -1
+    cdef int _append_foreign(self, object value) except -1
+    cdef int _check_sendable(self) except -1
     cdef int _append_nested(self, object value) except -1
     cdef int _append_deferred(self) except -1

@@ -8,8 +8,11 @@ import asyncio
 from collections.abc import Coroutine
 from logging import getLogger
 
+from cpython.pythread cimport PyThread_get_thread_ident
+
 from deli_com._cursor cimport WriteCursor
 from deli_com._fastcodec cimport TypeCodec, codec_encode
+from deli_com._handoff cimport Handoff
 from deli_com._hub cimport Hub
 from deli_com._inbox cimport Inbox, Recv
 from deli_com._log cimport Log
@@ -66,7 +69,10 @@ cdef class Endpoint(Hub):
     # --- sending -------------------------------------------------------------------------
 
     def send_nowait(self, value, /):
-        """Queue `value` for every client connected now, and return.
+        """Queue `value` for every client connected now, and return. Legal from any thread.
+
+        From the loop's thread it never waits. Another thread waits, for 10 s at most, while the
+        hand-over to the loop is full (16 MiB or 65,536 messages); order is kept for each thread.
 
         Raises
         ------
@@ -77,13 +83,17 @@ cdef class Endpoint(Hub):
         ConnectionClosed
             This end is closed.
         """
-        self._append(value)
+        if PyThread_get_thread_ident() != self._thread:
+            self._append_foreign(value)
+        else:
+            self._append(value)
 
     def send(self, value, /):
         """Queue `value` as `send_nowait` does; await the result to keep the clients' pace.
 
         The errors of `send_nowait` come from the call, not from awaiting.
         """
+        self.check_thread("send")
         self._append(value)
         return Paced(self.pacer)
 
@@ -100,11 +110,7 @@ cdef class Endpoint(Hub):
         cdef WriteCursor cur
         cdef Py_ssize_t payload, frame
         cdef Log log = self.log
-        self.check_thread("send")
-        if self._ended is not None:
-            raise ConnectionClosed(*self._ended.args)
-        if self.down is None:
-            raise TypeError(f"{type(self).__name__} sends nothing (its Up is None)")
+        self._check_sendable()
         if log.is_open:
             return self._append_nested(value)
         log.open(&cur, self.down.max_size)
@@ -129,6 +135,24 @@ cdef class Endpoint(Hub):
         if self._nested:
             self._append_deferred()
         return 0
+
+    cdef int _check_sendable(self) except -1:
+        if self._ended is not None:
+            raise ConnectionClosed(*self._ended.args)
+        if self.down is None:
+            raise TypeError(f"{type(self).__name__} sends nothing (its Up is None)")
+        return 0
+
+    cdef int _append_foreign(self, object value) except -1:
+        # In another thread than the loop's: encoded here, appended there.
+        cdef bytes payload
+        self._check_sendable()
+        payload = self.down.to_bytes(value)
+        if len(payload) > self.max_message_size:
+            raise MessageTooLarge(len(payload), self.max_message_size)
+        if self.handoff is None:
+            self.handoff = Handoff(self)
+        return self.handoff.put(payload)
 
     cdef int _append_nested(self, object value) except -1:
         # Encoding an outer value ran user code (`__index__`, `__buffer__`, a finalizer) that
@@ -217,6 +241,8 @@ cdef class Endpoint(Hub):
             self._ended = error
             self.inbox.close(error, in_order)
             self.pacer.release()
+            if self.handoff is not None:
+                self.handoff.end(error)
             self.changed()
         return 0
 

@@ -450,6 +450,8 @@ cdef class Hub:
 
     cdef int _hand_over(self, Follower follower, list pieces) except -1:
         # Writes through the transport, then sees whether it holds anything.
+        if DEBUG:
+            assert pieces, "Hub: an empty hand-over brings no event"
         self._writing = follower
         try:
             if len(pieces) == 1:

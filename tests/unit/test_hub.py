@@ -165,11 +165,13 @@ class TestFlush:
 
     def test_a_long_round_yields_and_loses_nobody(self, rigs):
         rig = rigs()
-        ends = [rig.connect(buffer=1 << 20) for _ in range(300)]
-        payload = bytes(100_000)
+        ends = [rig.connect(buffer=1 << 20) for _ in range(400)]
+        payload = bytes(200_000)
         turns = 0
         for _ in range(3):
             rig.hub.append(payload)
+            served = [end for end in ends if end.read(1)]
+            assert 0 < len(served) < len(ends), "400 copies of 200 KB take well over the 2 ms of a slice"
             while rig.loop.turn():
                 turns += 1
                 for end in ends[turns % 7 :: 7]:

@@ -1,0 +1,86 @@
+"""Messages from other threads, on their way to the loop's.
+
+The calling thread encodes; what is handed over is the payload's `bytes`, which the log
+keeps by reference where it is large. The queue is bounded: past the bound the caller
+waits, without the GIL, for the loop to take some, and gets `BacklogFull` if it takes
+nothing for `PATIENCE_SECONDS`. The loop is woken once however many messages wait.
+
+All fields but `_room` are touched with the GIL held and no Python code in between.
+"""
+
+from collections import deque
+from threading import Condition
+
+from deli_com._hub cimport Hub
+from deli_com.errors import BacklogFull, ConnectionClosed
+
+cdef enum:
+    MAX_BYTES = 16777216     # that wait; one message alone may be larger
+    MAX_MESSAGES = 65536
+    DRAIN_BYTES = 1048576    # taken in one turn of the loop, so that it stays responsive
+
+cdef double PATIENCE_SECONDS = 10.0
+
+
+cdef class Handoff:
+    """A bounded queue into one hub.
+
+    Parameters
+    ----------
+    hub : Hub
+        Its log gets what was put, in the order of the calls.
+    """
+
+    def __cinit__(self, Hub hub not None):
+        self.hub = hub
+        self._queue = deque()
+        self._room = Condition()
+        self._drain_callback = self._drain
+
+    cdef bint _is_full(self, Py_ssize_t more) noexcept:
+        cdef Py_ssize_t count = len(self._queue)
+        return count > 0 and (self.held_bytes + more > MAX_BYTES or count >= MAX_MESSAGES)
+
+    cdef int put(self, bytes payload) except -1:
+        # Called by any thread but the loop's.
+        if self._is_full(len(payload)):
+            with self._room:
+                if not self._room.wait_for(
+                    lambda: self._ended is not None or not self._is_full(len(payload)), PATIENCE_SECONDS
+                ):
+                    raise BacklogFull(self.held_bytes, MAX_BYTES)
+        if self._ended is not None:
+            raise ConnectionClosed(*self._ended.args)
+        self._queue.append(payload)
+        self.held_bytes += len(payload)
+        if not self._scheduled:
+            self._scheduled = True
+            self.hub.loop.call_soon_threadsafe(self._drain_callback)
+        return 0
+
+    def _drain(self):
+        # On the loop's thread.
+        cdef Py_ssize_t taken = 0
+        cdef bytes payload
+        while self._queue and taken < DRAIN_BYTES:
+            payload = self._queue[0]
+            if self.hub.followers:
+                if not self.hub.room_for(len(payload)):
+                    break  # the log is at its bound: clients lag, so the threads wait
+                self.hub.appended(self.hub.log.append(payload))
+            self._queue.popleft()
+            self.held_bytes -= len(payload)
+            taken += len(payload)
+        with self._room:
+            self._room.notify_all()
+        if self._queue:
+            self.hub.loop.call_soon(self._drain_callback)
+        else:
+            self._scheduled = False
+
+    cdef int end(self, object error) except -1:
+        # Nothing more is taken; waiting threads get the error.
+        self._ended = error
+        with self._room:
+            self._room.notify_all()
+        return 0
