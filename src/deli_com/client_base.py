@@ -82,8 +82,9 @@ class ClientBase(Typed, Endpoint[Up, Down]):
     def __del__(self, _warn: Any = warnings.warn) -> None:
         if self._opened and self._closing is None and not self._is_ended():
             _warn(f"unclosed client {self!r}", ResourceWarning, source=self)
-            for connection in self._connections():
-                connection._abort()
+            if not self.loop.is_closed():
+                for connection in self._connections():
+                    connection._abort()
 
     def __repr__(self) -> str:
         if not self._opened:
