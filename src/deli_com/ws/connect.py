@@ -10,8 +10,8 @@
     )  # -> picows.WSTransport
 
 One deadline covers DNS, TCP, TLS and the handshake. However it ends, but for success, the connection is
-aborted: cancelled and failed attempts leave no socket. Redirects are not followed, no extension is offered, and
-a server that chooses an extension or a subprotocol that was not asked for is refused.
+aborted: cancelled and failed attempts leave no socket. Redirects are not followed, no extension is offered,
+and a server that chooses an extension or a subprotocol that nobody asked for is refused.
 
 ===============================  ==============================================
 what happened                    raised

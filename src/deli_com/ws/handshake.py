@@ -246,8 +246,8 @@ class _Handshake(asyncio.BufferedProtocol):
 
     1. In exactly one state. It is in the acceptor's ``_pending`` up to DECIDING, in ``_lingering`` while
        LINGERING.
-    2. The transport is never closed in the turn that made it: a plain aiofastnet transport registers its
-       reader one callback after ``connection_made``, closed or not, and the next owner of the descriptor would
+    2. The transport is never closed in the turn that made it: a plain one of aiofastnet registers its
+       reader one callback after ``connection_made``, closed or not, and the descriptor's next owner would
        inherit that.
     """
 

@@ -79,7 +79,7 @@ class Refusal:
     def __post_init__(self) -> None:
         if not 400 <= self.status <= 599:
             raise ValueError(f"a refusal has a status of 400 to 599, got {self.status!r}")
-        object.__setattr__(self, "headers", tuple(checked_headers(self.headers)))
+        object.__setattr__(self, "headers", tuple(_pairs(self.headers)))
 
     def to_bytes(self) -> bytes:
         """Render status line, headers and body."""
@@ -122,7 +122,9 @@ class HeadReader:
 
     @property
     def too_long(self) -> bool:
-        return (self._end if self._end >= 0 else len(self.data)) > MAX_HEAD_BYTES - 4
+        if self._end >= 0:
+            return self._end + 4 > MAX_HEAD_BYTES
+        return len(self.data) >= MAX_HEAD_BYTES
 
     @property
     def head(self) -> bytes:
@@ -231,17 +233,21 @@ def tokens(headers: CIMultiDict[str], name: str) -> list[str]:
 
 
 def checked_headers(headers: HeadersLike | None) -> list[tuple[str, str]]:
-    """Headers of the user as pairs; a name or value that would break the head is a `ValueError`."""
-    if headers is None:
-        return []
+    """Headers of the user as pairs; what would break the head, or is ours to set, is a `ValueError`."""
+    pairs = _pairs(headers or ())
+    for name, _ in pairs:
+        if name.lower() in _OURS:
+            raise ValueError(f"header {name!r} belongs to the handshake and is set by this library")
+    return pairs
+
+
+def _pairs(headers: HeadersLike) -> list[tuple[str, str]]:
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
     for name, value in pairs:
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"a header is a name and a value, both str, got {name!r}: {value!r}")
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             raise ValueError(f"not allowed in an HTTP header: {name!r}: {value!r}")
-        if name.lower() in _OURS:
-            raise ValueError(f"header {name!r} belongs to the handshake and is set by this library")
     return pairs
 
 
