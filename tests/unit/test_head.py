@@ -13,6 +13,7 @@ from deli_com.ws.head import (
     RequestHead,
     accept_token,
     checked_headers,
+    checked_subprotocols,
     parse_request,
     parse_response,
     tokens,
@@ -287,3 +288,12 @@ class TestCheckedHeaders:
     def test_types(self) -> None:
         with pytest.raises(TypeError):
             checked_headers([("A", 1)])  # type: ignore[list-item]
+
+
+def test_checked_subprotocols() -> None:
+    assert checked_subprotocols(["a", "b.v1"]) == ("a", "b.v1")
+    for bad in (["a b"], ["a,b"], [""], ["a\r\n"], [1]):
+        with pytest.raises(ValueError, match="not a subprotocol"):
+            checked_subprotocols(bad)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        checked_subprotocols("chat")

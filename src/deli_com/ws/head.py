@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TypeAlias, Union
+from typing import TypeAlias, Union, cast
 
 from multidict import CIMultiDict
 from picows.picows import _parse_http_request  # type: ignore[attr-defined]
@@ -36,6 +36,7 @@ __all__ = [
     "ResponseHead",
     "accept_token",
     "checked_headers",
+    "checked_subprotocols",
     "client_feed",
     "parse_request",
     "parse_response",
@@ -260,7 +261,19 @@ _OURS = {
     "sec-websocket-protocol",
     "sec-websocket-version",
     "transfer-encoding",
+    "upgrade",
 }
+
+
+def checked_subprotocols(names: Iterable[str]) -> tuple[str, ...]:
+    """Subprotocols of the user; each is a token (RFC 6455 section 4.1), anything else a `ValueError`."""
+    if isinstance(names, str):
+        raise TypeError(f"subprotocols are a list of str, not {names!r}")
+    checked = tuple(names)
+    for name in cast("tuple[object, ...]", checked):
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"not a subprotocol: {name!r}")
+    return checked
 
 
 @dataclass(frozen=True, slots=True)
