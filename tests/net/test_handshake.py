@@ -189,8 +189,8 @@ class TestAccepts:
     async def test_peers_that_leave(self, transports: str) -> None:
         """Before the head, within it, behind it; with FIN and with RST.
 
-        On uvloop a poll handle reports nothing more after data and RST in one event, of which aiofastnet reads the
-        data only: such a connection is noticed when it is written to, here at the deadline.
+        On uvloop a poll handle reports nothing more after data and RST in one event, of which aiofastnet
+        reads the data only: such a connection is noticed when it is written to, here at the deadline.
         """
         async with accepting(transports=transports, open_timeout=0.5) as served:
             for data in (b"", PLAIN_HEAD[:50], PLAIN_HEAD):
@@ -291,7 +291,7 @@ class TestRefuses:
 
     @plain_and_tls
     async def test_lingering_is_bounded_in_bytes(self, tls: bool) -> None:
-        """A refused peer that floods is dropped."""
+        """A refused peer that floods is dropped (TLS: the transport drains, the limit in time ends it)."""
         async with accepting(tls=tls) as served:
             peer = await RawPeer.open(served.address, ssl=served.tls)
             with pytest.raises(OSError):  # noqa: PT012 - which send meets the server's close is the kernel's choice
@@ -331,7 +331,7 @@ class TestDeadline:
     @plain_and_tls
     @pytest.mark.parametrize("sent", [b"", PLAIN_HEAD[:60]], ids=["nothing", "half"])
     async def test_head(self, tls: bool, transports: str, sent: bytes) -> None:
-        """Half a head gets 408 in time; who asked nothing gets nothing; another client is served meanwhile."""
+        """Half a head gets 408 in time, who asked nothing gets nothing, others are served meanwhile."""
         async with accepting(tls=tls, transports=transports, open_timeout=0.3) as served:
             started = time.monotonic()
             peer = await RawPeer.open(served.address, ssl=served.tls)

@@ -1,7 +1,7 @@
 """How both ends use TLS: small buffers, our own deadline, and no log record for a peer that left.
 
-aiofastnet takes 257 KiB each way by default, which is for few connections. And it reports a peer that ends the
-stream within the TLS handshake to the loop's exception handler: what it passes on is the class
+aiofastnet takes 257 KiB each way by default, which is for few connections. And it reports a peer that ends
+the stream within the TLS handshake to the loop's exception handler: what it passes on is the class
 `ConnectionResetError`, no instance. Anyone can cause that at will, so `QuietLoop` drops it.
 """
 
