@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -67,7 +68,7 @@ class Served:
 @contextlib.asynccontextmanager
 async def accepting(
     *,
-    tls: bool = False,
+    tls: bool | tuple[ssl.SSLContext, ssl.SSLContext] = False,
     transports: Any = "aiofastnet",
     open_timeout: float | None = 5.0,
     max_handshakes: int = 100,
@@ -77,7 +78,7 @@ async def accepting(
     served = Served()
     sock = await open_listener("127.0.0.1:0")
     served.address = Address(*sock.getsockname())
-    server_context, client_context = certificates() if tls else (None, None)
+    server_context, client_context = (certificates() if tls is True else tls) or (None, None)
     served.tls = client_context
     served.acceptor = Acceptor(
         sock,
