@@ -10,8 +10,8 @@
     )  # -> picows.WSTransport
 
 One deadline covers DNS, TCP, TLS and the handshake. However it ends, but for success, the connection is
-aborted: cancelled and failed attempts leave no socket. Redirects are not followed, no extension is offered, and
-a server that chooses an extension or a subprotocol that was not asked for is refused.
+aborted: cancelled and failed attempts leave no socket. Redirects are not followed, no extension is offered,
+and a server that chooses an extension or a subprotocol that nobody asked for is refused.
 
 ===============================  ==============================================
 what happened                    raised
@@ -43,7 +43,7 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from ..address import AddressLike, AddrInfo, Target, parse_target, resolve
 from ..errors import ConnectionClosed, IoError, WebSocketError
-from .handshake import TLS_BUFFER_BYTES, TLS_SHUTDOWN_S, feed
+from .handshake import feed
 from .head import (
     MAX_HEAD_BYTES,
     HeadersLike,
@@ -51,11 +51,13 @@ from .head import (
     ResponseHead,
     accept_token,
     checked_headers,
+    checked_subprotocols,
     client_feed,
     parse_response,
     tokens,
 )
 from .logs import picows_log
+from .tls import QuietLoop, tls_options
 
 __all__ = ["ClientListenerFactory", "Response", "open_websocket"]
 
@@ -138,21 +140,18 @@ async def open_websocket(
         raise ValueError(f"ssl is given but {target} is not secure")
     if target.secure and ssl is False:
         raise ValueError(f"ssl is False but {target} is secure")
-    if isinstance(subprotocols, str):
-        raise TypeError("subprotocols is a list of str, not one str")
     extra = checked_headers(headers)
-    if subprotocols:
-        extra.append(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
     if origin is not None:
-        extra.append(("Origin", origin))
+        extra += checked_headers({"Origin": origin})
+    asked = checked_subprotocols(subprotocols)
+    if asked:
+        extra.append(("Sec-WebSocket-Protocol", ", ".join(asked)))
     context = ssl if isinstance(ssl, ssl_module.SSLContext) else None
     if target.secure and context is None:
         context = ssl_module.create_default_context()
 
     loop = asyncio.get_running_loop()
-    opening = _Opening(
-        loop, target, make_listener, extra, tuple(subprotocols), max_frame_size, read_buffer_bytes
-    )
+    opening = _Opening(loop, target, make_listener, extra, asked, max_frame_size, read_buffer_bytes)
     try:
         async with asyncio.timeout(open_timeout) as scope:
             sock = await _connect(loop, target)
@@ -202,22 +201,17 @@ async def _attach(
     transports: Literal["aiofastnet", "loop"],
 ) -> None:
     """Make a transport for the connected socket, with TLS where wanted; it owns the socket from then on."""
-    options: dict[str, Any] = {}
+    named: dict[str, Any] = {}
     if context is not None:
         opening.stage = "in the TLS handshake"
-        # Our own deadline ends the handshake; the transport's must only not come first.
-        options = {
-            "ssl": context,
-            "server_hostname": target.address.host,
-            "ssl_handshake_timeout": 24 * 3600.0,
-            "ssl_shutdown_timeout": TLS_SHUTDOWN_S,
-        }
+        named["server_hostname"] = target.address.host
     try:
         if transports == "loop":
-            await loop.create_connection(lambda: opening, sock=sock, **options)
+            named |= tls_options(context, small_buffers=False)
+            await loop.create_connection(lambda: opening, sock=sock, **named)
         elif context is not None:
-            options["ssl_incoming_bio_size"] = options["ssl_outgoing_bio_size"] = TLS_BUFFER_BYTES
-            await aiofastnet.create_connection(loop, lambda: opening, sock=sock, **options)
+            named |= tls_options(context, small_buffers=True)
+            await aiofastnet.create_connection(QuietLoop.of(loop), lambda: opening, sock=sock, **named)
         else:
             # What aiofastnet.create_connection does for plain TCP. Cancelled, that would close the socket
             # before its own call of add_reader has run, which then takes a number that is somebody else's.

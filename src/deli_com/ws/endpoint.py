@@ -12,7 +12,7 @@ from picows import WSListener
 from picows.picows import _parse_http_request  # type: ignore[attr-defined]
 
 from ..address import Address
-from .head import HeadersLike, Refusal, RequestHead, checked_headers
+from .head import HeadersLike, Refusal, RequestHead, checked_headers, checked_subprotocols
 from .origins import Origins
 
 __all__ = ["Authorize", "Endpoint", "ListenerFactory", "Request", "Route", "Verdict", "at_path"]
@@ -104,10 +104,11 @@ class Endpoint:
     read_buffer_bytes: int = 2048
 
     def __post_init__(self) -> None:
-        if isinstance(self.origins, str) or isinstance(self.subprotocols, str):
-            raise TypeError("origins and subprotocols are lists of str, not one str")
+        if isinstance(self.origins, str):
+            raise TypeError(f"origins are a list of str or a callable, not {self.origins!r}")
         if self.max_clients is not None and self.client_count is None:
             raise TypeError("max_clients needs client_count")
+        object.__setattr__(self, "subprotocols", checked_subprotocols(self.subprotocols))
         object.__setattr__(self, "response_headers", tuple(checked_headers(self.response_headers)))
 
     def full(self) -> bool:

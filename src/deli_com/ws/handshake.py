@@ -46,11 +46,10 @@ from .endpoint import Authorize, Endpoint, ListenerFactory, Request, Route, Verd
 from .head import HeadReader, Refusal, checked_headers, parse_request, server_feed
 from .logs import LogBudget, picows_log
 from .origins import origin_allowed
+from .tls import QuietLoop, tls_options
 
 __all__ = ["Acceptor", "Authorize", "Endpoint", "ListenerFactory", "Refusal", "Request", "Route", "at_path"]
 
-TLS_BUFFER_BYTES = 32 * 1024  # each way; aiofastnet's default of 257 KiB is for few connections
-TLS_SHUTDOWN_S = 2.0  # how long a TLS close waits for the peer's; 30 s by default
 MAX_LINGERING = 256  # refused connections that may wait for their peer to read why; then the oldest goes
 LINGER_S = 1.0
 LINGER_BYTES = 64 * 1024  # input drained meanwhile, so that closing sends no RST over the answer
@@ -104,6 +103,7 @@ class Acceptor:
     ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
+        self._quiet = QuietLoop.of(loop)
         self._route = route
         self._ssl = ssl
         self._open_timeout = open_timeout
@@ -193,22 +193,13 @@ class Acceptor:
         self._settle()
 
     async def _connect(self, sock: socket.socket, handshake: _Handshake) -> None:
-        options: dict[str, Any] = {}
-        if self._ssl is not None:
-            # Our own deadline ends the handshake; the transport's must only not come first.
-            limit = 3600.0 if self._open_timeout is None else self._open_timeout + 60.0
-            options = {
-                "ssl": self._ssl,
-                "ssl_handshake_timeout": limit,
-                "ssl_shutdown_timeout": TLS_SHUTDOWN_S,
-            }
         try:
             if self._transports == "loop":
+                options = tls_options(self._ssl, small_buffers=False)
                 await self._loop.connect_accepted_socket(lambda: handshake, sock, **options)
             else:
-                if self._ssl is not None:
-                    options["ssl_incoming_bio_size"] = options["ssl_outgoing_bio_size"] = TLS_BUFFER_BYTES
-                await aiofastnet.connect_accepted_socket(self._loop, lambda: handshake, sock, **options)
+                options = tls_options(self._ssl, small_buffers=True)
+                await aiofastnet.connect_accepted_socket(self._quiet, lambda: handshake, sock, **options)
         except BaseException as error:
             if handshake.transport is None:
                 self._forget(handshake)
@@ -246,8 +237,8 @@ class _Handshake(asyncio.BufferedProtocol):
 
     1. In exactly one state. It is in the acceptor's ``_pending`` up to DECIDING, in ``_lingering`` while
        LINGERING.
-    2. The transport is never closed in the turn that made it: a plain aiofastnet transport registers its
-       reader one callback after ``connection_made``, closed or not, and the next owner of the descriptor would
+    2. The transport is never closed in the turn that made it: a plain one of aiofastnet registers its
+       reader one callback after ``connection_made``, closed or not, and the descriptor's next owner would
        inherit that.
     """
 

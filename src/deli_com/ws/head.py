@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TypeAlias, Union
+from typing import TypeAlias, Union, cast
 
 from multidict import CIMultiDict
 from picows.picows import _parse_http_request  # type: ignore[attr-defined]
@@ -36,6 +36,7 @@ __all__ = [
     "ResponseHead",
     "accept_token",
     "checked_headers",
+    "checked_subprotocols",
     "client_feed",
     "parse_request",
     "parse_response",
@@ -79,7 +80,7 @@ class Refusal:
     def __post_init__(self) -> None:
         if not 400 <= self.status <= 599:
             raise ValueError(f"a refusal has a status of 400 to 599, got {self.status!r}")
-        object.__setattr__(self, "headers", tuple(checked_headers(self.headers)))
+        object.__setattr__(self, "headers", tuple(_pairs(self.headers)))
 
     def to_bytes(self) -> bytes:
         """Render status line, headers and body."""
@@ -122,7 +123,9 @@ class HeadReader:
 
     @property
     def too_long(self) -> bool:
-        return (self._end if self._end >= 0 else len(self.data)) > MAX_HEAD_BYTES - 4
+        if self._end >= 0:
+            return self._end + 4 > MAX_HEAD_BYTES
+        return len(self.data) >= MAX_HEAD_BYTES
 
     @property
     def head(self) -> bytes:
@@ -231,17 +234,21 @@ def tokens(headers: CIMultiDict[str], name: str) -> list[str]:
 
 
 def checked_headers(headers: HeadersLike | None) -> list[tuple[str, str]]:
-    """Headers of the user as pairs; a name or value that would break the head is a `ValueError`."""
-    if headers is None:
-        return []
+    """Headers of the user as pairs; what would break the head, or is ours to set, is a `ValueError`."""
+    pairs = _pairs(headers or ())
+    for name, _ in pairs:
+        if name.lower() in _OURS:
+            raise ValueError(f"header {name!r} belongs to the handshake and is set by this library")
+    return pairs
+
+
+def _pairs(headers: HeadersLike) -> list[tuple[str, str]]:
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
     for name, value in pairs:
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"a header is a name and a value, both str, got {name!r}: {value!r}")
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             raise ValueError(f"not allowed in an HTTP header: {name!r}: {value!r}")
-        if name.lower() in _OURS:
-            raise ValueError(f"header {name!r} belongs to the handshake and is set by this library")
     return pairs
 
 
@@ -254,7 +261,19 @@ _OURS = {
     "sec-websocket-protocol",
     "sec-websocket-version",
     "transfer-encoding",
+    "upgrade",
 }
+
+
+def checked_subprotocols(names: Iterable[str]) -> tuple[str, ...]:
+    """Subprotocols of the user; each is a token (RFC 6455 section 4.1), anything else a `ValueError`."""
+    if isinstance(names, str):
+        raise TypeError(f"subprotocols are a list of str, not {names!r}")
+    checked = tuple(names)
+    for name in cast("tuple[object, ...]", checked):
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"not a subprotocol: {name!r}")
+    return checked
 
 
 @dataclass(frozen=True, slots=True)
