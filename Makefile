@@ -88,7 +88,7 @@ format: $(MADE) $(VENV)/.group-lint ## rewrite .py files in the project's format
 	$(BIN)/ruff format .
 
 types: $(BUILT) $(VENV)/.group-lint ## mypy --strict and pyright strict
-	$(PY) -m mypy
+	$(PY) -m mypy src/deli_com setup.py tools $(wildcard tests/typing/*.py)
 	$(BIN)/pyright
 
 stubs: $(BUILT) $(VENV)/.group-lint ## the stubs against the compiled modules
@@ -124,9 +124,9 @@ asan: $(VENV)/.group-test ## the unit tests under address and undefined-behaviou
 	$(PY) -m pytest tests/unit $(ARGS)
 
 # --- shipping it ------------------------------------------------------------------------------------------
-sdist: $(VENV)/.group-dist ## dist/*.tar.gz
+sdist: $(READY) $(VENV)/.group-dist ## dist/*.tar.gz
 	@rm -rf dist
-	$(PY) -m build --sdist --outdir dist .
+	$(PY) -m build --sdist --no-isolation --outdir dist . > $(VENV)/sdist.log 2>&1 || { cat $(VENV)/sdist.log; exit 1; }
 
 wheel: sdist ## the wheel of this interpreter, built from the sdist and checked
 	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist dist/*.tar.gz
