@@ -66,8 +66,7 @@ class Reception(asyncio.Protocol):
         self.listener = listener
         self.head = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -136,19 +135,20 @@ async def connected(kind: str) -> AsyncIterator[tuple[Listener, WSTransport, Pee
     listener = Listener()
     create = aiofastnet.create_server if kind == "aiofastnet" else type(loop).create_server
     server = await create(loop, lambda: Reception(listener), "127.0.0.1", 0)
-    with socket.socket() as sock:
-        sock.setblocking(False)
-        await loop.sock_connect(sock, server.sockets[0].getsockname())
-        peer = Peer(sock)
-        await loop.sock_sendall(sock, HEAD)
-        head = await peer.read_head()
-        assert head.startswith(b"HTTP/1.1 101 ")
-        await listener.connected.wait()
-        assert listener.transport is not None
-        yield listener, listener.transport, peer
-        listener.transport.disconnect(False)
-    server.close()
-    await server.wait_closed()
+    try:
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, server.sockets[0].getsockname())
+            await loop.sock_sendall(sock, HEAD)
+            peer = Peer(sock)
+            assert (await peer.read_head()).startswith(b"HTTP/1.1 101 ")
+            await listener.connected.wait()
+            assert listener.transport is not None
+            yield listener, listener.transport, peer
+    finally:
+        if listener.transport is not None:
+            listener.transport.disconnect(False)
+        server.close()
 
 
 Scenario = Callable[[Listener, WSTransport, Peer], Coroutine[Any, Any, None]]
@@ -199,7 +199,7 @@ class TestLeftToUs:
 
         play(scenario)
 
-    @pytest.mark.parametrize("code", [0, 999, 1006, 5000])
+    @pytest.mark.parametrize("code", [0, 1006, 5000])
     def test_close_codes_are_not_judged_and_close_is_not_answered(self, play, code: int) -> None:
         async def scenario(listener: Listener, transport: WSTransport, peer: Peer) -> None:
             await peer.send(0x8, struct.pack("!H", code))
