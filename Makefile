@@ -63,7 +63,7 @@ $(BUILT): $(READY) $(COMPILED)
 
 # --- using it ---------------------------------------------------------------------------------------------
 .PHONY: help build test demo lint format types stubs check bench bench-smoke cov debug asan annotate \
-	sdist wheel smoke clean
+	sdist wheel wheels smoke clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -132,6 +132,9 @@ wheel: sdist ## the wheel of this interpreter, built from the sdist and checked
 	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist dist/*.tar.gz
 	$(PY) -m twine check --strict dist/*
 	$(PY) -m check_wheel_contents dist/*.whl
+
+wheels: sdist $(VENV)/.group-wheels ## the wheels of every supported CPython, by cibuildwheel (Linux: needs docker)
+	$(PY) -m cibuildwheel --output-dir dist dist/*.tar.gz
 
 # Run from elsewhere: in this directory the tree's own package would be found first.
 smoke: wheel ## install the wheel in an empty environment and make a round trip
