@@ -24,7 +24,9 @@ def scripts(port: str) -> dict[str, tuple[str, str]]:
     """Each Python block and the output that the README gives below it, by the file name in its first line."""
     found = {}
     all_blocks = blocks()
-    for (language, text), (next_language, output) in zip(all_blocks, [*all_blocks[1:], ("", "")], strict=True):
+    for (language, text), (next_language, output) in zip(
+        all_blocks, [*all_blocks[1:], ("", "")], strict=True
+    ):
         if language == "python":
             name = re.match(r"# (\w+\.py)\n", text)
             assert name, f"a Python block starts with its file name: {text[:40]!r}"
@@ -87,7 +89,12 @@ def test_shell_commands_exist() -> None:
     """Each `make` line names a target; each `pip` line this distribution and an extra it has."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    lines = [line.split("#")[0].strip() for language, text in blocks() if language == "sh" for line in text.splitlines()]
+    lines = [
+        line.split("#")[0].strip()
+        for language, text in blocks()
+        if language == "sh"
+        for line in text.splitlines()
+    ]
     assert lines
     for line in filter(None, lines):
         if line.startswith("make "):

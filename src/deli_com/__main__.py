@@ -35,9 +35,9 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo",
         help="broadcast this machine's telemetry to client processes",
-        description="Broadcasts this machine's load, memory and network counters as typed values, 100 times a "
-        "second, to client processes, and shows what each receives. Exits with 1 if any message was lost or "
-        "out of order.",
+        description="Broadcasts this machine's load, memory and network counters as typed values, 100 times "
+        "a second, to client processes, and shows what each receives. Exits with 1 if any message was lost "
+        "or out of order.",
     )
     demo.add_argument(
         "--seconds", type=_seconds, default=10.0, metavar="N", help="how long; 0: until Ctrl-C (default: 10)"

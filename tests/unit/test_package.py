@@ -62,9 +62,7 @@ class TestModules:
             assert getattr(deli_com, name) is getattr(errors, name)
 
     def test_importing_the_package_does_not_import_the_demo(self) -> None:
-        script = (
-            "import deli_com, sys; print([m for m in sys.modules if m.split('.')[0] in ('psutil', 'rich', 'numpy')])"
-        )
+        script = "import deli_com, sys; print([m for m in sys.modules if m.split('.')[0] in ('psutil', 'rich', 'numpy')])"
         ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         assert ran.stdout == "[]\n"
 
@@ -88,7 +86,9 @@ class TestCommandLine:
             ["demo", "--clients", "1.5"],
         ],
     )
-    def test_what_makes_no_sense_is_refused(self, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    def test_what_makes_no_sense_is_refused(
+        self, argv: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
         with pytest.raises(SystemExit) as ended:
             cli.main(argv)
         assert ended.value.code == 2
@@ -131,7 +131,13 @@ class TestStaleBuilds:
 
     @pytest.mark.parametrize(
         ("changed", "older"),
-        [("_a.pyx", ["_a"]), ("_b.pyx", ["_b"]), ("_b.pxd", ["_a", "_b"]), ("_c.pxd", ["_a", "_b"]), ("_d.pxd", [])],
+        [
+            ("_a.pyx", ["_a"]),
+            ("_b.pyx", ["_b"]),
+            ("_b.pxd", ["_a", "_b"]),
+            ("_c.pxd", ["_a", "_b"]),
+            ("_d.pxd", []),
+        ],
     )
     def test_modules_older_than_what_they_are_built_from_are_named(
         self, guard: ModuleType, package: Path, changed: str, older: list[str]

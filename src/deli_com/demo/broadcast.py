@@ -67,7 +67,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 async def all_connected(
     server: WsServer[Telemetry, Report], processes: list[Process], stop: asyncio.Event
 ) -> str | None:
-    """Wait until every client is connected; a text says why that will not happen, "" that it was interrupted."""
+    """Wait until every client is connected; a text says why not, an empty one that it was interrupted."""
     connected = asyncio.ensure_future(server.wait_clients(len(processes)))
     stopped = asyncio.ensure_future(stop.wait())
     exits = [asyncio.ensure_future(process.wait()) for process in processes]
@@ -150,7 +150,8 @@ async def serve(seconds: float, clients: int) -> int:
     if failures:
         return 1
     print(
-        f"{board.sent} samples in {elapsed_s:.1f} s to {clients} client processes: each received all of them, in order"
+        f"{board.sent} samples in {elapsed_s:.1f} s to {clients} client processes: "
+        "each received all of them, in order"
     )
     return 0
 

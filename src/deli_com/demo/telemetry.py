@@ -43,9 +43,10 @@ class Report(Codec):
 class Sampler:
     """Reads the machine, a little at each call.
 
-    psutil takes a fraction of a millisecond for a group of values, more with many cores, and the kernel counts
-    load in ticks of 10 ms: reading everything a hundred times a second would say nothing new and could make a
-    sample late. So each group is read every `_EVERY` samples, no two at the same sample, and repeated between.
+    psutil takes a fraction of a millisecond for a group of values, more with many cores, and the kernel
+    counts load in ticks of 10 ms: reading everything a hundred times a second would say nothing new and
+    could make a sample late. So each group is read every `_EVERY` samples, no two at the same sample, and
+    repeated between.
     """
 
     _EVERY = 20  # samples; at 100 Hz each group is new five times a second

@@ -141,7 +141,9 @@ class TableView:
                 str(report.lost),
                 str(report.disordered),
             )
-        newest = max((row.report.latest for row in board.rows if row.report), key=lambda s: s.seq, default=None)
+        newest = max(
+            (row.report.latest for row in board.rows if row.report), key=lambda s: s.seq, default=None
+        )
         if newest is not None:
             values.add_row("sample", str(newest.seq))
             for name, text in decoded(newest):
@@ -180,7 +182,8 @@ class LineView:
                 continue
             values = "; ".join(f"{name} {text}" for name, text in decoded(report.latest))
             print(
-                f"{elapsed_s:5.1f} s  client {number}: {row.rate:.1f} messages/s, {row.payload_rate / 1e3:.1f} kB/s, "
+                f"{elapsed_s:5.1f} s  client {number}: "
+                f"{row.rate:.1f} messages/s, {row.payload_rate / 1e3:.1f} kB/s, "
                 f"p50 {report.p50_us:.0f} us, p99 {report.p99_us:.0f} us, {report.received} received, "
                 f"{report.lost} lost; sample {report.latest.seq}: {values}",
                 file=self._out,
@@ -191,4 +194,6 @@ class LineView:
 def make_view() -> View:
     """The view that fits standard output."""
     console = Console()
-    return TableView(console) if console.is_terminal and not console.is_dumb_terminal else LineView(sys.stdout)
+    return (
+        TableView(console) if console.is_terminal and not console.is_dumb_terminal else LineView(sys.stdout)
+    )
