@@ -33,7 +33,7 @@ endif
 # sources, so that no other build passes for this one; it lives in build/, which setup.py empties when a switch, a
 # pin or a flag changes.
 PYX := $(sort $(wildcard src/deli_com/*.pyx src/deli_com/*/*.pyx))
-COMPILED := $(PYX) $(wildcard src/deli_com/*.pxd src/deli_com/*/*.pxd) setup.py pyproject.toml
+COMPILED := $(PYX) $(wildcard src/deli_com/*.pxd src/deli_com/*/*.pxd src/deli_com/*.h) setup.py pyproject.toml
 SWITCHES := $(DELI_COM_DEBUG)-$(DELI_COM_TRACE)-$(DELI_COM_SANITIZE)-$(DELI_COM_ANNOTATE)
 SUM := $(firstword $(shell echo $(PYX) $(SWITCHES) | cksum))
 MADE := $(VENV)/.made-$(TAG)
@@ -63,7 +63,7 @@ $(BUILT): $(READY) $(COMPILED)
 
 # --- using it ---------------------------------------------------------------------------------------------
 .PHONY: help build test demo lint format types stubs check bench bench-smoke cov debug asan annotate \
-	sdist wheel smoke clean
+	sdist wheel wheels smoke clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -88,7 +88,7 @@ format: $(MADE) $(VENV)/.group-lint ## rewrite .py files in the project's format
 	$(BIN)/ruff format .
 
 types: $(BUILT) $(VENV)/.group-lint ## mypy --strict and pyright strict
-	$(PY) -m mypy
+	$(PY) -m mypy src/deli_com setup.py tools $(wildcard tests/typing/*.py)
 	$(BIN)/pyright
 
 stubs: $(BUILT) $(VENV)/.group-lint ## the stubs against the compiled modules
@@ -124,14 +124,17 @@ asan: $(VENV)/.group-test ## the unit tests under address and undefined-behaviou
 	$(PY) -m pytest tests/unit $(ARGS)
 
 # --- shipping it ------------------------------------------------------------------------------------------
-sdist: $(VENV)/.group-dist ## dist/*.tar.gz
+sdist: $(READY) $(VENV)/.group-dist ## dist/*.tar.gz
 	@rm -rf dist
-	$(PY) -m build --sdist --outdir dist .
+	$(PY) -m build --sdist --no-isolation --outdir dist . > $(VENV)/sdist.log 2>&1 || { cat $(VENV)/sdist.log; exit 1; }
 
 wheel: sdist ## the wheel of this interpreter, built from the sdist and checked
 	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist dist/*.tar.gz
 	$(PY) -m twine check --strict dist/*
 	$(PY) -m check_wheel_contents dist/*.whl
+
+wheels: sdist $(VENV)/.group-wheels ## the wheels of every supported CPython, by cibuildwheel (Linux: needs docker)
+	$(PY) -m cibuildwheel --output-dir dist dist/*.tar.gz
 
 # Run from elsewhere: in this directory the tree's own package would be found first.
 smoke: wheel ## install the wheel in an empty environment and make a round trip

@@ -1,7 +1,7 @@
 """Refuses to test a stale build.
 
-The editable install takes .py files from the tree, but compiled modules are as old as the last build. Run by hand
-(`pytest` instead of `make test`) the suite would judge code that is no longer there.
+Python files are live, but compiled modules are as old as the last build. Run by hand (`pytest` instead of
+`make test`) the suite would judge code that is no longer there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def contracts(source: Path, package: Path) -> set[Path]:
 
 
 def stale(package: Path) -> list[str]:
-    """What is wrong with this interpreter's extensions in `package`, one line each; empty when all is in order."""
+    """What is wrong with this interpreter's extensions in `package`, one line each."""
     suffixes = importlib.machinery.EXTENSION_SUFFIXES
     complaints = []
     for source in sorted(package.rglob("*.pyx")):

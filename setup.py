@@ -18,14 +18,15 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-SWITCHES = [name for name in ("DEBUG", "TRACE", "SANITIZE", "ANNOTATE") if os.environ.get(f"DELI_COM_{name}") == "1"]
+names = ("DEBUG", "TRACE", "SANITIZE", "ANNOTATE")
+SWITCHES = [name for name in names if os.environ.get(f"DELI_COM_{name}") == "1"]
 DEBUG, TRACE, SANITIZE = (name in SWITCHES for name in ("DEBUG", "TRACE", "SANITIZE"))
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE / "src" / "deli_com"
 sources = sorted(PACKAGE.rglob("*.pyx"))
 
-# Neither setuptools nor Cython rebuilds when a switch, a flag or a pin changes, and neither removes what lost its
-# source: start from nothing then. The .so files of every interpreter go, as all share the generated C.
+# Neither setuptools nor Cython rebuilds when a switch, a flag or a pin changes, and neither removes what
+# lost its source: start from nothing then, for every interpreter, as all share the generated C.
 state = HERE / "build" / "switches"
 pins = [f"{name} {version(name)}" for name in ("Cython", "picows", "aiofastnet")]
 wanted = "\n".join([*SWITCHES, *pins, *(path.name for path in sources), Path(__file__).read_text()])
@@ -42,7 +43,7 @@ flags, link = [], []
 if sys.platform == "win32":
     flags += ["/Od", "/Zi"] if DEBUG else ["/O2"]
 else:
-    # -O2: -O3 is larger and no faster here. -g0: debug information is nine tenths of a wheel.
+    # -O2 until a benchmark shows what -O3 gains. -g0: debug information would be most of a wheel.
     flags += ["-O1", "-g", "-UNDEBUG"] if DEBUG or SANITIZE else ["-O2", "-g0"]
     if SANITIZE:
         flags += ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
@@ -70,7 +71,7 @@ setup(
         annotate="ANNOTATE" in SWITCHES,
         include_path=["src"],
         emit_linenums=SANITIZE,
-        compiler_directives={"language_level": 3, "cdivision": True, "wraparound": False, "boundscheck": DEBUG}
-        | {"initializedcheck": DEBUG, "auto_pickle": False, "autotestdict": False, "linetrace": TRACE},
+        compiler_directives=dict(language_level=3, cdivision=True, wraparound=False, boundscheck=DEBUG)
+        | dict(initializedcheck=DEBUG, auto_pickle=False, autotestdict=False, linetrace=TRACE),
     ),
 )

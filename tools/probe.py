@@ -27,7 +27,9 @@ def problem():
 
         compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
         if not shutil.which(compiler):
-            return "needs the C compiler '%s', which is not there (install gcc or clang, or set CC)" % compiler
+            return (
+                "needs the C compiler '%s', which is not there (install gcc or clang, or set CC)" % compiler
+            )
     return None
 
 

@@ -43,7 +43,10 @@ class TestCheck:
     def test_any_other_picows_is_refused(self, found: str) -> None:
         with pytest.raises(ImportError) as caught:
             _abi.check(installed(picows=found))
-        assert str(caught.value) == f"deli_com was built for picows {_abi.PICOWS}, found {found}; reinstall deli-com"
+        assert (
+            str(caught.value)
+            == f"deli_com was built for picows {_abi.PICOWS}, found {found}; reinstall deli-com"
+        )
         assert caught.value.name == "deli_com"
 
     def test_a_patch_release_of_aiofastnet_passes(self) -> None:
@@ -52,7 +55,9 @@ class TestCheck:
 
     @pytest.mark.parametrize("found", ["1.1.9", "1.3.0", "2.2.0", "1"])
     def test_another_minor_release_of_aiofastnet_is_refused(self, found: str) -> None:
-        with pytest.raises(ImportError, match=f"built for aiofastnet .*, found {re.escape(found)}; reinstall"):
+        with pytest.raises(
+            ImportError, match=f"built for aiofastnet .*, found {re.escape(found)}; reinstall"
+        ):
             _abi.check(installed(aiofastnet=found))
 
     def test_nothing_installed_is_refused(self) -> None:
@@ -63,7 +68,7 @@ class TestCheck:
             _abi.check(find)
 
     def test_import_fails_before_the_compiled_picows_is_loaded(self, tmp_path: Path) -> None:
-        """A picows of another version that comes first on the path stops the import, and is itself not imported."""
+        """Another picows that comes first on the path stops the import, and is not imported itself."""
         (tmp_path / "picows-2.4.0.dist-info").mkdir()
         (tmp_path / "picows-2.4.0.dist-info" / "METADATA").write_text(
             "Metadata-Version: 2.1\nName: picows\nVersion: 2.4.0\n", encoding="utf-8"
@@ -91,7 +96,10 @@ class TestCheck:
     def test_import_is_silent(self) -> None:
         """Cython reports a cimported class whose size has moved as a warning; here it would be an error."""
         ran = subprocess.run(
-            [sys.executable, "-W", "error", "-c", "import deli_com"], capture_output=True, text=True, check=True
+            [sys.executable, "-W", "error", "-c", "import deli_com"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert (ran.stdout, ran.stderr) == ("", "")
 

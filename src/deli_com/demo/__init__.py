@@ -1,0 +1,51 @@
+"""The demo: one server process, several client processes, typed telemetry between them.
+
+::
+
+    broadcast.py    the server: 100 samples a second, starts the clients, judges their final reports
+    client.py       one client process: receives, checks order and completeness, reports back
+    telemetry.py    the two types on the wire, and where the numbers come from
+    view.py         what the reports say, as a live table or as plain lines
+
+psutil and rich are imported here only, so that the library does without them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+__all__ = ["run"]
+
+
+def run(seconds: float, clients: int) -> int:
+    """Run the demo.
+
+    Parameters
+    ----------
+    seconds : float
+        How long to broadcast; 0 means until Ctrl-C.
+    clients : int
+        Number of client processes.
+
+    Returns
+    -------
+    int
+        0 if every client received every message in order, 1 if not, 2 if psutil or rich is missing.
+    """
+    missing = []
+    for name in ("psutil", "rich"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            missing.append(name)
+    if missing:
+        print(
+            f"the demo needs {' and '.join(missing)}: pip install deli-com[demo]",
+            file=sys.stderr,
+        )
+        return 2
+
+    from deli_com.demo.broadcast import main
+
+    return main(seconds, clients)

@@ -1,0 +1,192 @@
+"""What is installed is whole, and what is written twice agrees."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import pkgutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import deli_com
+from deli_com import __main__ as cli
+from deli_com import _abi, errors
+
+ROOT = Path(__file__).resolve().parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def modules() -> list[str]:
+    """Every module of the package as it is installed."""
+    return sorted(info.name for info in pkgutil.walk_packages(deli_com.__path__, "deli_com."))
+
+
+class TestMetadata:
+    def test_the_version_is_written_once(self) -> None:
+        assert deli_com.__version__ == PYPROJECT["project"]["version"]
+
+    def test_builds_with_and_without_isolation_use_the_same(self) -> None:
+        assert PYPROJECT["dependency-groups"]["build"] == PYPROJECT["build-system"]["requires"]
+
+    @pytest.mark.parametrize("name", ["picows", "aiofastnet"])
+    def test_what_is_compiled_against_is_pinned_alike_for_build_and_run(self, name: str) -> None:
+        places = (PYPROJECT["build-system"]["requires"], PYPROJECT["project"]["dependencies"])
+        pins = [[entry for entry in entries if entry.startswith(name)] for entries in places]
+        assert pins[0] == pins[1]
+        assert pins[0][0].startswith(f"{name}==")
+
+    def test_the_extra_covers_what_the_demo_is_tested_with(self) -> None:
+        names = [entry.split(">")[0] for entry in PYPROJECT["project"]["optional-dependencies"]["demo"]]
+        assert names == [entry.split("=")[0] for entry in PYPROJECT["dependency-groups"]["demo"]]
+
+
+class TestModules:
+    @pytest.mark.parametrize("name", modules())
+    def test_each_can_be_imported_first(self, name: str) -> None:
+        """No module relies on another having been imported before it."""
+        script = f"import importlib; importlib.import_module({name!r})"
+        ran = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+    def test_types_are_declared(self) -> None:
+        assert (Path(deli_com.__file__).parent / "py.typed").exists()
+
+    def test_the_package_exports_every_error(self) -> None:
+        for name in errors.__all__:
+            assert getattr(deli_com, name) is getattr(errors, name)
+
+    def test_importing_the_package_does_not_import_the_demo(self) -> None:
+        script = "import deli_com, sys; print([m for m in sys.modules if m.split('.')[0] in ('psutil', 'rich', 'numpy')])"
+        ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert ran.stdout == "[]\n"
+
+
+class TestCommandLine:
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["--version"])
+        assert ended.value.code == 0
+        assert capsys.readouterr().out.startswith(f"deli-com {deli_com.__version__} (picows {_abi.PICOWS}, ")
+
+    @pytest.mark.parametrize(
+        "argv",
+        [
+            [],
+            ["nothing"],
+            ["demo", "--seconds", "-1"],
+            ["demo", "--seconds", "inf"],
+            ["demo", "--seconds", "nan"],
+            ["demo", "--clients", "0"],
+            ["demo", "--clients", "1.5"],
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(
+        self, argv: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(argv)
+        assert ended.value.code == 2
+        assert "usage: python -m deli_com" in capsys.readouterr().err
+
+
+class TestStaleBuilds:
+    """The check in the root conftest.py, which keeps pytest from judging an old build."""
+
+    @pytest.fixture
+    def guard(self) -> ModuleType:
+        spec = importlib.util.spec_from_file_location("root_conftest", ROOT / "conftest.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    @pytest.fixture
+    def package(self, tmp_path: Path) -> Path:
+        """Two built modules, of which `_a` cimports `_b`, and `_b` cimports `_c`, which has no module."""
+        texts = {
+            "_a.pyx": "from deli_com._b cimport thing",
+            "_b.pyx": "",
+            "_b.pxd": "from deli_com._c cimport other",
+            "_c.pxd": "",
+            "_d.pxd": "",
+        }
+        for name, text in texts.items():
+            (tmp_path / name).write_text(text, encoding="utf-8")
+            os.utime(tmp_path / name, (1000, 1000))
+        for stem in ("_a", "_b"):
+            built = tmp_path / (stem + importlib.machinery.EXTENSION_SUFFIXES[0])
+            built.touch()
+            os.utime(built, (2000, 2000))
+        return tmp_path
+
+    def test_a_fresh_build_passes(self, guard: ModuleType, package: Path) -> None:
+        assert guard.stale(package) == []
+
+    @pytest.mark.parametrize(
+        ("changed", "older"),
+        [
+            ("_a.pyx", ["_a"]),
+            ("_b.pyx", ["_b"]),
+            ("_b.pxd", ["_a", "_b"]),
+            ("_c.pxd", ["_a", "_b"]),
+            ("_d.pxd", []),
+        ],
+    )
+    def test_modules_older_than_what_they_are_built_from_are_named(
+        self, guard: ModuleType, package: Path, changed: str, older: list[str]
+    ) -> None:
+        os.utime(package / changed, (3000, 3000))
+        suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
+        assert guard.stale(package) == [f"{stem}{suffix} is older than {changed}" for stem in older]
+
+    def test_a_module_that_is_not_built_is_named(self, guard: ModuleType, package: Path) -> None:
+        (package / ("_a" + importlib.machinery.EXTENSION_SUFFIXES[0])).unlink()
+        assert guard.stale(package) == ["_a.pyx is not built for this interpreter"]
+
+    def test_a_module_that_lost_its_source_is_named(self, guard: ModuleType, package: Path) -> None:
+        (package / "_a.pyx").unlink()
+        assert guard.stale(package) == [f"_a{importlib.machinery.EXTENSION_SUFFIXES[0]} has lost its source"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="tools/find-python is a shell script")
+class TestFindPython:
+    def find(self, path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(ROOT / "tools" / "find-python"), *arguments],
+            env={**os.environ, "PATH": f"{path}:/usr/bin:/bin", "CC": "true"},
+            capture_output=True,
+            text=True,
+        )
+
+    def fake(self, path: Path, name: str, body: str) -> None:
+        (path / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        (path / name).chmod(0o755)
+
+    def test_a_shim_that_fails_is_passed_over(self, tmp_path: Path) -> None:
+        self.fake(tmp_path, "python3.13", "echo 'not installed' >&2; exit 127")
+        self.fake(tmp_path, "python3.12", f'exec "{sys.executable}" "$@"')
+        ran = self.find(tmp_path)
+        assert ran.returncode == 0, ran.stderr
+        assert Path(ran.stdout.strip()).resolve() == Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
+
+    def test_where_none_will_do_each_is_named_with_its_reason(self, tmp_path: Path) -> None:
+        for name in ("python3.13", "python3.12", "python3.11", "python3"):
+            self.fake(tmp_path, name, f"echo '{name} is broken' >&2; exit 1")
+        ran = self.find(tmp_path)
+        assert ran.returncode == 1
+        assert ran.stdout == ""
+        for name in ("python3.13", "python3.12", "python3.11", "python3"):
+            assert f"  {name}: {name} is broken" in ran.stderr
+        assert "make PYTHON=" in ran.stderr
+
+    def test_a_name_that_is_not_there_is_said_to_be_missing(self, tmp_path: Path) -> None:
+        ran = self.find(tmp_path, "python3.99")
+        assert ran.returncode == 1
+        assert "  python3.99: not found" in ran.stderr
