@@ -57,7 +57,8 @@ def program(name: str) -> list[str]:
 
 
 def _spawn(command: list[str], errors: Path) -> subprocess.Popen[str]:
-    env = os.environ | {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1"}
+    path = os.pathsep.join([str(HERE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(os.pathsep)
+    env = os.environ | {"PYTHONPATH": path}
     with errors.open("w") as stderr:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=env)
 
