@@ -1,0 +1,42 @@
+"""deli-com: `recv`, `async for` or `recv_many` (`--style`); at 64 bytes the typed struct of values.py, else `bytes`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from drive import Job, Tally, parse_job
+from receive import run
+
+job = parse_job(sys.argv[1:])
+
+from deli_com import WsClient  # noqa: E402
+from values import Sample  # noqa: E402
+
+
+async def receive(url: str, job: Job, tally: Tally) -> None:
+    kind: Any = Sample if job.size == 64 else bytes
+    client = await WsClient[kind].connect(url)
+    if job.style == "async_for":
+        async for _ in client:
+            tally.count += 1
+            if tally.count == tally.mark:
+                tally.reached()
+            if tally.count == tally.total:
+                break
+    elif job.style == "recv_many":
+        while tally.count < tally.total:
+            values = await client.recv_many(min(256, tally.mark - tally.count))
+            tally.count += len(values)
+            if tally.count == tally.mark:
+                tally.reached()
+    else:
+        recv = client.recv
+        while tally.count < tally.total:
+            await recv()
+            tally.count += 1
+            if tally.count == tally.mark:
+                tally.reached()
+
+
+run(receive, job)

@@ -1,0 +1,18 @@
+"""The typed values of the benches."""
+
+from __future__ import annotations
+
+from deli_com import Codec, f64, u64
+
+
+class Sample(Codec):
+    """64 bytes on the wire, so that typed rows compare with 64 raw bytes."""
+
+    stamp: u64
+    seq: u64
+    x: f64
+    y: f64
+    z: f64
+    vx: f64
+    vy: f64
+    vz: f64
