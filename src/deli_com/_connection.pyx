@@ -13,6 +13,7 @@ while the peer still sends would reset the connection and take the tail with it.
 from deli_com._endpoint cimport Endpoint
 from deli_com._fastcodec cimport codec_decode
 from deli_com._hub cimport Follower
+from deli_com._net cimport deli_com_tcp_info
 from deli_com.errors import ConnectionClosed, DecodeError
 
 
@@ -107,6 +108,13 @@ cdef class Connection(Follower):
         self.endpoint.closing.add(self)
         self.endpoint.start_sweeping()
         return self.endpoint.changed()
+
+    cdef int on_sweep(self, double clock) except -1:
+        # Reading is paused, so the end of the stream would not be seen: the kernel is asked.
+        if self.reading_paused and self.stage == CONNECTION_OPEN and self.socket >= 0:
+            if deli_com_tcp_info(self.socket).peer_is_gone:
+                return self.abort()
+        return 0
 
     def sweep(self, double clock):
         """Abort once the deadline has passed; called by the endpoint's timer."""

@@ -13,6 +13,8 @@ cdef class Endpoint(Hub):
     cdef readonly Inbox inbox
     cdef readonly Py_ssize_t max_message_size # bytes of payload, both ways
     cdef readonly double close_timeout        # seconds that a close lingers for the peer
+    cdef readonly double ping_interval        # seconds of silence after which a peer is asked; inf: never
+    cdef readonly double ping_timeout         # seconds it then has
     cdef readonly object logger
     cdef readonly bint is_client              # one connection, whose end is the endpoint's end
     cdef readonly Py_ssize_t messages_out     # broadcast, whoever was there

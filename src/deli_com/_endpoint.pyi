@@ -25,6 +25,8 @@ class Endpoint(Hub, Generic[Out, In]):
         is_client: bool = False,
         max_message_size: int = ...,
         close_timeout: float = 2.0,
+        ping_interval: float | None = 20.0,
+        ping_timeout: float | None = 20.0,
         max_backlog: int = ...,
         max_retained: int = ...,
         progress_timeout: float = 10.0,
@@ -41,6 +43,10 @@ class Endpoint(Hub, Generic[Out, In]):
     def max_message_size(self) -> int: ...
     @property
     def close_timeout(self) -> float: ...
+    @property
+    def ping_interval(self) -> float: ...
+    @property
+    def ping_timeout(self) -> float: ...
     @property
     def logger(self) -> Logger: ...
     @property

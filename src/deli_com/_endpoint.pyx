@@ -5,6 +5,7 @@ without a Python frame. A client is an endpoint with one follower and masked fra
 """
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from logging import getLogger
 
@@ -42,11 +43,15 @@ cdef class Endpoint(Hub):
         Bytes of payload, both ways.
     close_timeout : float
         Seconds that a closed connection lingers for its peer.
+    ping_interval, ping_timeout : float or None
+        Seconds of silence after which a peer is asked for a sign of life, and that it then
+        has. None: never.
     """
 
     def __init__(
         self, loop, Log log, TypeCodec down, TypeCodec up, *,
-        bint is_client=False, Py_ssize_t max_message_size=64 << 20, double close_timeout=2.0, **limits,
+        bint is_client=False, Py_ssize_t max_message_size=64 << 20, double close_timeout=2.0,
+        ping_interval=20.0, ping_timeout=20.0, **limits,
     ):
         Hub.__init__(self, loop, log, **limits)
         self.down = down
@@ -54,6 +59,10 @@ cdef class Endpoint(Hub):
         self.is_client = is_client
         self.max_message_size = max_message_size
         self.close_timeout = close_timeout
+        never = ping_interval is None or ping_timeout is None
+        self.ping_interval = math.inf if never else ping_interval
+        self.ping_timeout = math.inf if never else ping_timeout
+        self._sweep_interval = min(self._sweep_interval, self.ping_interval / 4, self.ping_timeout / 4)
         self.inbox = Inbox(loop)
         self.pacer = Pacer(self)
         self.logger = getLogger("deli_com.client" if is_client else "deli_com.server")

@@ -29,6 +29,7 @@ cdef class Follower:
     cdef Hub hub                 # None once gone
     cdef object transport        # asyncio transport with write buffer limits of 0: it tells of every byte it holds
     cdef int fd                  # our own send() goes here (plain TCP on POSIX); -1: everything through the transport
+    cdef int socket              # asked what the kernel knows of the peer; -1: no socket to ask
     cdef const bint* muted       # NULL, or borrowed from the owner: nonzero once nothing may be written
     cdef FollowerState state
     cdef bint choked             # the transport holds bytes: pause_writing came, resume_writing has not
@@ -54,6 +55,7 @@ cdef class Follower:
     # --- for the owner of the connection to override ---------------------------------
     cdef int on_too_slow(self, str cause) except -1
     cdef int on_broken(self) except -1
+    cdef int on_sweep(self, double clock) except -1
 
 
 cdef class Hub:

@@ -31,9 +31,9 @@ from deli_com._log cimport LARGE_BYTES
 from deli_com._net cimport (
     DELI_COM_BROKEN,
     DELI_COM_HAVE_SENDMSG,
-    deli_com_bytes_acked,
     deli_com_clock_ns,
     deli_com_sendv,
+    deli_com_tcp_info,
 )
 
 cdef enum:
@@ -53,6 +53,7 @@ cdef class Follower:
 
     def __cinit__(self):
         self.fd = -1
+        self.socket = -1
         self.muted = NULL
         self.state = FOLLOWER_GONE
         self.paced = True
@@ -102,6 +103,10 @@ cdef class Follower:
 
     cdef int on_too_slow(self, str cause) except -1:
         # It has left because of `cause`; the owner closes the connection.
+        return 0
+
+    cdef int on_sweep(self, double clock) except -1:
+        # The hub's clock has moved, in seconds.
         return 0
 
     cdef int on_broken(self) except -1:
@@ -546,6 +551,8 @@ cdef class Hub:
         self._sweep_handle = None
         try:
             self._progress()
+            for follower in list(self.followers):
+                (<Follower>follower).on_sweep(self.clock)
             if self.on_sweep() or self.followers:
                 self._sweep_handle = self.loop.call_later(self._sweep_interval, self._sweep_callback)
         except BaseException:
@@ -563,7 +570,7 @@ cdef class Hub:
             for i in range(roster.count):
                 follower = <Follower>roster.items[i]
                 sent = follower.sent_offset()
-                acked = deli_com_bytes_acked(follower.fd) if follower.fd >= 0 else 0
+                acked = deli_com_tcp_info(follower.socket).bytes_acked if follower.socket >= 0 else 0
                 if sent != follower.progress_sent or acked != follower.progress_acked:
                     follower.progress_sent = sent
                     follower.progress_acked = acked

@@ -14,6 +14,14 @@
 #define DELI_COM_WOULD_BLOCK (-1)
 #define DELI_COM_BROKEN (-2)
 
+/* What the kernel knows of a connection. */
+struct deli_com_tcp {
+    int is_known;         /* 0: this system does not say, the rest means nothing */
+    uint64_t bytes_acked; /* of ours, by the peer's kernel, since the connection began */
+    int64_t silent_ms;    /* since data last arrived, read by us or not */
+    int peer_is_gone;     /* the peer has ended its side, or the connection is dead */
+};
+
 #ifdef _WIN32
 
 #include <windows.h>
@@ -40,10 +48,13 @@ static inline uint64_t deli_com_clock_ns(void) {
            (uint64_t)(now.QuadPart % frequency.QuadPart) * 1000000000u / (uint64_t)frequency.QuadPart;
 }
 
-static inline uint64_t deli_com_bytes_acked(int fd) {
+static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
+    struct deli_com_tcp known = {0, 0, -1, 0};
     (void)fd;
-    return 0;
+    return known;
 }
+
+static inline void deli_com_give_back(char *start, ptrdiff_t size) { (void)start, (void)size; }
 
 #else
 
@@ -85,21 +96,42 @@ static inline uint64_t deli_com_clock_ns(void) {
 #ifdef __linux__
 #include <linux/tcp.h>
 #include <netinet/in.h>
-/* Bytes that the peer's kernel has acknowledged, or 0 where the kernel does not say. */
-static inline uint64_t deli_com_bytes_acked(int fd) {
+static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
+    struct deli_com_tcp known = {0, 0, -1, 0};
     struct tcp_info info;
     socklen_t size = sizeof info;
     memset(&info, 0, sizeof info);
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
-        return 0;
-    return info.tcpi_bytes_acked;
+        return known; /* no TCP socket */
+    known.is_known = 1;
+    known.bytes_acked = info.tcpi_bytes_acked;
+    known.silent_ms = info.tcpi_last_data_recv;
+    /* TCP_CLOSE, TCP_CLOSE_WAIT, TCP_LAST_ACK of the kernel's net/tcp_states.h; linux/tcp.h does not name them. */
+    known.peer_is_gone = info.tcpi_state >= 7 && info.tcpi_state <= 9;
+    return known;
 }
 #else
-static inline uint64_t deli_com_bytes_acked(int fd) {
+static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
+    struct deli_com_tcp known = {0, 0, -1, 0};
     (void)fd;
-    return 0;
+    return known;
 }
 #endif
+
+#include <sys/mman.h>
+#include <unistd.h>
+/* Gives whole pages inside [start, start + size) back to the system. Their content is lost: they read as zeros. */
+static inline void deli_com_give_back(char *start, ptrdiff_t size) {
+#if defined(__linux__) && defined(MADV_DONTNEED)
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = ((uintptr_t)start + page - 1) & ~(page - 1);
+    uintptr_t last = ((uintptr_t)start + (uintptr_t)size) & ~(page - 1);
+    if (size > 0 && last > first)
+        (void)madvise((void *)first, last - first, MADV_DONTNEED);
+#else
+    (void)start, (void)size; /* elsewhere the call does not promise it */
+#endif
+}
 
 #endif
 #endif

@@ -7,22 +7,26 @@ picows' parser reads one frame ahead and sends CLOSE by itself when it fails, so
 may still arrive here after that: `is_close_frame_sent` is looked at, and `muted` points at it.
 """
 
+import math
+
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
-from libc.stdint cimport uint8_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcmp, memcpy
 from picows.picows cimport WSCloseCode, WSCloseHandshake, WSCloseInfo, WSFrame, WSListener, WSMsgType, WSTransport
 
-from deli_com._connection cimport (
-    CONNECTION_CLOSED,
-    CONNECTION_CLOSING,
-    CONNECTION_OPEN,
-    Connection,
-)
+from deli_com._connection cimport CONNECTION_OPEN, Connection
+from deli_com._net cimport deli_com_clock_ns, deli_com_give_back, deli_com_tcp, deli_com_tcp_info
+
+cdef extern from "Python.h":
+    Py_buffer* PyMemoryView_GET_BUFFER(object view)
+
 
 cdef enum:
     NO_STATUS = 1005         # RFC 6455 section 7.1.5: CLOSE without a code
     REASON_BYTES = 123       # a control frame takes 125, the code two of them
     MAX_FRAGMENTS = 4096     # frames of one message
+    READ_BYTES = 262144      # of the read buffer that an idle connection keeps
+    PING_BYTES = 14          # a PING of ours on the wire, mask included
 
 cdef set IN_ORDER = {1000, 1001, NO_STATUS}
 
@@ -56,6 +60,13 @@ cdef class Peer(Connection):
     cdef bint _warned_of_text
     cdef bytes _pong                 # the one PONG that is owed, or None
     cdef bint _close_received
+    cdef double _heard_at            # endpoint clock, seconds: the last frame of any kind
+    cdef double _pinged_at           # endpoint clock: a PING is unanswered since; 0: none is
+    cdef uint64_t _pinged_ns         # system clock at that PING
+    cdef uint64_t _acked             # of our bytes, by the peer's kernel, when last asked
+    cdef readonly double round_trip  # seconds, of the last PING answered; nan before
+    cdef bint _was_large             # a payload over READ_BYTES came: its pages may be idle now
+    cdef Py_ssize_t _seen_messages   # at the last sweep
 
     def __dealloc__(self):
         PyMem_RawFree(self._joined)
@@ -67,6 +78,9 @@ cdef class Peer(Connection):
     # --- frames --------------------------------------------------------------------------
 
     cdef int on_frame(self, WSFrame frame) except -1:
+        self._heard_at = self.endpoint.clock
+        if frame.payload_size > READ_BYTES:
+            self._was_large = True
         if self._ws.is_close_frame_sent and self.stage == CONNECTION_OPEN:
             self.linger()  # picows' parser has failed and said so
         if self.stage != CONNECTION_OPEN:
@@ -93,7 +107,7 @@ cdef class Peer(Connection):
             return self._on_ping(frame)
         if frame.msg_type == WSMsgType.CLOSE:
             return self._on_close(frame)
-        return 0  # PONG
+        return self._on_pong(frame)
 
     cdef int _join(self, WSFrame frame, bint text) except -1:
         # Adds a fragment; delivers after the last.
@@ -150,6 +164,12 @@ cdef class Peer(Connection):
             self._ws.send_pong(payload)
         return 0
 
+    cdef int _on_pong(self, WSFrame frame) except -1:
+        if self._pinged_at and frame.payload_size == 8 and memcmp(frame.payload_ptr, &self._pinged_ns, 8) == 0:
+            self._pinged_at = 0
+            self.round_trip = (deli_com_clock_ns() - self._pinged_ns) / 1e9
+        return 0
+
     cdef int _on_close(self, WSFrame frame) except -1:
         cdef int code = frame.get_close_code() if frame.payload_size >= 2 else NO_STATUS
         self._close_received = True
@@ -167,6 +187,56 @@ cdef class Peer(Connection):
         self.transport.close()
         return 0
 
+    # --- sweep -------------------------------------------------------------------------
+
+    cdef int on_sweep(self, double clock) except -1:
+        Connection.on_sweep(self, clock)
+        if self.stage != CONNECTION_OPEN:
+            return 0
+        if self._was_large and self._seen_messages == self.messages_in:
+            self._was_large = False
+            self._give_back()
+        self._seen_messages = self.messages_in
+        if self._pinged_at and self._heard_at >= self._pinged_at:
+            self._pinged_at = 0  # any frame is a sign of life
+        if not self._pinged_at:
+            if clock - self._heard_at >= self.endpoint.ping_interval and not self._ws.is_close_frame_sent:
+                self._pinged_at = clock
+                self._pinged_ns = deli_com_clock_ns()
+                self._acked = deli_com_tcp_info(self.socket).bytes_acked
+                self._ws.send_ping((<char*>&self._pinged_ns)[:8])
+        elif clock - self._pinged_at >= self.endpoint.ping_timeout:
+            return self._judge_silence(clock)
+        return 0
+
+    cdef int _judge_silence(self, double clock) except -1:
+        # No frame since the PING. The kernel may know better: we may not be reading, or the
+        # peer may be busy taking one large frame, behind which the PING waits.
+        cdef deli_com_tcp known = deli_com_tcp_info(self.socket)
+        cdef str cause
+        if known.is_known and (
+            self.reading_paused
+            or known.silent_ms < 1000 * self.endpoint.ping_timeout
+            or known.bytes_acked > self._acked + PING_BYTES
+        ):
+            self._acked = known.bytes_acked
+            self._pinged_at = clock
+            return 0
+        cause = (
+            f"keepalive: no sign of life for {clock - self._heard_at:.1f} s, "
+            f"{self.lag() + self.transport.get_write_buffer_size()} bytes queued"
+        )
+        self.endpoint.logger.warning("closing %s (1011): %s", self.remote_addr, cause)
+        return self.finish(1011, cause)
+
+    cdef int _give_back(self) except -1:
+        # picows' read buffer never shrinks. The pages of its free part, beyond what the next
+        # read needs, go back to the system; they come again, as zeros, when they are written.
+        cdef object free = self.transport.get_protocol().get_buffer(-1)
+        cdef Py_buffer* view = PyMemoryView_GET_BUFFER(free)
+        deli_com_give_back(<char*>view.buf + READ_BYTES, view.len - READ_BYTES)
+        return 0
+
     # --- transport -----------------------------------------------------------------------
 
     cdef int connected(self, WSTransport ws) except -1:
@@ -174,8 +244,11 @@ cdef class Peer(Connection):
         cdef str kind = type(transport).__module__
         self._ws = ws
         self.transport = transport
-        self.fd = -1 if ws.is_secure else transport.get_extra_info("socket").fileno()
+        self.socket = transport.get_extra_info("socket").fileno()
+        self.fd = -1 if ws.is_secure else self.socket
         self.muted = &ws.is_close_frame_sent
+        self.round_trip = math.nan
+        self._heard_at = self.endpoint.clock
         if ws.is_secure and not kind.startswith("aiofastnet"):
             transport.set_write_buffer_limits(1, 0)  # asyncio's and uvloop's TLS pause at size 0, then hang
         else:

@@ -46,6 +46,8 @@ class WsClient(ClientBase[Down, Up]):
         max_message_size: int = 64 << 20,
         open_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
+        ping_interval: float | None = 20.0,
+        ping_timeout: float | None = 20.0,
     ) -> Opening[Self]:
         """Connect to a server; await the result, or use it in ``async with``.
 
@@ -72,6 +74,9 @@ class WsClient(ClientBase[Down, Up]):
             Seconds for resolving, connecting and the handshake together.
         close_timeout : float
             Seconds that a closed connection is given to answer.
+        ping_interval, ping_timeout : float or None
+            Seconds of silence after which the peer is sent a PING, and that it then has for any
+            sign of life before the connection is closed (1011). None: never.
 
         Raises
         ------
@@ -89,7 +94,15 @@ class WsClient(ClientBase[Down, Up]):
 
         async def connect() -> Self:
             self = cls.__new__(cls)
-            self._start("ws-client", down, up, max_message_size=max_message_size, close_timeout=close_timeout)
+            self._start(
+                "ws-client",
+                down,
+                up,
+                max_message_size=max_message_size,
+                close_timeout=close_timeout,
+                ping_interval=ping_interval,
+                ping_timeout=ping_timeout,
+            )
 
             def make_listener(response: Response, transport: asyncio.Transport) -> WSListener:
                 return Peer(self, target.address).listener()

@@ -50,6 +50,8 @@ class WsServer(ServerBase[Down, Up]):
         open_timeout: float | None = 10.0,
         progress_timeout: float = 10.0,
         close_timeout: float = 2.0,
+        ping_interval: float | None = 20.0,
+        ping_timeout: float | None = 20.0,
         origins: Origins | None = None,
         authorize: Authorize | None = None,
         subprotocols: Sequence[str] = (),
@@ -79,6 +81,9 @@ class WsServer(ServerBase[Down, Up]):
             Seconds in which a client that lags must take a byte, else it is closed (1013).
         close_timeout : float
             Seconds that a closed connection is given to answer.
+        ping_interval, ping_timeout : float or None
+            Seconds of silence after which the peer is sent a PING, and that it then has for any
+            sign of life before the connection is closed (1011). None: never.
         origins : collection of str, or callable, optional
             Web pages that may connect, besides those of this host. Programs send no Origin.
         authorize : callable, optional
@@ -111,6 +116,8 @@ class WsServer(ServerBase[Down, Up]):
                     max_message_size=max_message_size,
                     progress_timeout=progress_timeout,
                     close_timeout=close_timeout,
+                    ping_interval=ping_interval,
+                    ping_timeout=ping_timeout,
                 )
                 service = Service(
                     make_listener=_listeners(self),
