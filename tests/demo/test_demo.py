@@ -176,7 +176,7 @@ def demo(*arguments: str, **options: object) -> subprocess.Popen[str]:
 
 @contextlib.contextmanager
 def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
-    """A demo that has printed its first line, and its client processes; nothing is left of them afterwards."""
+    """A demo that has printed its first line, and its client processes; none is left afterwards."""
     with demo(*arguments) as process:
         clients: list[psutil.Process] = []
         try:
