@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
+
+os.environ.setdefault("DELI_COM_DEBUG", "1")  # the core checks its invariants; read when deli_com is imported
 
 import helpers
 import pytest
