@@ -6,7 +6,7 @@ import functools
 import inspect
 import os
 
-os.environ.setdefault("DELI_COM_DEBUG", "1")  # the core checks its invariants; read when deli_com is imported
+os.environ.setdefault("DELI_COM_CHECK", "1")  # the core checks its invariants; read when deli_com is imported
 
 import helpers
 import pytest

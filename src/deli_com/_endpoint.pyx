@@ -207,6 +207,10 @@ cdef class Endpoint(Hub):
     def __anext__(self):
         return self.inbox.next_value()
 
+    def with_peer(self):
+        """Iterate over ``(peer, value)``: ``async for peer, value in server.with_peer()``."""
+        return Pairs(self._receiving())
+
     # --- state ---------------------------------------------------------------------------
 
     cdef int on_flushed(self) except -1:
@@ -267,3 +271,18 @@ cdef class Endpoint(Hub):
     def _connections(self):
         """Every connection that is open or lingers."""
         return [*self.followers, *self.closing]
+
+
+cdef class Pairs:
+    """The asynchronous iterator behind `Endpoint.with_peer`; shares the endpoint's inbox."""
+
+    cdef Inbox _inbox
+
+    def __init__(self, Inbox inbox not None):
+        self._inbox = inbox
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        return self._inbox.next_pair()

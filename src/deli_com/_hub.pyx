@@ -44,7 +44,7 @@ cdef enum:
     THROUGH_BYTES = 65536      # frames written together through a transport
 
 cdef double SWEEP_SECONDS = 0.25
-cdef bint DEBUG = os.environ.get("DELI_COM_DEBUG") == "1"
+cdef bint CHECK = os.environ.get("DELI_COM_CHECK") == "1"
 cdef object logger = getLogger("deli_com.hub")
 
 
@@ -326,7 +326,7 @@ cdef class Hub:
             self.schedule()
         if self.ready.count or self.blocked.count:
             self._judge()
-        if DEBUG:
+        if CHECK:
             self._check()
         self.on_flushed()
         return 0
@@ -455,7 +455,7 @@ cdef class Hub:
 
     cdef int _hand_over(self, Follower follower, list pieces) except -1:
         # Writes through the transport, then sees whether it holds anything.
-        if DEBUG:
+        if CHECK:
             assert pieces, "Hub: an empty hand-over brings no event"
         self._writing = follower
         try:
@@ -603,7 +603,7 @@ cdef class Hub:
         return 0
 
     def _check(self):
-        """Assert the invariants (DELI_COM_DEBUG=1 runs this after every flush)."""
+        """Assert the invariants (DELI_COM_CHECK=1 runs this after every flush)."""
         cdef Follower follower
         cdef Roster* roster
         cdef Py_ssize_t found = 0

@@ -278,6 +278,8 @@ cdef class Peer(Connection):
             if info is not None:
                 self.close_code = <int>info.code or NO_STATUS
                 self.close_reason = info.reason or ""
+        if self._ws is not None:
+            self._ws.disconnected_future.cancel()  # nobody awaits it: picows' own error would be "never retrieved"
         self.ended()
         self._ws = None  # breaks the cycle protocol -> listener -> peer -> transport
         return 0
