@@ -104,9 +104,9 @@ cdef class Connection(Follower):
         # The end is announced, by whichever side; there is a deadline for the rest.
         self.leave()
         self.stage = CONNECTION_CLOSING
-        self.close_deadline = self.endpoint.clock + self.endpoint.close_timeout
+        self.close_deadline = self.endpoint.sweep.clock + self.endpoint.close_timeout
         self.endpoint.closing.add(self)
-        self.endpoint.start_sweeping()
+        self.endpoint.sweep.start()
         return self.endpoint.changed()
 
     cdef int on_sweep(self, double clock) except -1:

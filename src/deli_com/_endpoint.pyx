@@ -62,7 +62,7 @@ cdef class Endpoint(Hub):
         never = ping_interval is None or ping_timeout is None
         self.ping_interval = math.inf if never else ping_interval
         self.ping_timeout = math.inf if never else ping_timeout
-        self._sweep_interval = min(self._sweep_interval, self.ping_interval / 4, self.ping_timeout / 4)
+        self.sweep.interval = min(self.sweep.interval, self.ping_interval / 4, self.ping_timeout / 4)
         self.inbox = Inbox(loop)
         self.pacer = Pacer(self)
         self.logger = getLogger("deli_com.client" if is_client else "deli_com.server")
@@ -221,7 +221,7 @@ cdef class Endpoint(Hub):
 
     cdef bint on_sweep(self) except -1:
         for connection in list(self.closing):
-            connection.sweep(self.clock)
+            connection.sweep(self.sweep.clock)
         return bool(self.closing)
 
     cdef int changed(self) except -1:

@@ -6,6 +6,7 @@ from libc.stdint cimport uint64_t
 
 from deli_com._log cimport Log, Position
 from deli_com._net cimport iovec
+from deli_com._sweep cimport Sweep
 
 
 cdef enum FollowerState:
@@ -65,7 +66,7 @@ cdef class Hub:
     cdef readonly Py_ssize_t max_retained     # bytes that the log may hold within one turn
     cdef readonly double progress_timeout     # seconds without a byte taken before a laggard goes
     cdef readonly uint64_t turns              # loop turns in which a flush ran
-    cdef double clock                         # seconds; runs no faster than sweeps do
+    cdef Sweep sweep                          # its clock is what deadlines are read from
     cdef set followers                        # owns them
     cdef Roster current
     cdef Roster ready
@@ -78,7 +79,6 @@ cdef class Hub:
     cdef int flush_now(self) except -1
     cdef int schedule(self) except -1
     cdef bint is_drained(self) noexcept
-    cdef int start_sweeping(self) except -1
 
     # --- for the floor above to override -----------------------------------------------
     cdef int on_flushed(self) except -1
@@ -97,10 +97,6 @@ cdef class Hub:
     cdef Py_ssize_t _holes
     cdef bint _scheduled
     cdef object _turn_callback
-    cdef object _sweep_callback
-    cdef object _sweep_handle
-    cdef double _sweep_interval               # seconds
-    cdef double _swept_at                     # loop time of the last sweep, seconds
     cdef uint64_t _last_append_ns
 
     cdef int _put(self, Follower follower, FollowerState state) except -1
@@ -121,6 +117,5 @@ cdef class Hub:
     cdef int _settle(self, Follower follower) except -1
     cdef int _judge(self) except -1
     cdef int _cut_off(self, Follower follower, str cause) except -1
-    cdef double _now(self) except? -1
     cdef int _progress(self) except -1
     cdef int _report(self, str what) except -1

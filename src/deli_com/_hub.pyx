@@ -35,6 +35,7 @@ from deli_com._net cimport (
     deli_com_sendv,
     deli_com_tcp_info,
 )
+from deli_com._sweep cimport Sweep
 
 cdef enum:
     EARLY_BYTES = 131072       # pending bytes that are flushed at once: half a slab
@@ -43,7 +44,6 @@ cdef enum:
     SLICE_NS = 2000000         # a flush that takes longer lets the loop run
     THROUGH_BYTES = 65536      # frames written together through a transport
 
-cdef double SWEEP_SECONDS = 0.25
 cdef bint CHECK = os.environ.get("DELI_COM_CHECK") == "1"
 cdef object logger = getLogger("deli_com.hub")
 
@@ -147,8 +147,8 @@ cdef class Hub:
         self._thread = PyThread_get_thread_ident()
         self._flushed = log.tail()
         self._turn_callback = self._turn
-        self._sweep_callback = self._sweep
-        self._sweep_interval = min(SWEEP_SECONDS, progress_timeout / 4)
+        self.sweep = Sweep(loop, self._on_sweep)
+        self.sweep.interval = min(self.sweep.interval, progress_timeout / 4)
 
     def __dealloc__(self):
         PyMem_RawFree(self.current.items)
@@ -198,8 +198,8 @@ cdef class Hub:
             if not was_behind:
                 self.log.pin(&follower.at)
                 follower.behind_turn = self.turns
-                follower.behind_since = self.clock
-                follower.progress_at = self.clock
+                follower.behind_since = self.sweep.clock
+                follower.progress_at = self.sweep.clock
                 follower.progress_sent = 0
                 follower.paced = True
                 follower.paced_mark = follower.at.offset
@@ -235,7 +235,7 @@ cdef class Hub:
             raise RuntimeError("Hub.join: the follower has joined already")
         if not DELI_COM_HAVE_SENDMSG:
             follower.fd = -1
-        self.start_sweeping()
+        self.sweep.start()
         follower.hub = self
         follower.at = self.log.tail()
         if follower.at.offset == self._flushed.offset and not self._in_round and not follower.choked:
@@ -520,7 +520,7 @@ cdef class Hub:
             self._cut_off(
                 follower,
                 f"too slow: {follower.lag()} bytes queued, limit {self.max_backlog}, "
-                f"behind for {self._now() - follower.behind_since:.1f} s",
+                f"behind for {self.sweep.now() - follower.behind_since:.1f} s",
             )
         return 0
 
@@ -532,32 +532,15 @@ cdef class Hub:
             self._report("closing a slow follower failed")
         return 0
 
-    cdef double _now(self) except? -1:
-        # The hub's clock between two sweeps.
-        return self.clock + min(max(0.0, self.loop.time() - self._swept_at), 2 * self._sweep_interval)
-
-    cdef int start_sweeping(self) except -1:
-        if self._sweep_handle is None:
-            self._swept_at = self.loop.time()
-            self._sweep_handle = self.loop.call_later(self._sweep_interval, self._sweep_callback)
-        return 0
-
-    def _sweep(self):
-        # One timer for all deadlines. A sweep that comes late (the loop was blocked, the machine
-        # slept) moves every deadline: nobody is judged for our own absence.
-        cdef double now = self.loop.time()
-        self.clock += min(max(0.0, now - self._swept_at), 2 * self._sweep_interval)
-        self._swept_at = now
-        self._sweep_handle = None
-        try:
-            self._progress()
-            for follower in list(self.followers):
-                (<Follower>follower).on_sweep(self.clock)
-            if self.on_sweep() or self.followers:
-                self._sweep_handle = self.loop.call_later(self._sweep_interval, self._sweep_callback)
-        except BaseException:
-            self.start_sweeping()
-            raise
+    def _on_sweep(self):
+        # True while there is somebody to watch.
+        self._progress()
+        for follower in list(self.followers):
+            try:
+                (<Follower>follower).on_sweep(self.sweep.clock)
+            except Exception:
+                self._report("the sweep of one follower failed")
+        return self.on_sweep() or bool(self.followers)
 
     cdef int _progress(self) except -1:
         # A laggard must move bytes: out of the transport, or over the wire as its kernel says.
@@ -574,13 +557,13 @@ cdef class Hub:
                 if sent != follower.progress_sent or acked != follower.progress_acked:
                     follower.progress_sent = sent
                     follower.progress_acked = acked
-                    follower.progress_at = self.clock
-                elif self.clock - follower.progress_at >= self.progress_timeout:
+                    follower.progress_at = self.sweep.clock
+                elif self.sweep.clock - follower.progress_at >= self.progress_timeout:
                     stuck.append(follower)
         for follower in stuck:
             self._cut_off(
                 follower,
-                f"no progress for {self.clock - follower.progress_at:.1f} s "
+                f"no progress for {self.sweep.clock - follower.progress_at:.1f} s "
                 f"with {self.log.end - follower.progress_sent} bytes queued",
             )
         return 0

@@ -78,7 +78,7 @@ cdef class Peer(Connection):
     # --- frames --------------------------------------------------------------------------
 
     cdef int on_frame(self, WSFrame frame) except -1:
-        self._heard_at = self.endpoint.clock
+        self._heard_at = self.endpoint.sweep.clock
         if frame.payload_size > READ_BYTES:
             self._was_large = True
         if self._ws.is_close_frame_sent and self.stage == CONNECTION_OPEN:
@@ -248,7 +248,7 @@ cdef class Peer(Connection):
         self.fd = -1 if ws.is_secure else self.socket
         self.muted = &ws.is_close_frame_sent
         self.round_trip = math.nan
-        self._heard_at = self.endpoint.clock
+        self._heard_at = self.endpoint.sweep.clock
         if ws.is_secure and not kind.startswith("aiofastnet"):
             transport.set_write_buffer_limits(1, 0)  # asyncio's and uvloop's TLS pause at size 0, then hang
         else:

@@ -1,0 +1,15 @@
+# One timer for all deadlines of a hub, and the clock they are read from.
+
+
+cdef class Sweep:
+    cdef readonly object loop
+    cdef readonly double clock      # seconds; stands still while nobody follows, and runs no faster than sweeps do
+    cdef double interval            # seconds between two sweeps
+    cdef object _work               # called once a sweep; truthy: go on
+    cdef object _callback
+    cdef object _handle             # the timer, or None while it is off
+    cdef double _swept_at           # loop time of the last sweep, seconds
+
+    cdef int start(self) except -1
+    cdef double now(self) except? -1
+    cdef double _elapsed(self) except? -1

@@ -1,0 +1,51 @@
+"""One timer for all deadlines of a hub, and the clock they are read from.
+
+Deadlines are compared with `clock`, which a sweep moves by the time since the last one, but
+by two intervals at most. A sweep that comes late (user code blocked the loop, the machine
+slept) so moves every deadline: nobody is judged for our own absence.
+"""
+
+cdef double LONGEST_INTERVAL = 0.25
+
+
+cdef class Sweep:
+    """A repeating timer that rests while there is nothing to watch.
+
+    Parameters
+    ----------
+    loop : asyncio.AbstractEventLoop
+    work : callable
+        Called once a sweep; what it returns says whether to go on.
+    """
+
+    def __cinit__(self, loop, work):
+        self.loop = loop
+        self.interval = LONGEST_INTERVAL
+        self._work = work
+        self._callback = self._run
+
+    cdef int start(self) except -1:
+        # Idempotent.
+        if self._handle is None:
+            self._swept_at = self.loop.time()
+            self._handle = self.loop.call_later(self.interval, self._callback)
+        return 0
+
+    cdef double _elapsed(self) except? -1:
+        # Since the last sweep, in clock seconds. `time()` may jump either way under test loops.
+        return min(max(0.0, <double>self.loop.time() - self._swept_at), 2 * self.interval)
+
+    cdef double now(self) except? -1:
+        # The clock between two sweeps.
+        return self.clock if self._handle is None else self.clock + self._elapsed()
+
+    def _run(self):
+        self.clock += self._elapsed()
+        self._handle = None
+        self._swept_at = self.loop.time()
+        go_on = True
+        try:
+            go_on = self._work()
+        finally:
+            if go_on:
+                self.start()
