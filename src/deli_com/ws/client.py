@@ -17,6 +17,7 @@ from deli_com.opening import Opening
 from deli_com.typed import Down, Up
 from deli_com.ws.connect import Response, open_websocket
 from deli_com.ws.head import HeadersLike
+from deli_com.ws.stream import OnReconnect, Stream
 
 __all__ = ["WsClient"]
 
@@ -123,3 +124,44 @@ class WsClient(ClientBase[Down, Up]):
         work = connect()
         work.__qualname__ = f"{cls.__name__}.connect"
         return Opening(work, f"{cls.__name__}.connect({addr!r})")
+
+    @classmethod
+    def stream(
+        cls,
+        addr: AddressLike,
+        *,
+        on_reconnect: OnReconnect | None = None,
+        first_delay: float = 0.1,
+        max_delay: float = 30.0,
+        **options: Any,
+    ) -> Stream[Down]:
+        """Receive from a server for as long as it takes, reconnecting by itself.
+
+        ::
+
+            async with WsClient[T].stream("ws://robot:8080") as values:
+                async for value in values:
+                    ...
+
+        Parameters
+        ----------
+        addr : str or tuple
+            As for `connect`.
+        on_reconnect : callable, optional
+            ``(seconds_away)``, may be async: a connection is there again.
+        first_delay, max_delay : float
+            Seconds between attempts; doubles from the one to the other, with jitter.
+        **options
+            As for `connect`.
+
+        Returns
+        -------
+        Stream
+            An asynchronous iterator; see there for what ends it.
+        """
+        cls._codecs("stream(addr)")
+
+        async def connect() -> Self:
+            return await cls.connect(addr, **options)
+
+        return Stream(connect, on_reconnect=on_reconnect, first_delay=first_delay, max_delay=max_delay)
