@@ -265,10 +265,11 @@ cdef class Recv:
                 raise StopAsyncIteration
             raise inbox._ending()
         self._future = inbox.loop.create_future()
-        self._steps = iter(self._future)
         self._state = WAITING
         inbox._waiters.append(self._future)
         inbox._wake()  # values may be left over behind waiters that are ahead
+        # Woken at once, it still lets them run first: a bare yield, which takes one turn of the loop.
+        self._steps = iter((None,)) if self._future.done() else iter(self._future)
         return PENDING
 
     cdef object _value(self):

@@ -124,7 +124,7 @@ class TestStream:
             WsClient[u32].stream("127.0.0.1:1", first_delay=0)
 
     async def test_aclose_ends_it_wherever_it_stands(self):
-        values = WsClient[u32].stream("127.0.0.1:1", first_delay=60)
+        values = WsClient[u32].stream("127.0.0.1:1", first_delay=30)
         step = asyncio.ensure_future(anext(values))
         await asyncio.sleep(0.01)
         step.cancel()
