@@ -151,7 +151,7 @@ class TestWaiting:
         assert await asyncio.gather(first, second, late) == ["a", "b", "c"]
 
     async def test_who_comes_between_push_and_wake_up_waits_a_turn(self, probe: Any) -> None:
-        """The first value is for the waiter that was woken and has yet to run; the second for the late one."""
+        """The first value is for the waiter that was woken and has yet to run, the second for this one."""
         inbox = probe.ProbeInbox(asyncio.get_running_loop())
         first = await waiting(inbox.recv())
         inbox.push_("a")
@@ -246,7 +246,7 @@ class TestWaiting:
         assert await asyncio.wait_for(inbox.recv(), 10) == 1
 
     async def test_everything_of_asyncio_takes_it(self, probe: Any) -> None:
-        """create_task, TaskGroup, gather, wait_for, shield, timeout; in debug mode, where tasks are described."""
+        """create_task, TaskGroup, gather, wait_for, shield, timeout; in debug mode, where tasks are shown."""
         loop = asyncio.get_running_loop()
         inbox = probe.ProbeInbox(loop)
         loop.set_debug(True)
