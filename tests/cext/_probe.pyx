@@ -8,6 +8,7 @@ from libc.string cimport memcpy
 
 from deli_com._cursor cimport WriteCursor, cursor_need
 from deli_com._hub cimport FOLLOWER_BLOCKED, FOLLOWER_CURRENT, FOLLOWER_READY, Follower, Hub
+from deli_com._inbox cimport Inbox
 from deli_com._log cimport Log, Position
 from deli_com._net cimport iovec
 from deli_com._pacer cimport Pacer
@@ -219,3 +220,21 @@ cdef class ProbeLog:
     @property
     def head(self):
         return self.log.head_offset()
+
+
+cdef class ProbeInbox(Inbox):
+    """An inbox that a test fills and closes by hand."""
+
+    def push_(self, value, source=None, Py_ssize_t wire=1, bint is_error=False):
+        """True: the source should pause."""
+        return self.push(source, value, wire, is_error)
+
+    def hold_back_(self, source):
+        self.hold_back(source)
+
+    def close_(self, error, bint in_order):
+        self.close(error, in_order)
+
+    @property
+    def held(self):
+        return self.count()

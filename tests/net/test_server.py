@@ -1,4 +1,4 @@
-"""What a server does with its clients, seen by raw sockets. Mirrors the Rust `ws_server_tests`, and goes on."""
+"""What a server does with its clients, seen by raw sockets. Mirrors the Rust `ws_server_tests`."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ class TestSend:
         "size", [0, 1, 121, 122, 123, 1000, 32763, 32764, 32768, 65531, 65532, 262144, 3_000_000]
     )
     async def test_every_length_of_header(self, size: int) -> None:
-        """Around each size at which the header or the way of storing a frame changes (4 bytes are the length)."""
+        """Around each size at which the header or the way of storing changes (4 bytes are the length)."""
         payload = bytes(i * 7 & 0xFF for i in range(min(size, 251))) * (size // 251 + 1)
         payload = payload[:size]
         async with WsServer[bytes].bind("127.0.0.1:0") as server, raw_client(server.local_addr()) as peer:

@@ -1,0 +1,492 @@
+"""The inbox alone: order of values and waiters, cancellation at every step, bounds, the end. No sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import random
+import sys
+import threading
+import weakref
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from deli_com import ConnectionClosed, DecodeError, UnexpectedEof
+
+CLOSED = (1006, "gone")
+
+
+class Source:
+    """Stands for a connection whose reading was paused."""
+
+    def __init__(self) -> None:
+        self.resumed = 0
+
+    def resume_reading(self) -> None:
+        self.resumed += 1
+
+
+async def waiting(work: Any) -> asyncio.Task[Any]:
+    """A task that has begun to wait."""
+    task = asyncio.ensure_future(work)
+    await asyncio.sleep(0)
+    assert not task.done()
+    return task
+
+
+class TestTaking:
+    async def test_values_come_in_order(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        for number in range(100):
+            inbox.push_(number)
+        assert [await inbox.recv() for _ in range(100)] == list(range(100))
+
+    async def test_a_value_that_is_there_is_taken_without_a_turn(self, probe: Any) -> None:
+        """`recv` on a non-empty inbox does not let the loop run."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        turned = []
+        asyncio.get_running_loop().call_soon(turned.append, True)
+        inbox.push_(1)
+        assert await inbox.recv() == 1
+        assert not turned
+
+    async def test_one_queue_is_shared_by_all_ways_of_taking(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        for number in range(8):
+            inbox.push_(number, f"peer {number}")
+        assert await inbox.recv() == 0
+        assert await inbox.recv_from() == ("peer 1", 1)
+        assert await inbox.recv_many(3) == [2, 3, 4]
+        assert await inbox.next_value() == 5
+        assert await inbox.next_pair() == ("peer 6", 6)
+        assert await inbox.recv_many(100) == [7]
+
+    async def test_recv_takes_when_awaited_and_not_when_called(self, probe: Any) -> None:
+        """A coroutine object that is made first and awaited last gets the later value."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        early = inbox.recv()
+        inbox.push_(1)
+        inbox.push_(2)
+        assert await inbox.recv() == 1
+        assert await early == 2
+
+    async def test_a_recv_that_was_never_awaited_takes_nothing(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        inbox.push_(1)
+        inbox.recv()
+        gc.collect()
+        assert await inbox.recv() == 1
+
+    async def test_a_recv_is_awaited_once(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        inbox.push_(1)
+        inbox.push_(2)
+        recv = inbox.recv()
+        assert await recv == 1
+        with pytest.raises(RuntimeError, match="already awaited"):
+            await recv
+        assert await inbox.recv() == 2
+
+    @pytest.mark.parametrize("most", [0, -1])
+    async def test_recv_many_of_none_is_refused(self, probe: Any, most: int) -> None:
+        with pytest.raises(ValueError):
+            probe.ProbeInbox(asyncio.get_running_loop()).recv_many(most)
+
+    async def test_the_ring_grows_wherever_it_stands(self, probe: Any) -> None:
+        """Pushed and taken in every phase of its 16 places."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        pushed = taken = 0
+        for phase in range(40):
+            for _ in range(phase):
+                inbox.push_(pushed)
+                pushed += 1
+            for _ in range(max(0, phase - 2)):
+                assert await inbox.recv() == taken
+                taken += 1
+        assert await inbox.recv_many(1000) == list(range(taken, pushed))
+
+    async def test_values_are_let_go(self, probe: Any) -> None:
+        """Taken, dropped at the bound, or left in an inbox that dies: no reference stays."""
+
+        class Value:
+            pass
+
+        inbox = probe.ProbeInbox(asyncio.get_running_loop(), max_count=4)
+        values = [Value() for _ in range(6)]
+        alive = [weakref.ref(value) for value in values]
+        counts = [sys.getrefcount(value) for value in values]
+        for value in values:
+            inbox.push_(value, value)
+        assert inbox.dropped == 2
+        assert await inbox.recv() is values[0]
+        assert await inbox.recv_many(2) == values[1:3]
+        assert inbox.held == 1
+        del inbox, value
+        assert [sys.getrefcount(value) for value in values] == counts
+        values.clear()
+        assert [ref() for ref in alive] == [None] * 6
+
+
+class TestWaiting:
+    async def test_waiters_are_served_in_order(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        tasks = [await waiting(inbox.recv()) for _ in range(5)]
+        for number in range(5):
+            inbox.push_(number)
+        assert await asyncio.gather(*tasks) == [0, 1, 2, 3, 4]
+
+    async def test_who_comes_later_does_not_overtake(self, probe: Any) -> None:
+        """A `recv` in the turn of the push goes behind the waiter that was woken and those that wait."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        first, second = await waiting(inbox.recv()), await waiting(inbox.recv())
+        inbox.push_("a")
+        late = asyncio.ensure_future(inbox.recv())
+        await asyncio.sleep(0)
+        assert first.done()
+        inbox.push_("b")
+        inbox.push_("c")
+        assert await asyncio.gather(first, second, late) == ["a", "b", "c"]
+
+    async def test_who_comes_between_push_and_wake_up_waits_a_turn(self, probe: Any) -> None:
+        """The first value is for the waiter that was woken and has yet to run, the second for this one."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        first = await waiting(inbox.recv())
+        inbox.push_("a")
+        inbox.push_("b")
+        assert await inbox.recv() == "b"
+        assert await first == "a"
+
+    async def test_recv_many_leaves_what_others_were_woken_for(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        many, one = await waiting(inbox.recv_many(10)), await waiting(inbox.recv())
+        for number in range(4):
+            inbox.push_(number)
+        assert await many == [0, 1, 2]
+        assert await one == 3
+
+    async def test_cancelling_before_the_value_loses_nothing(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        first, second = await waiting(inbox.recv()), await waiting(inbox.recv())
+        first.cancel()
+        inbox.push_(1)
+        assert await second == 1
+        assert first.cancelled()
+
+    async def test_cancelling_after_the_wake_up_loses_nothing(self, probe: Any) -> None:
+        """Between `push` and the task's next step: the wake-up passes to the next waiter."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        first, second = await waiting(inbox.recv()), await waiting(inbox.recv())
+        inbox.push_(1)
+        first.cancel()
+        assert await second == 1
+        assert first.cancelled()
+        inbox.push_(2)
+        assert await inbox.recv() == 2
+
+    async def test_cancelling_the_only_waiter_after_its_wake_up(self, probe: Any) -> None:
+        """The value stays for whoever comes next, at once."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        first = await waiting(inbox.recv())
+        inbox.push_(1)
+        first.cancel()
+        await asyncio.wait([first])
+        turned: list[bool] = []
+        asyncio.get_running_loop().call_soon(turned.append, True)
+        assert await inbox.recv() == 1
+        assert not turned
+
+    async def test_cancelling_every_second_of_many(self, probe: Any) -> None:
+        """Some before, some after their wake-up: the others get all values, in order."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        tasks = [await waiting(inbox.recv()) for _ in range(40)]
+        for task in tasks[0:20:2]:
+            task.cancel()
+        for number in range(20):
+            inbox.push_(number)
+        for task in tasks[20:40:2]:
+            task.cancel()
+        assert await asyncio.gather(*tasks[1::2]) == list(range(20))
+        assert all(task.cancelled() for task in tasks[0::2])
+
+    async def test_a_waiter_closed_by_hand_passes_its_wake_up_on(self, probe: Any) -> None:
+        """`close()` of the coroutine object, as of any."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        recv = inbox.recv()
+        future = recv.send(None)
+        assert asyncio.isfuture(future)
+        second = await waiting(inbox.recv())
+        inbox.push_(1)
+        recv.close()
+        assert await second == 1
+
+    async def test_a_waiter_that_is_dropped_passes_its_wake_up_on(self, probe: Any) -> None:
+        """Coroutines may be abandoned in mid-wait, when a task group is torn down: nothing is stuck."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+
+        async def receive() -> object:
+            return await inbox.recv()
+
+        abandoned = receive()
+        abandoned.send(None)
+        second = await waiting(inbox.recv())
+        inbox.push_(1)
+        del abandoned
+        gc.collect()
+        assert await asyncio.wait_for(second, 1) == 1
+
+    @pytest.mark.parametrize("timeout", [0.0, 0.001])
+    async def test_wait_for_that_runs_out(self, probe: Any, timeout: float) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(inbox.recv(), timeout)
+        inbox.push_(1)
+        assert await asyncio.wait_for(inbox.recv(), 10) == 1
+
+    async def test_everything_of_asyncio_takes_it(self, probe: Any) -> None:
+        """create_task, TaskGroup, gather, wait_for, shield, timeout; in debug mode, where tasks are shown."""
+        loop = asyncio.get_running_loop()
+        inbox = probe.ProbeInbox(loop)
+        loop.set_debug(True)
+        recv = inbox.recv()
+        assert isinstance(recv, Coroutine)
+        assert inspect.isawaitable(recv)
+        assert asyncio.iscoroutine(recv)
+        inbox.push_(0)
+        assert await recv == 0
+        task = asyncio.create_task(inbox.recv(), name="named")
+        assert "named" in repr(task)
+        async with asyncio.TaskGroup() as group:
+            grouped = group.create_task(inbox.recv())
+            for number in (1, 2):
+                inbox.push_(number)
+        assert (await task, grouped.result()) == (1, 2)
+        for number in (3, 4, 5, 6):
+            inbox.push_(number)
+        assert await asyncio.gather(inbox.recv(), inbox.recv()) == [3, 4]
+        assert await asyncio.wait_for(inbox.recv(), 1) == 5
+        assert await asyncio.shield(inbox.recv()) == 6
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await inbox.recv()
+        loop.set_debug(False)
+
+    def test_another_thread_may_not_await(self, probe: Any) -> None:
+        """A RuntimeError there; the value stays."""
+
+        async def main() -> None:
+            inbox = probe.ProbeInbox(asyncio.get_running_loop())
+            inbox.push_(1)
+            caught: list[BaseException] = []
+
+            def elsewhere() -> None:
+                try:
+                    inbox.recv().send(None)
+                except BaseException as error:
+                    caught.append(error)
+
+            thread = threading.Thread(target=elsewhere)
+            thread.start()
+            thread.join()
+            assert [type(error) for error in caught] == [RuntimeError]
+            assert await inbox.recv() == 1
+
+        asyncio.run(main())
+
+
+class TestErrors:
+    async def test_an_error_is_raised_in_its_place(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        inbox.push_(1)
+        inbox.push_(UnexpectedEof(3), is_error=True)
+        inbox.push_(2)
+        assert await inbox.recv() == 1
+        with pytest.raises(DecodeError, match="unexpected end of buffer"):
+            await inbox.recv()
+        assert await inbox.recv() == 2
+
+    async def test_recv_many_stops_before_an_error(self, probe: Any) -> None:
+        """Which the next one raises."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        for value, is_error in ((1, False), (2, False), (UnexpectedEof(), True), (3, False)):
+            inbox.push_(value, is_error=is_error)
+        assert await inbox.recv_many(10) == [1, 2]
+        with pytest.raises(DecodeError):
+            await inbox.recv_many(10)
+        assert await inbox.recv_many(10) == [3]
+
+    async def test_an_error_wakes_its_waiter(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        task = await waiting(inbox.recv())
+        inbox.push_(UnexpectedEof(), is_error=True)
+        with pytest.raises(UnexpectedEof):
+            await task
+
+
+class TestTheEnd:
+    async def test_what_is_held_comes_first(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        inbox.push_(1)
+        inbox.push_(2)
+        inbox.close_(ConnectionClosed(*CLOSED), False)
+        assert await inbox.recv_many(1) == [1]
+        assert await inbox.recv() == 2
+        for recv in (
+            inbox.recv,
+            inbox.recv_from,
+            inbox.next_value,
+            inbox.next_pair,
+            lambda: inbox.recv_many(1),
+        ):
+            with pytest.raises(ConnectionClosed, match="gone"):
+                await recv()
+
+    async def test_every_waiter_is_told(self, probe: Any) -> None:
+        """Each by an exception of its own: tracebacks must not pile up."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        tasks = [await waiting(inbox.recv()) for _ in range(3)]
+        inbox.push_("last")
+        inbox.close_(ConnectionClosed(*CLOSED), False)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert results[0] == "last"
+        assert [type(result) for result in results[1:]] == [ConnectionClosed] * 2
+        assert results[1] is not results[2]
+
+    async def test_async_for_ends_after_an_end_in_order(self, probe: Any) -> None:
+        """A waiting one too; `recv` raises all the same."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+
+        async def step() -> object:
+            try:
+                return await inbox.next_value()
+            except StopAsyncIteration:
+                return "ended"
+
+        task = await waiting(step())
+        inbox.close_(ConnectionClosed(1000), True)
+        assert await task == "ended"
+        assert await step() == "ended"
+        with pytest.raises(ConnectionClosed):
+            await inbox.recv()
+
+    async def test_nothing_comes_in_after_the_end(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        inbox.close_(ConnectionClosed(*CLOSED), False)
+        inbox.close_(ConnectionClosed(1000, "again"), True)
+        assert inbox.push_(1) is False
+        with pytest.raises(ConnectionClosed, match="gone"):
+            await inbox.recv()
+
+    async def test_cancelling_a_waiter_that_was_told_leaves_values_to_others(self, probe: Any) -> None:
+        """Two values, two woken waiters, the end, and one of them cancelled: nothing is lost."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        first, second = await waiting(inbox.recv()), await waiting(inbox.recv())
+        inbox.push_(1)
+        inbox.push_(2)
+        inbox.close_(ConnectionClosed(*CLOSED), False)
+        first.cancel()
+        assert await second == 1
+        assert await inbox.recv() == 2
+        with pytest.raises(ConnectionClosed):
+            await inbox.recv()
+
+
+class TestBounds:
+    async def test_before_the_first_recv_values_are_dropped_and_counted(self, probe: Any) -> None:
+        """By bytes or by count; no source pauses."""
+        for limits in ({"max_bytes": 100}, {"max_count": 10}):
+            inbox = probe.ProbeInbox(asyncio.get_running_loop(), **limits)
+            assert not any(inbox.push_(number, wire=10) for number in range(25))
+            assert (inbox.held, inbox.held_bytes, inbox.dropped) == (10, 100, 15)
+            assert await inbox.recv_many(100) == list(range(10))
+            assert inbox.held_bytes == 0
+
+    async def test_after_the_first_recv_sources_pause(self, probe: Any) -> None:
+        """Nothing is dropped; the source that filled it pauses, and goes on when half is free."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop(), max_bytes=100)
+        inbox.recv()
+        source = Source()
+        assert [inbox.push_(number, source, 10) for number in range(10)] == [False] * 9 + [True]
+        inbox.hold_back_(source)
+        assert inbox.push_(10, source, 10) is True  # what was read already is taken
+        for number in range(5):
+            assert await inbox.recv() == number
+            assert source.resumed == 0
+        assert await inbox.recv() == 5
+        assert source.resumed == 1
+        assert await inbox.recv_many(10) == [6, 7, 8, 9, 10]
+        assert (inbox.dropped, source.resumed) == (0, 1)
+
+    async def test_pushing_from_resume_reading(self, probe: Any) -> None:
+        """A source that goes on may deliver at once (picows has read ahead): order and count stay right."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop(), max_count=4)
+        inbox.recv()
+
+        class Eager(Source):
+            def resume_reading(self) -> None:
+                super().resume_reading()
+                for number in (4, 5, 6):
+                    inbox.push_(number, self)
+
+        source = Eager()
+        for number in range(4):
+            inbox.push_(number, source)
+        inbox.hold_back_(source)
+        assert [await inbox.recv() for _ in range(7)] == list(range(7))
+
+    async def test_one_value_over_the_bound_is_taken(self, probe: Any) -> None:
+        """A message larger than the inbox still arrives."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop(), max_bytes=10)
+        inbox.push_("big", wire=1000)
+        assert await inbox.recv() == "big"
+
+
+class TestModel:
+    """Random commands against what the contract says: every value once, in order of waiting."""
+
+    @pytest.mark.parametrize("seed", range(25))
+    async def test_values_go_to_waiters_in_order(self, probe: Any, seed: int) -> None:
+        rng = random.Random(seed)
+        inbox = probe.ProbeInbox(asyncio.get_running_loop(), max_count=1 << 10)
+        started: list[asyncio.Task[Any]] = []  # in the order of waiting
+        pushed = 0
+
+        async def receive(most: int) -> list[int]:
+            if most == 1:
+                return [await inbox.recv()]
+            values: list[int] = await inbox.recv_many(most)
+            assert 1 <= len(values) <= most
+            return values
+
+        for _ in range(400):
+            choice = rng.random()
+            if choice < 0.35:
+                for _ in range(rng.choice((1, 1, 1, 3))):
+                    inbox.push_(pushed)
+                    pushed += 1
+            elif choice < 0.65:
+                started.append(asyncio.ensure_future(receive(rng.choice((1, 1, 4)))))
+                if rng.random() < 0.5:
+                    await asyncio.sleep(0)
+            elif choice < 0.8 and started:
+                rng.choice(started[-8:]).cancel()
+            else:
+                await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        inbox.close_(ConnectionClosed(*CLOSED), False)
+        results = await asyncio.gather(*started, return_exceptions=True)
+        received = [values for values in results if isinstance(values, list)]
+        rest: list[int] = []
+        while inbox.held:
+            rest += await inbox.recv_many(100)
+        flat = [value for values in received for value in values]
+        assert sorted(flat + rest) == list(range(pushed)), "a value was lost or came twice"
+        assert [values[0] for values in received] == sorted(values[0] for values in received), (
+            "somebody overtook"
+        )
+        assert all(values == sorted(values) for values in received)
+        kinds = {type(result) for result in results if not isinstance(result, list)}
+        assert kinds <= {asyncio.CancelledError, ConnectionClosed}
