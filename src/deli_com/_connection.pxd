@@ -23,6 +23,7 @@ cdef class Connection(Follower):
     cdef bint reading_paused
     cdef Py_ssize_t undecodable               # messages of this connection that were no value
 
+    cdef int attach(self, object transport, bint secure) except -1
     cdef int opened(self) except -1
     cdef int deliver(self, const char* data, Py_ssize_t size) except -1
     cdef int pause_reading(self) except -1

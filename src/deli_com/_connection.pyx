@@ -30,8 +30,18 @@ cdef class Connection(Follower):
     def __repr__(self):
         return f"<{type(self).__name__} {self.remote_addr}>"
 
+    cdef int attach(self, object transport, bint secure) except -1:
+        # Takes the transport, and makes it tell of every byte that it holds.
+        cdef bint own_tls = secure and not type(transport).__module__.startswith("aiofastnet")
+        self.transport = transport
+        self.socket = transport.get_extra_info("socket").fileno()
+        self.fd = -1 if secure else self.socket
+        # asyncio's and uvloop's TLS would pause at size 0, then hang.
+        transport.set_write_buffer_limits(1 if own_tls else 0, 0)
+        return 0
+
     cdef int opened(self) except -1:
-        # `transport`, `fd` and `muted` are set: from here on it gets every message.
+        # `attach` was called and `muted` is set: from here on it gets every message.
         self.stage = CONNECTION_OPEN
         self.endpoint.join(self)
         return self.endpoint.changed()

@@ -240,19 +240,11 @@ cdef class Peer(Connection):
     # --- transport -----------------------------------------------------------------------
 
     cdef int connected(self, WSTransport ws) except -1:
-        cdef object transport = ws.underlying_transport
-        cdef str kind = type(transport).__module__
         self._ws = ws
-        self.transport = transport
-        self.socket = transport.get_extra_info("socket").fileno()
-        self.fd = -1 if ws.is_secure else self.socket
+        self.attach(ws.underlying_transport, ws.is_secure)
         self.muted = &ws.is_close_frame_sent
         self.round_trip = math.nan
         self._heard_at = self.endpoint.sweep.clock
-        if ws.is_secure and not kind.startswith("aiofastnet"):
-            transport.set_write_buffer_limits(1, 0)  # asyncio's and uvloop's TLS pause at size 0, then hang
-        else:
-            transport.set_write_buffer_limits(0, 0)
         return self.opened()
 
     cdef int drained(self) except -1:

@@ -1,4 +1,4 @@
-"""ws/accept.py: the accept loop, above all when file descriptors run out."""
+"""accept.py: the accept loop, above all when file descriptors run out."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 from handshakes import accepting
 from helpers import PLAIN_HEAD, SLOW, RawPeer, until
 
-from deli_com.ws import accept as accept_module
-from deli_com.ws.accept import AcceptLoop
+from deli_com import accept as accept_module
+from deli_com.accept import AcceptLoop
 
 
 @contextlib.contextmanager

@@ -28,21 +28,18 @@ end of stream                    `ConnectionClosed`
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
 import ssl as ssl_module
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
-import aiofastnet
-from aiofastnet.selector_transport import SelectorSocketTransport  # type: ignore[import-not-found]
 from multidict import CIMultiDict
 from picows import WSAutoPingStrategy, WSListener, WSTransport
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
-from ..address import AddressLike, AddrInfo, Target, parse_target, resolve
+from ..address import AddressLike, Target, parse_target
 from ..errors import ConnectionClosed, IoError, WebSocketError
+from ..transports import Transports, attach_connected, connect_socket, connecting
 from .handshake import feed
 from .head import (
     MAX_HEAD_BYTES,
@@ -57,7 +54,6 @@ from .head import (
     tokens,
 )
 from .logs import picows_log
-from .tls import QuietLoop, tls_options
 
 __all__ = ["ClientListenerFactory", "Response", "open_websocket"]
 
@@ -98,7 +94,7 @@ async def open_websocket(
     origin: str | None = None,
     open_timeout: float | None = 10.0,
     read_buffer_bytes: int = 16 * 1024,
-    transports: Literal["aiofastnet", "loop"] = "aiofastnet",
+    transports: Transports = "aiofastnet",
 ) -> WSTransport:
     """Connect, and return when the handshake is complete.
 
@@ -152,78 +148,20 @@ async def open_websocket(
 
     loop = asyncio.get_running_loop()
     opening = _Opening(loop, target, make_listener, extra, asked, max_frame_size, read_buffer_bytes)
-    try:
-        async with asyncio.timeout(open_timeout) as scope:
-            sock = await _connect(loop, target)
-            await _attach(loop, target, sock, context, opening, transports)
-            return await opening.done
-    except BaseException as error:
-        await opening.discard()
-        if isinstance(error, TimeoutError) and scope.expired():
-            late = TimeoutError(errno.ETIMEDOUT, f"out of time after {open_timeout:g} s, {opening.stage}")
-            raise IoError.of(late, f"connect to {target}") from None
-        raise
-
-
-async def _connect(loop: asyncio.AbstractEventLoop, target: Target) -> socket.socket:
-    """Resolve, and connect to the first address that answers."""
-    doing = f"connect to {target.address}"
-    try:
-        infos: list[AddrInfo] = await resolve(target.address)
-    except OSError as error:
-        raise IoError.of(error, doing) from error
-    failure: OSError | None = None
-    for family, kind, proto, _, sockaddr in infos:
-        sock: socket.socket | None = None
-        try:
-            sock = socket.socket(family, kind, proto)
-            sock.setblocking(False)
-            await loop.sock_connect(sock, sockaddr)
-            return sock
-        except OSError as error:
-            if sock is not None:
-                sock.close()
-            failure = error
-        except BaseException:
-            if sock is not None:
-                sock.close()
-            raise
-    assert failure is not None
-    raise IoError.of(failure, doing) from failure
-
-
-async def _attach(
-    loop: asyncio.AbstractEventLoop,
-    target: Target,
-    sock: socket.socket,
-    context: ssl_module.SSLContext | None,
-    opening: _Opening,
-    transports: Literal["aiofastnet", "loop"],
-) -> None:
-    """Make a transport for the connected socket, with TLS where wanted; it owns the socket from then on."""
-    named: dict[str, Any] = {}
-    if context is not None:
-        opening.stage = "in the TLS handshake"
-        named["server_hostname"] = target.address.host
-    try:
-        if transports == "loop":
-            named |= tls_options(context, small_buffers=False)
-            await loop.create_connection(lambda: opening, sock=sock, **named)
-        elif context is not None:
-            named |= tls_options(context, small_buffers=True)
-            await aiofastnet.create_connection(QuietLoop.of(loop), lambda: opening, sock=sock, **named)
-        else:
-            # What aiofastnet.create_connection does for plain TCP. Cancelled, that would close the socket
-            # before its own call of add_reader has run, which then takes a number that is somebody else's.
-            SelectorSocketTransport(loop, sock, opening)
-    except BaseException as error:
-        if opening.transport is None:
-            loop.call_soon(sock.close)  # after the transport's own close, if there is one
-        if isinstance(error, OSError) and context is not None:
-            raise IoError.of(error, f"TLS with {target.address}") from error
-        if isinstance(error, OSError):
-            raise IoError.of(error, f"connect to {target.address}") from error
-        raise
+    async with connecting(target, open_timeout, stage=lambda: opening.stage, discard=opening.discard):
+        sock = await connect_socket(loop, target.address)
+        if context is not None:
+            opening.stage = "in the TLS handshake"
+        await attach_connected(
+            loop,
+            sock,
+            opening,
+            address=target.address,
+            ssl=context,
+            is_made=lambda: opening.transport is not None,
+            transports=transports,
+        )
+        return await opening.done
 
 
 class _Opening(asyncio.BufferedProtocol):

@@ -32,21 +32,19 @@ import logging
 import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Coroutine
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-import aiofastnet
-from aiofastnet.selector_transport import SelectorSocketTransport  # type: ignore[import-not-found]
 from picows import WSAutoPingStrategy, WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
-from ..address import Address
-from .accept import AcceptLoop
+from ..accept import AcceptLoop
+from ..log_budget import LogBudget
+from ..transports import Transports, attach_accepted, attach_plain, remote_address
 from .deadlines import Deadlines
 from .endpoint import Authorize, Endpoint, ListenerFactory, Request, Route, Verdict, at_path
 from .head import HeadReader, Refusal, checked_headers, parse_request, server_feed
-from .logs import LogBudget, picows_log
+from .logs import picows_log
 from .origins import origin_allowed
-from .tls import QuietLoop, tls_options
 
 __all__ = ["Acceptor", "Authorize", "Endpoint", "ListenerFactory", "Refusal", "Request", "Route", "at_path"]
 
@@ -99,11 +97,10 @@ class Acceptor:
         ssl: ssl_module.SSLContext | None = None,
         open_timeout: float | None = 10.0,
         max_handshakes: int = 1024,
-        transports: Literal["aiofastnet", "loop"] = "aiofastnet",
+        transports: Transports = "aiofastnet",
     ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self._quiet = QuietLoop.of(loop)
         self._route = route
         self._ssl = ssl
         self._open_timeout = open_timeout
@@ -171,11 +168,9 @@ class Acceptor:
             self._pending.add(handshake)
         if self._ssl is None and self._transports == "aiofastnet":
             try:
-                # What aiofastnet.connect_accepted_socket does for plain TCP, without its task and future.
-                SelectorSocketTransport(self._loop, sock, handshake)
+                attach_plain(self._loop, sock, handshake)
             except BaseException:
                 self._forget(handshake)
-                sock.close()
                 raise
         else:
             self._spawn(self._connect(sock, handshake), handshake)
@@ -194,16 +189,17 @@ class Acceptor:
 
     async def _connect(self, sock: socket.socket, handshake: _Handshake) -> None:
         try:
-            if self._transports == "loop":
-                options = tls_options(self._ssl, small_buffers=False)
-                await self._loop.connect_accepted_socket(lambda: handshake, sock, **options)
-            else:
-                options = tls_options(self._ssl, small_buffers=True)
-                await aiofastnet.connect_accepted_socket(self._quiet, lambda: handshake, sock, **options)
+            await attach_accepted(
+                self._loop,
+                sock,
+                handshake,
+                ssl=self._ssl,
+                is_made=lambda: handshake.transport is not None,
+                transports=self._transports,
+            )
         except BaseException as error:
             if handshake.transport is None:
                 self._forget(handshake)
-                self._loop.call_soon(sock.close)  # after the transport's own close, if there is one
             if not isinstance(error, OSError):  # an OSError is TLS that failed, or a peer that left
                 raise
             _log.debug("connection failed before the handshake: %r", error)
@@ -349,7 +345,7 @@ class _Handshake(asyncio.BufferedProtocol):
         self.acceptor._linger(self)
         if self.transport.is_closing():
             return
-        _log.debug("refused %s: %d %s", self._remote(), refusal.status, refusal.text)
+        _log.debug("refused %s: %d %s", remote_address(self.transport), refusal.status, refusal.text)
         self.transport.write(refusal.to_bytes())
         if paused:
             self.transport.resume_reading()
@@ -360,18 +356,13 @@ class _Handshake(asyncio.BufferedProtocol):
 
     # --- private ---
 
-    def _remote(self) -> Address | None:
-        assert self.transport is not None
-        peer = self.transport.get_extra_info("peername")
-        return Address(*peer[:2]) if isinstance(peer, tuple) and len(peer) >= 2 else None
-
     def _on_head(self, raw: bytes) -> None:
         assert self.transport is not None
         head = parse_request(raw)
         if isinstance(head, Refusal):
             self.refuse(head)
             return
-        request = Request(raw, head, self._remote(), self.acceptor._ssl is not None)
+        request = Request(raw, head, remote_address(self.transport), self.acceptor._ssl is not None)
         try:
             endpoint = self.acceptor._route(request)
             refusal = endpoint if isinstance(endpoint, Refusal) else self._judge(request, endpoint)

@@ -1,58 +1,17 @@
-"""Logging that a hostile peer cannot turn into a flood.
-
-`LogBudget` bounds the records a second; `picows_log` is the one logger that all connections share.
-"""
+"""`picows_log`: the one logger that picows gets for all connections."""
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["LogBudget", "picows_log"]
+__all__ = ["picows_log"]
 
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]
 else:
     _Adapter = logging.LoggerAdapter
-
-
-class LogBudget:
-    """At most so many records a second; what was left out is counted in the next record.
-
-    Parameters
-    ----------
-    logger : logging.Logger
-        Where the records go.
-    per_second : int
-        Records in each second on the monotonic clock.
-    """
-
-    __slots__ = ("_left", "_logger", "_per_second", "_second", "_suppressed")
-
-    def __init__(self, logger: logging.Logger, per_second: int = 2) -> None:
-        self._logger = logger
-        self._per_second = per_second
-        self._second = -1  # whole second that _left counts for
-        self._left = per_second
-        self._suppressed = 0
-
-    def log(self, level: int, message: str, *args: object, exc_info: BaseException | None = None) -> None:
-        """Log, or count, one record."""
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second = second
-            self._left = self._per_second
-        if not self._left:
-            self._suppressed += 1
-            return
-        self._left -= 1
-        if self._suppressed:
-            message += " (%d like this were not logged)"
-            args += (self._suppressed,)
-            self._suppressed = 0
-        self._logger.log(level, message, *args, exc_info=exc_info)
 
 
 class _PicowsLog(_Adapter):

@@ -15,7 +15,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from .logs import LogBudget
+from .log_budget import LogBudget
 
 __all__ = ["AcceptLoop"]
 

@@ -1,0 +1,107 @@
+"""`Client`: typed values from a TCP server, and to it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl as ssl_module
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import Self
+
+from deli_com._stream import ReadBuffer, Stream
+from deli_com.address import AddressLike, parse_address
+from deli_com.client_base import ClientBase
+from deli_com.opening import Opening
+from deli_com.tcp.limits import check_message_size
+from deli_com.transports import attach_connected, connect_socket, connecting
+from deli_com.typed import Down, Up
+
+__all__ = ["Client"]
+
+
+class Client(ClientBase[Down, Up]):
+    """A TCP client of a `Server`, or of any program that sends such values.
+
+    The types are written as on the server: ``Client[Down, Up]`` receives `Down` and sends
+    `Up`; ``Client[T]`` does both with `T`. Open one with `connect`.
+    """
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, parameters: Any) -> Any:
+            return cls._parametrize(parameters)
+
+    @classmethod
+    def connect(
+        cls,
+        addr: AddressLike,
+        *,
+        ssl: ssl_module.SSLContext | bool | None = None,
+        max_message_size: int = 64 << 20,
+        open_timeout: float | None = 10.0,
+        close_timeout: float = 2.0,
+    ) -> Opening[Self]:
+        """Connect to a server; await the result, or use it in ``async with``.
+
+        The server may accept later than this returns. Until then it does not count this client
+        and what it sends does not come here: see ``Server.wait_clients``.
+
+        Parameters
+        ----------
+        addr : str or tuple
+            ``"host:port"``, ``"[v6]:port"``, ``(host, port)`` or an `Address`.
+        ssl : ssl.SSLContext or bool, optional
+            TLS; True makes a default context.
+        max_message_size : int
+            Bytes of one encoded message, both ways, at most 2**32 - 1. When the server
+            announces more, ``recv`` raises `MessageTooLarge` and the connection is closed.
+        open_timeout : float or None
+            Seconds for resolving, connecting and TLS together.
+        close_timeout : float
+            Seconds that a closed connection is given to close its own end.
+
+        Raises
+        ------
+        IoError
+            Refused (also `ConnectionRefusedError`), out of time (also `TimeoutError`), TLS, DNS.
+        TypeError, ValueError
+            A type without a wire form, or no address.
+        """
+        down, up = cls._codecs("connect(addr)")
+        check_message_size(max_message_size)
+        address = parse_address(addr)
+        if address.port == 0:
+            raise ValueError(f"cannot connect to port 0: {addr!r}")
+
+        async def connect() -> Self:
+            loop = asyncio.get_running_loop()
+            context = ssl_module.create_default_context() if ssl is True else ssl or None
+            self = cls.__new__(cls)
+            self._start("tcp", down, up, max_message_size=max_message_size, close_timeout=close_timeout)
+            sock: socket.socket | None = None
+            opened: asyncio.Future[None] = loop.create_future()
+
+            def on_opened(_: Stream) -> None:
+                if not opened.done():
+                    opened.set_result(None)
+
+            async def discard() -> None:
+                stream.discard()
+                for _ in range(4):  # connection_made, abort, the transport's close; one to spare
+                    await asyncio.sleep(0)
+
+            def stage() -> str:
+                return "before the connection was made" if sock is None else "in the TLS handshake"
+
+            stream = Stream(self, ReadBuffer(loop), on_opened)
+            async with connecting(address, open_timeout, stage=stage, discard=discard):
+                sock = await connect_socket(loop, address)
+                await attach_connected(loop, sock, stream, address=address, ssl=context, is_made=opened.done)
+                await opened
+            self._opened = True
+            return self
+
+        work = connect()
+        work.__qualname__ = f"{cls.__name__}.connect"
+        return Opening(work, f"{cls.__name__}.connect({addr!r})")

@@ -1,0 +1,125 @@
+"""`Server`: typed values to every TCP client, and from any."""
+
+from __future__ import annotations
+
+import logging
+import ssl as ssl_module
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import Self
+
+from deli_com._stream import ReadBuffer, Stream
+from deli_com.address import AddressLike, open_listener
+from deli_com.log_budget import LogBudget
+from deli_com.opening import Opening
+from deli_com.server_base import ServerBase
+from deli_com.tcp.accept import Acceptor
+from deli_com.tcp.limits import check_message_size
+from deli_com.typed import Down, Up
+
+__all__ = ["Server"]
+
+_budget = LogBudget(logging.getLogger("deli_com.server"))
+
+
+class Server(ServerBase[Down, Up]):
+    """A TCP server that broadcasts values of one type and receives values of another.
+
+    ``Server[T]`` sends and receives `T`; ``Server[Down, Up]`` sends `Down` and receives `Up`;
+    ``Server[Down, None]`` only sends. Open one with `bind`.
+    """
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, parameters: Any) -> Any:
+            return cls._parametrize(parameters)
+
+    @classmethod
+    def bind(
+        cls,
+        addr: AddressLike,
+        *,
+        ssl: ssl_module.SSLContext | None = None,
+        max_backlog: int = 16 << 20,
+        max_message_size: int = 64 << 20,
+        max_clients: int | None = None,
+        progress_timeout: float = 10.0,
+        close_timeout: float = 2.0,
+    ) -> Opening[Self]:
+        """Listen at `addr`; await the result, or use it in ``async with``.
+
+        Parameters
+        ----------
+        addr : str or tuple
+            ``"host:port"``, ``"[v6]:port"``, ``(host, port)`` or what ``local_addr()``
+            returned; port 0 lets the system choose.
+        ssl : ssl.SSLContext, optional
+            Speak TLS.
+        max_backlog : int
+            Bytes of queued messages at which a client that lags is reset. One message alone
+            never is too much.
+        max_message_size : int
+            Bytes of one encoded message, both ways, at most 2**32 - 1. A client that
+            announces more is closed.
+        max_clients : int, optional
+            Further clients are closed at once.
+        progress_timeout : float
+            Seconds in which a client that lags must take a byte, else it is reset.
+        close_timeout : float
+            Seconds that a closed connection is given to close its own end.
+
+        Raises
+        ------
+        IoError
+            The address is in use, may not be bound, or does not resolve (when awaited).
+        TypeError, ValueError
+            A type without a wire form, or no address.
+        """
+        down, up = cls._codecs("bind(addr)")
+        check_message_size(max_message_size)
+
+        async def bind() -> Self:
+            sock = await open_listener(addr)
+            try:
+                self = cls.__new__(cls)
+                self._start(
+                    sock,
+                    "tcp",
+                    down,
+                    up,
+                    max_backlog=max_backlog,
+                    max_retained=max(64 << 20, 2 * max_backlog),
+                    max_message_size=max_message_size,
+                    progress_timeout=progress_timeout,
+                    close_timeout=close_timeout,
+                )
+                self._acceptor = Acceptor(sock, _streams(self, max_clients), ssl=ssl)
+            except BaseException:
+                sock.close()
+                raise
+            return self
+
+        work = bind()
+        work.__qualname__ = f"{cls.__name__}.bind"
+        return Opening(work, f"{cls.__name__}.bind({addr!r})")
+
+
+def _streams(
+    server: Server[Any, Any], max_clients: int | None
+) -> Callable[[Callable[[Stream], None], int], Stream | None]:
+    """Make what makes the server's streams; it lives in the event loop and must not keep the server alive."""
+    found = weakref.ref(server)
+    buffer = ReadBuffer(server.loop)
+
+    def make_stream(on_opened: Callable[[Stream], None], opening: int) -> Stream | None:
+        server = found()
+        if server is None or server._is_ended():
+            return None
+        if max_clients is not None and server.client_count() + opening >= max_clients:
+            _budget.log(logging.WARNING, "turned a client away: there are %d, as many as may be", max_clients)
+            return None
+        return Stream(server, buffer, on_opened)
+
+    return make_stream
