@@ -442,7 +442,12 @@ class TestTls:
     @every_wire
     async def test_server_ends_within(self, transports: str) -> None:
         """`IoError`, and nothing in the loop's exception handler."""
-        server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(65536)  # all of the ClientHello, so that the close is a FIN
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
         with pytest.raises(IoError, match="TLS with"):
             await opened(server.sockets[0].getsockname(), ssl=certificates()[1], transports=transports)
         server.close()
@@ -470,11 +475,13 @@ class TestDeadline:
     async def test_silence(self, tls: bool, transports: str) -> None:
         """`IoError` that is a `TimeoutError`, in time, saying where it stood; TLS is within it."""
         with silent_server() as address:
+            before = open_sockets()
             started = time.monotonic()
             with pytest.raises(IoError) as caught:
                 await opened(
                     address, open_timeout=0.2, ssl=certificates()[1] if tls else None, transports=transports
                 )
+            assert open_sockets() == before
             assert 0.15 < time.monotonic() - started < 1 * SLOW
             assert isinstance(caught.value, TimeoutError)
             assert caught.value.errno == errno.ETIMEDOUT
@@ -550,6 +557,35 @@ class TestCancel:
             else:
                 pytest.fail("400 turns and no connection")
             assert turns > 3
+
+    @every_wire
+    @plain_and_tls
+    async def test_closed_when_it_comes_out(self, tls: bool, transports: str) -> None:
+        """Whenever it is cancelled, whoever gets the cancellation finds the socket closed."""
+        with silent_server() as address:
+            before = open_sockets()
+            for turns in range(15):
+                context = certificates()[1] if tls else None
+                task = asyncio.create_task(opened(address, ssl=context, transports=transports))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert open_sockets() == before, f"after {turns} turns"
+
+    async def test_no_transport(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A transport that cannot be made does not keep the socket."""
+
+        def fail(*args: Any, **options: Any) -> None:
+            raise LookupError("no transport")
+
+        monkeypatch.setattr("deli_com.ws.connect.SelectorSocketTransport", fail)
+        with silent_server() as address:
+            before = open_sockets()
+            with pytest.raises(LookupError):
+                await opened(address)
+            assert open_sockets() == before
 
     @plain_and_tls
     async def test_while_waiting(self, tls: bool) -> None:

@@ -290,8 +290,10 @@ class TestRefuses:
                 assert status == 405
 
     @plain_and_tls
-    async def test_lingering_is_bounded_in_bytes(self, tls: bool) -> None:
+    async def test_lingering_is_bounded_in_bytes(self, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         """A refused peer that floods is dropped (TLS: the transport drains, the limit in time ends it)."""
+        if not tls:
+            monkeypatch.setattr(handshake_module, "LINGER_S", 60.0)
         async with accepting(tls=tls) as served:
             peer = await RawPeer.open(served.address, ssl=served.tls)
             with pytest.raises(OSError):  # noqa: PT012 - which send meets the server's close is the kernel's choice
@@ -324,6 +326,17 @@ class TestRefuses:
             assert served.acceptor.lingering == 2
             for peer in peers:
                 peer.close()
+
+
+class Failing:
+    """A loop whose connect_accepted_socket fails."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fail: Any) -> None:
+        self._loop = loop
+        self.connect_accepted_socket = fail
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
 
 
 class TestDeadline:
@@ -379,6 +392,27 @@ class TestDeadline:
             assert time.monotonic() - started < 2 * SLOW
             await until(lambda: served.acceptor.handshakes == 0)
             peer.close()
+
+    @plain_and_tls
+    async def test_no_transport(
+        self, tls: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A transport that cannot be made costs its connection, not the socket's descriptor."""
+
+        def fail(*args: Any, **options: Any) -> None:
+            raise LookupError("no transport")
+
+        async with accepting(tls=tls, transports="aiofastnet" if tls else "loop") as served:
+            loop = asyncio.get_running_loop()
+            if tls:
+                monkeypatch.setattr(handshake_module.aiofastnet, "connect_accepted_socket", fail)
+            else:
+                monkeypatch.setattr(served.acceptor, "_loop", Failing(loop, fail))
+            peer = await RawPeer.open(served.address)
+            assert await peer.read_all() == b""
+            peer.close()
+            await until(lambda: "no transport" in caplog.text)
+            assert served.acceptor.handshakes == 0
 
     @every_wire
     async def test_tls_garbage(self, transports: str) -> None:
@@ -659,6 +693,34 @@ class TestAuthorize:
         async with accepting(authorize=authorize, open_timeout=0.2, transports=transports) as served:
             assert (await refused(served, PLAIN_HEAD + frame(b"x" * 9000)))[0] == 503
             await cancelled.wait()
+
+    @every_wire
+    @plain_and_tls
+    async def test_reading_waits(self, tls: bool, transports: str) -> None:
+        """A client that sends 4 MB while the server decides is held back, not buffered; all of it arrives."""
+        gate = asyncio.Event()
+
+        async def authorize(request: Request) -> None:
+            await gate.wait()
+
+        payloads = [bytes([number]) * 65_536 for number in range(64)]
+        async with accepting(tls=tls, transports=transports, authorize=authorize) as served:
+            peer = await RawPeer.open(served.address, ssl=served.tls)
+            sending = asyncio.create_task(peer.send(PLAIN_HEAD + b"".join(map(frame, payloads))))
+            await until(lambda: self.decides(served))
+            await asyncio.sleep(0.05)  # more than it takes to read all of it, were it read
+            (handshake,) = served.acceptor._pending
+            assert handshake.reader is not None
+            assert len(handshake.reader.data) <= (64 if tls else 32) * 1024
+            gate.set()
+            await sending
+            await until(lambda: served.recorders and len(served.recorders[0].payloads) == 64)
+            assert served.recorders[0].payloads == payloads
+            peer.close()
+
+    @staticmethod
+    def decides(served: Served) -> bool:
+        return any(handshake.state.name == "DECIDING" for handshake in served.acceptor._pending)
 
     async def test_the_peer_leaves_meanwhile(self) -> None:
         """No listener is made for who is gone when the verdict comes."""

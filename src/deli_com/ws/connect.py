@@ -199,7 +199,7 @@ class _Opening(asyncio.BufferedProtocol):
         self._body_timer: asyncio.TimerHandle | None = None
 
     async def discard(self) -> None:
-        """Abort what there is, and give the loop the turns it takes to close the socket."""
+        """Abort what there is, and give the loop the turns in which transports close their sockets."""
         self.done.cancel()
         if self.done.done() and not self.done.cancelled():
             self.done.exception()  # seen: it is, or something else is, being raised
@@ -207,7 +207,7 @@ class _Opening(asyncio.BufferedProtocol):
             self._body_timer.cancel()
         if self.transport is not None:
             self.transport.abort()
-        for _ in range(4):  # connection_made, abort, the transport's close; one to spare
+        for _ in range(2):
             await asyncio.sleep(0)
 
     # --- called by the transport ---
@@ -215,9 +215,6 @@ class _Opening(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.stage = "waiting for the server's answer"
-        if self.done.done():  # cancelled; its reader is registered one callback from now
-            self._loop.call_soon(self.transport.abort)
-            return
         self._protocol = WSProtocol(
             self._target.host_header,
             self._target.resource,
