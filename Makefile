@@ -89,7 +89,7 @@ format: $(MADE) $(VENV)/.group-lint ## rewrite .py files in the project's format
 
 types: $(BUILT) $(VENV)/.group-lint ## mypy --strict and pyright strict
 	$(PY) -m mypy src/deli_com setup.py tools $(wildcard tests/typing/*.py)
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(PY)
 
 stubs: $(BUILT) $(VENV)/.group-lint ## the stubs against the compiled modules
 	$(PY) -m mypy.stubtest deli_com $(if $(wildcard tests/typing/stubtest.allow),--allowlist tests/typing/stubtest.allow)

@@ -56,7 +56,7 @@ built_for = [("VERSION", own), ("PICOWS", version("picows")), ("AIOFASTNET", ver
 
 setup(
     options={"build_ext": {"parallel": os.environ.get("DELI_COM_JOBS") or min(os.cpu_count() or 1, 8)}},
-    ext_modules=cythonize(
+    ext_modules=cythonize(  # type: ignore[no-untyped-call]
         [
             Extension(
                 ".".join(path.relative_to(HERE / "src").with_suffix("").parts),

@@ -24,7 +24,7 @@ from deli_com.demo.view import Board, LineView, TableView
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and pseudo-terminals of POSIX")
 SUMMARY = re.compile(
-    r"^(\d+) samples in ([\d.]+) s to (\d+) client processes: each received all of them, in order$",
+    r"(\d+) samples in ([\d.]+) s to (\d+) client processes: each received all of them, in order$",
     re.MULTILINE,
 )
 

@@ -33,7 +33,7 @@ def run(seconds: float, clients: int) -> int:
     int
         0 if every client received every message in order, 1 if not, 2 if psutil or rich is missing.
     """
-    missing = []
+    missing: list[str] = []
     for name in ("psutil", "rich"):
         try:
             importlib.import_module(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from typing import Any
 
 import psutil
 
@@ -67,8 +68,8 @@ class Sampler:
         self._memory_total = memory.total
 
     def _read_network(self) -> None:
-        counters = psutil.net_io_counters()
-        # None on a machine without interfaces, as in some containers.
+        # None (the stubs say otherwise) on a machine without interfaces, as in some containers.
+        counters: Any = psutil.net_io_counters()
         self._net_sent = counters.bytes_sent if counters else 0
         self._net_received = counters.bytes_recv if counters else 0
 
