@@ -57,7 +57,9 @@ def program(name: str) -> list[str]:
 
 
 def _spawn(command: list[str], errors: Path) -> subprocess.Popen[str]:
-    path = os.pathsep.join([str(HERE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(os.pathsep)
+    path = os.pathsep.join([str(HERE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(
+        os.pathsep
+    )
     env = os.environ | {"PYTHONPATH": path}
     with errors.open("w") as stderr:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=env)
@@ -92,8 +94,10 @@ def _pair(
             hello = _line(listening)
             given = {"port": hello["port"], "core": load_core} | common
             if measured_first:
-                given |= {key: values[key] for key in ("clients", "stalled", "size", "messages", "burst", "check")}
-                given |= {"prefix": hello["prefix"] if "prefix" in hello else 0} | extra
+                given |= {
+                    key: values[key] for key in ("clients", "stalled", "size", "messages", "burst", "check")
+                }
+                given |= {"prefix": hello.get("prefix", 0)} | extra
                 if extra.get("stamp", -1) >= 0:
                     given["stamp"] = given["prefix"]
             else:
@@ -111,7 +115,9 @@ def _pair(
         except (RunFailed, ValueError, subprocess.TimeoutExpired) as exc:
             listening.kill()
             listening.wait()
-            wrote = "".join((folder / part).read_text() for part in ("first", "second") if (folder / part).exists())
+            wrote = "".join(
+                (folder / part).read_text() for part in ("first", "second") if (folder / part).exists()
+            )
             raise RunFailed(f"{' '.join(first)} with {job}: {exc}\n{wrote}") from None
         finally:
             listening.kill()
@@ -129,5 +135,7 @@ def run_client(name: str, job: Job) -> dict[str, Any]:
     """Measure a receiving program that the C source feeds."""
     source = [str(compiled("floor_server"))]
     feed = Job(**(asdict(job) | {"mode": "source", "messages": int(job.mode == "footprint")}))
-    report, _ = _pair(source, program(name), feed, {"messages": job.messages, "mode": job.mode}, measured_first=False)
+    report, _ = _pair(
+        source, program(name), feed, {"messages": job.messages, "mode": job.mode}, measured_first=False
+    )
     return report
