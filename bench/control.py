@@ -65,3 +65,10 @@ class Control:
     def stop(self) -> None:
         """Tell the load that the run is over."""
         self.cells[STOP] = 1
+
+    def close(self) -> None:
+        """Give the page and the fifo back; short-lived programs need not."""
+        self.cells.release()
+        self._map.close()
+        self._file.close()
+        os.close(self._fifo)

@@ -94,8 +94,8 @@ def tables(rows: list[Row], bases: dict[str, str | None]) -> str:
     return "\n".join(lines)
 
 
-def chart(rows: list[Row], meta: dict[str, Any], path: Path) -> None:
-    """Fan-out to 100 clients and 1 MB to 20, as bars over the C floor, logarithmic."""
+def chart(rows: list[Row], meta: dict[str, Any], path: Path) -> bool:
+    """Draw fan-out to 100 clients and 1 MB to 20 as bars; False if the rows have none of it."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -111,7 +111,7 @@ def chart(rows: list[Row], meta: dict[str, Any], path: Path) -> None:
     libs = list(dict.fromkeys(row["lib"] for row in fanout if row["lib"] != "deli-com, awaited"))
     cases = [case for case in wanted if any(row["case"] == case for row in fanout)]
     if not cases:
-        return
+        return False
     matplotlib.rcParams["svg.hashsalt"] = "deli-com"  # the same figures make the same file
     figure, axes = pyplot.subplots(1, len(cases), figsize=(3.1 * len(cases), 3.4), squeeze=False)
     for axis, case in zip(axes[0], cases, strict=True):
@@ -136,3 +136,4 @@ def chart(rows: list[Row], meta: dict[str, Any], path: Path) -> None:
     )
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
+    return True

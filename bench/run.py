@@ -7,6 +7,7 @@ between the libraries, each round with another one first. Writes results/<date>.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -131,8 +132,11 @@ def main(argv: list[str] | None = None) -> int:
         json.dumps({"meta": meta, "rows": rows, "codec": codec}, indent=1) + "\n"
     )
     out.with_suffix(".md").write_text(text)
-    chart(rows, meta, out.with_suffix(".svg"))
-    log(f"written: {out}.json, .md" + (", .svg" if out.with_suffix(".svg").exists() else ""))
+    log(f"written: {out}.json, .md")
+    if importlib.util.find_spec("matplotlib") is None:
+        log("no chart: matplotlib is not installed")
+    elif chart(rows, meta, out.with_suffix(".svg")):
+        log(f"written: {out}.svg")
     return 0
 
 

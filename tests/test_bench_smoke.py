@@ -33,7 +33,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 class TestEveryBenchRuns:
-    @pytest.mark.parametrize("name", ["fanout", "stalled", "latency", "receive", "uplink", "idle", "footprint"])
+    @pytest.mark.parametrize(
+        "name", ["fanout", "stalled", "latency", "receive", "uplink", "idle", "footprint"]
+    )
     def test_quick_run_measures_every_installed_library(self, name: str, tmp_path: Path) -> None:
         """Each library yields its headline metric; contents are checked by the load where it broadcasts."""
         rows = module("rows")
