@@ -86,7 +86,7 @@ class Child:
         self._lines.put("")  # the end
 
     def line(self, other: Child | None = None) -> dict[str, Any]:
-        """Return the next report, or raise `RunFailed` with the words of whoever failed, `self` or `other`."""
+        """Return the next report, or raise `RunFailed` with the words of the one that failed."""
         deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             if other is not None and other.process.poll():

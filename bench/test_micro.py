@@ -1,8 +1,8 @@
 """Micro rows by pytest-benchmark: what a value costs to encode, to send, to receive, a call at a time.
 
-`pytest bench/test_micro.py --benchmark-json=micro.json`; CI keeps the file, `pytest-benchmark compare` reads two.
-Each round of the send rows is one turn of 64 calls, each round of the recv rows 256 calls; `extra_info["calls"]`
-says how many, so that time / calls is the figure.
+`pytest bench/test_micro.py --benchmark-json=micro.json`; CI keeps the file, `pytest-benchmark compare` reads
+two. A round of the send rows is one turn of 64 calls, of the recv rows 256 calls; `extra_info["calls"]` says how
+many, so that time / calls is the figure.
 """
 
 from __future__ import annotations
@@ -91,9 +91,7 @@ class TestCodec:
 
 class TestSendNowait:
     @pytest.mark.parametrize("clients", [1, 100])
-    def test_a_turn_of_sends(
-        self, benchmark: Any, runner: asyncio.Runner, connect: Any, clients: int
-    ) -> None:
+    def test_a_turn(self, benchmark: Any, runner: asyncio.Runner, connect: Any, clients: int) -> None:
         """64 calls in one turn. The first send of a turn, which few clients get at once, is in the set-up."""
         server = runner.run(_bind())
         connect(server, clients)
@@ -111,9 +109,7 @@ class TestSendNowait:
         benchmark.pedantic(turn, setup=set_up, rounds=1000, warmup_rounds=20)
         runner.run(server.close(drain=0))
 
-    def test_a_send_that_is_flushed_at_once(
-        self, benchmark: Any, runner: asyncio.Runner, connect: Any
-    ) -> None:
+    def test_one_that_is_flushed_at_once(self, benchmark: Any, runner: asyncio.Runner, connect: Any) -> None:
         """One call on a quiet line with one client: encoding and the system call."""
         server = runner.run(_bind())
         connect(server, 1)
