@@ -1,4 +1,4 @@
-"""The control page and fifo by which a server, the load generator and the runner keep step; layout as in net.h."""
+"""The control page and fifo by which server, load generator and runner keep step; layout as in net.h."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STOP = 24
 
 
 class Control:
-    """One mapped page. Every cell has one writer: the load READY and TURNS, the measured process WANT and STOP."""
+    """One mapped page. Each cell has one writer: the load for READY and TURNS, the measured process else."""
 
     def __init__(self, page: Path, fifo: Path) -> None:
         self._file = page.open("r+b")
@@ -59,9 +59,16 @@ class Control:
 
     async def all_ready(self, count: int) -> None:
         """Return once the load has `count` connections; before anything is measured, so it may poll."""
-        while self.cells[READY] < count:
+        while self.cells[READY] < count:  # noqa: ASYNC110 (another process sets it)
             await asyncio.sleep(0.002)
 
     def stop(self) -> None:
         """Tell the load that the run is over."""
         self.cells[STOP] = 1
+
+    def close(self) -> None:
+        """Give the page and the fifo back; short-lived programs need not."""
+        self.cells.release()
+        self._map.close()
+        self._file.close()
+        os.close(self._fifo)

@@ -317,7 +317,9 @@ def run_turns_blocking(
                 time.sleep(min(delay, 0.001))
         for index in range(job.burst):
             publish(
-                stamped(template, turn * job.burst + index) if job.check or is_paced else pool[turn % len(pool)]
+                stamped(template, turn * job.burst + index)
+                if job.check or is_paced
+                else pool[turn % len(pool)]
             )
         pump()
         turn += 1

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from drive import Job
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE / "_build"
-TIMEOUT_S = 120.0
+TIMEOUT_S = 100.0
+LOAD_KEYS = ("clients", "stalled", "size", "messages", "burst", "check")
 
 
 class RunFailed(Exception):
@@ -44,6 +47,10 @@ def compiled(name: str) -> Path:
     return binary
 
 
+def _given(job: Job) -> dict[str, Any]:
+    return {key: value for key, value in asdict(job).items() if value != ""}
+
+
 def options(values: dict[str, Any]) -> list[str]:
     """`{"size": 64}` as `["--size", "64"]`."""
     return [text for key, value in values.items() for text in (f"--{key}", str(value))]
@@ -56,78 +63,96 @@ def program(name: str) -> list[str]:
     return [sys.executable, str(HERE / f"{name}.py")]
 
 
-def _spawn(command: list[str], errors: Path) -> subprocess.Popen[str]:
-    path = os.pathsep.join([str(HERE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(os.pathsep)
-    env = os.environ | {"PYTHONPATH": path}
-    with errors.open("w") as stderr:
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=env)
+class Child:
+    """A program whose stdout is JSON lines."""
 
+    def __init__(self, command: list[str], errors: Path) -> None:
+        path = [str(HERE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+        self.name = Path(command[1] if command[0] == sys.executable else command[0]).stem
+        self._errors = errors
+        with errors.open("w") as stderr:
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=env
+            )
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
-def _line(process: subprocess.Popen[str]) -> dict[str, Any]:
-    assert process.stdout is not None
-    watchdog = threading.Timer(TIMEOUT_S, process.kill)  # the read below then ends with no text
-    watchdog.start()
-    try:
-        text = process.stdout.readline()
-    finally:
-        watchdog.cancel()
-    if not text:
-        raise RunFailed("no report: the program ended or was out of time")
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put("")  # the end
 
-
-def _pair(
-    first: list[str], second: list[str], job: Job, extra: dict[str, Any], measured_first: bool
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    # The program that listens comes first and says its port; the other one is given it.
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        page, fifo = Control.create(folder)
-        core, load_core = cores() if measured_first else cores()[::-1]
-        common = {"control": page, "fifo": fifo}
-        values = {key: value for key, value in asdict(job).items() if key != "style" or value}
-        listening = _spawn(first + options(values | common | {"core": core}), folder / "first")
-        try:
-            hello = _line(listening)
-            given = {"port": hello["port"], "core": load_core} | common
-            if measured_first:
-                given |= {key: values[key] for key in ("clients", "stalled", "size", "messages", "burst", "check")}
-                given |= {"prefix": hello["prefix"] if "prefix" in hello else 0} | extra
-                if extra.get("stamp", -1) >= 0:
-                    given["stamp"] = given["prefix"]
-            else:
-                given = values | given | extra
-            calling = _spawn(second + options(given), folder / "second")
+    def line(self, other: Child | None = None) -> dict[str, Any]:
+        """Return the next report, or raise `RunFailed` with the words of the one that failed."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline:
+            if other is not None and other.process.poll():
+                raise RunFailed(f"{other.name} failed: {other.words()}")
             try:
-                report = _line(listening if measured_first else calling)
-                other: dict[str, Any] = {}
-                if measured_first:
-                    other = _line(calling)
-                calling.wait(TIMEOUT_S)
-            finally:
-                calling.kill()
-                calling.wait()
-        except (RunFailed, ValueError, subprocess.TimeoutExpired) as exc:
-            listening.kill()
-            listening.wait()
-            wrote = "".join((folder / part).read_text() for part in ("first", "second") if (folder / part).exists())
-            raise RunFailed(f"{' '.join(first)} with {job}: {exc}\n{wrote}") from None
-        finally:
-            listening.kill()
-            listening.wait()
-        return report, other
+                text = self._lines.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if not text:
+                raise RunFailed(f"{self.name} ended without a report: {self.words()}")
+            loaded: dict[str, Any] = json.loads(text)
+            return loaded
+        raise RunFailed(f"{self.name} was out of time: {self.words()}")
+
+    def words(self) -> str:
+        """What it wrote to stderr."""
+        return self._errors.read_text().strip()
+
+    def end(self) -> None:
+        """Kill it and give back what it held."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def run_server(name: str, job: Job, **load: Any) -> dict[str, Any]:
     """Measure a server program under the load generator; the load's report is under `load`."""
-    report, other = _pair(program(name), [str(compiled("load_client"))], job, load, measured_first=True)
-    return report | {"load": other}
+    core, load_core = cores()
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        page, fifo = Control.create(folder)
+        common = {"control": page, "fifo": fifo}
+        server = Child(program(name) + options(_given(job) | common | {"core": core}), folder / "server")
+        try:
+            hello = server.line()
+            given: dict[str, Any] = {key: getattr(job, key) for key in LOAD_KEYS}
+            given |= common | {"port": hello["port"], "core": load_core, "prefix": hello.get("prefix", 0)}
+            given |= load
+            if "stamp" in load:
+                given["stamp"] = load["stamp"] + given["prefix"]
+            client = Child([str(compiled("load_client")), *options(given)], folder / "load")
+            try:
+                return server.line(client) | {"load": client.line()}
+            finally:
+                client.end()
+        finally:
+            server.end()
 
 
 def run_client(name: str, job: Job) -> dict[str, Any]:
     """Measure a receiving program that the C source feeds."""
-    source = [str(compiled("floor_server"))]
-    feed = Job(**(asdict(job) | {"mode": "source", "messages": int(job.mode == "footprint")}))
-    report, _ = _pair(source, program(name), feed, {"messages": job.messages, "mode": job.mode}, measured_first=False)
-    return report
+    core, source_core = cores()
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        page, fifo = Control.create(folder)
+        common = {"control": page, "fifo": fifo}
+        feed = replace(job, mode="source", messages=int(job.mode == "footprint"), core=source_core)
+        source = Child(program("floor_server") + options(_given(feed) | common), folder / "source")
+        try:
+            given = _given(job) | common | {"port": source.line()["port"], "core": core}
+            client = Child(program(name) + options(given), folder / "client")
+            try:
+                return client.line()
+            finally:
+                client.end()
+        finally:
+            source.end()

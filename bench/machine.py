@@ -9,9 +9,19 @@ import subprocess
 import time
 from pathlib import Path
 
-LIBRARIES = (
-    "deli-com picows aiofastnet uvloop websockets aiohttp socketify pyzmq msgspec numpy Cython".split()
-)
+LIBRARIES = [
+    "deli-com",
+    "picows",
+    "aiofastnet",
+    "uvloop",
+    "websockets",
+    "aiohttp",
+    "socketify",
+    "pyzmq",
+    "msgspec",
+    "numpy",
+    "Cython",
+]
 
 
 def _read(path: str, default: str) -> str:

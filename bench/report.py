@@ -12,7 +12,7 @@ BUSY = 0.9  # below this the measured core waited: the figure is CPU time still,
 
 TITLES = {
     "fanout": "Fan-out: CPU a delivery in the server, times the C floor",
-    "stalled": "Latency of 100 clients (µs: p50 / p99 / p99.9) and growth of the server, without and with a client that never reads",
+    "stalled": "Latency of 100 clients without and with one that never reads (µs: p50 / p99 / p99.9); growth",
     "latency": "One-way latency of one message (µs: p50 / p99 / p99.9)",
     "receive": "Receiving in one client: CPU a message, times picows' Python listener",
     "uplink": "Many clients to one server: CPU a message in the server, times picows",
@@ -23,7 +23,7 @@ COLOURS = {"C floor": "#555555", "deli-com": "#1668b8", "picows": "#e08214", "we
 
 
 def median(row: Row, metric: str) -> float:
-    return statistics.median(entry[metric] for entry in row["rounds"])
+    return float(statistics.median(entry[metric] for entry in row["rounds"]))
 
 
 def spread(row: Row, metric: str) -> float:
@@ -36,7 +36,7 @@ def spread(row: Row, metric: str) -> float:
 def ratio(row: Row, base: Row, metric: str) -> float:
     """Median of the ratios within each round: a machine that slows down slows both."""
     pairs = zip(row["rounds"], base["rounds"], strict=False)
-    return statistics.median(ours[metric] / theirs[metric] for ours, theirs in pairs)
+    return float(statistics.median(ours[metric] / theirs[metric] for ours, theirs in pairs))
 
 
 def nanoseconds(value: float) -> str:
@@ -94,8 +94,8 @@ def tables(rows: list[Row], bases: dict[str, str | None]) -> str:
     return "\n".join(lines)
 
 
-def chart(rows: list[Row], meta: dict[str, Any], path: Path) -> None:
-    """Fan-out to 100 clients and 1 MB to 20, as bars over the C floor, logarithmic."""
+def chart(rows: list[Row], meta: dict[str, Any], path: Path) -> bool:
+    """Draw fan-out to 100 clients and 1 MB to 20 as bars; False if the rows have none of it."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -111,7 +111,7 @@ def chart(rows: list[Row], meta: dict[str, Any], path: Path) -> None:
     libs = list(dict.fromkeys(row["lib"] for row in fanout if row["lib"] != "deli-com, awaited"))
     cases = [case for case in wanted if any(row["case"] == case for row in fanout)]
     if not cases:
-        return
+        return False
     matplotlib.rcParams["svg.hashsalt"] = "deli-com"  # the same figures make the same file
     figure, axes = pyplot.subplots(1, len(cases), figsize=(3.1 * len(cases), 3.4), squeeze=False)
     for axis, case in zip(axes[0], cases, strict=True):
@@ -119,7 +119,9 @@ def chart(rows: list[Row], meta: dict[str, Any], path: Path) -> None:
         names = [lib for lib in libs if lib in found]
         values = [median(found[lib], "cpu_ns") for lib in names]
         bars = axis.bar(range(len(names)), values, color=[COLOURS.get(lib, "#bbbbbb") for lib in names])
-        axis.bar_label(bars, [f"{ratio(found[lib], found['C floor'], 'cpu_ns'):.2f}" for lib in names], fontsize=7)
+        axis.bar_label(
+            bars, [f"{ratio(found[lib], found['C floor'], 'cpu_ns'):.2f}" for lib in names], fontsize=7
+        )
         axis.set_yscale("log")
         axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
         axis.set_title(case_name(case).replace("burst", "a turn"), fontsize=9)
@@ -127,9 +129,11 @@ def chart(rows: list[Row], meta: dict[str, Any], path: Path) -> None:
         axis.margins(y=0.15)
     axes[0][0].set_ylabel("CPU a delivery, ns (log)", fontsize=8)
     figure.suptitle(
-        f"Broadcast: CPU a delivery; the number over a bar is times the C floor\n{meta['cpu']}, {meta['kernel']}, "
-        f"Python {meta['python']}, {meta['date'][:10]}, commit {meta['commit']}",
+        "Broadcast: CPU a delivery; the number over a bar is times the C floor\n"
+        f"{meta['cpu']}, {meta['kernel']}, Python {meta['python']}, {str(meta['date'])[:10]}, "
+        f"commit {meta['commit']}",
         fontsize=8,
     )
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
+    return True

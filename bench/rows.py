@@ -1,13 +1,15 @@
 """Which cases each bench has, which libraries take part, and what one run of one library yields.
 
-A case is a dict that names the row. `measure` runs one library once and returns metrics; names end in their units.
+A case is a dict that names the row. `measure` runs one library once; the metrics it returns are named with
+their units.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from drive import Job
 from launch import run_client, run_server
@@ -21,27 +23,44 @@ WINDOW_BYTES = 262_144  # ... but not so many bytes, one turn apart
 CAP_TURN_BYTES = 32 << 20  # larger turns would measure the limits of each library's queue
 CAP_FLIGHT_BYTES = 1 << 30  # of one turn to all clients: the kernel's TCP memory
 
+
+class Program(NamedTuple):
+    """A program of this folder, its `--style`, and the distribution that it measures ("" is our own C)."""
+
+    path: str
+    style: str = ""
+    measures: str = ""
+
+
 SERVERS = {
-    "C floor": ("floor_server", ""),
-    "deli-com": ("servers/ours", ""),
-    "deli-com, awaited": ("servers/ours", "await"),
-    "picows": ("servers/picows_loop", ""),
-    "websockets": ("servers/websockets_broadcast", ""),
-    "aiohttp": ("servers/aiohttp_loop", ""),
-    "socketify": ("servers/socketify_publish", ""),
-    "pyzmq": ("servers/pyzmq_pub", ""),
-    "deli-com, recv": ("servers/ours", "recv"),
-    "deli-com, recv_many": ("servers/ours", "recv_many"),
+    "C floor": Program("floor_server"),
+    "deli-com": Program("servers/ours", "", "deli_com"),
+    "deli-com, awaited": Program("servers/ours", "await", "deli_com"),
+    "picows": Program("servers/picows_loop", "", "picows"),
+    "websockets": Program("servers/websockets_broadcast", "", "websockets"),
+    "aiohttp": Program("servers/aiohttp_loop", "", "aiohttp"),
+    "socketify": Program("servers/socketify_publish", "", "socketify"),
+    "pyzmq": Program("servers/pyzmq_pub", "", "zmq"),
+    "deli-com, recv": Program("servers/ours", "recv", "deli_com"),
+    "deli-com, recv_many": Program("servers/ours", "recv_many", "deli_com"),
 }
 RECEIVERS = {
-    "picows, listener": ("clients/picows_listener", ""),
-    "deli-com, recv": ("clients/ours", "recv"),
-    "deli-com, async for": ("clients/ours", "async_for"),
-    "deli-com, recv_many": ("clients/ours", "recv_many"),
-    "picows.websockets": ("clients/picows_websockets_recv", ""),
-    "websockets": ("clients/websockets_recv", ""),
-    "aiohttp": ("clients/aiohttp_async_for", ""),
+    "picows, listener": Program("clients/picows_listener", "", "picows"),
+    "deli-com, recv": Program("clients/ours", "recv", "deli_com"),
+    "deli-com, async for": Program("clients/ours", "async_for", "deli_com"),
+    "deli-com, recv_many": Program("clients/ours", "recv_many", "deli_com"),
+    "picows.websockets": Program("clients/picows_websockets_recv", "", "picows"),
+    "websockets": Program("clients/websockets_recv", "", "websockets"),
+    "aiohttp": Program("clients/aiohttp_async_for", "", "aiohttp"),
 }
+
+
+def installed(lib: str) -> bool:
+    """Whether this interpreter can import what `lib` measures."""
+    module = (SERVERS.get(lib) or RECEIVERS[lib]).measures
+    return not module or importlib.util.find_spec(module) is not None
+
+
 MESSAGES = {64: 400_000, 1024: 200_000, 65_536: 10_000, 1_000_000: 800}
 
 Case = dict[str, int]
@@ -67,7 +86,7 @@ def _job(pace: Pace, **values: Any) -> Job:
 
 
 def _server(lib: str, job: Job, **load: Any) -> dict[str, Any]:
-    name, style = SERVERS[lib]
+    name, style, _ = SERVERS[lib]
     if lib == "pyzmq":
         load["proto"] = "zmq"
     result = run_server(name, replace(job, style=style), **load)
@@ -78,7 +97,11 @@ def _server(lib: str, job: Job, **load: Any) -> dict[str, Any]:
 
 def _cost(result: dict[str, Any], each: float) -> Metrics:
     cpu = result["user_s"] + result["sys_s"]
-    return {"cpu_ns": cpu / each * 1e9, "wall_ns": result["wall_s"] / each * 1e9, "busy": cpu / result["wall_s"]}
+    return {
+        "cpu_ns": cpu / each * 1e9,
+        "wall_ns": result["wall_s"] / each * 1e9,
+        "busy": cpu / result["wall_s"],
+    }
 
 
 class Fanout:
@@ -169,7 +192,7 @@ class Receive:
         return list(RECEIVERS)
 
     def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
-        name, style = RECEIVERS[lib]
+        name, style, _ = RECEIVERS[lib]
         messages = MESSAGES[case["size"]] // (100 if pace.quick else 1)
         result = run_client(name, _job(pace, style=style, messages=messages, **case))
         return _cost(result, result["messages"])
@@ -188,7 +211,15 @@ class Uplink:
                 yield {"clients": clients, "size": size}
 
     def libs(self, case: Case) -> list[str]:
-        return ["C floor", "picows", "deli-com, recv", "deli-com, recv_many", "websockets", "aiohttp", "socketify"]
+        return [
+            "C floor",
+            "picows",
+            "deli-com, recv",
+            "deli-com, recv_many",
+            "websockets",
+            "aiohttp",
+            "socketify",
+        ]
 
     def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
         messages = MESSAGES[case["size"]] // (100 if pace.quick else 1)
@@ -219,7 +250,7 @@ class Idle:
 
 
 class Footprint:
-    """What is still held some seconds after one 9 MB message: in a client, and in a server for each of 20 senders."""
+    """What is held some seconds after a 9 MB message: by a client, and by a server for each of 20 senders."""
 
     name = "footprint"
     headline = "held_kib"
@@ -242,7 +273,7 @@ class Footprint:
             job = _job(pace, mode="idle", clients=count, messages=count, size=case["size"])
             result = _server(lib, replace(job, seconds=seconds), mode="send")
             return {"held_kib": result["pss_kib"] / count}
-        name, style = RECEIVERS[lib]
+        name, style, _ = RECEIVERS[lib]
         job = _job(pace, mode="footprint", style=style, size=case["size"], messages=1)
         result = run_client(name, replace(job, seconds=seconds))
         return {"held_kib": result["held_kib"], "peak_kib": result["peak_kib"]}

@@ -1,12 +1,13 @@
-"""The bench suite: `python bench/run.py [fanout stalled latency receive uplink idle footprint codec] [--quick]`.
+"""The bench suite: `python bench/run.py [NAME ...] [--quick]`. Read README.md before the figures.
 
-Every measured library runs in a process of its own on one core, the load on another; rounds alternate between the
-libraries, each round with another one first. Writes results/<date>.json, .md and .svg. Read README.md before the figures.
+Every measured library runs in a process of its own on one core, the load on another; rounds alternate
+between the libraries, each round with another one first. Writes results/<date>.json, .md and .svg.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -21,33 +22,51 @@ sys.path.insert(0, str(Path(__file__).parent))
 from launch import HERE, RunFailed, cores
 from machine import describe
 from report import Row, case_name, chart, tables
-from rows import BENCHES, QUICK, Bench, Pace
+from rows import BENCHES, QUICK, Bench, Pace, installed
 
 NAMES = [*BENCHES, "codec"]
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0] if __doc__ else None)
-    parser.add_argument("bench", nargs="*", choices=[*NAMES, "all", []], default=[], help="which; all if none is named")
-    parser.add_argument("--quick", "--smoke", action="store_true", help="seconds, for crashes: the figures mean nothing")
+    parser.add_argument(
+        "bench", nargs="*", choices=[*NAMES, "all", []], default=[], help="which; all if none is named"
+    )
+    parser.add_argument(
+        "--quick", "--smoke", action="store_true", help="seconds, for crashes: the figures mean nothing"
+    )
     parser.add_argument("--rounds", type=int, help="rounds of every row (5)")
     parser.add_argument("--seconds", type=float, help="measured seconds a run, where a run is timed (0.5)")
-    parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop", help="event loop of all asyncio libraries")
-    parser.add_argument("--only", default="", help="libraries, separated by |; the base of ratios is always run")
-    parser.add_argument("--case", default="", help="only cases whose name contains this, as '100 clients, 64 B'")
+    parser.add_argument(
+        "--loop", choices=["uvloop", "asyncio"], default="uvloop", help="event loop of all asyncio libraries"
+    )
+    parser.add_argument(
+        "--only", default="", help="libraries, separated by |; the base of ratios is always run"
+    )
+    parser.add_argument(
+        "--case", default="", help="only cases whose name contains this, as '100 clients, 64 B'"
+    )
     parser.add_argument("--out", type=Path, help="results file without suffix; default results/<date>")
     parser.add_argument("--table", type=Path, help="print the tables of a results file and measure nothing")
     return parser.parse_args(argv)
 
 
-def run_bench(bench: Bench, pace: Pace, only: list[str], case_filter: str, log: Callable[[str], None]) -> list[Row]:
+def run_bench(
+    bench: Bench, pace: Pace, only: list[str], case_filter: str, log: Callable[[str], None]
+) -> list[Row]:
     """All rows of one bench, a library at a time within each round."""
     rows: list[Row] = []
     for case in bench.cases(pace):
         if case_filter not in case_name(case):
             continue
-        libs = [lib for lib in bench.libs(case) if not only or lib in only or lib == bench.base]
-        mine: dict[str, Row] = {lib: {"bench": bench.name, "case": case, "lib": lib, "rounds": []} for lib in libs}
+        libs = [
+            lib
+            for lib in bench.libs(case)
+            if installed(lib) and (not only or lib in only or lib == bench.base)
+        ]
+        mine: dict[str, Row] = {
+            lib: {"bench": bench.name, "case": case, "lib": lib, "rounds": []} for lib in libs
+        }
         for turn in range(pace.rounds):
             first = turn % len(libs)
             for lib in libs[first:] + libs[:first]:
@@ -80,7 +99,12 @@ def main(argv: list[str] | None = None) -> int:
     pace = replace(QUICK if options.quick else Pace(), loop=options.loop)
     pace = replace(pace, rounds=options.rounds or pace.rounds, seconds=options.seconds or pace.seconds)
     names = [name for name in NAMES if name in options.bench or not options.bench or "all" in options.bench]
-    meta = describe() | {"loop": pace.loop, "rounds": pace.rounds, "seconds": pace.seconds, "quick": pace.quick}
+    meta = describe() | {
+        "loop": pace.loop,
+        "rounds": pace.rounds,
+        "seconds": pace.seconds,
+        "quick": pace.quick,
+    }
     meta["cores_used"] = cores()
     rows: list[Row] = []
     codec: list[Any] = []
@@ -104,10 +128,15 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     out = options.out or HERE / "results" / time.strftime("%Y-%m-%d")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".json").write_text(json.dumps({"meta": meta, "rows": rows, "codec": codec}, indent=1) + "\n")
+    out.with_suffix(".json").write_text(
+        json.dumps({"meta": meta, "rows": rows, "codec": codec}, indent=1) + "\n"
+    )
     out.with_suffix(".md").write_text(text)
-    chart(rows, meta, out.with_suffix(".svg"))
-    log(f"written: {out}.json, .md" + (", .svg" if out.with_suffix(".svg").exists() else ""))
+    log(f"written: {out}.json, .md")
+    if importlib.util.find_spec("matplotlib") is None:
+        log("no chart: matplotlib is not installed")
+    elif chart(rows, meta, out.with_suffix(".svg")):
+        log(f"written: {out}.svg")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deli_com import Codec, f64, u64
+from deli_com import Codec, f64, u32, u64
 
 
 class Sample(Codec):
@@ -16,3 +16,13 @@ class Sample(Codec):
     vx: f64
     vy: f64
     vz: f64
+
+
+class Reading(Codec):
+    """The five fields of the micro rows."""
+
+    stamp: u64
+    x: f64
+    y: f64
+    count: u32
+    good: bool

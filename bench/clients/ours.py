@@ -1,4 +1,7 @@
-"""deli-com: `recv`, `async for` or `recv_many` (`--style`); at 64 bytes the typed struct of values.py, else `bytes`."""
+"""deli-com: `recv`, `async for` or `recv_many` (`--style`).
+
+At 64 bytes a message is the typed struct of values.py, else `bytes`.
+"""
 
 from __future__ import annotations
 

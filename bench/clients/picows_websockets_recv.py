@@ -1,4 +1,4 @@
-"""picows.websockets, picows' copy of the websockets interface: `await connection.recv()`, without compression and keepalive."""
+"""picows.websockets (the websockets interface): `await connection.recv()`, no compression, no keepalive."""
 
 from __future__ import annotations
 

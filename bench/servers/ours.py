@@ -1,4 +1,4 @@
-"""deli-com: `send_nowait` to `WsServer[bytes]`, or `await send` (`--style await`); receiving, `recv` or `recv_many`."""
+"""deli-com: `send_nowait` of `bytes`, or `await send` (`--style await`); receiving, `recv` or `recv_many`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""socketify (uWebSockets): `app.publish` to one topic, its libuv loop turned by hand, so that asyncio costs it nothing."""
+"""socketify (uWebSockets): `app.publish` to one topic, its libuv loop turned by hand, without asyncio."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import sys
 from typing import Any
 
-from drive import Tally, parse_job, run_turns_blocking, say, wait_ready_blocking
 from control import Control
+from drive import Tally, parse_job, run_turns_blocking, say, wait_ready_blocking
 
 job = parse_job(sys.argv[1:])
 

@@ -24,9 +24,7 @@ async def start(job: Job, tally: Tally) -> Server:
         finally:
             connections.discard(connection)
 
-    server = await serve(
-        handler, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=None
-    )
+    server = await serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=None)
     port = next(iter(server.sockets)).getsockname()[1]
     return Server(port, lambda payload: broadcast(connections, payload), keep=[server])
 
