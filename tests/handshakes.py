@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import picows
+from helpers import certificates, until
+
 from deli_com.address import Address, open_listener
 from deli_com.ws.handshake import Acceptor, Endpoint, Request, Route, at_path
-from helpers import certificates, until
 
 
 class Recorder(picows.WSListener):

@@ -26,6 +26,7 @@ cdef class Endpoint(Hub):
     cdef Pacer pacer
     cdef Handoff handoff                      # send_nowait of other threads; None until the first
 
+    cdef int check_receiving(self) except -1
     cdef int changed(self) except -1
     cdef int end(self, object error, bint in_order) except -1
 

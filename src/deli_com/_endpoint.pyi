@@ -1,9 +1,9 @@
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from logging import Logger
-from typing import Any, Generic
+from typing import Any, Generic, Self
 
-from typing_extensions import Self, TypeVar, disjoint_base
+from typing_extensions import TypeVar, disjoint_base
 
 from deli_com._fastcodec import TypeCodec
 from deli_com._hub import Hub
@@ -12,6 +12,7 @@ from deli_com._log import Log
 
 Out = TypeVar("Out")
 In = TypeVar("In", default=Out)
+Received = TypeVar("Received")
 
 @disjoint_base
 class Endpoint(Hub, Generic[Out, In]):
@@ -76,7 +77,8 @@ class Endpoint(Hub, Generic[Out, In]):
     def _is_drained(self) -> bool: ...
     def _connections(self) -> list[Any]: ...
 
-class Pairs(Generic[In]):
+@disjoint_base
+class Pairs(Generic[Received]):
     def __init__(self, inbox: Inbox) -> None: ...
     def __aiter__(self) -> Self: ...
-    async def __anext__(self) -> tuple[Any, In]: ...
+    async def __anext__(self) -> tuple[Any, Received]: ...

@@ -15,7 +15,16 @@ from deli_com._cursor cimport WriteCursor
 from deli_com._fastcodec cimport TypeCodec, codec_encode
 from deli_com._handoff cimport Handoff
 from deli_com._hub cimport Hub
-from deli_com._inbox cimport Inbox, Recv
+from deli_com._inbox cimport (
+    NEXT_PAIR,
+    NEXT_VALUE,
+    RECV_MANY,
+    RECV_PAIR,
+    RECV_VALUE,
+    Inbox,
+    Recv,
+    recv_from_inbox,
+)
 from deli_com._log cimport Log
 from deli_com._pacer cimport Paced, Pacer
 from deli_com.errors import BacklogFull, ConnectionClosed, MessageTooLarge
@@ -183,33 +192,37 @@ cdef class Endpoint(Hub):
 
     # --- receiving -----------------------------------------------------------------------
 
-    def _receiving(self):
+    cdef int check_receiving(self) except -1:
         if self.up is None:
             raise TypeError(f"{type(self).__name__} is push only (its Up is None): nothing can be received")
-        return self.inbox
+        return 0
 
     def recv(self):
         """Wait for one value from any client."""
-        return (<Inbox>self._receiving()).recv()
+        self.check_receiving()
+        return recv_from_inbox(self.inbox, RECV_VALUE, 1)
 
     def recv_from(self):
         """Wait for one value; gives ``(peer, value)``."""
-        return (<Inbox>self._receiving()).recv_from()
+        self.check_receiving()
+        return recv_from_inbox(self.inbox, RECV_PAIR, 1)
 
-    def recv_many(self, max, /):
+    def recv_many(self, Py_ssize_t max, /):
         """Wait for one value; give a list of at most `max` values that are there."""
-        return (<Inbox>self._receiving()).recv_many(max)
+        self.check_receiving()
+        return recv_from_inbox(self.inbox, RECV_MANY, max)
 
     def __aiter__(self):
-        self._receiving()
+        self.check_receiving()
         return self
 
     def __anext__(self):
-        return self.inbox.next_value()
+        return recv_from_inbox(self.inbox, NEXT_VALUE, 1)
 
     def with_peer(self):
         """Iterate over ``(peer, value)``: ``async for peer, value in server.with_peer()``."""
-        return Pairs(self._receiving())
+        self.check_receiving()
+        return Pairs(self.inbox)
 
     # --- state ---------------------------------------------------------------------------
 
@@ -285,4 +298,4 @@ cdef class Pairs:
         return self
 
     def __anext__(self):
-        return self._inbox.next_pair()
+        return recv_from_inbox(self._inbox, NEXT_PAIR, 1)

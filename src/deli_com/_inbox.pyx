@@ -33,13 +33,6 @@ cdef extern from *:
 
 
 cdef enum:
-    RECV_VALUE               # recv: a value
-    RECV_PAIR                # recv_from: (source, value)
-    RECV_MANY                # recv_many: a list of values
-    NEXT_VALUE               # async for: as recv, and ends quietly after a close in good order
-    NEXT_PAIR
-
-cdef enum:
     NEW
     WAITING
     ENDED
@@ -169,33 +162,12 @@ cdef class Inbox:
         error.__cause__ = cause.__cause__
         return error
 
-    # --- what users await --------------------------------------------------------------
 
-    def recv(self):
-        """Wait for one value."""
-        return _recv(self, RECV_VALUE, 1)
-
-    def recv_from(self):
-        """Wait for one value; gives ``(peer, value)``."""
-        return _recv(self, RECV_PAIR, 1)
-
-    def recv_many(self, Py_ssize_t max):
-        """Wait for one value; give at most `max` that are there."""
-        if max < 1:
-            raise ValueError(f"recv_many: max is {max}, expected 1 or more")
-        return _recv(self, RECV_MANY, max)
-
-    def next_value(self):
-        """One step of ``async for``."""
-        return _recv(self, NEXT_VALUE, 1)
-
-    def next_pair(self):
-        """One step of ``async for peer, value in ...``."""
-        return _recv(self, NEXT_PAIR, 1)
-
-
-cdef Recv _recv(Inbox inbox, int mode, Py_ssize_t most):
-    cdef Recv recv = Recv.__new__(Recv)
+cdef Recv recv_from_inbox(Inbox inbox, RecvMode mode, Py_ssize_t most):
+    cdef Recv recv
+    if most < 1:
+        raise ValueError(f"recv_many: max is {most}, expected 1 or more")
+    recv = <Recv>Recv.__new__(Recv)
     recv._inbox = inbox
     recv._mode = mode
     recv._most = most

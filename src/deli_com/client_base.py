@@ -6,14 +6,12 @@ import asyncio
 import math
 import warnings
 from types import TracebackType
-from typing import Any, NoReturn
-
-from typing_extensions import Self
+from typing import Any, Generic, NoReturn, Self
 
 from deli_com._endpoint import Endpoint
 from deli_com._log import Log
 from deli_com.errors import ConnectionClosed
-from deli_com.typed import Down, Typed, Up
+from deli_com.typed import Down, Framing, Typed, Up
 
 __all__ = ["ClientBase"]
 
@@ -23,7 +21,7 @@ CLOSE_SLACK_S = 0.5
 MAX_QUEUED = 16 << 20  # bytes that a client's own sends may have queued
 
 
-class ClientBase(Typed, Endpoint[Up, Down]):
+class ClientBase(Typed, Endpoint[Up, Down], Generic[Down, Up]):
     """A typed client; subclasses connect it. What it sends is `Up`, what it receives `Down`."""
 
     _opened = False
@@ -32,7 +30,7 @@ class ClientBase(Typed, Endpoint[Up, Down]):
     def __init__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(f"write: await {type(self).__name__}.connect(addr)")
 
-    def _start(self, framing: str, down: Any, up: Any, **limits: Any) -> None:
+    def _start(self, framing: Framing, down: Any, up: Any, **limits: Any) -> None:
         """Initialise in place of ``__init__``, on the loop's thread.
 
         A server that takes nothing slows our sends (`BacklogFull`, pacing); it is no reason to leave it.

@@ -6,15 +6,13 @@ import asyncio
 import socket
 import warnings
 from types import TracebackType
-from typing import Any, NoReturn, Protocol
-
-from typing_extensions import Self
+from typing import Any, Generic, NoReturn, Protocol, Self
 
 from deli_com._endpoint import Endpoint
 from deli_com._log import Log
 from deli_com.address import Address
 from deli_com.errors import ConnectionClosed
-from deli_com.typed import Down, Typed, Up
+from deli_com.typed import Down, Framing, Typed, Up
 
 __all__ = ["ServerBase"]
 
@@ -30,7 +28,7 @@ class Accepting(Protocol):
     async def wait_closed(self) -> None: ...
 
 
-class ServerBase(Typed, Endpoint[Down, Up]):
+class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
     """A typed server; subclasses bind it to a wire protocol."""
 
     _acceptor: Accepting | None = None
@@ -40,7 +38,7 @@ class ServerBase(Typed, Endpoint[Down, Up]):
     def __init__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(f"write: await {type(self).__name__}.bind(addr)")
 
-    def _start(self, sock: socket.socket, framing: str, down: Any, up: Any, **limits: Any) -> None:
+    def _start(self, sock: socket.socket, framing: Framing, down: Any, up: Any, **limits: Any) -> None:
         """Initialise in place of ``__init__``, on the loop's thread."""
         Endpoint.__init__(self, asyncio.get_running_loop(), Log(framing), down, up, **limits)
         self._address = Address(*sock.getsockname()[:2])

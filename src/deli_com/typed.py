@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from typing_extensions import TypeVar
 
 from deli_com._fastcodec import TypeCodec
 from deli_com.registry import codec
 
-__all__ = ["Down", "Typed", "Up"]
+__all__ = ["Down", "Framing", "Typed", "Up"]
+
+Framing: TypeAlias = Literal["ws-server", "ws-client", "tcp"]  # of _log.Log
 
 Down = TypeVar("Down")
 Up = TypeVar("Up", default=Down)
@@ -46,7 +48,7 @@ class Typed:
     @classmethod
     def _make(cls, down: Any, up: Any) -> Any:
         names = _name(down) if up is down else f"{_name(down)}, {_name(up)}"
-        return type(cls)(
+        return type(
             f"{cls.__name__}[{names}]",
             (cls,),
             {"__module__": cls.__module__, "__doc__": cls.__doc__, "_types": (down, up)},

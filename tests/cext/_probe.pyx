@@ -8,7 +8,7 @@ from libc.string cimport memcpy
 
 from deli_com._cursor cimport WriteCursor, cursor_need
 from deli_com._hub cimport FOLLOWER_BLOCKED, FOLLOWER_CURRENT, FOLLOWER_READY, Follower, Hub
-from deli_com._inbox cimport Inbox
+from deli_com._inbox cimport NEXT_PAIR, NEXT_VALUE, RECV_MANY, RECV_PAIR, RECV_VALUE, Inbox, recv_from_inbox
 from deli_com._log cimport Log, Position
 from deli_com._net cimport iovec
 from deli_com._pacer cimport Pacer
@@ -228,6 +228,21 @@ cdef class ProbeInbox(Inbox):
     def push_(self, value, source=None, Py_ssize_t wire=1, bint is_error=False):
         """True: the source should pause."""
         return self.push(source, value, wire, is_error)
+
+    def recv(self):
+        return recv_from_inbox(self, RECV_VALUE, 1)
+
+    def recv_from(self):
+        return recv_from_inbox(self, RECV_PAIR, 1)
+
+    def recv_many(self, Py_ssize_t most):
+        return recv_from_inbox(self, RECV_MANY, most)
+
+    def next_value(self):
+        return recv_from_inbox(self, NEXT_VALUE, 1)
+
+    def next_pair(self):
+        return recv_from_inbox(self, NEXT_PAIR, 1)
 
     def hold_back_(self, source):
         self.hold_back(source)

@@ -17,7 +17,9 @@ class TestStream:
         got: list[int] = []
         server = await WsServer[u32].bind("127.0.0.1:0")
         addr = server.local_addr()
-        async with WsClient[u32].stream(addr, on_reconnect=away.append, first_delay=0.01, max_delay=0.05) as values:
+        async with WsClient[u32].stream(
+            addr, on_reconnect=away.append, first_delay=0.01, max_delay=0.05
+        ) as values:
             for generation in range(3):
                 step = asyncio.ensure_future(anext(values))
                 await server.wait_clients(1)
@@ -61,7 +63,9 @@ class TestStream:
         async with WsServer[u32].bind("127.0.0.1:0") as probe:
             addr = probe.local_addr()
         told: list[float] = []
-        async with WsClient[u32].stream(addr, on_reconnect=told.append, first_delay=0.01, max_delay=0.02) as values:
+        async with WsClient[u32].stream(
+            addr, on_reconnect=told.append, first_delay=0.01, max_delay=0.02
+        ) as values:
             step = asyncio.ensure_future(anext(values))
             await asyncio.sleep(0.03)  # some attempts fail: that is what is tested
             async with WsServer[u32].bind(addr) as server:
@@ -86,7 +90,9 @@ class TestStream:
                     await anext(values)
                 assert caught.value.status == 404
             first = await WsClient[u32].connect(server.local_addr(), path="/here")
-            async with WsClient[u32].stream(server.local_addr(), path="/here", first_delay=0.01, max_delay=0.02) as values:
+            async with WsClient[u32].stream(
+                server.local_addr(), path="/here", first_delay=0.01, max_delay=0.02
+            ) as values:
                 step = asyncio.ensure_future(anext(values))
                 await asyncio.sleep(0.03)
                 await first.close()

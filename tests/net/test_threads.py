@@ -24,7 +24,10 @@ def in_threads(*works) -> list[threading.Thread]:
 
 class TestSendNowait:
     async def test_all_arrives_in_order_for_each_thread(self):
-        async with WsServer[u32].bind("127.0.0.1:0") as server, WsClient[u32].connect(server.local_addr()) as client:
+        async with (
+            WsServer[u32].bind("127.0.0.1:0") as server,
+            WsClient[u32].connect(server.local_addr()) as client,
+        ):
 
             def work(number: int) -> None:
                 for i in range(EACH):
@@ -38,10 +41,13 @@ class TestSendNowait:
                     seen[value >> 16] += 1
             for thread in threads:
                 thread.join()
-            assert seen == {n: EACH for n in range(THREADS)}
+            assert seen == dict.fromkeys(range(THREADS), EACH)
 
     async def test_messages_of_the_loops_own_thread_mix_in_whole(self):
-        async with WsServer[bytes].bind("127.0.0.1:0") as server, WsClient[bytes].connect(server.local_addr()) as client:
+        async with (
+            WsServer[bytes].bind("127.0.0.1:0") as server,
+            WsClient[bytes].connect(server.local_addr()) as client,
+        ):
             big, small = b"b" * 100_000, b"s"
             thread = threading.Thread(target=lambda: [server.send_nowait(big) for _ in range(50)])
             thread.start()
@@ -73,7 +79,10 @@ class TestSendNowait:
             await asyncio.to_thread(server.send_nowait, 1)
 
     async def test_a_thread_waits_where_the_handover_is_full_and_goes_on_when_the_loop_does(self):
-        async with WsServer[bytes].bind("127.0.0.1:0") as server, WsClient[bytes].connect(server.local_addr()) as client:
+        async with (
+            WsServer[bytes].bind("127.0.0.1:0") as server,
+            WsClient[bytes].connect(server.local_addr()) as client,
+        ):
             payload, sent = b"x" * (1 << 20), []
 
             def work() -> None:
@@ -117,7 +126,10 @@ class TestSendNowait:
 
 class TestWrongThread:
     async def test_flush_send_and_recv_name_the_threads_and_change_nothing(self):
-        async with WsServer[u32].bind("127.0.0.1:0") as server, WsClient[u32].connect(server.local_addr()) as client:
+        async with (
+            WsServer[u32].bind("127.0.0.1:0") as server,
+            WsClient[u32].connect(server.local_addr()) as client,
+        ):
 
             def work() -> None:
                 with pytest.raises(RuntimeError, match="call_soon_threadsafe"):

@@ -259,7 +259,9 @@ class TestCuts:
         for step in range(400):
             choice = rng.random()
             if choice < 0.08 and len(rig.ends) < 14:
-                rig.connect(fd=rng.random() < 0.7, eager=rng.random() < 0.5, buffer=rng.choice((2048, 8192, 65536)))
+                rig.connect(
+                    fd=rng.random() < 0.7, eager=rng.random() < 0.5, buffer=rng.choice((2048, 8192, 65536))
+                )
             elif choice < 0.11 and rig.ends:
                 end = rig.ends.pop(rng.randrange(len(rig.ends)))
                 end.follower.leave_()
@@ -276,7 +278,9 @@ class TestCuts:
                     if size > 3000:
                         break
             elif choice < 0.62 and rig.ends:
-                rng.choice(rig.ends).transport.write(PONG)  # what picows does: at any moment, at a frame's end
+                rng.choice(rig.ends).transport.write(
+                    PONG
+                )  # what picows does: at any moment, at a frame's end
             elif choice < 0.8:
                 rig.loop.turn()
             elif rig.ends:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl as ssl_module
-from typing import TYPE_CHECKING, Any
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from deli_com._stream import ReadBuffer, Stream
 from deli_com.address import AddressLike, parse_address
@@ -102,6 +100,5 @@ class Client(ClientBase[Down, Up]):
             self._opened = True
             return self
 
-        work = connect()
-        work.__qualname__ = f"{cls.__name__}.connect"
-        return Opening(work, f"{cls.__name__}.connect({addr!r})")
+        connect.__qualname__ = f"{cls.__name__}.connect"  # for Python's own warning if it is never awaited
+        return Opening(connect(), f"{cls.__name__}.connect({addr!r})")

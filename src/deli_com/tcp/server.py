@@ -6,9 +6,7 @@ import logging
 import ssl as ssl_module
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from deli_com._stream import ReadBuffer, Stream
 from deli_com.address import AddressLike, open_listener
@@ -101,9 +99,8 @@ class Server(ServerBase[Down, Up]):
                 raise
             return self
 
-        work = bind()
-        work.__qualname__ = f"{cls.__name__}.bind"
-        return Opening(work, f"{cls.__name__}.bind({addr!r})")
+        bind.__qualname__ = f"{cls.__name__}.bind"  # for Python's own warning if it is never awaited
+        return Opening(bind(), f"{cls.__name__}.bind({addr!r})")
 
 
 def _streams(

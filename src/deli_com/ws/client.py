@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl as ssl_module
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from picows import WSListener
-from typing_extensions import Self
 
 from deli_com._peer import Peer
 from deli_com.address import AddressLike, parse_target
@@ -121,9 +120,8 @@ class WsClient(ClientBase[Down, Up]):
             self._opened = True
             return self
 
-        work = connect()
-        work.__qualname__ = f"{cls.__name__}.connect"
-        return Opening(work, f"{cls.__name__}.connect({addr!r})")
+        connect.__qualname__ = f"{cls.__name__}.connect"  # for Python's own warning if it is never awaited
+        return Opening(connect(), f"{cls.__name__}.connect({addr!r})")
 
     @classmethod
     def stream(
@@ -161,7 +159,7 @@ class WsClient(ClientBase[Down, Up]):
         """
         cls._codecs("stream(addr)")
 
-        async def connect() -> Self:
+        async def connect() -> WsClient[Down, Up]:
             return await cls.connect(addr, **options)
 
         return Stream(connect, on_reconnect=on_reconnect, first_delay=first_delay, max_delay=max_delay)

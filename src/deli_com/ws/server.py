@@ -6,10 +6,9 @@ import asyncio
 import ssl as ssl_module
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from picows import WSListener
-from typing_extensions import Self
 
 from deli_com._peer import Peer
 from deli_com.address import AddressLike, open_listener
@@ -135,9 +134,8 @@ class WsServer(ServerBase[Down, Up]):
                 raise
             return self
 
-        work = bind()
-        work.__qualname__ = f"{cls.__name__}.bind"
-        return Opening(work, f"{cls.__name__}.bind({addr!r})")
+        bind.__qualname__ = f"{cls.__name__}.bind"  # for Python's own warning if it is never awaited
+        return Opening(bind(), f"{cls.__name__}.bind({addr!r})")
 
 
 # The acceptor lives in the event loop and must not keep a forgotten server alive.

@@ -9,9 +9,9 @@ import random
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Generic, TypeAlias, Union
+from typing import Any, Generic, Self, TypeAlias, Union
 
-from typing_extensions import Self, TypeVar
+from typing_extensions import TypeVar
 
 from deli_com.client_base import ClientBase
 from deli_com.errors import ComError, ConnectionClosed, IoError, WebSocketError
@@ -70,7 +70,9 @@ class Stream(Generic[T]):
         max_delay: float = 30.0,
     ) -> None:
         if not 0 < first_delay <= max_delay:
-            raise ValueError(f"first_delay {first_delay} and max_delay {max_delay}: expected 0 < first <= max")
+            raise ValueError(
+                f"first_delay {first_delay} and max_delay {max_delay}: expected 0 < first <= max"
+            )
         self._connect = connect
         self._on_reconnect = on_reconnect
         self._first_delay = first_delay

@@ -1,0 +1,32 @@
+from asyncio import AbstractEventLoop
+
+from typing_extensions import disjoint_base
+
+from deli_com._log import Log
+
+@disjoint_base
+class Follower: ...
+
+@disjoint_base
+class Hub:
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        log: Log,
+        *,
+        max_backlog: int = ...,
+        max_retained: int = ...,
+        progress_timeout: float = 10.0,
+    ) -> None: ...
+    @property
+    def log(self) -> Log: ...
+    @property
+    def loop(self) -> AbstractEventLoop: ...
+    @property
+    def max_backlog(self) -> int: ...
+    @property
+    def max_retained(self) -> int: ...
+    @property
+    def progress_timeout(self) -> float: ...
+    @property
+    def turns(self) -> int: ...

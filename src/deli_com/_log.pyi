@@ -1,0 +1,13 @@
+from typing import Literal
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class Log:
+    def __init__(self, framing: Literal["ws-server", "ws-client", "tcp"] = "ws-server") -> None: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def is_open(self) -> bool: ...
+    @property
+    def slabs(self) -> int: ...
