@@ -20,6 +20,7 @@ BURSTS = (1, 16, 64)
 
 WINDOW_TURNS = 8  # a server may be so many turns ahead of its slowest client ...
 WINDOW_BYTES = 262_144  # ... but not so many bytes, one turn apart
+CAP_WINDOW_CLIENTS = 100  # a flush to more takes so long that a library may let the loop run: turns would merge
 CAP_TURN_BYTES = 32 << 20  # larger turns would measure the limits of each library's queue
 CAP_FLIGHT_BYTES = 1 << 30  # of one turn to all clients: the kernel's TCP memory
 
@@ -131,6 +132,8 @@ class Fanout:
 
     def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
         window = max(1, min(WINDOW_TURNS, WINDOW_BYTES // (case["burst"] * case["size"])))
+        if case["clients"] > CAP_WINDOW_CLIENTS:
+            window = 1
         job = _job(pace, window=window, check=int(pace.quick), **case)
         result = _server(lib, job)
         return _cost(result, result["messages"] * case["clients"])

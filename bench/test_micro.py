@@ -1,8 +1,8 @@
 """Micro rows by pytest-benchmark: what a value costs to encode, to send, to receive, a call at a time.
 
 `pytest bench/test_micro.py --benchmark-json=micro.json`; CI keeps the file, `pytest-benchmark compare` reads
-two. A round of the send rows is one turn of 64 calls, of the recv rows 256 calls; `extra_info["calls"]` says how
-many, so that time / calls is the figure.
+two. A round of the send rows is one turn of 64 calls, of the recv rows 256 calls: `extra_info["calls"]` says
+how many, so that time / calls is the figure.
 """
 
 from __future__ import annotations
