@@ -3,11 +3,20 @@
 picows parses frames and masks; what it leaves to its user is done here: the order of
 fragments, reserved bits, answering CLOSE and PING, close codes, and lingering.
 
-picows' parser reads one frame ahead and sends CLOSE by itself when it fails, so a frame
-may still arrive here after that: `is_close_frame_sent` is looked at, and `muted` points at it.
+::
+
+    transport <--> PeerIntake <--> picows' WSProtocol ---> PeerListener ---> Peer
+                       |                                                      ^
+                       +--- bounds a read, sees the parser fail, discards ----+
+
+picows' parser reads one frame ahead. When it fails it sends CLOSE by itself, delivers the
+good frame before the bad one, would go on parsing what follows, and 10 ms later closes the
+transport, which answers unread input with RST and so takes the CLOSE away. The intake keeps
+it from all but the first two; `muted` points at `is_close_frame_sent` for the hub.
 """
 
 import math
+from asyncio import BufferedProtocol
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from libc.stdint cimport uint8_t, uint64_t
@@ -24,11 +33,14 @@ cdef extern from "Python.h":
 cdef enum:
     NO_STATUS = 1005         # RFC 6455 section 7.1.5: CLOSE without a code
     REASON_BYTES = 123       # a control frame takes 125, the code two of them
-    MAX_FRAGMENTS = 4096     # frames of one message
-    READ_BYTES = 262144      # of the read buffer that an idle connection keeps
+    MAX_FRAGMENTS = 4096     # frames of one message, unless the peer says otherwise
+    PONGS_A_READ = 16        # PINGs answered one by one; of more in one read only the last
+    READ_BYTES = 1048576     # read at once: what other connections wait for (about 0.2 ms)
+    KEPT_BYTES = 262144      # of the read buffer that an idle connection keeps
     PING_BYTES = 14          # a PING of ours on the wire, mask included
 
 cdef set IN_ORDER = {1000, 1001, NO_STATUS}
+cdef bytearray DISCARDED = bytearray(65536)  # where input goes that nobody will read; shared by all
 
 
 cdef bint _may_be_sent(int code) noexcept:
@@ -46,6 +58,11 @@ cdef class Peer(Connection):
     request : Request, optional
         Of the handshake.
 
+    Attributes
+    ----------
+    max_fragments : int
+        Frames that one message may come in; 4096 unless it is set.
+
     Notes
     -----
     Hand `listener()` to picows: it owns the peer until the connection is lost.
@@ -56,17 +73,25 @@ cdef class Peer(Connection):
     cdef Py_ssize_t _joined_size
     cdef Py_ssize_t _joined_capacity
     cdef int _fragments              # of the message under way; 0: none is
-    cdef bint _joining_text          # it is a text message: counted, not kept
+    cdef public int max_fragments
+    cdef bint _joining_text          # it is a text message: not kept, unless `_wants_text`
+    cdef bint _wants_text            # a subclass overrides `on_text`
     cdef bint _warned_of_text
+    cdef int _pings                  # PINGs in the read under way
     cdef bytes _pong                 # the one PONG that is owed, or None
-    cdef bint _close_received
+    cdef PeerIntake _intake
+    cdef bint _ending                # nothing more of the peer's counts: see `end_stream`
     cdef double _heard_at            # endpoint clock, seconds: the last frame of any kind
     cdef double _pinged_at           # endpoint clock: a PING is unanswered since; 0: none is
     cdef uint64_t _pinged_ns         # system clock at that PING
     cdef uint64_t _acked             # of our bytes, by the peer's kernel, when last asked
     cdef readonly double round_trip  # seconds, of the last PING answered; nan before
-    cdef bint _was_large             # a payload over READ_BYTES came: its pages may be idle now
+    cdef bint _was_large             # a payload over KEPT_BYTES came: its pages may be idle now
     cdef Py_ssize_t _seen_messages   # at the last sweep
+
+    def __cinit__(self):
+        self.max_fragments = MAX_FRAGMENTS
+        self._wants_text = type(self).on_text is not Peer.on_text
 
     def __dealloc__(self):
         PyMem_RawFree(self._joined)
@@ -79,10 +104,8 @@ cdef class Peer(Connection):
 
     cdef int on_frame(self, WSFrame frame) except -1:
         self._heard_at = self.endpoint.sweep.clock
-        if frame.payload_size > READ_BYTES:
+        if frame.payload_size > KEPT_BYTES:
             self._was_large = True
-        if self._ws.is_close_frame_sent and self.stage == CONNECTION_OPEN:
-            self.linger()  # picows' parser has failed and said so
         if self.stage != CONNECTION_OPEN:
             if frame.msg_type == WSMsgType.CLOSE:
                 self._on_close(frame)
@@ -102,7 +125,9 @@ cdef class Peer(Connection):
         if frame.msg_type == WSMsgType.TEXT:
             if self._fragments:
                 return self.finish(1002, "a new message began inside a fragmented one")
-            return self._on_text() if frame.fin else self._join(frame, True)
+            if frame.fin:
+                return self._take_text(frame.payload_ptr, frame.payload_size)
+            return self._join(frame, True)
         if frame.msg_type == WSMsgType.PING:
             return self._on_ping(frame)
         if frame.msg_type == WSMsgType.CLOSE:
@@ -114,39 +139,49 @@ cdef class Peer(Connection):
         cdef Py_ssize_t size = self._joined_size + frame.payload_size
         cdef Py_ssize_t capacity
         cdef uint8_t* grown
+        cdef bint kept = not text or self._wants_text
         self._joining_text = text
         self._fragments += 1
-        if self._fragments > MAX_FRAGMENTS:
-            return self.finish(1009, f"a message of more than {MAX_FRAGMENTS} fragments")
+        if self._fragments > self.max_fragments:
+            return self.finish(1009, f"a message of more than {self.max_fragments} fragments")
         if size > self.endpoint.max_message_size:
             return self.finish(1009, f"a message of more than {self.endpoint.max_message_size} bytes")
-        if not text and (size > self._joined_capacity or self._joined == NULL):
+        if kept and (size > self._joined_capacity or self._joined == NULL):
             capacity = min(max(size, 2 * self._joined_capacity), self.endpoint.max_message_size)
             grown = <uint8_t*>PyMem_RawRealloc(self._joined, max(capacity, 1))
             if grown == NULL:
                 return self.finish(1009, "out of memory")
             self._joined = grown
             self._joined_capacity = capacity
-        if not text and frame.payload_size:
+        if kept and frame.payload_size:
             memcpy(self._joined + self._joined_size, frame.payload_ptr, frame.payload_size)
         self._joined_size = size
         if not frame.fin:
             return 0
         self._fragments = 0
         self._joined_size = 0
-        if text:
-            return self._on_text()
+        if not kept:
+            return self._take_text(NULL, 0)
         # The memory leaves with the message: nothing stays behind for an idle connection.
         grown = self._joined
         self._joined = NULL
         self._joined_capacity = 0
         try:
-            self.deliver(<const char*>grown, size)
+            if text:
+                self._take_text(<const char*>grown, size)
+            else:
+                self.deliver(<const char*>grown, size)
         finally:
             PyMem_RawFree(grown)
         return 0
 
-    cdef int _on_text(self) except -1:
+    cdef int _take_text(self, const char* data, Py_ssize_t size) except -1:
+        if self._wants_text:
+            try:
+                self.on_text(data[:size])
+            except UnicodeDecodeError as error:
+                return self.finish(1007, f"a text message is not UTF-8: {error.reason} at byte {error.start}")
+            return 0
         self.endpoint.unwanted += 1
         if not self._warned_of_text:
             self._warned_of_text = True
@@ -154,14 +189,35 @@ cdef class Peer(Connection):
                 "%s sent a text message; values are binary messages, so text is ignored", self.remote_addr)
         return 0
 
+    def on_text(self, data):
+        """Take a text message; a subclass that wants them overrides this.
+
+        Values are binary messages: as long as nobody overrides it, text is counted, with one
+        warning a connection, and neither joined nor checked.
+
+        Parameters
+        ----------
+        data : bytes
+            The whole message. Decode it: a `UnicodeDecodeError` from here closes the connection
+            with 1007, as RFC 6455 section 8.1 wants.
+        """
+
     cdef int _on_ping(self, WSFrame frame) except -1:
         # At most one PONG waits, for the latest PING: RFC 6455 section 5.5.3 allows it, and a
-        # peer that floods PINGs and never reads costs 125 bytes.
+        # peer that floods PINGs costs 125 bytes and a few system calls a read.
         cdef bytes payload = frame.payload_ptr[:frame.payload_size]
-        if self.choked:
+        self._pings += 1
+        if self.choked or self._pings > PONGS_A_READ:
             self._pong = payload
         else:
             self._ws.send_pong(payload)
+        return 0
+
+    cdef int _send_owed_pong(self) except -1:
+        cdef bytes pong = self._pong
+        if pong is not None and not self.choked and not self._ws.is_close_frame_sent:
+            self._pong = None
+            self._ws.send_pong(pong)
         return 0
 
     cdef int _on_pong(self, WSFrame frame) except -1:
@@ -172,7 +228,6 @@ cdef class Peer(Connection):
 
     cdef int _on_close(self, WSFrame frame) except -1:
         cdef int code = frame.get_close_code() if frame.payload_size >= 2 else NO_STATUS
-        self._close_received = True
         if self.stage == CONNECTION_OPEN:
             if code != NO_STATUS and not _may_be_sent(code):
                 return self.finish(1002, f"close code {code} must not be sent")
@@ -184,7 +239,40 @@ cdef class Peer(Connection):
             self.close_reason = frame.get_close_reason() or ""
             self.linger()
             self._ws.send_close(<WSCloseCode>(1000 if code == NO_STATUS else code), b"")
-        self.transport.close()
+        return self.end_stream()
+
+    cdef int end_stream(self) except -1:
+        # CLOSE has been said and nothing that the peer may still send counts. It is discarded
+        # up to the peer's end of the stream, or the deadline: closing with unread input would
+        # send RST, and that makes the peer's system throw away our CLOSE and the tail before it.
+        # The server ends the stream first (RFC 6455 section 7.1.1).
+        if self._ending:
+            return 0
+        self._ending = True
+        self.resume_reading()
+        if self.endpoint.is_client or self.transport.is_closing():
+            return 0
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()  # TLS: flushes, reads on and waits for the peer's close_notify
+        return 0
+
+    cdef int parser_failed(self) except -1:
+        # picows has sent CLOSE, and why.
+        if self.stage == CONNECTION_OPEN:
+            self.linger()
+        return self.end_stream()
+
+    cdef int read_done(self) except -1:
+        # All frames of one read have been handled.
+        if self._ws is None:
+            return 0
+        self._pings = 0
+        if self._pong is not None:
+            self._send_owed_pong()
+        if self._ws.is_close_frame_sent and self.stage == CONNECTION_OPEN:
+            return self.parser_failed()
         return 0
 
     # --- sweep -------------------------------------------------------------------------
@@ -232,9 +320,9 @@ cdef class Peer(Connection):
     cdef int _give_back(self) except -1:
         # picows' read buffer never shrinks. The pages of its free part, beyond what the next
         # read needs, go back to the system; they come again, as zeros, when they are written.
-        cdef object free = self.transport.get_protocol().get_buffer(-1)
+        cdef object free = self._intake.free_space(-1)
         cdef Py_buffer* view = PyMemoryView_GET_BUFFER(free)
-        deli_com_give_back(<char*>view.buf + READ_BYTES, view.len - READ_BYTES)
+        deli_com_give_back(<char*>view.buf + KEPT_BYTES, view.len - KEPT_BYTES)
         return 0
 
     # --- transport -----------------------------------------------------------------------
@@ -245,14 +333,14 @@ cdef class Peer(Connection):
         self.muted = &ws.is_close_frame_sent
         self.round_trip = math.nan
         self._heard_at = self.endpoint.sweep.clock
+        self._intake = PeerIntake(self, transport.get_protocol())
+        transport.set_protocol(self._intake)
+        ws.underlying_transport = self._intake
         return self.opened()
 
     cdef int drained(self) except -1:
         self.unchoke()
-        if self._pong is not None and not self._ws.is_close_frame_sent:
-            pong, self._pong = self._pong, None
-            self._ws.send_pong(pong)
-        return 0
+        return self._send_owed_pong() if self._ws is not None else 0
 
     cdef int say_close(self, int code, str reason) except -1:
         # The transport's bytes end at a frame's end, so CLOSE is well placed behind them.
@@ -271,9 +359,11 @@ cdef class Peer(Connection):
                 self.close_code = <int>info.code or NO_STATUS
                 self.close_reason = info.reason or ""
         if self._ws is not None:
+            self._ws.underlying_transport = self.transport  # a timer of picows' may still call close()
             self._ws.disconnected_future.cancel()  # nobody awaits it: picows' own error would be "never retrieved"
         self.ended()
-        self._ws = None  # breaks the cycle protocol -> listener -> peer -> transport
+        self._ws = None  # these break the cycles protocol -> listener -> peer -> transport, intake
+        self._intake = None
         return 0
 
     cdef bint ended_in_order(self) except -1:
@@ -302,3 +392,66 @@ cdef class PeerListener(WSListener):
 
     cpdef resume_writing(self):
         self.peer.drained()
+
+
+cdef class IntakeBase:
+    """Comes before `BufferedProtocol`: an extension class cannot have a Python class as its first base."""
+
+
+cdef class PeerIntake(IntakeBase, BufferedProtocol):
+    """Stands between the transport and picows, both ways.
+
+    1. To the transport it is the protocol: reads are bounded, so that picows' buffer, which only
+       grows, grows no further than the largest frame; after the end all input is thrown away.
+    2. To picows it is the transport: `close` ends the stream as a peer should.
+    """
+
+    cdef Peer peer
+    cdef object parser          # picows' WSProtocol
+    cdef object free_space      # its get_buffer
+    cdef object parse           # its buffer_updated
+
+    def __cinit__(self, Peer peer not None, parser):
+        self.peer = peer
+        self.parser = parser
+        self.free_space = parser.get_buffer
+        self.parse = parser.buffer_updated
+
+    # --- the transport's protocol --------------------------------------------------------
+
+    def get_buffer(self, sizehint):
+        if self.peer._ending:
+            return DISCARDED
+        free = self.free_space(sizehint)
+        return free if len(free) <= READ_BYTES else free[:READ_BYTES]
+
+    def buffer_updated(self, nbytes):
+        if not self.peer._ending:
+            self.parse(nbytes)
+            self.peer.read_done()
+
+    def is_buffered_protocol(self):
+        return True
+
+    def eof_received(self):
+        return False  # the transport closes itself
+
+    def pause_writing(self):
+        self.peer.choke()
+
+    def resume_writing(self):
+        self.peer.drained()
+
+    def connection_lost(self, error):
+        self.parser.connection_lost(error)
+
+    # --- picows' transport ---------------------------------------------------------------
+
+    def close(self):
+        self.peer.parser_failed()
+
+    def abort(self):
+        self.peer.abort()
+
+    def __getattr__(self, name):
+        return getattr(self.peer.transport, name)
