@@ -333,8 +333,8 @@ cdef class Peer(Connection):
         self.muted = &ws.is_close_frame_sent
         self.round_trip = math.nan
         self._heard_at = self.endpoint.sweep.clock
-        self._intake = PeerIntake(self, transport.get_protocol())
-        transport.set_protocol(self._intake)
+        self._intake = PeerIntake(self, self.transport.get_protocol())
+        self.transport.set_protocol(self._intake)
         ws.underlying_transport = self._intake
         return self.opened()
 
