@@ -76,6 +76,7 @@ cdef class Peer(Connection):
     cdef public int max_fragments
     cdef bint _joining_text          # it is a text message: not kept, unless `_wants_text`
     cdef bint _wants_text            # a subclass overrides `on_text`
+    cdef bint _wants_binary          # a subclass overrides `on_binary`
     cdef bint _warned_of_text
     cdef int _pings                  # PINGs in the read under way
     cdef bytes _pong                 # the one PONG that is owed, or None
@@ -92,6 +93,7 @@ cdef class Peer(Connection):
     def __cinit__(self):
         self.max_fragments = MAX_FRAGMENTS
         self._wants_text = type(self).on_text is not Peer.on_text
+        self._wants_binary = type(self).on_binary is not Peer.on_binary
 
     def __dealloc__(self):
         PyMem_RawFree(self._joined)
@@ -116,7 +118,7 @@ cdef class Peer(Connection):
             if self._fragments:
                 return self.finish(1002, "a new message began inside a fragmented one")
             if frame.fin:
-                return self.deliver(frame.payload_ptr, frame.payload_size)
+                return self._take_binary(frame.payload_ptr, frame.payload_size)
             return self._join(frame, False)
         if frame.msg_type == WSMsgType.CONTINUATION:
             if not self._fragments:
@@ -170,10 +172,16 @@ cdef class Peer(Connection):
             if text:
                 self._take_text(<const char*>grown, size)
             else:
-                self.deliver(<const char*>grown, size)
+                self._take_binary(<const char*>grown, size)
         finally:
             PyMem_RawFree(grown)
         return 0
+
+    cdef int _take_binary(self, const char* data, Py_ssize_t size) except -1:
+        if self._wants_binary:
+            self.on_binary(data[:size])
+            return 0
+        return self.deliver(data, size)
 
     cdef int _take_text(self, const char* data, Py_ssize_t size) except -1:
         if self._wants_text:
@@ -200,6 +208,15 @@ cdef class Peer(Connection):
         data : bytes
             The whole message. Decode it: a `UnicodeDecodeError` from here closes the connection
             with 1007, as RFC 6455 section 8.1 wants.
+        """
+
+    def on_binary(self, data):
+        """Take the bytes of a binary message; a subclass that overrides this gets them undecoded.
+
+        Parameters
+        ----------
+        data : bytes
+            The whole message. What is taken here does not reach the inbox.
         """
 
     cdef int _on_ping(self, WSFrame frame) except -1:

@@ -1,0 +1,142 @@
+"""Autobahn's cases against a server and a client that echo every message (RFC 6455 conformance).
+
+kosoku runs Autobahn's own case files. Both ends here are the library's, but for a peer that sends messages
+back as they came, text too: values are binary messages, so a library peer ignores text, and fragmentation and
+UTF-8 would go unseen. Every case of groups 1 to 7, 9 and 10 passes, save those listed with their reason; a
+listed case that passes is a failure as well. Groups 12 and 13 are about compression, which is never
+negotiated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from picows import WSMsgType, WSTransport
+
+from deli_com import WsClient, WsServer
+from deli_com._peer import Peer, PeerListener
+
+kosoku = pytest.importorskip("kosoku", reason="the conformance group is not installed: make conformance")
+
+JUDGED = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"]
+JUDGED_CASES = 301
+COMPRESSION = ["12.1.*", "13.1.*"]
+PARALLEL = 8  # cases that wait (1 s in 6.4.x) wait together
+
+PARSER_ONLY = {
+    "7.1.2": "two CLOSE frames in one segment: picows' parser reads one frame ahead, and has answered the"
+    " second with 1002 before it delivers the first",
+}
+
+
+class EchoListener(PeerListener):
+    """Remembers the transport, which only the listener is given."""
+
+    def __init__(self, peer: EchoPeer) -> None:
+        super().__init__(peer)
+        self.echo = peer
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.echo.transport = transport
+        super().on_ws_connected(transport)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self.echo.ended.set()
+        super().on_ws_disconnected(transport)
+
+
+class EchoPeer(Peer):
+    """Sends every message back as it came."""
+
+    transport: WSTransport
+    last: EchoPeer | None = None
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.max_fragments = 1 << 17  # 9.3.1: 4 MiB in fragments of 64 bytes
+        self.text: list[str] = []
+        self.ended = asyncio.Event()
+        EchoPeer.last = self
+
+    def listener(self) -> PeerListener:
+        return EchoListener(self)
+
+    def on_text(self, data: bytes) -> None:
+        self.text.append(data.decode())
+        self.transport.send(WSMsgType.TEXT, data)
+
+    def on_binary(self, data: bytes) -> None:
+        self.transport.send(WSMsgType.BINARY, data)
+
+
+@pytest.fixture(autouse=True)
+def echo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deli_com.ws.server.Peer", EchoPeer)
+    monkeypatch.setattr("deli_com.ws.client.Peer", EchoPeer)
+
+
+def judge(results: list[Any]) -> None:
+    """Compare with the list; the failures name the case, what it expects and what it saw."""
+    assert len(results) == JUDGED_CASES
+    failed = {
+        result.case_id: f"{result.behavior.value}: {result.result} {result.result_close}"
+        for result in results
+        if not result.passed
+    }
+    assert {case: text for case, text in failed.items() if case not in PARSER_ONLY} == {}
+    assert set(PARSER_ONLY) - set(failed) == set(), "listed cases pass now: take them off the list"
+
+
+@contextlib.asynccontextmanager
+async def fuzzing_server(cases: list[str]) -> AsyncIterator[Any]:
+    async with kosoku.run_fuzzingserver(cases, port=0) as server:
+        yield server
+
+
+async def run_client(server: Any, path: str) -> EchoPeer:
+    """One connection up to its end."""
+    with contextlib.suppress(Exception):  # how a connection ends is for the fuzzing server to judge
+        async with WsClient[bytes].connect(f"ws://{server.address}:{server.port}{path}"):
+            assert EchoPeer.last is not None
+            await EchoPeer.last.ended.wait()
+    assert EchoPeer.last is not None
+    return EchoPeer.last
+
+
+@pytest.mark.limit(100)
+async def test_server_passes_every_case_but_those_listed() -> None:
+    async with WsServer[bytes].bind("127.0.0.1:0") as server:
+        try:
+            results = await kosoku.run_fuzzingclient(
+                f"ws://{server.local_addr()}", JUDGED, concurrency=PARALLEL
+            )
+        except kosoku.FailureError as failure:
+            results = failure.results
+    judge(results)
+
+
+@pytest.mark.limit(100)
+async def test_client_passes_every_case_but_those_listed() -> None:
+    async with fuzzing_server(JUDGED) as server:
+        counted = await run_client(server, "/getCaseCount")
+        for number in range(1, int(counted.text[0]) + 1):
+            await run_client(server, f"/runCase?case={number}&agent=deli-com")
+        await run_client(server, "/updateReports?agent=deli-com")
+        try:
+            results = await server.get_result()
+        except kosoku.FailureError as failure:
+            results = failure.results
+    judge(results)
+
+
+@pytest.mark.limit(60)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its files stay open
+async def test_compression_is_never_negotiated() -> None:
+    async with WsServer[bytes].bind("127.0.0.1:0") as server:
+        with pytest.raises(kosoku.FailureError) as failure:
+            await kosoku.run_fuzzingclient(f"ws://{server.local_addr()}", COMPRESSION, concurrency=PARALLEL)
+    assert {result.behavior.value for result in failure.value.results} == {"UNIMPLEMENTED"}
