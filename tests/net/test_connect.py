@@ -580,7 +580,7 @@ class TestCancel:
         def fail(*args: Any, **options: Any) -> None:
             raise LookupError("no transport")
 
-        monkeypatch.setattr("deli_com.ws.connect.SelectorSocketTransport", fail)
+        monkeypatch.setattr("deli_com.transports.SelectorSocketTransport", fail)
         with silent_server() as address:
             before = open_sockets()
             with pytest.raises(LookupError):

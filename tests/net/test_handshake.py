@@ -405,7 +405,7 @@ class TestDeadline:
         async with accepting(tls=tls, transports="aiofastnet" if tls else "loop") as served:
             loop = asyncio.get_running_loop()
             if tls:
-                monkeypatch.setattr(handshake_module.aiofastnet, "connect_accepted_socket", fail)
+                monkeypatch.setattr("deli_com.transports.aiofastnet.connect_accepted_socket", fail)
             else:
                 monkeypatch.setattr(served.acceptor, "_loop", Failing(loop, fail))
             peer = await RawPeer.open(served.address)

@@ -421,8 +421,9 @@ class TestBackPressure:
             assert (await peer.read_to_close())[1] == 1001
             await flooding
             await peer.send(close_payload(1001), CLOSE)
+            assert await peer.read_all() == b"", "the server ends the stream first"
+            peer.close()
             await closing
-            assert await peer.read_all() == b""
 
 
 async def test_ping_of_a_paused_client_is_answered_later() -> None:
