@@ -138,6 +138,7 @@ cdef class Endpoint(Hub):
             if payload > self.max_message_size:
                 raise MessageTooLarge(payload, self.max_message_size)
             if not self.room_for(payload):
+                self.schedule()  # the turn in which laggards are judged
                 raise BacklogFull(log.retained(), self.max_retained)
         except BaseException:
             log.abandon(&cur)

@@ -44,6 +44,7 @@ cdef class Follower:
     cdef uint64_t progress_acked # bytes that the peer's kernel had acknowledged by then
 
     cdef bint paced              # `await send` waits for it: see _pacer.pyx
+    cdef int slow_windows        # pacing windows in a row in which it was far slower than the fastest
     cdef uint64_t paced_mark     # stream offset sent when the pacing window began
 
     cdef bint is_behind(self) noexcept

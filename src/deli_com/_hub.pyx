@@ -201,8 +201,6 @@ cdef class Hub:
                 follower.behind_since = self.sweep.clock
                 follower.progress_at = self.sweep.clock
                 follower.progress_sent = 0
-                follower.paced = True
-                follower.paced_mark = follower.at.offset
         elif was_behind:
             self.log.unpin(&follower.at)
         return 0
@@ -238,6 +236,7 @@ cdef class Hub:
         self.sweep.start()
         follower.hub = self
         follower.at = self.log.tail()
+        follower.paced_mark = follower.at.offset
         if follower.at.offset == self._flushed.offset and not self._in_round and not follower.choked:
             self._put(follower, FOLLOWER_CURRENT)
         else:
@@ -534,6 +533,8 @@ cdef class Hub:
 
     def _on_sweep(self):
         # True while there is somebody to watch.
+        if self.log.retained() > self.max_backlog:
+            self.schedule()  # laggards are judged in a turn, and nothing else may call for one
         self._progress()
         for follower in list(self.followers):
             try:

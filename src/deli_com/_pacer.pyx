@@ -2,12 +2,13 @@
 
 `send` has queued when the call returns; awaiting what it returns slows the producer down to
 its receivers. It waits while a paced follower is more than `high_water` behind. All are
-paced, save those that are far slower than the rest: over each 100 ms in which somebody
-waited, one that is behind and drained less than an eighth of what the fastest did is not
-waited for in the next 100 ms. If that leaves nobody, the fastest is paced.
+paced, save those that are far slower than the rest: one that is behind and drained less than
+an eighth of what the fastest did, over 100 ms in which somebody waited, and that twice in a
+row, is not waited for until it does better. If that leaves nobody, the fastest is paced.
 
-So equal clients are never cut off for being slower than the producer, and a stalled one
-delays the others by about 0.1 s, once, and then meets its limits.
+So equal clients are not cut off for being slower than the producer, though a receiver that
+shares a core with others drains in bursts; and a stalled one delays the others by about
+0.2 s, once, and then meets its limits.
 """
 
 from collections import deque
@@ -23,7 +24,8 @@ from deli_com._hub cimport (
 from deli_com._net cimport deli_com_clock_ns
 
 cdef enum:
-    FAR_SLOWER = 8           # drained less than one part in so many: not paced
+    FAR_SLOWER = 8           # drained less than one part in so many
+    WINDOWS = 2              # so many times in a row: not paced. With 1, equal receivers on a busy machine were cut
     SENDS_A_TURN = 64        # awaited sends before the loop runs
     NS_A_TURN = 1000000      # or nanoseconds, whichever comes first
 
@@ -136,7 +138,7 @@ cdef class Pacer:
         self._timer = None
         self._window_open = False
         for follower in self.hub.followers:
-            drained = follower.sent_offset() - follower.paced_mark
+            drained = _drained(follower)
             if follower.state == FOLLOWER_CURRENT:
                 # Idle while others are waited for: it could have taken this much at least.
                 drained = max(drained, <unsigned long long>self.high_water)
@@ -144,8 +146,11 @@ cdef class Pacer:
                 fastest = follower
                 best = drained
         for follower in self.hub.followers:
-            drained = follower.sent_offset() - follower.paced_mark
-            follower.paced = not follower.is_behind() or FAR_SLOWER * drained >= best
+            if follower.is_behind() and FAR_SLOWER * _drained(follower) < best:
+                follower.slow_windows += 1
+            else:
+                follower.slow_windows = 0
+            follower.paced = follower.slow_windows < WINDOWS
             anybody = anybody or follower.paced
         if fastest is not None and not anybody:
             fastest.paced = True
@@ -155,6 +160,12 @@ cdef class Pacer:
             self._open_window()
         else:
             self.release()
+
+
+cdef unsigned long long _drained(Follower follower) except? 0:
+    # Bytes that have left this process since the window began.
+    cdef unsigned long long sent = follower.sent_offset()
+    return sent - follower.paced_mark if sent > follower.paced_mark else 0
 
 
 cdef class Paced:

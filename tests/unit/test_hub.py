@@ -354,6 +354,17 @@ class TestLimits:
         rig.settle()
         assert end.messages() == [bytes(400_000)]
 
+    def test_a_laggard_is_judged_though_nothing_more_is_sent(self, rigs):
+        rig = rigs(max_backlog=100_000, max_retained=300_000)
+        end = rig.connect()
+        while rig.hub.append(bytes(10_000)):
+            pass
+        for _ in range(3):
+            rig.loop.advance(0.25)
+            while rig.loop.turn():
+                pass
+        assert len(end.follower.too_slow) == 1
+
     def test_no_byte_in_progress_timeout_ends_a_laggard(self, rigs):
         rig = rigs(progress_timeout=10.0)
         end = self.stall(rig, bytes(200_000), 1)
@@ -434,6 +445,8 @@ class TestPacing:
                 fast.transport.pump()
         assert not waiter.done(), "the first 100 ms belong to everybody"
         rig.loop.advance(0.11)
+        assert not waiter.done(), "and so do the second: equal receivers drain in bursts"
+        rig.loop.advance(0.11)
         assert waiter.done()
         assert not stalled.follower.is_paced and fast.follower.is_paced
         assert not rig.hub.must_wait()
@@ -451,6 +464,38 @@ class TestPacing:
             rig.loop.turn()
             rig.loop.advance(0.11)
             assert all(end.follower.is_paced for end in ends)
+
+    def test_one_that_drains_in_bursts_stays_paced(self, rigs):
+        """It does nothing for one window, then as much as the others in two: as on a busy machine."""
+        rig = rigs(max_backlog=1 << 30)
+        bursty, steady = self.behind(rig, 2)
+        for number in range(20):
+            while not rig.hub.must_wait():
+                rig.hub.append(bytes(40_000))
+            rig.hub.wait()
+            for end in (steady, bursty) if number % 2 else (steady,):
+                for _ in range(2 if end is bursty else 1):
+                    end.read(3000)
+                    end.transport.pump()
+            rig.loop.turn()
+            rig.loop.advance(0.11)
+            assert bursty.follower.is_paced and steady.follower.is_paced
+
+    def test_a_follower_that_falls_behind_between_two_windows_counts_from_where_it_stood(self, rigs):
+        """Its mark is what had left the process, not the end of the frame that its transport holds."""
+        rig = rigs(max_backlog=1 << 30)
+        late, other = self.behind(rig, 2)
+        while not rig.hub.must_wait():
+            rig.hub.append(bytes(400_000))
+        rig.hub.wait()
+        late.read()
+        late.transport.pump()
+        for _ in range(3):
+            other.read(3000)
+            other.transport.pump()
+            rig.loop.turn()
+            rig.loop.advance(0.11)
+        assert other.follower.is_paced
 
     def test_if_all_are_stalled_the_producer_waits_for_them(self, rigs):
         rig = rigs(max_backlog=1 << 30)
