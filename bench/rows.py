@@ -48,6 +48,7 @@ SERVERS = {
 RECEIVERS = {
     "picows, listener": Program("clients/picows_listener", "", "picows"),
     "deli-com, recv": Program("clients/ours", "recv", "deli_com"),
+    "deli-com, recv of bytes": Program("clients/ours", "recv_bytes", "deli_com"),
     "deli-com, async for": Program("clients/ours", "async_for", "deli_com"),
     "deli-com, recv_many": Program("clients/ours", "recv_many", "deli_com"),
     "picows.websockets": Program("clients/picows_websockets_recv", "", "picows"),

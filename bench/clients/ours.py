@@ -1,6 +1,6 @@
 """deli-com: `recv`, `async for` or `recv_many` (`--style`).
 
-At 64 bytes a message is the typed struct of values.py, else `bytes`.
+At 64 bytes a message is the typed struct of values.py, else (and with `recv_bytes`) `bytes`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from values import Sample  # noqa: E402
 
 
 async def receive(url: str, job: Job, tally: Tally) -> None:
-    kind: Any = Sample if job.size == 64 else bytes
+    typed = job.size == 64 and job.style != "recv_bytes"
+    kind: Any = Sample if typed else bytes
     client = await WsClient[kind].connect(url)
     if job.style == "async_for":
         async for _ in client:
