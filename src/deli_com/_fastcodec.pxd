@@ -2,18 +2,31 @@
 # _fastcodec.pyx is private to it.
 
 from deli_com._cursor cimport WriteCursor
+from deli_com._program cimport Prog, Program
 
 
 cdef class TypeCodec:
     # The compiled program of one type. Immutable once compiled, so it may be shared.
     cdef readonly Py_ssize_t min_size   # least bytes a value takes on the wire
     cdef readonly Py_ssize_t max_size   # most bytes, or -1 where unbounded
+    # --- private ---
+    cdef readonly object type           # as given to codec()
+    cdef Program program                # owns prog
+    cdef Prog* prog
+    cdef str name                       # starts the path of an error; "" if not a class
 
 
 # Writes one value at the cursor. On error the cursor's bytes and tail are rubbish and the
-# caller drops them (and releases `tail`); nothing else has changed. Raises EncodeError.
+# caller drops them (and releases `tail`); nothing else has changed. Raises EncodeError, or what
+# a `__index__`, `__float__` or `__buffer__` of the value raised.
 cdef int codec_encode(TypeCodec codec, WriteCursor* cur, object value) except -1
 
+# The same for a caller in whose midst no Python code may run. 0: written. 1: the value needs
+# Python code (a number or buffer of a class written in Python); none has run, what was written is
+# rubbish, and `codec_encode` into a place of its own will do it.
+cdef int codec_encode_exact(TypeCodec codec, WriteCursor* cur, object value) except -1
+
 # Reads one value from exactly `size` bytes at `data` (borrowed for the call; bytes after the
-# value are ignored, as from_bytes does). Returns objects that own copies. Raises DecodeError.
+# value are ignored, as from_bytes does). Returns objects that own copies. Raises DecodeError, or
+# what a `__post_init__` raised.
 cdef object codec_decode(TypeCodec codec, const char* data, Py_ssize_t size)

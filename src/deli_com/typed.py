@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from typing_extensions import TypeVar
 
 from deli_com._fastcodec import TypeCodec
-from deli_com.codec import codec
+from deli_com.registry import codec
 
 __all__ = ["Down", "Typed", "Up"]
 

@@ -1,0 +1,9 @@
+from deli_com._cursor cimport WriteCursor
+from deli_com._program cimport Prog
+
+
+# Writes one value at the cursor. 0: done. 1, only if `exact_only`: the value needs Python code to
+# run (a `__index__`, `__float__` or `__buffer__` of a class written in Python); none has run.
+# -1: EncodeError, or what that Python code raised. After 1 and -1 what was written is rubbish.
+# `name` starts the path of an error.
+cdef int encode_root(Prog* prog, WriteCursor* cur, object value, str name, bint exact_only) except -1

@@ -1,0 +1,67 @@
+/* The type of Codec classes: a heap type with room for what C needs at hand about a class.
+ *
+ * It is written in C because Cython refuses cdef classes that extend a variable-sized type such
+ * as `type`. Everything about instances is in _record.pyx; this file only knows who owns what.
+ */
+#ifndef DELI_COM_METATYPE_H
+#define DELI_COM_METATYPE_H
+
+#include <Python.h>
+#include <structmember.h>
+
+#ifndef Py_T_OBJECT_EX
+#define Py_T_OBJECT_EX T_OBJECT_EX
+#endif
+
+enum { DELI_COM_NO_DEFAULT = 0, DELI_COM_DEFAULT = 1, DELI_COM_FACTORY = 2 };
+
+typedef struct {
+    PyObject *name;      /* owned, interned */
+    PyObject *fallback;  /* owned; the default or the factory, NULL if there is neither */
+    Py_ssize_t offset;   /* of the slot, in bytes from the start of the instance */
+    int fallback_kind;   /* DELI_COM_NO_DEFAULT ... */
+    int deep_equal;      /* may hold arrays: compared by items */
+} RecordField;
+
+typedef struct {
+    PyHeapTypeObject heap;
+    RecordField *fields;     /* owned, in wire order */
+    Py_ssize_t field_count;
+    Py_ssize_t positional;   /* the first fields, that many, may be given by position */
+    Py_ssize_t *by_place;    /* owned; indices of fields: the positional ones, then keyword-only ones */
+    PyObject *spec;          /* owned: the declaration, a Spec; NULL for Codec itself */
+    PyObject *codec;         /* owned: the TypeCodec; NULL until the first use */
+    PyObject *free_list;     /* dead instances, linked by their first slot; plain classes only */
+    int free_count;
+    char complete;           /* instances may be made */
+    char plain;              /* own layout is slots and nothing else: no __dict__, no weak references */
+    char has_gc;             /* instances have a GC header */
+    char has_post_init;
+    char has_finalizer;      /* the class has __del__ */
+} RecordTypeObject;
+
+static inline RecordTypeObject *record_type(PyTypeObject *type) { return (RecordTypeObject *)type; }
+
+/* A new instance with every slot NULL, not yet tracked by the collector if the class is plain.
+ * NULL: MemoryError is set. */
+static inline PyObject *record_alloc(PyTypeObject *tp) {
+    RecordTypeObject *type = (RecordTypeObject *)tp;
+    PyObject *self;
+    if (!type->plain) return tp->tp_alloc(tp, 0);
+    if (type->has_gc) {
+        self = (PyObject *)PyObject_GC_New(PyObject, tp);
+        if (self == NULL) return NULL;
+    } else {
+        if ((self = type->free_list) != NULL) {
+            type->free_list = *(PyObject **)(self + 1);
+            type->free_count--;
+        } else if ((self = (PyObject *)PyObject_Malloc((size_t)tp->tp_basicsize)) == NULL) {
+            return PyErr_NoMemory();
+        }
+        PyObject_Init(self, tp);
+    }
+    memset(self + 1, 0, (size_t)tp->tp_basicsize - sizeof(PyObject));
+    return self;
+}
+
+#endif

@@ -1,0 +1,101 @@
+# A compiled type: a flat array of operations that encoder and decoder both walk.
+#
+# An operation works on one slot, at `base + offset`. The base is the address of the variable (or
+# list item) that holds the value; ENTER moves it into an instance or tuple, LEAVE back.
+
+from cpython.object cimport PyObject, PyTypeObject
+
+
+cdef enum OpCode:
+    # In a run: NEED checks the bytes of all operations up to the next one that is not.
+    OP_NEED          # size: bytes of the run
+    OP_U8
+    OP_U16
+    OP_U32
+    OP_U64
+    OP_I8
+    OP_I16
+    OP_I32
+    OP_I64
+    OP_F32
+    OP_F64
+    OP_BOOL
+    OP_ENUM          # ref: Table of members
+    OP_TAG           # number: the u32 index written before the variant that follows
+    OP_ENTER         # ref: PyTypeObject of the struct; wide: what to call it
+    OP_ENTER_TUPLE   # number: how many items
+    OP_LEAVE
+    OP_FIXED_NUMBERS  # number: how many; kind
+    # Not in a run: these check for themselves.
+    OP_OPTION        # number: operations to skip after None; its flag byte is the last of a run
+    OP_STR
+    OP_BYTES
+    OP_LIST          # ref: Prog of an element
+    OP_TUPLE         # ref: Prog of an element
+    OP_FIXED         # ref: Prog of an element; number: how many
+    OP_ARRAY         # kind
+    OP_NDARRAY       # kind
+    OP_STRUCTURED    # ref: PyObject, Columns of the struct
+    OP_SEALED        # ref: Table of variants
+    OP_CALL          # ref: Prog of a struct that is recursive, or too long to repeat here
+
+
+cdef enum:
+    MAX_INLINE = 8            # ENTER within ENTER; deeper structs are called
+    MAX_DEPTH = 200           # values of recursive types within one another
+    MAX_EMPTY = 65536         # elements without a size in one list
+
+
+cdef struct Prog:
+    Op* ops
+    Py_ssize_t count
+    Py_ssize_t min_size       # bytes
+    Py_ssize_t max_size       # bytes, -1 where unbounded
+    bint fixed                # every value has min_size bytes
+    bint recursive            # a value can hold one of the same type
+    bint leaf                 # one operation on the value itself: ops[0], or ops[1] after NEED
+    PyObject* columns         # borrowed: Columns if the type is a struct of fixed width, else NULL
+
+
+cdef struct Op:
+    int code                  # OpCode
+    int kind                  # OpCode of the items of an array
+    int tail                  # last on the wire: large bytes may leave by reference
+    int size                  # bytes it takes in its run
+    Py_ssize_t offset         # of the slot from the base, in bytes
+    Py_ssize_t number
+    void* ref                 # borrowed from Program.keep
+    PyObject* path            # borrowed str, from the start of the program: ".origin.x"
+
+
+# Objects by identity, in both directions: members of an enum, variants of a sealed class.
+cdef struct Table:
+    Py_ssize_t count
+    PyObject** keys           # by index, borrowed from Program.keep
+    Prog** progs              # by index: what follows the index on the wire; NULL for enums
+    Py_ssize_t mask           # of the hash table: a power of two less one
+    int* slots                # index + 1, or 0
+    PyObject* name            # borrowed str: what to call the type
+
+
+cdef inline Py_ssize_t table_find(Table* table, PyObject* key) noexcept:
+    # Index of `key`, or -1.
+    cdef Py_ssize_t at = (<Py_ssize_t>key >> 4) & table.mask
+    while table.slots[at] != 0:
+        if table.keys[table.slots[at] - 1] == key:
+            return table.slots[at] - 1
+        at = (at + 1) & table.mask
+    return -1
+
+
+cdef class Program:
+    cdef Prog prog
+    cdef list keep            # owns what the operations refer to
+    cdef Py_ssize_t room      # operations allocated
+    cdef Py_ssize_t run       # index of the NEED that is open, or -1
+    cdef list tables          # capsules; they free their tables
+
+    cdef Op* add(self, int code, Py_ssize_t offset, str path) except NULL
+    cdef Op* add_fixed(self, int code, Py_ssize_t size, Py_ssize_t offset, str path) except NULL
+    cdef Op* add_varying(self, int code, Py_ssize_t offset, str path) except NULL
+    cdef void* own(self, object item) except NULL

@@ -1,0 +1,56 @@
+"""Equality of values that may hold arrays: by items, and always a bool."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+__all__ = ["same_items"]
+
+
+def same_items(a: Any, b: Any) -> bool:
+    """Whether two field values are equal; arrays of any kind by their items.
+
+    An ``ndarray`` that was sent equals the ``array.array`` that was received. As with all
+    sequences here, an item is equal to itself, even if it is a NaN.
+    """
+    if a is b:
+        return True
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(same_items, a, b))
+    left, right = _view(a), _view(b)
+    if left is not None and right is not None:
+        return _same_arrays(a, b, left, right)
+    if left is not None or right is not None:
+        return _same_mixed(a, b)
+    return bool(a == b)
+
+
+def _view(value: Any) -> memoryview | None:
+    if isinstance(value, str):
+        return None
+    try:
+        view = memoryview(value)
+    except (TypeError, ValueError, BufferError):
+        return None
+    return view if view.ndim else None
+
+
+def _same_arrays(a: Any, b: Any, left: memoryview, right: memoryview) -> bool:
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and (isinstance(a, numpy.ndarray) or isinstance(b, numpy.ndarray)):
+        # Also where memoryview gives up: structured items.
+        x, y = numpy.asarray(a), numpy.asarray(b)
+        return x.shape == y.shape and bool((x == y).all())
+    return left == right
+
+
+def _same_mixed(a: Any, b: Any) -> bool:
+    # A buffer and something else: a list or tuple of its items may be meant.
+    sequence, other = (a, b) if isinstance(a, (list, tuple)) else (b, a)
+    if isinstance(sequence, (list, tuple)) and hasattr(other, "tolist"):
+        return same_items(sequence, other.tolist())
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and (isinstance(a, numpy.ndarray) or isinstance(b, numpy.ndarray)):
+        return False
+    return bool(a == b)

@@ -1,0 +1,190 @@
+"""The classes that a type reaches: whether they are recursive, and how long their values are.
+
+Everything that can be wrong with a whole type, rather than one annotation, is found here,
+before anything is compiled or any list of variants frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import inf
+from typing import Any
+
+from deli_com import plan
+from deli_com._record import record_spec
+from deli_com.plan import Size, children, size_of
+from deli_com.spec import Spec
+
+__all__ = ["Facts", "MAX_SIZE", "can_cycle", "check", "is_fixed"]
+
+MAX_SIZE = 2**40  # bytes; the least size of a value beyond this is a mistake, and sums stay far below 2^63
+
+
+class Facts:
+    """What `check` found about one class."""
+
+    __slots__ = ("high", "low", "recursive")
+
+    def __init__(self, low: int, high: int, recursive: bool) -> None:
+        self.low = low  # least bytes of a value
+        self.high = high  # most bytes, -1 where unbounded
+        self.recursive = recursive  # a value can hold one of its own class
+
+
+def classes_in(node: plan.Node) -> Iterator[Any]:
+    """The classes that `node` names, not looking into them."""
+    if isinstance(node, (plan.Struct, plan.Sealed, plan.Union)):
+        yield node.cls
+    for child in children(node):
+        yield from classes_in(child)
+
+
+def is_fixed(node: plan.Node) -> bool:
+    """Whether every value takes the same bytes, at the same places (no option, no variant)."""
+    match node:
+        case plan.Number() | plan.Enum():
+            return True
+        case plan.Leaf(name):
+            return name == "bool"
+        case plan.Struct(cls):
+            return not _reaches(cls, cls) and all(is_fixed(item) for _, item in _spec(cls).nodes())
+        case plan.Product(items):
+            return all(is_fixed(item) for item in items)
+        case plan.Fixed(item, _):
+            return is_fixed(item)
+        case _:
+            return False
+
+
+def can_cycle(spec: Spec) -> bool:
+    """Whether a value of a class in the making can come to hold itself, as far as one can tell now.
+
+    Yes where a name is not resolved yet, or where a sealed class may still get variants: the
+    answer decides whether the class can do without the garbage collector, for good.
+    """
+    seen: set[Any] = set()
+    todo = [spec]
+    while todo:
+        current = todo.pop()
+        for item in current.fields:
+            if item.node is None:
+                return True
+            for cls in classes_in(item.node):
+                if cls is spec.cls:
+                    return True
+                if cls in seen:
+                    continue
+                seen.add(cls)
+                other = _spec(cls)
+                if other.sealed and not other.frozen_list:
+                    return True
+                todo += [_spec(variant) for variant in other.variants.values()]
+                todo.append(other)
+    return False
+
+
+def check(root: plan.Node, variant: Any = None) -> dict[Any, Facts]:
+    """Resolve and check all that `root` reaches, then freeze the lists of variants.
+
+    Parameters
+    ----------
+    root : Node
+        The type about to be compiled.
+    variant : type, optional
+        A variant whose own codec is wanted; its sealed class is checked along.
+
+    Returns
+    -------
+    dict
+        `Facts` of every class reached.
+
+    Raises
+    ------
+    TypeError
+        An annotation does not resolve or has no wire form, a union lacks a variant, a sealed
+        class has none, or a value could never end.
+    """
+    found: dict[Any, list[plan.Node]] = {}
+    todo: list[plan.Node] = [root]
+    if variant is not None:
+        todo += [plan.Sealed(_spec(variant).variant_of), plan.Struct(variant)]
+    while todo:
+        node = todo.pop()
+        todo += children(node)
+        if isinstance(node, plan.Union):
+            _check_union(node)
+        if not isinstance(node, (plan.Struct, plan.Sealed, plan.Union)) or node.cls in found:
+            continue
+        spec = _spec(node.cls)
+        if spec.sealed:
+            if not spec.variants:
+                raise TypeError(f"{spec.cls.__qualname__} is sealed and has no variants yet")
+            parts: list[plan.Node] = [plan.Struct(cls) for cls in spec.variants.values()]
+        else:
+            parts = [item for _, item in spec.nodes()]
+        found[node.cls] = parts
+        todo += parts
+
+    sizes = _sizes(found)
+    facts = {}
+    for cls in found:
+        low, high = sizes[cls]
+        if low == inf:
+            raise TypeError(f"{cls.__qualname__} holds itself without a list or None in between: no value could end")
+        if low > MAX_SIZE:
+            raise TypeError(f"{cls.__qualname__} takes at least {int(low)} bytes, over the limit of {MAX_SIZE}")
+        facts[cls] = Facts(int(low), -1 if high == inf else int(high), _reaches(cls, cls))
+    for cls in found:
+        spec = _spec(cls)
+        if spec.sealed:
+            spec.frozen_list = True
+    return facts
+
+
+def _spec(cls: Any) -> Spec:
+    spec = record_spec(cls)
+    assert isinstance(spec, Spec)
+    return spec
+
+
+def _check_union(node: plan.Union) -> None:
+    variants = _spec(node.cls).variants.values()
+    missing = [cls.__qualname__ for cls in variants if cls not in node.named]
+    if missing:
+        raise TypeError(
+            f"the union of variants of {node.cls.__qualname__} lacks {', '.join(missing)}: "
+            f"name all of them, or write {node.cls.__qualname__}"
+        )
+
+
+def _reaches(start: Any, goal: Any) -> bool:
+    seen: set[Any] = set()
+    todo = [start]
+    while todo:
+        spec = _spec(todo.pop())
+        inside: list[Any] = list(spec.variants.values())
+        if not spec.sealed:
+            for _, item in spec.nodes():
+                inside += classes_in(item)
+        for cls in inside:
+            if cls is goal:
+                return True
+            if cls not in seen:
+                seen.add(cls)
+                todo.append(cls)
+    return False
+
+
+def _sizes(found: dict[Any, list[plan.Node]]) -> dict[Any, Size]:
+    # Least fixed point from "no value ends". A recursive class has no bound above.
+    sizes: dict[Any, Size] = {cls: (inf, inf) for cls in found}
+    while True:
+        before = dict(sizes)
+        for cls, parts in found.items():
+            pairs = [size_of(part, sizes) for part in parts]
+            if _spec(cls).sealed:
+                sizes[cls] = 4 + min(low for low, _ in pairs), 4 + max(high for _, high in pairs)
+            else:
+                sizes[cls] = sum(low for low, _ in pairs), sum(high for _, high in pairs)
+        if sizes == before:
+            return sizes

@@ -1,0 +1,175 @@
+"""The names users annotate fields with: numbers, arrays, and `field` for defaults.
+
+==================================  =============================================
+annotation                          wire
+==================================  =============================================
+``u8 u16 u32 u64 i8 i16 i32 i64``   1, 2, 4, 8 bytes, little-endian
+``f32 f64``                         4, 8 bytes, IEEE 754, little-endian
+``Array[f32]``                      u32 count, items; one memcpy each way
+``FixedArray[f64, Literal[36]]``    36 items, no count
+==================================  =============================================
+
+Everything else is spelled with builtins; docs/wire.md has the whole list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, TypeVar, final, overload
+
+__all__ = [
+    "Array",
+    "FixedArray",
+    "Kind",
+    "f32",
+    "f64",
+    "field",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+N_co = TypeVar("N_co", covariant=True)
+
+
+@final
+class Kind:
+    """One number type of the wire; the mark that ``u8`` to ``f64`` carry in their ``Annotated``.
+
+    Attributes
+    ----------
+    name : str
+        ``"u8"`` to ``"f64"``.
+    size : int
+        Bytes on the wire.
+    typecode : str
+        Of `array.array`, and of the buffer protocol.
+    numpy : str
+        numpy's name of the little-endian type, for example ``"<f4"``.
+    """
+
+    __slots__ = ("name", "numpy", "size", "typecode")
+
+    def __init__(self, name: str, size: int, typecode: str) -> None:
+        self.name = name
+        self.size = size
+        self.typecode = typecode
+        self.numpy = f"<{name[0]}{size}"
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> str:
+        # Kinds are compared by identity; pickle finds them again by name.
+        return f"_{self.name.upper()}"
+
+
+_U8, _U16, _U32, _U64 = Kind("u8", 1, "B"), Kind("u16", 2, "H"), Kind("u32", 4, "I"), Kind("u64", 8, "Q")
+_I8, _I16, _I32, _I64 = Kind("i8", 1, "b"), Kind("i16", 2, "h"), Kind("i32", 4, "i"), Kind("i64", 8, "q")
+_F32, _F64 = Kind("f32", 4, "f"), Kind("f64", 8, "d")
+
+KINDS = (_U8, _U16, _U32, _U64, _I8, _I16, _I32, _I64, _F32, _F64)
+
+u8: TypeAlias = Annotated[int, _U8]
+u16: TypeAlias = Annotated[int, _U16]
+u32: TypeAlias = Annotated[int, _U32]
+u64: TypeAlias = Annotated[int, _U64]
+i8: TypeAlias = Annotated[int, _I8]
+i16: TypeAlias = Annotated[int, _I16]
+i32: TypeAlias = Annotated[int, _I32]
+i64: TypeAlias = Annotated[int, _I64]
+f32: TypeAlias = Annotated[float, _F32]
+f64: TypeAlias = Annotated[float, _F64]
+
+
+class Array(Protocol[T_co]):
+    """A sequence of numbers in one C-contiguous buffer, copied by one memcpy each way.
+
+    As a value: an ``ndarray``, ``array.array`` or ``memoryview`` of exactly this kind and item
+    size (``bytes`` for ``Array[u8]``). Decoding gives an ``array.array``.
+    """
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> T_co: ...
+    def __iter__(self) -> Iterator[T_co]: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+class FixedArray(Protocol[T_co, N_co]):
+    """Exactly ``N`` items without a count, as Rust's ``[T; N]``: ``FixedArray[f64, Literal[36]]``.
+
+    As a value: a list, a tuple, or a buffer as `Array` takes. Decoding gives an ``array.array``
+    for numbers, else a tuple.
+    """
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> T_co: ...
+    def __iter__(self) -> Iterator[T_co]: ...
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, args):
+            # typing refuses a bare number as an argument, so 36 becomes Literal[36].
+            if isinstance(args, tuple) and len(args) == 2 and type(args[1]) is int:
+                args = (args[0], Literal[args[1]])
+            return super().__class_getitem__(args)
+
+
+@final
+class FieldOptions:
+    """What `field` was told; `MISSING` where it was told nothing."""
+
+    __slots__ = ("default", "default_factory", "kw_only")
+
+    def __init__(self, default: object, default_factory: object, kw_only: bool | None) -> None:
+        self.default = default
+        self.default_factory = default_factory
+        self.kw_only = kw_only
+
+
+@final
+class _Missing:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Any = _Missing()
+
+
+@overload
+def field(*, default: T, kw_only: bool = ...) -> T: ...
+@overload
+def field(*, default_factory: Callable[[], T], kw_only: bool = ...) -> T: ...
+@overload
+def field(*, kw_only: bool = ...) -> Any: ...
+def field(*, default: Any = MISSING, default_factory: Any = MISSING, kw_only: Any = None) -> Any:
+    """Say more about a field than its annotation does.
+
+    Parameters
+    ----------
+    default : object, optional
+        Immutable; taken where the constructor is given nothing.
+    default_factory : callable, optional
+        Called without arguments for each new value: ``field(default_factory=list)``.
+    kw_only : bool, optional
+        The field is keyword-only in the constructor. Default: as its class says.
+
+    Raises
+    ------
+    ValueError
+        Both a default and a default factory.
+    """
+    if default is not MISSING and default_factory is not MISSING:
+        raise ValueError("field: give default or default_factory, not both")
+    if default_factory is not MISSING and not callable(default_factory):
+        raise TypeError(f"field: default_factory must be callable, got {type(default_factory).__name__}")
+    return FieldOptions(default, default_factory, kw_only)
