@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic
 from typing_extensions import Buffer, Self, dataclass_transform
 
 from deli_com import plan
-from deli_com._fastcodec import CodecMethods, TypeCodec, class_methods, set_class_codec
+from deli_com._fastcodec import TypeCodec, class_methods, set_class_codec
 from deli_com._record import (
+    Record,
     RecordType,
     declare_class,
     enable_vectorcall,
@@ -62,6 +63,8 @@ class CodecMeta(RecordType):
         if not any(isinstance(base, CodecMeta) for base in bases):  # Codec itself
             base_class: Any = super().__new__(mcls, name, bases, {**namespace, "__slots__": ()})
             seal_class(base_class, (), False, False, False)
+            for key, method in class_methods(base_class).items():
+                type.__setattr__(base_class, key, method)
             return base_class
         qualname = namespace.get("__qualname__", name)
         parent = _parent(qualname, bases, namespace)
@@ -85,7 +88,7 @@ class CodecMeta(RecordType):
             body["__setattr__"] = frozen_setattr
             body["__delattr__"] = frozen_delattr
             if "__eq__" in body:
-                body.setdefault("__hash__", CodecMethods.__hash__)
+                body.setdefault("__hash__", Record.__hash__)
         else:
             body.setdefault("__hash__", None)
         cls: Any = super().__new__(mcls, name, bases, body, **kwargs)
@@ -108,9 +111,9 @@ class CodecMeta(RecordType):
             hasattr(cls, "__post_init__"),
         )
         spec.resolve(final=False)
-        for method in class_methods(cls):
-            if method.__name__ not in namespace:
-                type.__setattr__(cls, method.__name__, method)
+        for key, method in class_methods(cls).items():
+            if key not in namespace:
+                type.__setattr__(cls, key, method)
         if spec.variant_of is not None and parent is not None:
             parent.add_variant(cls)
         return cls
@@ -321,7 +324,7 @@ _FIELD_TYPE = _Specimen.__dataclass_fields__["field"]._field_type  # type: ignor
 
 
 @dataclass_transform(field_specifiers=(field,))
-class Codec(CodecMethods, metaclass=CodecMeta):
+class Codec(Record, metaclass=CodecMeta):
     """Base class of structs and sealed types, which are dataclasses with a wire form.
 
     1. Annotated names are the fields, in order; `field` gives defaults; ``ClassVar`` and names
@@ -342,6 +345,13 @@ class Codec(CodecMethods, metaclass=CodecMeta):
     """
 
     if TYPE_CHECKING:
+
+        def to_bytes(self) -> bytes:
+            """Encode this value; for a variant, index and fields."""
+
+        def encode(self, buf: bytearray) -> None:
+            """Encode this value and append it to `buf`."""
+
         __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
         def __init_subclass__(cls, *, frozen: bool = False, kw_only: bool = False, sealed: bool = False) -> None: ...
