@@ -15,32 +15,26 @@ T | None                    u8 0 or 1, then the value
 FixedArray[T, N]            N elements
 ==========================  ====================================================
 
-A program (_program.pyx) is walked by the encoder (_encode.pyx) or the decoder (_decode.pyx);
-this module gives them somewhere to write, and bytes to read.
+A program (_program.pyx) is walked by the encoder (_encode.pyx) or the decoder (_decode.pyx).
 """
 
 cimport cython
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject, PyTypeObject
-from libc.string cimport memcpy
 
 from deli_com._cpython cimport (
-    Py_DECREF,
     PyBUF_SIMPLE,
     PyBuffer_Release,
     PyBytes_AS_STRING,
     PyBytes_CheckExact,
-    PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
     PyObject_GetBuffer,
 )
 from deli_com._cpython cimport Py_TYPE as C_TYPE
 from deli_com._cursor cimport WriteCursor
 from deli_com._decode cimport decode_root
-from deli_com._encode cimport encode_root
+from deli_com._encode cimport encode_append, encode_root, encode_to_bytes
 from deli_com._program cimport Program
-from deli_com._record cimport Record, RecordTypeObject, record_type
+from deli_com._record cimport RecordTypeObject, record_type
 
 from types import GenericAlias
 
@@ -48,108 +42,6 @@ from deli_com._columns import Columns
 from deli_com._program import compile_type
 from deli_com._record import RecordType, record_spec
 from deli_com.errors import DecodeError
-
-cdef enum:
-    STACK_BYTES = 1024   # values up to this size are encoded without a buffer of their own
-    TAIL_BYTES = 2048    # a last `bytes` field from here on is copied once, into the result
-
-cdef extern from *:
-    """
-    static int dc_grow_failed(void) { PyErr_NoMemory(); return -1; }
-    """
-    int dc_grow_failed() except -1
-
-
-# --- where to_bytes and encode write ---
-
-cdef struct Scratch:
-    WriteCursor cur
-    char* start
-    char* heap                # owned, NULL while the stack is enough
-    char stack[STACK_BYTES]
-
-
-cdef int _scratch_grow(WriteCursor* cur, Py_ssize_t need) except -1:
-    cdef Scratch* scratch = <Scratch*>cur.owner
-    cdef Py_ssize_t used = cur.pos - scratch.start
-    cdef Py_ssize_t size
-    cdef char* room
-    if need > (<Py_ssize_t>1 << 62):
-        return dc_grow_failed()
-    # Twice over for what comes in small pieces; exactly for what is large already.
-    size = used + need + (used if used < need else need) + 64
-    room = <char*>PyMem_Realloc(scratch.heap, size)
-    if room == NULL:
-        return dc_grow_failed()
-    if scratch.heap == NULL:
-        memcpy(room, scratch.start, used)
-    scratch.heap = room
-    scratch.start = room
-    cur.pos = room + used
-    cur.end = room + size
-    return 0
-
-
-cdef inline void _scratch_open(Scratch* scratch) noexcept:
-    scratch.start = scratch.stack
-    scratch.heap = NULL
-    scratch.cur.pos = scratch.stack
-    scratch.cur.end = scratch.stack + STACK_BYTES
-    scratch.cur.grow = _scratch_grow
-    scratch.cur.owner = scratch
-    scratch.cur.tail = NULL
-    scratch.cur.tail_min = TAIL_BYTES
-
-
-cdef inline void _scratch_close(Scratch* scratch) noexcept:
-    if scratch.heap != NULL:
-        PyMem_Free(scratch.heap)
-    if scratch.cur.tail != NULL:
-        Py_DECREF(scratch.cur.tail)  # was INCREFed by the encoder
-
-
-cdef bytes _to_bytes(TypeCodec codec, object value):
-    cdef Scratch scratch
-    cdef PyObject* result
-    cdef Py_ssize_t head, tail
-    _scratch_open(&scratch)
-    try:
-        encode_root(codec.prog, &scratch.cur, value, codec.name, False)
-        head = scratch.cur.pos - scratch.start
-        if scratch.cur.tail == NULL:
-            return scratch.start[:head]
-        tail = PyBytes_GET_SIZE(scratch.cur.tail)
-        result = PyBytes_FromStringAndSize(NULL, head + tail)
-        if result == NULL:
-            raise MemoryError
-        memcpy(PyBytes_AS_STRING(result), scratch.start, head)
-        memcpy(PyBytes_AS_STRING(result) + head, PyBytes_AS_STRING(scratch.cur.tail), tail)
-        made = <object>result
-        Py_DECREF(result)
-        return made
-    finally:
-        _scratch_close(&scratch)
-
-
-cdef int _append(TypeCodec codec, object value, object buf) except -1:
-    # The value is complete before the bytearray is touched: Python code of the value may use it.
-    cdef Scratch scratch
-    cdef Py_ssize_t head, tail, old
-    if not isinstance(buf, bytearray):
-        raise TypeError(f"encode appends to a bytearray, got {type(buf).__qualname__}")
-    _scratch_open(&scratch)
-    try:
-        encode_root(codec.prog, &scratch.cur, value, codec.name, False)
-        head = scratch.cur.pos - scratch.start
-        tail = 0 if scratch.cur.tail == NULL else PyBytes_GET_SIZE(scratch.cur.tail)
-        old = PyByteArray_GET_SIZE(buf)
-        PyByteArray_Resize(buf, old + head + tail)
-        memcpy(PyByteArray_AS_STRING(buf) + old, scratch.start, head)
-        if tail:
-            memcpy(PyByteArray_AS_STRING(buf) + old + head, PyBytes_AS_STRING(scratch.cur.tail), tail)
-    finally:
-        _scratch_close(&scratch)
-    return 0
 
 
 # --- where from_bytes and decode read ---
@@ -237,7 +129,7 @@ cdef class TypeCodec:
         EncodeError
             The value does not fit its type; `path` says where.
         """
-        return _to_bytes(self, value)
+        return encode_to_bytes(self.prog, <PyObject*>value, self.name)
 
     def encode(self, value, buf):
         """Encode one value and append it to a ``bytearray``.
@@ -249,7 +141,7 @@ cdef class TypeCodec:
         BufferError
             Somebody holds a view of `buf`; it is as it was.
         """
-        _append(self, value, buf)
+        encode_append(self.prog, value, self.name, buf)
 
     def from_bytes(self, data, bint strict=False):
         """Decode one value from the start of `data`.
@@ -300,11 +192,11 @@ cdef class TypeCodec:
 
 
 cdef int codec_encode(TypeCodec codec, WriteCursor* cur, object value) except -1:
-    return encode_root(codec.prog, cur, value, codec.name, False)
+    return encode_root(codec.prog, cur, <PyObject*>value, codec.name, False)
 
 
 cdef int codec_encode_exact(TypeCodec codec, WriteCursor* cur, object value) except -1:
-    return encode_root(codec.prog, cur, value, codec.name, True)
+    return encode_root(codec.prog, cur, <PyObject*>value, codec.name, True)
 
 
 cdef object codec_decode(TypeCodec codec, const char* data, Py_ssize_t size):
@@ -314,11 +206,11 @@ cdef object codec_decode(TypeCodec codec, const char* data, Py_ssize_t size):
 
 # --- Codec classes ---
 
-cdef inline TypeCodec _codec_of(PyTypeObject* cls):
-    # The codec of a Codec class, compiled at the first use.
+cdef inline PyObject* _codec_of(PyTypeObject* cls) except NULL:
+    # The codec of a Codec class (borrowed from it), compiled at the first use.
     if record_type(cls).codec == NULL:
         (<object>cls).__compile_codec__()
-    return <TypeCodec>record_type(cls).codec
+    return record_type(cls).codec
 
 
 def set_class_codec(cls, TypeCodec codec not None):
@@ -336,41 +228,15 @@ cdef extern from *:
 
 def class_codec(cls):
     """The codec of a class; for a variant the one that writes its index too."""
-    return _codec_of(<PyTypeObject*>cls)
+    return <object>_codec_of(<PyTypeObject*>cls)
 
 
-@cython.binding(False)
-cdef class CodecMethods(Record):
-    """`to_bytes` and `encode` of every `Codec` value."""
-
-    def to_bytes(self):
-        """Encode this value.
-
-        Returns
-        -------
-        bytes
-            Exactly the value; for a variant, index and fields.
-
-        Raises
-        ------
-        EncodeError
-            A field does not fit its type; `path` says which.
-        """
-        return _to_bytes(_codec_of(C_TYPE(<PyObject*>self)), self)
-
-    def encode(self, buf):
-        """Encode this value and append it to a ``bytearray``.
-
-        Raises
-        ------
-        EncodeError
-            A field does not fit its type; `buf` is as it was.
-        """
-        _append(_codec_of(C_TYPE(<PyObject*>self)), self, buf)
-
-
-# from_bytes and decode of a class are builtins bound to it, one pair a class: found in the class's
-# own dict without a descriptor, so a call of `Tick.from_bytes` makes no bound method.
+# The four methods are made by hand, and anew for each class:
+#
+# - from_bytes and decode are builtins bound to the class. They are found in its own dict and are no
+#   descriptors, so a call of `Tick.from_bytes` makes no bound method.
+# - to_bytes takes no arguments at all, which Cython has no spelling for; and the interpreter calls
+#   a method descriptor without a detour only if it belongs to the very class of the instance.
 
 cdef extern from *:
     """
@@ -387,49 +253,68 @@ cdef extern from *:
         "Decode one value at byte `pos` of `data`.\\n\\n" \
         "Returns\\n-------\\ntuple of value and int\\n    The value, and the position behind it.\\n\\n" \
         "Raises\\n------\\nDecodeError\\n    With `offset` in bytes and `path`."
+    #define DC_TO_BYTES_DOC \
+        "to_bytes($self)\\n--\\n\\n" \
+        "Encode this value.\\n\\n" \
+        "Returns\\n-------\\nbytes\\n    Exactly the value; for a variant, index and fields.\\n\\n" \
+        "Raises\\n------\\nEncodeError\\n    A field does not fit its type; `path` says which."
+    #define DC_ENCODE_DOC \
+        "encode($self, buf)\\n--\\n\\n" \
+        "Encode this value and append it to a ``bytearray``.\\n\\n" \
+        "Raises\\n------\\nEncodeError\\n    A field does not fit its type; `buf` is as it was."
     typedef PyObject *(*dc_fastcall)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
     static PyMethodDef dc_class_methods[2] = {
         {"from_bytes", NULL, METH_FASTCALL | METH_KEYWORDS, DC_FROM_BYTES_DOC},
         {"decode", NULL, METH_FASTCALL | METH_KEYWORDS, DC_DECODE_DOC},
     };
+    static PyMethodDef dc_methods[2] = {
+        {"to_bytes", NULL, METH_NOARGS, DC_TO_BYTES_DOC},
+        {"encode", NULL, METH_FASTCALL | METH_KEYWORDS, DC_ENCODE_DOC},
+    };
+    static PyObject *dc_describe(int which, void *function, PyTypeObject *cls) {
+        dc_methods[which].ml_meth = (PyCFunction)function;
+        return PyDescr_NewMethod(cls, &dc_methods[which]);
+    }
     static PyObject *dc_bind(int which, dc_fastcall function, PyObject *cls) {
         dc_class_methods[which].ml_meth = (PyCFunction)(void (*)(void))function;
         return PyCFunction_NewEx(&dc_class_methods[which], cls, NULL);
     }
     """
     ctypedef PyObject* (*dc_fastcall)(PyObject*, PyObject* const*, Py_ssize_t, PyObject*)
+    object dc_describe(int which, void* function, PyTypeObject* cls)
     object dc_bind(int which, dc_fastcall function, object cls)
 
 
-cdef PyObject* _class_from_bytes(
+cdef object _instance_to_bytes(PyObject* self, PyObject* nothing):
+    cdef PyObject* codec = _codec_of(C_TYPE(self))
+    return encode_to_bytes((<TypeCodec>codec).prog, self, (<TypeCodec>codec).name)
+
+
+cdef object _instance_encode(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* kwnames):
+    cdef TypeCodec codec = <TypeCodec>_codec_of(C_TYPE(self))
+    if count + (0 if kwnames == NULL else len(<tuple>kwnames)) != 1 or (count == 0 and <tuple>kwnames != ("buf",)):
+        raise TypeError("encode() takes one argument, 'buf'")
+    encode_append(codec.prog, <object>self, codec.name, <object>args[0])
+    return None
+
+
+cdef object _class_from_bytes(
     PyObject* cls, PyObject* const* args, Py_ssize_t count, PyObject* kwnames
-) noexcept:
+):
     cdef Py_ssize_t pos = 0
     cdef PyObject* strict = NULL
-    try:
-        if count == 1 and kwnames == NULL:
-            return _new_reference(_decode_from(_codec_of(<PyTypeObject*>cls), <object>args[0], &pos, False))
-        data = _two_arguments("from_bytes", "strict", args, count, kwnames, &strict)
-        return _new_reference(_decode_from(
-            _codec_of(<PyTypeObject*>cls), data, &pos, strict != NULL and <object>strict
-        ))
-    except BaseException as error:
-        _set_error(error)
-        return NULL
+    if count == 1 and kwnames == NULL:
+        return _decode_from(<TypeCodec>_codec_of(<PyTypeObject*>cls), <object>args[0], &pos, False)
+    data = _two_arguments("from_bytes", "strict", args, count, kwnames, &strict)
+    return _decode_from(<TypeCodec>_codec_of(<PyTypeObject*>cls), data, &pos, strict != NULL and <object>strict)
 
 
-cdef PyObject* _class_decode(
+cdef object _class_decode(
     PyObject* cls, PyObject* const* args, Py_ssize_t count, PyObject* kwnames
-) noexcept:
+):
     cdef PyObject* pos = NULL
-    try:
-        data = _two_arguments("decode", "pos", args, count, kwnames, &pos)
-        return _new_reference(_decode_pair(
-            _codec_of(<PyTypeObject*>cls), data, <object>pos if pos != NULL else 0
-        ))
-    except BaseException as error:
-        _set_error(error)
-        return NULL
+    data = _two_arguments("decode", "pos", args, count, kwnames, &pos)
+    return _decode_pair(<TypeCodec>_codec_of(<PyTypeObject*>cls), data, <object>pos if pos != NULL else 0)
 
 
 cdef object _two_arguments(
@@ -458,16 +343,11 @@ cdef object _two_arguments(
     return <object>data
 
 
-cdef inline PyObject* _new_reference(object value) noexcept:
-    _keep(value)
-    return <PyObject*>value
-
-
-cdef extern from *:
-    "static void dc_set_error2(PyObject *error) { PyErr_SetObject((PyObject *)Py_TYPE(error), error); }"
-    void _set_error "dc_set_error2"(object error) noexcept
-
-
 def class_methods(cls):
-    """The builtins ``from_bytes`` and ``decode`` of a class."""
-    return dc_bind(0, _class_from_bytes, cls), dc_bind(1, _class_decode, cls)
+    """``to_bytes``, ``encode``, ``from_bytes`` and ``decode``, made for this class."""
+    return {
+        "to_bytes": dc_describe(0, <void*>_instance_to_bytes, <PyTypeObject*>cls),
+        "encode": dc_describe(1, <void*>_instance_encode, <PyTypeObject*>cls),
+        "from_bytes": dc_bind(0, <dc_fastcall>_class_from_bytes, cls),
+        "decode": dc_bind(1, <dc_fastcall>_class_decode, cls),
+    }

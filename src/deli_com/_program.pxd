@@ -60,7 +60,7 @@ cdef struct Prog:
 cdef struct Op:
     int code                  # OpCode
     int kind                  # OpCode of the items of an array
-    int tail                  # last on the wire: large bytes may leave by reference
+    int tail                  # last on the wire, if the program is
     int size                  # bytes it takes in its run
     Py_ssize_t offset         # of the slot from the base, in bytes
     Py_ssize_t number

@@ -170,7 +170,7 @@ cdef int _finish(Program program, node, dict facts) except -1:
     last = prog.count - 1
     while last > 0 and prog.ops[last].code == OP_LEAVE:
         last -= 1
-    if last >= 0 and prog.ops[last].code in (OP_BYTES, OP_SEALED, OP_CALL):
+    if last >= 0:
         prog.ops[last].tail = 1
     return 0
 

@@ -11,13 +11,15 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
+from types import FrameType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
-from typing_extensions import Buffer, dataclass_transform
+from typing_extensions import Buffer, Self, dataclass_transform
 
 from deli_com import plan
-from deli_com._fastcodec import CodecMethods, TypeCodec, class_methods, set_class_codec
+from deli_com._fastcodec import TypeCodec, class_methods, set_class_codec
 from deli_com._record import (
+    Record,
     RecordType,
     declare_class,
     enable_vectorcall,
@@ -61,6 +63,8 @@ class CodecMeta(RecordType):
         if not any(isinstance(base, CodecMeta) for base in bases):  # Codec itself
             base_class: Any = super().__new__(mcls, name, bases, {**namespace, "__slots__": ()})
             seal_class(base_class, (), False, False, False)
+            for key, method in class_methods(base_class).items():
+                type.__setattr__(base_class, key, method)
             return base_class
         qualname = namespace.get("__qualname__", name)
         parent = _parent(qualname, bases, namespace)
@@ -84,7 +88,7 @@ class CodecMeta(RecordType):
             body["__setattr__"] = frozen_setattr
             body["__delattr__"] = frozen_delattr
             if "__eq__" in body:
-                body.setdefault("__hash__", CodecMethods.__hash__)
+                body.setdefault("__hash__", Record.__hash__)
         else:
             body.setdefault("__hash__", None)
         cls: Any = super().__new__(mcls, name, bases, body, **kwargs)
@@ -107,9 +111,9 @@ class CodecMeta(RecordType):
             hasattr(cls, "__post_init__"),
         )
         spec.resolve(final=False)
-        for method in class_methods(cls):
-            if method.__name__ not in namespace:
-                type.__setattr__(cls, method.__name__, method)
+        for key, method in class_methods(cls).items():
+            if key not in namespace:
+                type.__setattr__(cls, key, method)
         if spec.variant_of is not None and parent is not None:
             parent.add_variant(cls)
         return cls
@@ -128,9 +132,7 @@ class CodecMeta(RecordType):
             [
                 inspect.Parameter(
                     item.name,
-                    inspect.Parameter.KEYWORD_ONLY
-                    if item.kw_only
-                    else inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                    inspect.Parameter.KEYWORD_ONLY if item.kw_only else inspect.Parameter.POSITIONAL_OR_KEYWORD,
                     default=_shown_default(item),
                     annotation=item.annotation,
                 )
@@ -158,9 +160,7 @@ enable_vectorcall(CodecMeta)
 
 def _parent(name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Spec | None:
     # The declaration that the class extends, after a look at what no class may have.
-    specs = [
-        spec for base in bases if isinstance(base, CodecMeta) and (spec := record_spec(base)) is not None
-    ]
+    specs = [spec for base in bases if isinstance(base, CodecMeta) and (spec := record_spec(base)) is not None]
     if len(specs) > 1:
         raise TypeError(f"{name}: a struct extends one struct, not {len(specs)}")
     if namespace.get("__type_params__") or any(base is Generic for base in bases):
@@ -170,9 +170,7 @@ def _parent(name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Sp
     for method in ("__init__", "__new__"):
         found = next((vars(base) for base in bases if method in vars(base) and _is_mix_in(base)), namespace)
         if method in found:
-            raise TypeError(
-                f"{name}: {method} cannot be defined, the fields are the constructor; use __post_init__"
-            )
+            raise TypeError(f"{name}: {method} cannot be defined, the fields are the constructor; use __post_init__")
     if "__slots__" in namespace:
         raise TypeError(f"{name}: __slots__ are made from the fields and cannot be defined")
     return specs[0] if specs else None
@@ -182,16 +180,12 @@ def _is_mix_in(base: type) -> bool:
     return base is not object and not isinstance(base, CodecMeta)
 
 
-def _check_options(
-    name: str, short: str, parent: Spec | None, module: str, *, frozen: bool, sealed: bool
-) -> None:
+def _check_options(name: str, short: str, parent: Spec | None, module: str, *, frozen: bool, sealed: bool) -> None:
     if parent is None:
         return
     base = parent.cls.__qualname__
     if parent.variant_of is not None:
-        raise TypeError(
-            f"{name}: {base} is a variant of {parent.variant_of.__qualname__}, and variants are final"
-        )
+        raise TypeError(f"{name}: {base} is a variant of {parent.variant_of.__qualname__}, and variants are final")
     if parent.frozen and not frozen:
         raise TypeError(f"{name}: {base} is frozen, so frozen=True must stand here too")
     if frozen and not parent.frozen:
@@ -208,26 +202,20 @@ def _own_fields(
     taken = {item.name for item in inherited}
     for name in namespace:
         if name in taken:
-            raise TypeError(
-                f"{qualname}.{name}: this field of the base class cannot be declared or set again"
-            )
+            raise TypeError(f"{qualname}.{name}: this field of the base class cannot be declared or set again")
     for name, annotation in _annotations(namespace).items():
         if _is_class_var(annotation):
             continue
-        if annotation is dataclasses.KW_ONLY or (isinstance(annotation, str) and _KW_ONLY.match(annotation)):
+        if annotation is dataclasses.KW_ONLY or isinstance(annotation, str) and _KW_ONLY.match(annotation):
             kw_only = True
             continue
         where = f"{qualname}.{name}"
-        if isinstance(annotation, dataclasses.InitVar) or (
-            isinstance(annotation, str) and _INIT_VAR.match(annotation)
-        ):
+        if isinstance(annotation, dataclasses.InitVar) or isinstance(annotation, str) and _INIT_VAR.match(annotation):
             raise TypeError(f"{where}: InitVar is not supported")
         if name in taken:
             raise TypeError(f"{where}: this field of the base class cannot be declared again")
         if name in _RESERVED:
-            raise TypeError(
-                f"{where}: {name} is a method of every struct; rename the field (names are not sent)"
-            )
+            raise TypeError(f"{where}: {name} is a method of every struct; rename the field (names are not sent)")
         if name.startswith("__") and name.endswith("__"):
             raise TypeError(f"{where}: dunder names cannot be fields; rename it (names are not sent)")
         options = namespace.get(name, MISSING)
@@ -336,7 +324,7 @@ _FIELD_TYPE = _Specimen.__dataclass_fields__["field"]._field_type  # type: ignor
 
 
 @dataclass_transform(field_specifiers=(field,))
-class Codec(CodecMethods, metaclass=CodecMeta):
+class Codec(Record, metaclass=CodecMeta):
     """Base class of structs and sealed types, which are dataclasses with a wire form.
 
     1. Annotated names are the fields, in order; `field` gives defaults; ``ClassVar`` and names
@@ -357,11 +345,16 @@ class Codec(CodecMethods, metaclass=CodecMeta):
     """
 
     if TYPE_CHECKING:
+
+        def to_bytes(self) -> bytes:
+            """Encode this value; for a variant, index and fields."""
+
+        def encode(self, buf: bytearray) -> None:
+            """Encode this value and append it to `buf`."""
+
         __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
-        def __init_subclass__(
-            cls, *, frozen: bool = False, kw_only: bool = False, sealed: bool = False
-        ) -> None: ...
+        def __init_subclass__(cls, *, frozen: bool = False, kw_only: bool = False, sealed: bool = False) -> None: ...
 
         @classmethod
         def from_bytes(cls, data: Buffer, strict: bool = False) -> Self:
