@@ -521,7 +521,7 @@ cdef class Hub:
                 f"too slow: {follower.lag()} bytes queued, limit {self.max_backlog}, "
                 f"behind for {self.sweep.now() - follower.behind_since:.1f} s",
             )
-        return 0
+        return self.log.trim(self._flushed.offset)  # what they held is free at once
 
     cdef int _cut_off(self, Follower follower, str cause) except -1:
         follower.leave()
