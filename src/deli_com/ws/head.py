@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TypeAlias, Union, cast
+from typing import Any, TypeAlias, Union, cast
 
 from multidict import CIMultiDict
 from picows.picows import _parse_http_request  # type: ignore[attr-defined]
@@ -243,8 +243,9 @@ def checked_headers(headers: HeadersLike | None) -> list[tuple[str, str]]:
 
 
 def _pairs(headers: HeadersLike) -> list[tuple[str, str]]:
-    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
-    for name, value in pairs:
+    source: Any = headers
+    pairs: list[tuple[str, str]] = list(source.items() if isinstance(headers, Mapping) else source)
+    for name, value in cast("list[tuple[object, object]]", pairs):
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"a header is a name and a value, both str, got {name!r}: {value!r}")
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
