@@ -62,7 +62,10 @@ class TestModules:
             assert getattr(deli_com, name) is getattr(errors, name)
 
     def test_importing_the_package_does_not_import_the_demo(self) -> None:
-        script = "import deli_com, sys; print([m for m in sys.modules if m.split('.')[0] in ('psutil', 'rich', 'numpy')])"
+        script = (
+            "import deli_com, sys\n"
+            "print([name for name in ('psutil', 'rich', 'numpy', 'deli_com.demo') if name in sys.modules])"
+        )
         ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         assert ran.stdout == "[]\n"
 
