@@ -105,7 +105,7 @@ class Acceptor:
         self._ssl = ssl
         self._open_timeout = open_timeout
         self._max_handshakes = max_handshakes
-        self._transports = transports
+        self._transports: Transports = transports
         self._budget = LogBudget(_log)
         # Every read of every handshake goes here first: get_buffer, the read and buffer_updated are one step
         # in all transports.
