@@ -1,15 +1,16 @@
 from asyncio import AbstractEventLoop, BaseTransport, BufferedProtocol
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
 from deli_com._connection import Connection
 from deli_com._endpoint import Endpoint
+from deli_com.log_budget import LogBudget
 
 @disjoint_base
 class ReadBuffer:
-    def __init__(self, loop: AbstractEventLoop) -> None: ...
+    def __new__(cls, loop: AbstractEventLoop) -> Self: ...
 
 @disjoint_base
 class Stream(Connection, BufferedProtocol):
@@ -18,6 +19,7 @@ class Stream(Connection, BufferedProtocol):
         endpoint: Endpoint[Any, Any],
         buffer: ReadBuffer,
         on_opened: Callable[[Stream], object] | None = None,
+        log: LogBudget | None = None,
     ) -> None: ...
     def get_buffer(self, sizehint: int) -> memoryview: ...
     def buffer_updated(self, nbytes: int) -> None: ...

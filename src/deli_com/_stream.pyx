@@ -32,8 +32,8 @@ from deli_com._connection cimport (
     Connection,
 )
 from deli_com._endpoint cimport Endpoint
+from deli_com._net cimport deli_com_tcp_info
 from deli_com.errors import ConnectionClosed, MessageTooLarge
-from deli_com.log_budget import LogBudget
 from deli_com.transports import remote_address
 
 cdef enum:
@@ -48,7 +48,6 @@ cdef tuple HTTP_REQUESTS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"PRI "
 cdef bytes HTTP_RESPONSE = b"HTTP"
 
 cdef object RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for 0 s
-cdef object budget = LogBudget(logging.getLogger("deli_com.server"))
 
 
 cdef class ReadBuffer:
@@ -124,20 +123,25 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         That of the endpoint.
     on_opened : callable, optional
         Called with the stream once it is open and follows the log.
+    log : LogBudget, optional
+        A server's, for what its clients can cause at will.
     """
 
     cdef ReadBuffer _buffer
     cdef object _on_opened
+    cdef object _log
     cdef uint8_t* _part          # the frame under way, from its length on; owned, NULL between frames
     cdef Py_ssize_t _part_size   # bytes of it that are there
     cdef Py_ssize_t _part_bytes  # allocated
     cdef Py_ssize_t _part_room   # of them for this frame: up to its end at most
     cdef bint _ended_in_order
+    cdef int _sweeps_to_look     # until the kernel is asked whether the connection is dead; 0: no need to
 
-    def __init__(self, Endpoint endpoint not None, ReadBuffer buffer not None, on_opened=None):
+    def __init__(self, Endpoint endpoint not None, ReadBuffer buffer not None, on_opened=None, log=None):
         Connection.__init__(self, endpoint)
         self._buffer = buffer
         self._on_opened = on_opened
+        self._log = log
 
     def __dealloc__(self):
         PyMem_RawFree(self._part)
@@ -146,11 +150,12 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint):
         """Return memory for the next read."""
+        cdef Py_ssize_t room
         if self.stage != CONNECTION_OPEN:
             self._drop_part()
         if self._part != NULL:
-            return PyMemoryView_FromMemory(
-                <char*>self._part + self._part_size, min(self._part_room - self._part_size, READ_BYTES), PyBUF_WRITE)
+            room = min(self._part_room - self._part_size, READ_BYTES)
+            return PyMemoryView_FromMemory(<char*>self._part + self._part_size, room, PyBUF_WRITE)
         if self._buffer.is_parsed:
             raise RuntimeError("the event loop ran inside the decoding of a message")
         return self._buffer.view
@@ -159,6 +164,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         """Deliver what is complete of `nbytes` more bytes; keep the rest."""
         if self.stage != CONNECTION_OPEN:
             return  # what arrives after the end is discarded
+        self._sweeps_to_look = 2
         if self._part != NULL:
             self._part_size += nbytes
             self._complete_part()
@@ -248,9 +254,9 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         cause = str(error)
         start = (<const char*>frame)[:LENGTH_BYTES]
         if start in HTTP_REQUESTS and not self.messages_in:
-            cause = f"this is an HTTP client ({start.decode()!r} where a length should be); it wants a WsServer"
+            cause = f"this is an HTTP client ({start.decode()!r} where a length should be), for a WsServer"
         elif start == HTTP_RESPONSE and not self.messages_in:
-            cause = "this is an HTTP server ('HTTP' where a length should be); it wants a WsClient"
+            cause = "this is an HTTP server ('HTTP' where a length should be), for a WsClient"
         self._refuse(cause, error)
         return False
 
@@ -258,7 +264,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         # Nothing after this point can be understood.
         cdef Endpoint endpoint = self.endpoint
         if not endpoint.is_client:
-            budget.log(logging.WARNING, "closing %s: %s", self.remote_addr, cause)
+            self._log.log(logging.WARNING, "closing %s: %s", self.remote_addr, cause)
         else:
             if error is not None and endpoint.up is not None:
                 endpoint.inbox.push(self, error, 0, True)
@@ -308,9 +314,33 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         """Leave for good."""
         self._drop_part()
         if not self.close_reason:
-            self.close_reason = (
-                "the connection ended without notice" if exc is None else getattr(exc, "strerror", None) or str(exc))
+            if exc is None:
+                self.close_reason = "the connection ended without notice"
+            else:
+                self.close_reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
         self.ended()
+
+    cdef int on_sweep(self, double clock) except -1:
+        # uvloop tells a poller of an error once and then polls no more. Where bytes came with
+        # a reset, that call reads them, and nobody ever tells of the reset. So the kernel is
+        # asked: once, after bytes were read and then a while none. A server asks for clients
+        # whose reading is paused, too; what they ended in good order is still to be read.
+        if self.reading_paused:
+            if not self.endpoint.is_client and deli_com_tcp_info(self.socket).is_dead:
+                return self.abort()
+        elif self._sweeps_to_look:
+            self._sweeps_to_look -= 1
+            if not self._sweeps_to_look and deli_com_tcp_info(self.socket).is_dead:
+                self.close_reason = "the connection was reset"
+                return self.abort()
+        return 0
+
+    def sweep(self, double clock):
+        """Abort at the deadline, or where nobody is left to wait for; called by the endpoint's timer."""
+        if deli_com_tcp_info(self.socket).is_dead:
+            self.abort()
+        else:
+            Connection.sweep(self, clock)
 
     def pause_writing(self):
         """Note that the transport holds bytes."""

@@ -66,8 +66,9 @@ async def connecting(
     discard : callable
         Aborts; awaited before any error goes on.
     """
+    scope = asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(seconds) as scope:
+        async with scope:
             yield
     except BaseException as error:
         await discard()

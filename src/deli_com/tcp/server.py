@@ -19,8 +19,6 @@ from deli_com.typed import Down, Up
 
 __all__ = ["Server"]
 
-_budget = LogBudget(logging.getLogger("deli_com.server"))
-
 
 class Server(ServerBase[Down, Up]):
     """A TCP server that broadcasts values of one type and receives values of another.
@@ -109,14 +107,15 @@ def _streams(
     """Make what makes the server's streams; it lives in the event loop and must not keep the server alive."""
     found = weakref.ref(server)
     buffer = ReadBuffer(server.loop)
+    log = LogBudget(server.logger)
 
     def make_stream(on_opened: Callable[[Stream], None], opening: int) -> Stream | None:
         server = found()
         if server is None or server._is_ended():
             return None
         if max_clients is not None and server.client_count() + opening >= max_clients:
-            _budget.log(logging.WARNING, "turned a client away: there are %d, as many as may be", max_clients)
+            log.log(logging.WARNING, "turned a client away: there are %d, as many as may be", max_clients)
             return None
-        return Stream(server, buffer, on_opened)
+        return Stream(server, buffer, on_opened, log)
 
     return make_stream
