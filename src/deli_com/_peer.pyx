@@ -113,20 +113,20 @@ cdef class Peer(Connection):
                 self._on_close(frame)
             return 0
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
-            return self.finish(1002, "reserved bits are set, and no extension was negotiated")
+            return self._fail(1002, "reserved bits are set, and no extension was negotiated")
         if frame.msg_type == WSMsgType.BINARY:
             if self._fragments:
-                return self.finish(1002, "a new message began inside a fragmented one")
+                return self._fail(1002, "a new message began inside a fragmented one")
             if frame.fin:
                 return self._take_binary(frame.payload_ptr, frame.payload_size)
             return self._join(frame, False)
         if frame.msg_type == WSMsgType.CONTINUATION:
             if not self._fragments:
-                return self.finish(1002, "a continuation frame without a message to continue")
+                return self._fail(1002, "a continuation frame without a message to continue")
             return self._join(frame, self._joining_text)
         if frame.msg_type == WSMsgType.TEXT:
             if self._fragments:
-                return self.finish(1002, "a new message began inside a fragmented one")
+                return self._fail(1002, "a new message began inside a fragmented one")
             if frame.fin:
                 return self._take_text(frame.payload_ptr, frame.payload_size)
             return self._join(frame, True)
@@ -145,14 +145,14 @@ cdef class Peer(Connection):
         self._joining_text = text
         self._fragments += 1
         if self._fragments > self.max_fragments:
-            return self.finish(1009, f"a message of more than {self.max_fragments} fragments")
+            return self._fail(1009, f"a message of more than {self.max_fragments} fragments")
         if size > self.endpoint.max_message_size:
-            return self.finish(1009, f"a message of more than {self.endpoint.max_message_size} bytes")
+            return self._fail(1009, f"a message of more than {self.endpoint.max_message_size} bytes")
         if kept and (size > self._joined_capacity or self._joined == NULL):
             capacity = min(max(size, 2 * self._joined_capacity), self.endpoint.max_message_size)
             grown = <uint8_t*>PyMem_RawRealloc(self._joined, max(capacity, 1))
             if grown == NULL:
-                return self.finish(1009, "out of memory")
+                return self._fail(1009, "out of memory")
             self._joined = grown
             self._joined_capacity = capacity
         if kept and frame.payload_size:
@@ -188,7 +188,7 @@ cdef class Peer(Connection):
             try:
                 self.on_text(data[:size])
             except UnicodeDecodeError as error:
-                return self.finish(1007, f"a text message is not UTF-8: {error.reason} at byte {error.start}")
+                return self._fail(1007, f"a text message is not UTF-8: {error.reason} at byte {error.start}")
             return 0
         self.endpoint.unwanted += 1
         if not self._warned_of_text:
@@ -247,7 +247,7 @@ cdef class Peer(Connection):
         cdef int code = frame.get_close_code() if frame.payload_size >= 2 else NO_STATUS
         if self.stage == CONNECTION_OPEN:
             if code != NO_STATUS and not _may_be_sent(code):
-                return self.finish(1002, f"close code {code} must not be sent")
+                return self._fail(1002, f"close code {code} must not be sent")
             # What was queued before still goes out: the peer reads until our CLOSE.
             self.endpoint.flush_now()
             if self.stage != CONNECTION_OPEN:
@@ -274,6 +274,11 @@ cdef class Peer(Connection):
         else:
             self.transport.close()  # TLS: flushes, reads on and waits for the peer's close_notify
         return 0
+
+    cdef int _fail(self, int code, str reason) except -1:
+        # The peer has broken the protocol: its answer is not waited for (RFC 6455 section 7.1.7).
+        self.finish(code, reason)
+        return self.end_stream()
 
     cdef int parser_failed(self) except -1:
         # picows has sent CLOSE, and why.
@@ -329,7 +334,7 @@ cdef class Peer(Connection):
             return 0
         cause = (
             f"keepalive: no sign of life for {clock - self._heard_at:.1f} s, "
-            f"{self.lag() + self.transport.get_write_buffer_size()} bytes queued"
+            f"{self._queued()} bytes queued"
         )
         self.endpoint.logger.warning("closing %s (1011): %s", self.remote_addr, cause)
         return self.finish(1011, cause)
@@ -385,6 +390,10 @@ cdef class Peer(Connection):
 
     cdef bint ended_in_order(self) except -1:
         return self.close_code in IN_ORDER
+
+    def _queued(self):
+        """Bytes for this peer that are still in this process: of the log, and in its transport."""
+        return self.lag() + self.transport.get_write_buffer_size()
 
 
 cdef class PeerListener(WSListener):
