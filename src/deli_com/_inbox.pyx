@@ -31,6 +31,13 @@ cdef extern from *:
     """
     void deli_com_set_am_send(PyTypeObject* type, int (*send)(PyObject*, PyObject*, PyObject**) except -1)
 
+    ctypedef int (*visitproc)(PyObject* object, void* argument) noexcept
+    ctypedef int (*traverseproc)(PyObject* self, visitproc visit, void* argument) noexcept
+    ctypedef int (*inquiry)(PyObject* self) noexcept
+    ctypedef struct CollectedType "PyTypeObject":
+        traverseproc tp_traverse
+        inquiry tp_clear
+
 
 cdef enum:
     NEW
@@ -307,3 +314,40 @@ cdef int _recv_am_send(PyObject* self, PyObject* argument, PyObject** result) ex
 
 
 deli_com_set_am_send(<PyTypeObject*>Recv, _recv_am_send)
+
+
+# The ring is C memory: without these two, the collector would not see that a value left in the
+# inbox holds its connection, which holds the endpoint, which holds the inbox.
+
+cdef traverseproc _traverse_fields = (<CollectedType*>Inbox).tp_traverse
+cdef inquiry _clear_fields = (<CollectedType*>Inbox).tp_clear
+
+
+cdef int _inbox_traverse(PyObject* self, visitproc visit, void* argument) noexcept:
+    cdef Entry* ring = (<Inbox>self)._ring
+    cdef size_t mask = (<Inbox>self)._mask
+    cdef size_t last = (<Inbox>self)._next
+    cdef size_t i = (<Inbox>self)._first
+    cdef int result
+    while ring != NULL and i < last:
+        result = visit(ring[i & mask].value, argument)
+        if result == 0:
+            result = visit(ring[i & mask].source, argument)
+        if result != 0:
+            return result
+        i += 1
+    return _traverse_fields(self, visit, argument)
+
+
+cdef int _inbox_clear(PyObject* self) noexcept:
+    cdef Entry entry
+    while (<Inbox>self)._first < (<Inbox>self)._next:
+        entry = (<Inbox>self)._ring[(<Inbox>self)._first & (<Inbox>self)._mask]
+        (<Inbox>self)._first += 1
+        Py_XDECREF(entry.value)
+        Py_XDECREF(entry.source)
+    return _clear_fields(self)
+
+
+(<CollectedType*>Inbox).tp_traverse = _inbox_traverse
+(<CollectedType*>Inbox).tp_clear = _inbox_clear

@@ -490,3 +490,21 @@ class TestModel:
         assert all(values == sorted(values) for values in received)
         kinds = {type(result) for result in results if not isinstance(result, list)}
         assert kinds <= {asyncio.CancelledError, ConnectionClosed}
+
+
+class TestGarbage:
+    async def test_values_left_behind_do_not_keep_what_they_came_from(self, probe: Any) -> None:
+        """A value holds its connection, that its endpoint, that the inbox: the collector must see the ring."""
+
+        class Holder:
+            def __init__(self, inbox: Any) -> None:
+                self.inbox = inbox
+
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        source = Holder(inbox)
+        gone = weakref.ref(source)
+        for number in range(40):
+            inbox.push_(number, source)
+        del inbox, source
+        gc.collect()
+        assert gone() is None
