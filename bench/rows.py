@@ -20,7 +20,7 @@ BURSTS = (1, 16, 64)
 
 WINDOW_TURNS = 8  # a server may be so many turns ahead of its slowest client ...
 WINDOW_BYTES = 262_144  # ... but not so many bytes, one turn apart
-CAP_WINDOW_CLIENTS = 100  # a flush to more takes so long that a library may let the loop run: turns would merge
+CAP_WINDOW_CLIENTS = 100  # a flush to more takes so long that a library may yield: turns would merge
 CAP_TURN_BYTES = 32 << 20  # larger turns would measure the limits of each library's queue
 CAP_FLIGHT_BYTES = 1 << 30  # of one turn to all clients: the kernel's TCP memory
 

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -81,12 +82,14 @@ def run_bench(
     return rows
 
 
-def run_codec(quick: bool, log: Callable[[str], None]) -> list[Any]:
-    """The codec rows, which bench_codec.py makes in a process of its own."""
-    command = [sys.executable, str(HERE / "bench_codec.py"), "--json"] + (["--quick"] if quick else [])
-    log("codec: " + " ".join(command[1:]))
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    loaded: list[Any] = json.loads(done.stdout)
+def run_codec(quick: bool, log: Callable[[str], None]) -> dict[str, Any]:
+    """The rows of bench_codec.py, which runs in a process of its own and prints its own table."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "codec.json"
+        command = [sys.executable, str(HERE / "bench_codec.py"), "--json", str(out)]
+        log("codec: bench_codec.py")
+        subprocess.run(command + (["--rounds", "1"] if quick else []), check=True)
+        loaded: dict[str, Any] = json.loads(out.read_text())
     return loaded
 
 
@@ -107,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     meta["cores_used"] = cores()
     rows: list[Row] = []
-    codec: list[Any] = []
+    codec: dict[str, Any] = {}
 
     def log(line: str) -> None:
         print(line, file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from drive import Tally, parse_job, run_turns_blocking, say, wait_ready_blocking
 
 job = parse_job(sys.argv[1:])
 
-from socketify import App, AppListenOptions, CompressOptions, OpCode  # noqa: E402
+from socketify import App, AppListenOptions, CompressOptions, OpCode  # type: ignore[import-untyped,unused-ignore]  # noqa: E402
 
 control = Control(job.control, job.fifo)
 tally = Tally(job.messages // job.clients * job.clients)
