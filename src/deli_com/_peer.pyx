@@ -35,7 +35,9 @@ cdef enum:
     REASON_BYTES = 123       # a control frame takes 125, the code two of them
     MAX_FRAGMENTS = 4096     # frames of one message, unless the peer says otherwise
     PONGS_A_READ = 16        # PINGs answered one by one; of more in one read only the last
-    READ_BYTES = 1048576     # read at once: what other connections wait for (about 0.2 ms)
+    READ_BYTES = 1048576     # read at once, while others wait: 0.2 ms if it is a part of one frame ...
+    MANY_FRAMES = 256        # ... and 40 ms if it is PINGs; so after a read of more frames than that
+    CROWDED_BYTES = 16384    # the next comes a turn later and is no larger than this
     KEPT_BYTES = 262144      # of the read buffer that an idle connection keeps
     PING_BYTES = 14          # a PING of ours on the wire, mask included
 
@@ -78,7 +80,8 @@ cdef class Peer(Connection):
     cdef bint _wants_text            # a subclass overrides `on_text`
     cdef bint _wants_binary          # a subclass overrides `on_binary`
     cdef bint _warned_of_text
-    cdef int _pings                  # PINGs in the read under way
+    cdef int _frames                 # in the last read, or so far in the one under way
+    cdef int _pings                  # PINGs among them
     cdef bytes _pong                 # the one PONG that is owed, or None
     cdef PeerIntake _intake
     cdef bint _ending                # nothing more of the peer's counts: see `end_stream`
@@ -106,6 +109,7 @@ cdef class Peer(Connection):
 
     cdef int on_frame(self, WSFrame frame) except -1:
         self._heard_at = self.endpoint.sweep.clock
+        self._frames += 1
         if frame.payload_size > KEPT_BYTES:
             self._was_large = True
         if self.stage != CONNECTION_OPEN:
@@ -226,7 +230,7 @@ cdef class Peer(Connection):
         self._pings += 1
         if self.choked or self._pings > PONGS_A_READ:
             self._pong = payload
-        else:
+        elif not self.transport.is_closing():  # a reset that the loop has not told: each write would be logged
             self._ws.send_pong(payload)
         return 0
 
@@ -269,16 +273,30 @@ cdef class Peer(Connection):
         self.resume_reading()
         if self.endpoint.is_client or self.transport.is_closing():
             return 0
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()  # TLS: flushes, reads on and waits for the peer's close_notify
+        try:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:
+                self.transport.close()  # TLS: flushes, reads on and waits for the peer's close_notify
+        except OSError:
+            return self.abort()  # the peer has reset the connection; what is unread does not matter
         return 0
 
     cdef int _fail(self, int code, str reason) except -1:
         # The peer has broken the protocol: its answer is not waited for (RFC 6455 section 7.1.7).
         self.finish(code, reason)
         return self.end_stream()
+
+    cdef int give_way(self) except -1:
+        # That read was of many frames: the transport would read on at once, the others come first.
+        if not self.reading_paused and not self.transport.is_closing():
+            self.transport.pause_reading()
+            self.endpoint.loop.call_soon(self._read_on)
+        return 0
+
+    def _read_on(self):
+        if not self.reading_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     cdef int parser_failed(self) except -1:
         # picows has sent CLOSE, and why.
@@ -290,7 +308,6 @@ cdef class Peer(Connection):
         # All frames of one read have been handled.
         if self._ws is None:
             return 0
-        self._pings = 0
         if self._pong is not None:
             self._send_owed_pong()
         if self._ws.is_close_frame_sent and self.stage == CONNECTION_OPEN:
@@ -448,13 +465,17 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
     def get_buffer(self, sizehint):
         if self.peer._ending:
             return DISCARDED
+        cdef Py_ssize_t most = READ_BYTES if self.peer._frames <= MANY_FRAMES else CROWDED_BYTES
         free = self.free_space(sizehint)
-        return free if len(free) <= READ_BYTES else free[:READ_BYTES]
+        return free if len(free) <= most else free[:most]
 
     def buffer_updated(self, nbytes):
         if not self.peer._ending:
+            self.peer._frames = self.peer._pings = 0
             self.parse(nbytes)
             self.peer.read_done()
+            if self.peer._frames > MANY_FRAMES:
+                self.peer.give_way()
 
     def is_buffered_protocol(self):
         return True
