@@ -101,6 +101,7 @@ cdef class TypeCodec:
         self.min_size = self.prog.min_size
         self.max_size = self.prog.max_size
 
+    @classmethod
     def __class_getitem__(cls, item):
         return GenericAlias(cls, item)
 

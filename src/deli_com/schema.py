@@ -108,7 +108,7 @@ def parse(annotation: Any, names: Mapping[str, Any] | None = None, _aliases: tup
         raise refuse(hint)
     if isinstance(annotation, RecordType):
         return _class_node(annotation)
-    if isinstance(annotation, enum.EnumMeta):
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return _enum_node(annotation)
 
     origin, args = get_origin(annotation), get_args(annotation)
