@@ -11,7 +11,6 @@ from libc.stdint cimport uint32_t
 from deli_com import plan
 from deli_com._record import record_spec
 from deli_com._scalar cimport load_u32
-from deli_com.graph import is_fixed
 
 cdef enum:
     MAX_CHECKED = 65536  # bool and enum columns of one struct
@@ -92,23 +91,20 @@ cdef class Columns:
         return found
 
 
-def _unfit(node, path):
-    # The path of the first part that cannot be a column, or None.
+def _unfit(node, path, inside=()):
+    # The path of the first part that cannot be a column, or None. `inside`: the structs around it.
     if isinstance(node, (plan.Number, plan.Enum)) or node == plan.Leaf("bool"):
         return None
     if isinstance(node, plan.Fixed):
-        return _unfit(node.item, path)
-    if isinstance(node, plan.Struct) and is_fixed(node) and record_spec(node.cls).nodes():
-        for name, item in record_spec(node.cls).nodes():
-            unfit = _unfit(item, f"{path}.{name}")
-            if unfit is not None:
-                return unfit
-        return None
-    if isinstance(node, plan.Struct):
-        for name, item in record_spec(node.cls).nodes():
-            if not is_fixed(item):
-                return f"{path}.{name}"
-    return path
+        return _unfit(node.item, path, inside)
+    if not isinstance(node, plan.Struct) or node.cls in inside:
+        return path
+    fields = record_spec(node.cls).nodes()
+    for name, item in fields:
+        unfit = _unfit(item, f"{path}.{name}", (*inside, node.cls))
+        if unfit is not None:
+            return unfit
+    return None if fields else path  # numpy has no items of no size
 
 
 def _walk(node, offset, path, piece, checks):

@@ -37,6 +37,14 @@ cdef extern from "_utf8.h":
 
 
 cdef int encode_root(Prog* prog, WriteCursor* cur, PyObject* value, str name, bint exact_only) except -1:
+    return _encode(prog, cur, value, name, exact_only)
+
+
+ctypedef int (*report_function)(Encoder* enc, str name) noexcept
+
+
+cdef inline int _encode(Prog* prog, WriteCursor* cur, PyObject* value, str name, bint exact_only) noexcept:
+    # encode_root for callers that must clean up: with -1 the exception is set.
     cdef Encoder enc
     cdef PyObject* slot = value
     enc.cur = cur
@@ -47,7 +55,7 @@ cdef int encode_root(Prog* prog, WriteCursor* cur, PyObject* value, str name, bi
     enc.inexact = False
     if encode_prog(&enc, prog, <char*>&slot, True) == 0:
         return 0
-    return report(&enc, name)
+    return (<report_function>report)(&enc, name)
 
 
 # --- where to_bytes and encode write ---
@@ -101,8 +109,10 @@ cdef object encode_to_bytes(Prog* prog, PyObject* value, str name):
     cdef Scratch scratch
     cdef PyObject* result
     cdef Py_ssize_t head
+    if prog.fixed:
+        return _to_bytes_fixed(prog, value, name)
     _scratch_open(&scratch)
-    if encode_root(prog, &scratch.cur, value, name, False) < 0:
+    if _encode(prog, &scratch.cur, value, name, False) < 0:
         _scratch_close(&scratch)
         return _reraise()
     head = scratch.cur.pos - scratch.start
@@ -114,6 +124,25 @@ cdef object encode_to_bytes(Prog* prog, PyObject* value, str name):
         result = scratch.made
         if PyBytes_GET_SIZE(result) != head:
             _PyBytes_Resize(&result, head)  # on failure `result` is NULL, and MemoryError is set
+    return _given(result)
+
+
+cdef int _no_more(WriteCursor* cur, Py_ssize_t need) except -1:
+    raise SystemError("a value of fixed width is longer than its type")
+
+
+cdef object _to_bytes_fixed(Prog* prog, PyObject* value, str name):
+    # Straight into the result.
+    cdef WriteCursor cur
+    cdef PyObject* result = PyBytes_FromStringAndSize(NULL, prog.min_size)
+    if result == NULL:
+        return _reraise()
+    cur.pos = PyBytes_AS_STRING(result)
+    cur.end = cur.pos + prog.min_size
+    cur.grow = _no_more
+    if _encode(prog, &cur, value, name, False) < 0:
+        Py_DECREF(result)
+        return _reraise()
     return _given(result)
 
 

@@ -27,6 +27,7 @@ from deli_com._cpython cimport (
     PyBytes_AS_STRING,
     PyBytes_CheckExact,
     PyBytes_GET_SIZE,
+    PyErr_Clear,
     PyObject_GetBuffer,
 )
 from deli_com._cpython cimport Py_TYPE as C_TYPE
@@ -53,7 +54,8 @@ cdef object _decode_from(TypeCodec codec, object data, Py_ssize_t* pos, bint str
             codec, PyBytes_AS_STRING(<PyObject*>data), PyBytes_GET_SIZE(<PyObject*>data), pos, strict
         )
     if PyObject_GetBuffer(<PyObject*>data, &view, PyBUF_SIMPLE) < 0:
-        raise TypeError(f"decoding needs a contiguous bytes-like object, got {type(data).__qualname__}") from None
+        PyErr_Clear()
+        raise TypeError(f"decoding needs a contiguous bytes-like object, got {type(data).__qualname__}")
     try:
         return _decode_at(codec, <const char*>view.buf, view.len, pos, strict)
     finally:
@@ -101,6 +103,7 @@ cdef class TypeCodec:
         self.min_size = self.prog.min_size
         self.max_size = self.prog.max_size
 
+    @classmethod
     def __class_getitem__(cls, item):
         return GenericAlias(cls, item)
 

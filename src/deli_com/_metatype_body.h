@@ -52,7 +52,7 @@ static PyTypeObject RecordType_Type = {
 
 static int record_type_ready(void) {
     RecordType_Type.tp_base = &PyType_Type;
-    RecordType_Type.tp_call = PyType_Type.tp_call;
+    RecordType_Type.tp_call = PyVectorcall_Call; /* for callers that know no vectorcall */
     RecordType_Type.tp_clear = PyType_Type.tp_clear;
     return PyType_Ready(&RecordType_Type);
 }

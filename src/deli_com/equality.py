@@ -16,7 +16,7 @@ def same_items(a: Any, b: Any) -> bool:
     """
     if a is b:
         return True
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+    if _is_sequence(a) and _is_sequence(b):
         return len(a) == len(b) and all(map(same_items, a, b))
     left, right = _view(a), _view(b)
     if left is not None and right is not None:
@@ -24,6 +24,10 @@ def same_items(a: Any, b: Any) -> bool:
     if left is not None or right is not None:
         return _same_mixed(a, b)
     return bool(a == b)
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
 
 
 def _view(value: Any) -> memoryview | None:
@@ -47,8 +51,8 @@ def _same_arrays(a: Any, b: Any, left: memoryview, right: memoryview) -> bool:
 
 def _same_mixed(a: Any, b: Any) -> bool:
     # A buffer and something else: a list or tuple of its items may be meant.
-    sequence, other = (a, b) if isinstance(a, (list, tuple)) else (b, a)
-    if isinstance(sequence, (list, tuple)) and hasattr(other, "tolist"):
+    sequence, other = (a, b) if _is_sequence(a) else (b, a)
+    if _is_sequence(sequence) and hasattr(other, "tolist"):
         return same_items(sequence, other.tolist())
     numpy = sys.modules.get("numpy")
     if numpy is not None and (isinstance(a, numpy.ndarray) or isinstance(b, numpy.ndarray)):

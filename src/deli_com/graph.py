@@ -126,7 +126,7 @@ def check(root: plan.Node, variant: Any = None) -> dict[Any, Facts]:
         todo += parts
 
     sizes = _sizes(found)
-    facts = {}
+    facts: dict[Any, Facts] = {}
     for cls in found:
         low, high = sizes[cls]
         if low == inf:

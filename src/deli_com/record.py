@@ -11,7 +11,6 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
-from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from typing_extensions import Buffer, Self, dataclass_transform
@@ -76,11 +75,10 @@ class CodecMeta(RecordType):
         own = tuple(_own_fields(qualname, namespace, scope, inherited, kw_only=kw_only))
         fields = inherited + own
         _check_order(qualname, fields)
-        for key, value in namespace.items():
-            if key not in own:
-                scope.add(key, value)
-
-        body = {key: value for key, value in namespace.items() if key not in {item.name for item in own}}
+        names = {item.name for item in own}
+        body = {key: value for key, value in namespace.items() if key not in names}
+        for key, value in body.items():
+            scope.add(key, value)
         body["__slots__"] = tuple(item.name for item in own)
         body["__match_args__"] = tuple(item.name for item in fields if not item.kw_only)
         body["__dataclass_fields__"] = {item.name: _dataclass_field(item) for item in fields}
@@ -241,15 +239,14 @@ def _own_fields(
 
 def _annotations(namespace: dict[str, Any]) -> dict[str, Any]:
     # What the class body annotated, unresolved where it is text.
-    if "__annotations__" in namespace or sys.version_info < (3, 14):
-        return dict(namespace.get("__annotations__", {}))
-    # From 3.14 on the namespace holds a function instead, and names may be missing still.
-    import annotationlib
+    if sys.version_info >= (3, 14):
+        # The namespace may hold a function instead, and names may be missing still.
+        import annotationlib
 
-    annotate = annotationlib.get_annotate_from_class_namespace(namespace)
-    if annotate is None:
-        return {}
-    return dict(annotationlib.call_annotate_function(annotate, annotationlib.Format.FORWARDREF))
+        annotate = annotationlib.get_annotate_from_class_namespace(namespace)
+        if annotate is not None:
+            return dict(annotationlib.call_annotate_function(annotate, annotationlib.Format.FORWARDREF))
+    return dict(namespace.get("__annotations__", {}))
 
 
 def _is_class_var(annotation: Any) -> bool:
@@ -346,20 +343,14 @@ class Codec(Record, metaclass=CodecMeta):
 
     if TYPE_CHECKING:
 
-        def to_bytes(self) -> bytes:
-            """Encode this value; for a variant, index and fields."""
-
-        def encode(self, buf: bytearray) -> None:
-            """Encode this value and append it to `buf`."""
+        # Made for each class by class_methods of _fastcodec.pyx, where their docstrings are.
+        def to_bytes(self) -> bytes: ...
+        def encode(self, buf: bytearray) -> None: ...
+        @classmethod
+        def from_bytes(cls, data: Buffer, strict: bool = False) -> Self: ...
+        @classmethod
+        def decode(cls, data: Buffer, pos: int = 0) -> tuple[Self, int]: ...
 
         __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
         def __init_subclass__(cls, *, frozen: bool = False, kw_only: bool = False, sealed: bool = False) -> None: ...
-
-        @classmethod
-        def from_bytes(cls, data: Buffer, strict: bool = False) -> Self:
-            """Decode one value from the start of `data`."""
-
-        @classmethod
-        def decode(cls, data: Buffer, pos: int = 0) -> tuple[Self, int]:
-            """Decode one value at byte `pos` of `data`; the value and the position behind it."""

@@ -20,6 +20,7 @@ import typing_extensions
 
 from deli_com import plan
 from deli_com._record import RecordType, record_spec
+from deli_com.scope import Scope
 from deli_com.types import Array, FixedArray, Kind
 from deli_com.types import KINDS as _KINDS
 
@@ -95,7 +96,9 @@ def parse(annotation: Any, names: Mapping[str, Any] | None = None, _aliases: tup
     if isinstance(alias, _ALIASES):
         if alias in _aliases:
             raise refuse(f"the alias {alias.__name__} contains itself: let the recursion go through a Codec class")
-        return parse(_alias_value(annotation, alias), names, (*_aliases, alias))
+        # Names in a quoted alias mean what they mean where the alias is.
+        where = Scope({}, None, getattr(alias, "__module__", None) or "")
+        return parse(_alias_value(annotation, alias), where, (*_aliases, alias))
 
     try:
         leaf = _LEAVES.get(annotation)
@@ -108,7 +111,7 @@ def parse(annotation: Any, names: Mapping[str, Any] | None = None, _aliases: tup
         raise refuse(hint)
     if isinstance(annotation, RecordType):
         return _class_node(annotation)
-    if isinstance(annotation, enum.EnumMeta):
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return _enum_node(annotation)
 
     origin, args = get_origin(annotation), get_args(annotation)

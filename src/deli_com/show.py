@@ -18,8 +18,9 @@ _inside: set[int] = set()  # ids of the values being shown, for those that hold 
 
 def show(value: Any) -> str:
     """The text of one struct value: ``Point(x=1.5, y=-3.0)``."""
-    spec = record_spec(type(value))
-    name = type(value).__qualname__
+    cls: Any = type(value)
+    spec = record_spec(cls)
+    name = cls.__qualname__
     if id(value) in _inside:
         return f"{name}(...)"
     _inside.add(id(value))
@@ -39,7 +40,7 @@ def _field(value: Any, name: str) -> str:
 
 def shorten(value: Any) -> str:
     """``repr`` of a field's value, at most about a line for what the library decodes."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind in (bytes, bytearray) and len(value) > MAX_BYTES:
         return f"{kind(value[:16])!r}... ({len(value)} bytes)"
     if kind is memoryview:

@@ -14,6 +14,7 @@ Everything else is spelled with builtins; docs/wire.md has the whole list.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, TypeVar, final, overload
 
@@ -99,7 +100,10 @@ class Array(Protocol[T_co]):
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> T_co: ...
     def __iter__(self) -> Iterator[T_co]: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+    if TYPE_CHECKING and sys.version_info >= (3, 12):
+        # The stubs of numpy know it only where Python itself does.
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
 
 class FixedArray(Protocol[T_co, N_co]):
