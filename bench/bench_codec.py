@@ -26,11 +26,11 @@ import timeit
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
-import machine
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+import machine
 from deli_com import Array, Codec, codec, f32, f64, u8, u32, u64
 
 ROUND_S = 0.01
@@ -161,7 +161,12 @@ class Row:
     """One line of the table: a type and arguments for each side."""
 
     def __init__(
-        self, name: str, ours: Callable[..., Any], mine: tuple[Any, ...], theirs: Callable[..., Any], its: tuple[Any, ...]
+        self,
+        name: str,
+        ours: Callable[..., Any],
+        mine: tuple[Any, ...],
+        theirs: Callable[..., Any],
+        its: tuple[Any, ...],
     ) -> None:
         self.name = name
         self.sides = (ours, mine), (theirs, its)
@@ -177,8 +182,14 @@ class Row:
         names = {f"a{i}": item for i, item in enumerate(mine)}
         other_names = {f"a{i}": item for i, item in enumerate(its)}
         yield "encode", [("v.to_bytes()", {"v": value}), ("e.encode(v)", {"e": encoder, "v": other})]
-        yield "decode", [("T.from_bytes(d)", {"T": ours, "d": data}), ("e.decode(d)", {"e": decoder, "d": packed})]
-        yield "construct", [(f"T({args})", {"T": ours, **names}), (f"T({args})", {"T": theirs, **other_names})]
+        yield (
+            "decode",
+            [("T.from_bytes(d)", {"T": ours, "d": data}), ("e.decode(d)", {"e": decoder, "d": packed})],
+        )
+        yield (
+            "construct",
+            [(f"T({args})", {"T": ours, **names}), (f"T({args})", {"T": theirs, **other_names})],
+        )
 
 
 def rows() -> list[Row]:
@@ -188,7 +199,13 @@ def rows() -> list[Row]:
     long_text = "The quick brown fox jumps over the lazy dog. " * 100
     return [
         Row("2 x f32", Point, (1.5, -3.0), MPoint, (1.5, -3.0)),
-        Row("5 mixed fields", Mixed, (2**60, 36.6, "sensor-1", 70_000, True), MMixed, (2**60, 36.6, "sensor-1", 70_000, True)),
+        Row(
+            "5 mixed fields",
+            Mixed,
+            (2**60, 36.6, "sensor-1", 70_000, True),
+            MMixed,
+            (2**60, 36.6, "sensor-1", 70_000, True),
+        ),
         Row("list of 1000 f64", Numbers, (floats,), MNumbers, (floats,)),
         Row("1000 f64 as Array", Packed, (array.array("d", floats),), MNumbers, (floats,)),
         Row("1000 f64 as NDArray", PackedNumpy, (np.array(floats),), MNumbers, (floats,)),
@@ -201,7 +218,13 @@ def rows() -> list[Row]:
             MDeep,
             (Colour.GREEN, *(MPoint(i * 0.5, -3.0) for i in range(20))),
         ),
-        Row("list of 1000 structs", Batch, ([Small(*t) for t in small],), MBatch, ([MSmall(*t) for t in small],)),
+        Row(
+            "list of 1000 structs",
+            Batch,
+            ([Small(*t) for t in small],),
+            MBatch,
+            ([MSmall(*t) for t in small],),
+        ),
         Row("1000 structs, structured", BatchArray, (structured,), MBatch, ([MSmall(*t) for t in small],)),
         Row("short ASCII string", Text, ("sensor-1",), MText, ("sensor-1",)),
         Row("long ASCII string", Text, (long_text,), MText, (long_text,)),
@@ -242,7 +265,9 @@ def main() -> None:
         line = f"{row.name:<28}"
         for step, statements in row.statements():
             ours, theirs, ratio = measure(statements, arguments.rounds)
-            results.append({"row": row.name, "step": step, "ours_ns": ours, "msgspec_ns": theirs, "ratio": ratio})
+            results.append(
+                {"row": row.name, "step": step, "ours_ns": ours, "msgspec_ns": theirs, "ratio": ratio}
+            )
             line += f"{ours:>10,.0f}{theirs:>11,.0f} {ratio:5.3f} "
         print(line, flush=True)
     if arguments.json:

@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import attacks
 import uvloop
-from machine import describe
 
 from deli_com import Address, Codec, WsClient, WsServer, u64
+from machine import describe
 
 CLIENTS = 20
 RATE = 1000  # messages a second

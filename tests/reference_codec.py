@@ -81,7 +81,10 @@ def _make(tp: Type) -> Any:
 
 
 def _body(fields: Any) -> dict[str, Any]:
-    return {"__module__": __name__, "__annotations__": {f"f{i}": annotation(item) for i, item in enumerate(fields)}}
+    return {
+        "__module__": __name__,
+        "__annotations__": {f"f{i}": annotation(item) for i, item in enumerate(fields)},
+    }
 
 
 def variants(cls: Any) -> list[Any]:

@@ -217,5 +217,5 @@ def _build(cls: Any, fields: tuple[str, ...] | None, content: Any) -> Any:
 def same(a: Any, b: Any) -> bool:
     """Equality under which a NaN equals a NaN and 0.0 is not -0.0."""
     if isinstance(a, float) and isinstance(b, float):
-        return math.isnan(a) and math.isnan(b) or (a == b and math.copysign(1, a) == math.copysign(1, b))
+        return (math.isnan(a) and math.isnan(b)) or (a == b and math.copysign(1, a) == math.copysign(1, b))
     return bool(a == b)

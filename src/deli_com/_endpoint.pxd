@@ -11,7 +11,7 @@ cdef class Endpoint(Hub):
     cdef readonly TypeCodec down              # type of what is sent; None: nothing is
     cdef readonly TypeCodec up                # type of what is received; None: nothing is
     cdef readonly Inbox inbox
-    cdef readonly Py_ssize_t max_message_size # bytes of payload, both ways
+    cdef readonly Py_ssize_t max_message_size  # bytes of payload, both ways
     cdef readonly double close_timeout        # seconds that a close lingers for the peer
     cdef readonly double ping_interval        # seconds of silence after which a peer is asked; inf: never
     cdef readonly double ping_timeout         # seconds it then has

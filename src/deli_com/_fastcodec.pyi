@@ -1,15 +1,19 @@
 from typing import Any, Generic, final
 
 import numpy as np
-from typing_extensions import Buffer, TypeVar, disjoint_base
+from typing_extensions import Buffer, TypeVar
 
 T = TypeVar("T")
 
 @final
-@disjoint_base
 class TypeCodec(Generic[T]):
     def __init__(
-        self, type: object, node: object, facts: dict[Any, Any], name: str = ..., variant: type[Any] | None = ...
+        self,
+        type: object,
+        node: object,
+        facts: dict[Any, Any],
+        name: str = ...,
+        variant: type[Any] | None = ...,
     ) -> None: ...
     @property
     def type(self) -> Any: ...

@@ -22,7 +22,9 @@ cdef inline Py_ssize_t frame_header_size(Framing framing, Py_ssize_t payload) no
     return size + 4 if framing == FRAMING_WS_CLIENT else size
 
 
-cdef inline void frame_header_write(Framing framing, uint8_t* at, Py_ssize_t payload, uint32_t mask) noexcept nogil:
+cdef inline void frame_header_write(
+    Framing framing, uint8_t* at, Py_ssize_t payload, uint32_t mask
+) noexcept nogil:
     # Writes frame_header_size() bytes at `at`.
     cdef uint8_t masked = 0x80 if framing == FRAMING_WS_CLIENT else 0
     cdef int i

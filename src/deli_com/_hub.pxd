@@ -28,8 +28,8 @@ cdef enum:
 
 cdef class Follower:
     cdef Hub hub                 # None once gone
-    cdef object transport        # asyncio transport with write buffer limits of 0: it tells of every byte it holds
-    cdef int fd                  # our own send() goes here (plain TCP on POSIX); -1: everything through the transport
+    cdef object transport        # asyncio transport; its write buffer limits are 0: it tells of every byte
+    cdef int fd                  # for our own send() (plain TCP on POSIX); -1: all through the transport
     cdef int socket              # asked what the kernel knows of the peer; -1: no socket to ask
     cdef const bint* muted       # NULL, or borrowed from the owner: nonzero once nothing may be written
     cdef FollowerState state
@@ -41,7 +41,7 @@ cdef class Follower:
     cdef double behind_since     # hub clock, seconds
     cdef double progress_at      # hub clock when bytes were last seen to move, seconds
     cdef uint64_t progress_sent  # stream offset that had left the transport by then
-    cdef uint64_t progress_acked # bytes that the peer's kernel had acknowledged by then
+    cdef uint64_t progress_acked  # bytes that the peer's kernel had acknowledged by then
 
     cdef bint paced              # `await send` waits for it: see _pacer.pyx
     cdef int slow_windows        # pacing windows in a row in which it was far slower than the fastest

@@ -286,7 +286,8 @@ cdef class Hub:
             return self.schedule()
         if pending >= EARLY_BYTES or frame >= LARGE_BYTES:
             self.flush_now()
-        elif self.current.count <= EAGER_FOLLOWERS:
+        elif pending == frame and self.current.count <= EAGER_FOLLOWERS:
+            # With frames pending already the line is not quiet: no need to ask the clock.
             now = deli_com_clock_ns()
             if now - self._last_append_ns > EAGER_QUIET_NS:
                 self._last_append_ns = now

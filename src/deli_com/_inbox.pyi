@@ -1,11 +1,11 @@
 from asyncio import AbstractEventLoop
 from typing import Any, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Self, disjoint_base
 
 @disjoint_base
 class Inbox:
-    def __init__(self, loop: AbstractEventLoop, *, max_bytes: int = ..., max_count: int = ...) -> None: ...
+    def __new__(cls, loop: AbstractEventLoop, *, max_bytes: int = ..., max_count: int = ...) -> Self: ...
     @property
     def max_bytes(self) -> int: ...
     @property

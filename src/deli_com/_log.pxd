@@ -84,7 +84,9 @@ cdef class Log:
     cdef Record* _record(self, uint64_t sequence) noexcept
     cdef int _take_slab(self) except -1
     cdef void _release_slab(self, Slab* slab) noexcept
-    cdef int _add(self, const char* data, Py_ssize_t size, Slab* slab, PyObject* body, bint ends_frame) except -1
+    cdef int _add(
+        self, const char* data, Py_ssize_t size, Slab* slab, PyObject* body, bint ends_frame
+    ) except -1
     cdef int _outgrow(self, WriteCursor* cur, Py_ssize_t need) except -1
     cdef uint64_t _next_frame(self, Position* at) noexcept
     cdef unsigned int _mask_key(self) except? 0

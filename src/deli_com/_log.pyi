@@ -1,10 +1,10 @@
 from typing import Literal
 
-from typing_extensions import disjoint_base
+from typing_extensions import Self, disjoint_base
 
 @disjoint_base
 class Log:
-    def __init__(self, framing: Literal["ws-server", "ws-client", "tcp"] = "ws-server") -> None: ...
+    def __new__(cls, framing: Literal["ws-server", "ws-client", "tcp"] = "ws-server") -> Self: ...
     @property
     def end(self) -> int: ...
     @property

@@ -17,10 +17,10 @@ No sockets, no event loop and no reader's state live in this file.
 import os
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcpy, memmove
 
 from deli_com._framing cimport (
     FRAMING_TCP,
@@ -259,7 +259,9 @@ cdef class Log:
         self._mask = mask
         return 0
 
-    cdef int _add(self, const char* data, Py_ssize_t size, Slab* slab, PyObject* body, bint ends_frame) except -1:
+    cdef int _add(
+        self, const char* data, Py_ssize_t size, Slab* slab, PyObject* body, bint ends_frame
+    ) except -1:
         # Owns `body` from here on. The caller has reserved the record.
         cdef Record* record
         if slab != NULL:

@@ -14,7 +14,7 @@ cdef class Pacer:
     cdef bint _window_open               # followers carry marks
     cdef unsigned long long _turn_seen   # hub.turns at the last look
     cdef Py_ssize_t _sends               # awaited since the loop last ran
-    cdef unsigned long long _loop_ran_ns # when it last ran, as far as seen from here
+    cdef unsigned long long _loop_ran_ns  # when it last ran, as far as seen from here
 
     cdef bint must_wait(self) noexcept
     cdef bint must_yield(self) noexcept

@@ -25,7 +25,7 @@ from deli_com._net cimport deli_com_clock_ns
 
 cdef enum:
     FAR_SLOWER = 8           # drained less than one part in so many
-    WINDOWS = 2              # so many times in a row: not paced. With 1, equal receivers on a busy machine were cut
+    WINDOWS = 2              # so many times in a row; with 1, equal receivers on a busy machine were cut
     SENDS_A_TURN = 64        # awaited sends before the loop runs
     NS_A_TURN = 1000000      # or nanoseconds, whichever comes first
 
@@ -119,7 +119,8 @@ cdef class Pacer:
             for follower in self.hub.followers:
                 follower.paced_mark = follower.sent_offset()
         self._waiting_since = self.hub.loop.time()
-        self._timer = self.hub.loop.call_later(max(0.001, WINDOW_SECONDS - self._waited), self._window_callback)
+        self._timer = self.hub.loop.call_later(
+            max(0.001, WINDOW_SECONDS - self._waited), self._window_callback)
         return 0
 
     cdef int _close_window(self) except -1:

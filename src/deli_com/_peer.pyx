@@ -21,7 +21,15 @@ from asyncio import BufferedProtocol
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
-from picows.picows cimport WSCloseCode, WSCloseHandshake, WSCloseInfo, WSFrame, WSListener, WSMsgType, WSTransport
+from picows.picows cimport (
+    WSCloseCode,
+    WSCloseHandshake,
+    WSCloseInfo,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+)
 
 from deli_com._connection cimport CONNECTION_OPEN, Connection
 from deli_com._net cimport deli_com_clock_ns, deli_com_give_back, deli_com_tcp, deli_com_tcp_info
@@ -230,7 +238,7 @@ cdef class Peer(Connection):
         self._pings += 1
         if self.choked or self._pings > PONGS_A_READ:
             self._pong = payload
-        elif not self.transport.is_closing():  # a reset that the loop has not told: each write would be logged
+        elif not self.transport.is_closing():  # after a reset each write would be logged
             self._ws.send_pong(payload)
         return 0
 
@@ -242,7 +250,9 @@ cdef class Peer(Connection):
         return 0
 
     cdef int _on_pong(self, WSFrame frame) except -1:
-        if self._pinged_at and frame.payload_size == 8 and memcmp(frame.payload_ptr, &self._pinged_ns, 8) == 0:
+        if not self._pinged_at or frame.payload_size != 8:
+            return 0
+        if memcmp(frame.payload_ptr, &self._pinged_ns, 8) == 0:
             self._pinged_at = 0
             self.round_trip = (deli_com_clock_ns() - self._pinged_ns) / 1e9
         return 0
@@ -399,7 +409,8 @@ cdef class Peer(Connection):
                 self.close_reason = info.reason or ""
         if self._ws is not None:
             self._ws.underlying_transport = self.transport  # a timer of picows' may still call close()
-            self._ws.disconnected_future.cancel()  # nobody awaits it: picows' own error would be "never retrieved"
+            # Nobody awaits it, and an error of picows' own would be "never retrieved".
+            self._ws.disconnected_future.cancel()
         self.ended()
         self._ws = None  # these break the cycles protocol -> listener -> peer -> transport, intake
         self._intake = None

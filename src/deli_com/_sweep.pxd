@@ -3,7 +3,7 @@
 
 cdef class Sweep:
     cdef readonly object loop
-    cdef readonly double clock      # seconds; stands still while nobody follows, and runs no faster than sweeps do
+    cdef readonly double clock      # seconds; rests while nobody follows, runs no faster than sweeps do
     cdef double interval            # seconds between two sweeps
     cdef object _work               # called once a sweep; truthy: go on
     cdef object _callback

@@ -6,7 +6,7 @@ import asyncio
 import math
 import warnings
 from types import TracebackType
-from typing import Any, Generic, NoReturn, Self
+from typing import Any, Generic, Self
 
 from deli_com._endpoint import Endpoint
 from deli_com._log import Log
@@ -27,7 +27,7 @@ class ClientBase(Typed, Endpoint[Up, Down], Generic[Down, Up]):
     _opened = False
     _closing: asyncio.Future[None] | None = None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError(f"write: await {type(self).__name__}.connect(addr)")
 
     def _start(self, framing: Framing, down: Any, up: Any, **limits: Any) -> None:

@@ -15,7 +15,7 @@ from deli_com._record import record_spec
 from deli_com.plan import Size, children, size_of
 from deli_com.spec import Spec
 
-__all__ = ["Facts", "MAX_SIZE", "can_cycle", "check", "is_fixed"]
+__all__ = ["MAX_SIZE", "Facts", "can_cycle", "check", "is_fixed"]
 
 MAX_SIZE = 2**40  # bytes; the least size of a value beyond this is a mistake, and sums stay far below 2^63
 
@@ -130,9 +130,13 @@ def check(root: plan.Node, variant: Any = None) -> dict[Any, Facts]:
     for cls in found:
         low, high = sizes[cls]
         if low == inf:
-            raise TypeError(f"{cls.__qualname__} holds itself without a list or None in between: no value could end")
+            raise TypeError(
+                f"{cls.__qualname__} holds itself without a list or None in between: no value could end"
+            )
         if low > MAX_SIZE:
-            raise TypeError(f"{cls.__qualname__} takes at least {int(low)} bytes, over the limit of {MAX_SIZE}")
+            raise TypeError(
+                f"{cls.__qualname__} takes at least {int(low)} bytes, over the limit of {MAX_SIZE}"
+            )
         facts[cls] = Facts(int(low), -1 if high == inf else int(high), _reaches(cls, cls))
     for cls in found:
         spec = _spec(cls)
@@ -177,7 +181,7 @@ def _reaches(start: Any, goal: Any) -> bool:
 
 def _sizes(found: dict[Any, list[plan.Node]]) -> dict[Any, Size]:
     # Least fixed point from "no value ends". A recursive class has no bound above.
-    sizes: dict[Any, Size] = {cls: (inf, inf) for cls in found}
+    sizes: dict[Any, Size] = dict.fromkeys(found, (inf, inf))
     while True:
         before = dict(sizes)
         for cls, parts in found.items():

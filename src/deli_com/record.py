@@ -11,9 +11,9 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 
-from typing_extensions import Buffer, Self, dataclass_transform
+from typing_extensions import Buffer, dataclass_transform
 
 from deli_com import plan
 from deli_com._fastcodec import TypeCodec, class_methods, set_class_codec
@@ -130,7 +130,9 @@ class CodecMeta(RecordType):
             [
                 inspect.Parameter(
                     item.name,
-                    inspect.Parameter.KEYWORD_ONLY if item.kw_only else inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                    inspect.Parameter.KEYWORD_ONLY
+                    if item.kw_only
+                    else inspect.Parameter.POSITIONAL_OR_KEYWORD,
                     default=_shown_default(item),
                     annotation=item.annotation,
                 )
@@ -158,7 +160,9 @@ enable_vectorcall(CodecMeta)
 
 def _parent(name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Spec | None:
     # The declaration that the class extends, after a look at what no class may have.
-    specs = [spec for base in bases if isinstance(base, CodecMeta) and (spec := record_spec(base)) is not None]
+    specs = [
+        spec for base in bases if isinstance(base, CodecMeta) and (spec := record_spec(base)) is not None
+    ]
     if len(specs) > 1:
         raise TypeError(f"{name}: a struct extends one struct, not {len(specs)}")
     if namespace.get("__type_params__") or any(base is Generic for base in bases):
@@ -168,7 +172,9 @@ def _parent(name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Sp
     for method in ("__init__", "__new__"):
         found = next((vars(base) for base in bases if method in vars(base) and _is_mix_in(base)), namespace)
         if method in found:
-            raise TypeError(f"{name}: {method} cannot be defined, the fields are the constructor; use __post_init__")
+            raise TypeError(
+                f"{name}: {method} cannot be defined, the fields are the constructor; use __post_init__"
+            )
     if "__slots__" in namespace:
         raise TypeError(f"{name}: __slots__ are made from the fields and cannot be defined")
     return specs[0] if specs else None
@@ -178,12 +184,16 @@ def _is_mix_in(base: type) -> bool:
     return base is not object and not isinstance(base, CodecMeta)
 
 
-def _check_options(name: str, short: str, parent: Spec | None, module: str, *, frozen: bool, sealed: bool) -> None:
+def _check_options(
+    name: str, short: str, parent: Spec | None, module: str, *, frozen: bool, sealed: bool
+) -> None:
     if parent is None:
         return
     base = parent.cls.__qualname__
     if parent.variant_of is not None:
-        raise TypeError(f"{name}: {base} is a variant of {parent.variant_of.__qualname__}, and variants are final")
+        raise TypeError(
+            f"{name}: {base} is a variant of {parent.variant_of.__qualname__}, and variants are final"
+        )
     if parent.frozen and not frozen:
         raise TypeError(f"{name}: {base} is frozen, so frozen=True must stand here too")
     if frozen and not parent.frozen:
@@ -200,20 +210,28 @@ def _own_fields(
     taken = {item.name for item in inherited}
     for name in namespace:
         if name in taken:
-            raise TypeError(f"{qualname}.{name}: this field of the base class cannot be declared or set again")
+            raise TypeError(
+                f"{qualname}.{name}: this field of the base class cannot be declared or set again"
+            )
     for name, annotation in _annotations(namespace).items():
         if _is_class_var(annotation):
             continue
-        if annotation is dataclasses.KW_ONLY or isinstance(annotation, str) and _KW_ONLY.match(annotation):
+        if annotation is dataclasses.KW_ONLY or (isinstance(annotation, str) and _KW_ONLY.match(annotation)):
             kw_only = True
             continue
         where = f"{qualname}.{name}"
-        if isinstance(annotation, dataclasses.InitVar) or isinstance(annotation, str) and _INIT_VAR.match(annotation):
+        if (
+            isinstance(annotation, dataclasses.InitVar)
+            or (isinstance(annotation, str)
+            and _INIT_VAR.match(annotation))
+        ):
             raise TypeError(f"{where}: InitVar is not supported")
         if name in taken:
             raise TypeError(f"{where}: this field of the base class cannot be declared again")
         if name in _RESERVED:
-            raise TypeError(f"{where}: {name} is a method of every struct; rename the field (names are not sent)")
+            raise TypeError(
+                f"{where}: {name} is a method of every struct; rename the field (names are not sent)"
+            )
         if name.startswith("__") and name.endswith("__"):
             raise TypeError(f"{where}: dunder names cannot be fields; rename it (names are not sent)")
         options = namespace.get(name, MISSING)
@@ -342,7 +360,6 @@ class Codec(Record, metaclass=CodecMeta):
     """
 
     if TYPE_CHECKING:
-
         # Made for each class by class_methods of _fastcodec.pyx, where their docstrings are.
         def to_bytes(self) -> bytes: ...
         def encode(self, buf: bytearray) -> None: ...
@@ -353,4 +370,6 @@ class Codec(Record, metaclass=CodecMeta):
 
         __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
-        def __init_subclass__(cls, *, frozen: bool = False, kw_only: bool = False, sealed: bool = False) -> None: ...
+        def __init_subclass__(
+            cls, *, frozen: bool = False, kw_only: bool = False, sealed: bool = False
+        ) -> None: ...

@@ -21,8 +21,8 @@ import typing_extensions
 from deli_com import plan
 from deli_com._record import RecordType, record_spec
 from deli_com.scope import Scope
-from deli_com.types import Array, FixedArray, Kind
 from deli_com.types import KINDS as _KINDS
+from deli_com.types import Array, FixedArray, Kind
 
 __all__ = ["CHOICES", "parse", "parse_text"]
 
@@ -62,7 +62,9 @@ def parse_text(text: str, names: Mapping[str, Any] | None) -> Any:
     return evaluate(text)
 
 
-def parse(annotation: Any, names: Mapping[str, Any] | None = None, _aliases: tuple[Any, ...] = ()) -> plan.Node:
+def parse(
+    annotation: Any, names: Mapping[str, Any] | None = None, _aliases: tuple[Any, ...] = ()
+) -> plan.Node:
     """Find the wire form of one annotation.
 
     Parameters
@@ -95,7 +97,9 @@ def parse(annotation: Any, names: Mapping[str, Any] | None = None, _aliases: tup
     alias = annotation if isinstance(annotation, _ALIASES) else get_origin(annotation)
     if isinstance(alias, _ALIASES):
         if alias in _aliases:
-            raise refuse(f"the alias {alias.__name__} contains itself: let the recursion go through a Codec class")
+            raise refuse(
+                f"the alias {alias.__name__} contains itself: let the recursion go through a Codec class"
+            )
         # Names in a quoted alias mean what they mean where the alias is.
         where = Scope({}, None, getattr(alias, "__module__", None) or "")
         return parse(_alias_value(annotation, alias), where, (*_aliases, alias))
@@ -164,13 +168,17 @@ def _class_node(cls: Any) -> plan.Node:
     if spec.sealed:
         return plan.Sealed(cls)
     if spec.variant_of is not None:
-        raise refuse(f"{cls.__qualname__} is a variant: write its sealed class {spec.variant_of.__qualname__}")
+        raise refuse(
+            f"{cls.__qualname__} is a variant: write its sealed class {spec.variant_of.__qualname__}"
+        )
     return plan.Struct(cls)
 
 
 def _enum_node(cls: type[enum.Enum]) -> plan.Node:
     if issubclass(cls, enum.Flag):
-        raise refuse(f"{cls.__qualname__} is a Flag, and the wire holds the place of one member: write a number type")
+        raise refuse(
+            f"{cls.__qualname__} is a Flag, and the wire holds the place of one member: write a number type"
+        )
     if not len(cls):
         raise refuse(f"the enum {cls.__qualname__} has no members")
     return plan.Enum(cls)
@@ -188,7 +196,9 @@ def _annotated_node(base: Any, marks: tuple[Any, ...], inner: Any) -> plan.Node:
                 node = _class_node(mark)
                 if isinstance(node, plan.Struct):
                     return plan.Structured(mark)
-                raise refuse(f"{mark.__qualname__} is sealed, and a structured array needs fields of fixed width")
+                raise refuse(
+                    f"{mark.__qualname__} is sealed, and a structured array needs fields of fixed width"
+                )
         raise refuse("NDArray[np.void] needs the struct of its items: Annotated[NDArray[np.void], Struct]")
     return typing.cast("plan.Node", inner(base))
 
@@ -217,7 +227,9 @@ def _ndarray_node(args: tuple[Any, ...], numpy: Any) -> plan.Node:
             if found is not None and found == numpy.dtype(kind.numpy):
                 return plan.NdArray(kind)
     name = "NDArray" if scalar is None else f"NDArray[{describe(scalar)}]"
-    raise refuse(f"{name} has no wire form: items are np.uint8 to np.uint64, np.int8 to np.int64, np.float32, np.float64")
+    raise refuse(
+        f"{name} has no wire form: items are np.uint8 to np.uint64, np.int8 to np.int64, np.float32, np.float64"
+    )
 
 
 def _union_members(args: tuple[Any, ...], names: Mapping[str, Any] | None) -> typing.Iterator[Any]:
@@ -274,5 +286,7 @@ def _fixed_node(args: tuple[Any, ...], inner: Any) -> plan.Node:
         values = get_args(count)
         count = values[0] if len(values) == 1 else None
     if type(count) is not int or not 0 <= count <= MAX_FIXED:
-        raise refuse(f"FixedArray: its length is Literal[n] with n from 0 to {MAX_FIXED}, got {describe(args[1])}")
+        raise refuse(
+            f"FixedArray: its length is Literal[n] with n from 0 to {MAX_FIXED}, got {describe(args[1])}"
+        )
     return plan.Fixed(inner(item), count)

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import warnings
 from types import TracebackType
-from typing import Any, Generic, NoReturn, Protocol, Self
+from typing import Any, Generic, Protocol, Self
 
 from deli_com._endpoint import Endpoint
 from deli_com._log import Log
@@ -35,7 +35,7 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
     _address: Address
     _closing: asyncio.Future[None] | None = None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError(f"write: await {type(self).__name__}.bind(addr)")
 
     def _start(self, sock: socket.socket, framing: Framing, down: Any, up: Any, **limits: Any) -> None:

@@ -83,7 +83,9 @@ class Spec:
         "variants",
     )
 
-    def __init__(self, cls: Any, fields: tuple[Field, ...], scope: Scope, *, frozen: bool, sealed: bool) -> None:
+    def __init__(
+        self, cls: Any, fields: tuple[Field, ...], scope: Scope, *, frozen: bool, sealed: bool
+    ) -> None:
         self.cls = cls
         self.fields = fields
         self.scope = scope

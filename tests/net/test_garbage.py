@@ -32,5 +32,7 @@ async def test_unread_values_keep_nothing_alive(server_type, client_type):
     await client.close()
     await server.close()
     del server, client
-    await until(lambda: len(connections()) == before)  # the loop still has to call what transports left behind
+    await until(
+        lambda: len(connections()) == before
+    )  # the loop still has to call what transports left behind
     assert [end() for end in ends] == [None, None]

@@ -255,7 +255,9 @@ class TestCrowd:
             for _ in range(3):
                 await asyncio.sleep(0)
             gc.collect()
-            assert [found for found in gc.get_objects() if isinstance(found, Peer) and found.endpoint is server] == []
+            assert [
+                found for found in gc.get_objects() if isinstance(found, Peer) and found.endpoint is server
+            ] == []
             async with WsClient[bytes].connect(server.local_addr()) as client:
                 await server.send(b"as before")
                 assert await client.recv() == b"as before"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import array
 import dataclasses
 import enum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, assert_never, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import assert_never, assert_type
 
 from deli_com import Array, Codec, FixedArray, TypeCodec, codec, f32, f64, field, u8, u32, u64
 

@@ -70,7 +70,13 @@ class TestKinds:
         items = array.array(typecode, [0, 1, 2, 3, 4, 5])
         raw = struct.pack("<I", 6) + items.tobytes()
         matrix = np.array(items, scalar).reshape(2, 3)
-        for value in (items, memoryview(items), np.array(items, scalar), matrix, memoryview(items.tobytes()).cast(typecode)):
+        for value in (
+            items,
+            memoryview(items),
+            np.array(items, scalar),
+            matrix,
+            memoryview(items.tobytes()).cast(typecode),
+        ):
             assert codec(Array[tp]).to_bytes(value) == raw
             assert codec(NDArray[scalar]).to_bytes(value) == raw
         assert codec(list[tp]).to_bytes(list(items)) == raw
@@ -109,7 +115,14 @@ class TestKinds:
             assert codec(fixed).to_bytes(value) == raw
         assert codec(fixed).from_bytes(raw) == array.array(typecode, [1, 2, 3])
         assert (codec(fixed).min_size, codec(fixed).max_size) == (len(raw), len(raw))
-        for value in ([1, 2], [1, 2, 3, 4], array.array(typecode, [1]), [1, 2, "x"], None, np.zeros(3, "c16")):
+        for value in (
+            [1, 2],
+            [1, 2, 3, 4],
+            array.array(typecode, [1]),
+            [1, 2, "x"],
+            None,
+            np.zeros(3, "c16"),
+        ):
             refused(fixed, value)
 
 
@@ -166,7 +179,14 @@ class TestStructured:
     def test_round_trip_and_same_bytes_as_a_list(self) -> None:
         rows = self.make(1000)
         listed = [
-            Tick(i, 0.0, list(Side)[i % 2], Inner(0, bool(i % 2)), [i * 3, i * 3 + 1, i * 3 + 2], [False, False])
+            Tick(
+                i,
+                0.0,
+                list(Side)[i % 2],
+                Inner(0, bool(i % 2)),
+                [i * 3, i * 3 + 1, i * 3 + 2],
+                [False, False],
+            )
             for i in range(1000)
         ]
         raw = Holder(rows).to_bytes()
@@ -180,7 +200,11 @@ class TestStructured:
     def test_columns_are_checked_on_decoding(self) -> None:
         """A bool that is 2, an enum beyond its members: as for a list, with offset and path."""
         raw = bytearray(Holder(self.make(10)).to_bytes())
-        for offset, kind, path in ((16, errors.InvalidVariant, "side"), (21, errors.InvalidBool, "inner.flag"), (35, errors.InvalidBool, "flags[1]")):
+        for offset, kind, path in (
+            (16, errors.InvalidVariant, "side"),
+            (21, errors.InvalidBool, "inner.flag"),
+            (35, errors.InvalidBool, "flags[1]"),
+        ):
             bad = bytearray(raw)
             at = 4 + 7 * 36 + offset
             bad[at] = 2

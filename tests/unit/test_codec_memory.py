@@ -153,7 +153,12 @@ def failing_decodes() -> list[Callable[[], Any]]:
 
 
 def operations() -> list[Callable[[], Any]]:
-    raw, tree, numpy, blob = WHOLE.to_bytes(), TREE.to_bytes(), NUMPY.to_bytes(), Blob("b", b"x" * 5000).to_bytes()
+    raw, tree, numpy, blob = (
+        WHOLE.to_bytes(),
+        TREE.to_bytes(),
+        NUMPY.to_bytes(),
+        Blob("b", b"x" * 5000).to_bytes(),
+    )
     buf = bytearray()
 
     def append() -> None:
@@ -223,7 +228,20 @@ def test_memory_is_flat(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_reference_counts_are_flat(kind: str) -> None:
     """Shared objects that come and go have the counts they had before."""
-    watched = [None, True, Side.SELL, Point, Circle, Node, Whole, WHOLE, WHOLE.points, TREE.kids, WHOLE.pair[1], ""]
+    watched = [
+        None,
+        True,
+        Side.SELL,
+        Point,
+        Circle,
+        Node,
+        Whole,
+        WHOLE,
+        WHOLE.points,
+        TREE.kids,
+        WHOLE.pair[1],
+        "",
+    ]
     calls = KINDS[kind]()
     for call in calls:
         call()

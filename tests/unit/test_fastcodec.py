@@ -97,7 +97,9 @@ def assert_refused(tp: Any, value: Any, detail: str = "", path: str = "") -> Non
     assert buf == b"kept"
 
 
-def assert_malformed(tp: Any, raw: bytes, kind: type[errors.DecodeError], offset: int, path: str = "") -> None:
+def assert_malformed(
+    tp: Any, raw: bytes, kind: type[errors.DecodeError], offset: int, path: str = ""
+) -> None:
     with pytest.raises(errors.DecodeError) as caught:
         codec(tp).from_bytes(raw)
     assert (type(caught.value), caught.value.offset, caught.value.path) == (kind, offset, path)
@@ -189,7 +191,9 @@ class TestBoolTextBytes:
         for value in (0, 1, 1.0, "x", None, np.int8(1)):
             assert_refused(bool, value, "expected bool, got")
 
-    @pytest.mark.parametrize("text", ["", "a", "é", "ÿ", "Ā", "中文", "😀", "a\0b", "x" * 5000, "é" * 5000, "a😀" * 300])
+    @pytest.mark.parametrize(
+        "text", ["", "a", "é", "ÿ", "Ā", "中文", "😀", "a\0b", "x" * 5000, "é" * 5000, "a😀" * 300]
+    )
     def test_text_round_trips(self, text: str) -> None:
         """Every width of CPython's strings, short and long."""
         raw = text.encode()
@@ -237,7 +241,13 @@ class TestBoolTextBytes:
 
     def test_bytes_like_values(self) -> None:
         """Any contiguous buffer is copied; decoding gives exactly bytes."""
-        for value in (b"abc", bytearray(b"abc"), memoryview(b"abc"), array.array("b", b"abc"), np.frombuffer(b"abc", "u1")):
+        for value in (
+            b"abc",
+            bytearray(b"abc"),
+            memoryview(b"abc"),
+            array.array("b", b"abc"),
+            np.frombuffer(b"abc", "u1"),
+        ):
             assert codec(bytes).to_bytes(value) == b"\3\0\0\0abc"
         assert type(codec(bytes).from_bytes(b"\3\0\0\0abc")) is bytes
         assert_refused(bytes, memoryview(b"abcdef")[::2], "contiguous")
@@ -248,7 +258,9 @@ class TestBoolTextBytes:
 class TestLengths:
     """No length is believed before it is compared with what is there."""
 
-    @pytest.mark.parametrize("tp", [str, bytes, list[u8], list[u64], list[str], list[Point], tuple[bool, ...], Array[f64]])
+    @pytest.mark.parametrize(
+        "tp", [str, bytes, list[u8], list[u64], list[str], list[Point], tuple[bool, ...], Array[f64]]
+    )
     def test_largest_length_is_short(self, tp: Any) -> None:
         """2^32-1 fails at once, without memory for it."""
         for rest in (b"", b"\1", b"\0" * 50):

