@@ -290,16 +290,14 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
 
     def eof_received(self):
         """Take the peer's end of stream as the end of the connection."""
-        if self.stage == CONNECTION_OPEN:
-            # What was queued before still goes out: the peer may have closed one direction only.
-            self.endpoint.flush_now()
+        cdef bint has_all = self._has_all()  # the peer may have closed one direction only
         if self.stage == CONNECTION_OPEN:
             self.close_reason = self._reason_of_eof()
             self._ended_in_order = self._part == NULL
-            if self.lag():
-                self._reset()
-            else:
+            if has_all:
                 self.linger()
+            else:
+                self._reset()
         return False  # the transport closes itself, behind what it holds
 
     cdef str _reason_of_eof(self):
@@ -366,10 +364,17 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         return self._reset()
 
     cdef int finish(self, int code, str reason) except -1:
-        if self.stage == CONNECTION_OPEN and self.lag():
+        cdef bint has_all = self._has_all()
+        if self.stage == CONNECTION_OPEN and not has_all:
             self.close_reason = reason
             return self._reset()
         return Connection.finish(self, code, reason)
+
+    cdef bint _has_all(self) except -1:
+        # Whether all that is queued for it is with the transport or the kernel now.
+        if self.stage == CONNECTION_OPEN:
+            self.endpoint.flush_now()  # which may end it
+        return self.hub is not None and self.at.offset == self.hub.log.end
 
     cdef int say_close(self, int code, str reason) except -1:
         # Half a close, behind what the transport holds. TLS has none: it closes, and reads on

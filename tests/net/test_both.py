@@ -141,7 +141,7 @@ class TestBroadcast:
     @pytest.mark.limit(30)
     async def test_equal_receivers_are_not_cut_off(self, ends: Ends) -> None:
         """A producer that awaits `send` is paced by those that keep up."""
-        async with ends.connected(bytes, 5, max_backlog=4 * MIB) as (server, clients):
+        async with ends.connected(bytes, 5) as (server, clients):
             tasks = [asyncio.create_task(received(client, 40)) for client in clients]
             for _ in range(40):
                 await server.send(bytes(MIB))
