@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 from helpers import SLOW, open_sockets, until
-from peers import BINARY, CLOSE, PING, Frame, WsPeer, build, close_payload, dial, raw_client, raw_server
+from peers import CLOSE, PING, Frame, WsPeer, build, close_payload, dial, raw_client, raw_server
 
 from deli_com import Codec, ComError, ConnectionClosed, WsClient, WsServer, u32
 
