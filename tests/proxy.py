@@ -9,6 +9,7 @@
         link.down.go_on()          # ... until now
         link.up.delay_s = 0.01     # each piece that the client sends waits so long
         link.up.piece = 1          # one byte at a time, each read by itself
+        proxy.limit = 100          # of new links: stand still after so many bytes down
         link.down.drop()           # from now on swallow what the server sends
         link.up.half_close()       # end of stream to the server; the other way stays open
         link.reset()               # RST both ways
@@ -35,6 +36,7 @@ class Pipe:
         self.passed = 0  # bytes
         self.piece = READ_BYTES  # bytes passed on at once
         self.delay_s = 0.0
+        self.limit = 1 << 62  # bytes passed, then it stalls
         self._source = source
         self._sink = sink
         self._open = asyncio.Event()
@@ -75,7 +77,10 @@ class Pipe:
                     await asyncio.sleep(self.delay_s)
                 if self._drops:
                     break
-                size = self.piece
+                size = min(self.piece, self.limit - self.passed)
+                if size == 0:
+                    self.stall()
+                    continue
                 await loop.sock_sendall(self._sink, data[at : at + size])
                 self.passed += len(data[at : at + size])
                 at += size
@@ -111,13 +116,14 @@ class Link:
 
 
 class FaultProxy:
-    """Relays each connection to `target`; `piece` and `delay_s` apply to new links."""
+    """Relays each connection to `target`; `piece`, `delay_s` and `limit` apply to new links."""
 
     def __init__(self, sock: socket.socket, target: tuple[str, int]) -> None:
         self.address: tuple[str, int] = sock.getsockname()
         self.links: list[Link] = []
         self.piece = READ_BYTES
         self.delay_s = 0.0
+        self.limit = 1 << 62
         self._sock = sock
         self._target = target
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -141,6 +147,7 @@ class FaultProxy:
             link = Link(client, server)
             for pipe in (link.up, link.down):
                 pipe.piece, pipe.delay_s = self.piece, self.delay_s
+            link.down.limit = self.limit
             self.links.append(link)
 
     async def stop(self) -> None:

@@ -2,8 +2,8 @@
 
 ::
 
-    broadcast_program.py server '{"kind": "bytes", "readers": 20, "stalled": 1, "messages": 200, "options": {}}'
-    broadcast_program.py clients '{"kind": "bytes", "address": [...], "clients": 5, "messages": 200}'
+    broadcast_program.py server '{"kind": "bytes", "readers": 20, "stalled": 1, "messages": 9, "options": {}}'
+    broadcast_program.py clients '{"kind": "bytes", "address": [...], "clients": 5, "messages": 9}'
 
 Both print one JSON object a line. The server: its address; then, when it has sent everything and the clients
 that read have it, what it saw; then it waits for its standard input to end. The clients: how many messages

@@ -216,11 +216,11 @@ class TestFrames:
         async with raw_server() as server:
             client, peer = await asyncio.gather(WsClient[bytes].connect(server.address), server.accept())
             await peer.send(wire(b"masked"), mask=True)
+            assert (await peer.read_to_close())[1] == 1002
+            peer.close()
             with pytest.raises(ConnectionClosed) as caught:
                 await client.recv()
             assert caught.value.code == 1002
-            assert (await peer.read_to_close())[1] == 1002
-            peer.close()
             await client.close()
 
     async def test_too_large_a_message_is_refused_before_queueing(self) -> None:
@@ -243,11 +243,11 @@ class TestFrames:
             await peer.send(wire(bytes(996)))
             assert await client.recv() == bytes(996)
             await peer.send(bytes(1001))
+            assert (await peer.read_to_close())[1] == 1009
+            peer.close()
             with pytest.raises(ConnectionClosed) as caught:
                 await client.recv()
             assert caught.value.code == 1009
-            assert (await peer.read_to_close())[1] == 1009
-            peer.close()
             await client.close()
 
     async def test_an_undecodable_message_is_raised_and_the_next_one_received(self) -> None:
@@ -294,12 +294,12 @@ class TestTheServerGoes:
             waiting = [asyncio.create_task(client.recv()) for _ in range(3)]
             await asyncio.sleep(0)
             await peer.send(close_payload(4321, b"because"), CLOSE)
+            assert await peer.frame() == Frame(CLOSE, close_payload(4321), masked=True)
+            peer.close()
             for task in waiting:
                 with pytest.raises(ConnectionClosed, match="because") as caught:
                     await task
                 assert (caught.value.code, caught.value.reason) == (4321, "because")
-            assert await peer.frame() == Frame(CLOSE, close_payload(4321), masked=True)
-            peer.close()
             await client.close()
 
     @pytest.mark.parametrize("how", ["end of stream", "reset"])

@@ -114,7 +114,7 @@ def read_to_close(sock: socket.socket) -> tuple[int, int, str]:
 
 
 def broadcast(kind: str, stalled: int, **options: Any) -> dict[str, Any]:
-    """200 awaited messages of 1 MB to twenty clients that read, in four processes, and to some that do not."""
+    """200 awaited messages of 1 MB to twenty clients that read and to some that do not."""
     settings = {"kind": kind, "messages": MESSAGES}
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(
@@ -138,7 +138,7 @@ def broadcast(kind: str, stalled: int, **options: Any) -> dict[str, Any]:
 class TestStalledClients:
     @pytest.mark.parametrize("kind", ["bytes", "array"])
     def test_one_that_never_reads_among_twenty_that_do(self, kind: str) -> None:
-        """The twenty get everything, the server grows by less than 64 MB, the one is closed with 1013 and a warning."""
+        """The twenty get everything in bounded memory, the one is closed with 1013 and a warning."""
         found = broadcast(kind, 1)
         assert found["received"] == [MESSAGES] * READERS
         assert found["clients"] == READERS
@@ -162,7 +162,7 @@ class TestStalledClients:
         assert abs(many["growth"] - few["growth"]) < ALIKE
 
     def test_the_measurement_sees_a_backlog_without_bound(self) -> None:
-        """With a limit of 1 GB the same client makes the server keep most of the 200 MB: the tests above can fail."""
+        """With a limit of 1 GB the same client makes the server keep the 200 MB: the tests above can fail."""
         found = broadcast("bytes", 1, max_backlog=1 << 30)
         assert found["growth"] > 2 * LIMIT
         assert found["warnings"] == []

@@ -62,6 +62,7 @@ class TestBind:
                 assert (await peer.read_to_close())[1] == 1001
                 await peer.send(close_payload(1001), CLOSE)
                 assert await peer.read_all() == b""  # the server has closed first
+                peer.close()
                 await closing
         async with WsServer[bytes].bind(str(address)) as server:
             assert server.local_addr() == address
