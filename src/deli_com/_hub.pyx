@@ -492,10 +492,9 @@ cdef class Hub:
     cdef int _broken(self, Follower follower) except -1:
         follower.leave()
         try:
-            follower.on_broken()
+            return follower.on_broken()
         except Exception:
-            self._report("dropping a broken follower failed")
-        return 0
+            return self._report("dropping a broken follower failed")
 
     # --- limits ------------------------------------------------------------------------
 
@@ -527,10 +526,9 @@ cdef class Hub:
     cdef int _cut_off(self, Follower follower, str cause) except -1:
         follower.leave()
         try:
-            follower.on_too_slow(cause)
+            return follower.on_too_slow(cause)
         except Exception:
-            self._report("closing a slow follower failed")
-        return 0
+            return self._report("closing a slow follower failed")
 
     def _on_sweep(self):
         # True while there is somebody to watch.
@@ -575,12 +573,10 @@ cdef class Hub:
         return self.log.end == self._flushed.offset and self.ready.count + self.blocked.count == 0
 
     cdef int on_flushed(self) except -1:
-        # A flush has ended; followers may have caught up or gone.
-        return 0
+        return 0  # a flush has ended; followers may have caught up or gone
 
     cdef bint on_sweep(self) except -1:
-        # The clock has moved. True to be called again though nobody follows.
-        return False
+        return False  # the clock has moved; True to be called again though nobody follows
 
     cdef int _report(self, str what) except -1:
         # Errors that belong to one follower must not stop the flush for the others.
@@ -601,10 +597,9 @@ cdef class Hub:
                 follower = <Follower>roster.items[i]
                 found += 1
                 assert follower.state == state and follower.slot == i, "Hub: follower in the wrong roster"
-                assert follower.hub is self, "Hub: foreign follower"
                 assert self.log.head_offset() <= follower.at.offset <= self.log.end, "Hub: place outside the log"
                 if state == FOLLOWER_BLOCKED:
-                    assert follower.choked, "Hub: blocked without bytes in its transport: no event will come"
+                    assert follower.choked, "Hub: blocked, but no event will come"
                 elif state == FOLLOWER_READY:
                     assert self._scheduled, "Hub: ready, but no turn is scheduled"
                 elif not self._in_round:
