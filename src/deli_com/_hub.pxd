@@ -80,6 +80,7 @@ cdef class Hub:
     cdef int flush_now(self) except -1
     cdef int schedule(self) except -1
     cdef bint is_drained(self) noexcept
+    cdef list laggards(self)
 
     # --- for the floor above to override -----------------------------------------------
     cdef int on_flushed(self) except -1

@@ -498,27 +498,27 @@ cdef class Hub:
 
     # --- limits ------------------------------------------------------------------------
 
+    cdef list laggards(self):
+        cdef Py_ssize_t i
+        return [<Follower>self.blocked.items[i] for i in range(self.blocked.count)] + [
+            <Follower>self.ready.items[i] for i in range(self.ready.count)
+        ]
+
     cdef int _judge(self) except -1:
         # Closes who is more than max_backlog behind. Nobody is while the log holds less.
-        cdef Roster* roster
         cdef Follower follower
         cdef Py_ssize_t lag
-        cdef list slow = []
         if self.log.retained() <= self.max_backlog:
             return 0
-        for state in (FOLLOWER_BLOCKED, FOLLOWER_READY):
-            roster = self._roster(state)
-            for i in range(roster.count):
-                follower = <Follower>roster.items[i]
-                lag = follower.lag()
-                if lag <= self.max_backlog or self.turns <= follower.behind_turn + 1:
-                    continue
-                if self.log.frames_within(&follower.at, self.log.end, 0) != self.log.end:
-                    slow.append(follower)
-        for follower in slow:
+        for follower in self.laggards():
+            lag = follower.lag()
+            if lag <= self.max_backlog or self.turns <= follower.behind_turn + 1:
+                continue
+            if self.log.frames_within(&follower.at, self.log.end, 0) == self.log.end:
+                continue  # one frame alone
             self._cut_off(
                 follower,
-                f"too slow: {follower.lag()} bytes queued, limit {self.max_backlog}, "
+                f"too slow: {lag} bytes queued, limit {self.max_backlog}, "
                 f"behind for {self.sweep.now() - follower.behind_since:.1f} s",
             )
         return self.log.trim(self._flushed.offset)  # what they held is free at once
@@ -545,27 +545,20 @@ cdef class Hub:
     cdef int _progress(self) except -1:
         # A laggard must move bytes: out of the transport, or over the wire as its kernel says.
         cdef Follower follower
-        cdef Roster* roster
         cdef uint64_t sent, acked
-        cdef list stuck = []
-        for state in (FOLLOWER_BLOCKED, FOLLOWER_READY):
-            roster = self._roster(state)
-            for i in range(roster.count):
-                follower = <Follower>roster.items[i]
-                sent = follower.sent_offset()
-                acked = deli_com_tcp_info(follower.socket).bytes_acked if follower.socket >= 0 else 0
-                if sent != follower.progress_sent or acked != follower.progress_acked:
-                    follower.progress_sent = sent
-                    follower.progress_acked = acked
-                    follower.progress_at = self.sweep.clock
-                elif self.sweep.clock - follower.progress_at >= self.progress_timeout:
-                    stuck.append(follower)
-        for follower in stuck:
-            self._cut_off(
-                follower,
-                f"no progress for {self.sweep.clock - follower.progress_at:.1f} s "
-                f"with {self.log.end - follower.progress_sent} bytes queued",
-            )
+        for follower in self.laggards():
+            sent = follower.sent_offset()
+            acked = deli_com_tcp_info(follower.socket).bytes_acked if follower.socket >= 0 else 0
+            if sent != follower.progress_sent or acked != follower.progress_acked:
+                follower.progress_sent = sent
+                follower.progress_acked = acked
+                follower.progress_at = self.sweep.clock
+            elif self.sweep.clock - follower.progress_at >= self.progress_timeout:
+                self._cut_off(
+                    follower,
+                    f"no progress for {self.sweep.clock - follower.progress_at:.1f} s "
+                    f"with {self.log.end - sent} bytes queued",
+                )
         return 0
 
     cdef bint is_drained(self) noexcept:
@@ -597,7 +590,7 @@ cdef class Hub:
                 follower = <Follower>roster.items[i]
                 found += 1
                 assert follower.state == state and follower.slot == i, "Hub: follower in the wrong roster"
-                assert self.log.head_offset() <= follower.at.offset <= self.log.end, "Hub: place outside the log"
+                assert self.log.head_offset() <= follower.at.offset, "Hub: its place was freed"
                 if state == FOLLOWER_BLOCKED:
                     assert follower.choked, "Hub: blocked, but no event will come"
                 elif state == FOLLOWER_READY:

@@ -16,7 +16,7 @@ cdef class Pacer:
     cdef Py_ssize_t _sends               # awaited since the loop last ran
     cdef unsigned long long _loop_ran_ns  # when it last ran, as far as seen from here
 
-    cdef bint must_wait(self) noexcept
+    cdef bint must_wait(self) except -1
     cdef bint must_yield(self) noexcept
     cdef int loop_ran(self) noexcept
     cdef object wait(self)

@@ -13,14 +13,7 @@ shares a core with others drains in bursts; and a stalled one delays the others 
 
 from collections import deque
 
-from deli_com._hub cimport (
-    FOLLOWER_BLOCKED,
-    FOLLOWER_CURRENT,
-    FOLLOWER_READY,
-    Follower,
-    Hub,
-    Roster,
-)
+from deli_com._hub cimport FOLLOWER_CURRENT, Follower, Hub
 from deli_com._net cimport deli_com_clock_ns
 
 cdef enum:
@@ -49,19 +42,13 @@ cdef class Pacer:
         self._waiters = deque()
         self._window_callback = self._window
 
-    cdef bint must_wait(self) noexcept:
-        cdef Roster* roster
+    cdef bint must_wait(self) except -1:
         cdef Follower follower
-        cdef Hub hub = self.hub
-        cdef int i
-        if hub.log.retained() <= self.high_water:
+        if self.hub.log.retained() <= self.high_water:
             return False  # nobody can be that far behind
-        for state in range(FOLLOWER_READY, FOLLOWER_BLOCKED + 1):
-            roster = &hub.ready if state == FOLLOWER_READY else &hub.blocked
-            for i in range(roster.count):
-                follower = <Follower>roster.items[i]
-                if follower.paced and follower.lag() > self.high_water:
-                    return True
+        for follower in self.hub.laggards():
+            if follower.paced and follower.lag() > self.high_water:
+                return True
         return False
 
     cdef bint must_yield(self) noexcept:
