@@ -21,6 +21,7 @@ cdef class Connection(Follower):
     cdef object close_code                    # int, or None while unknown
     cdef str close_reason
     cdef bint reading_paused
+    cdef int sweeps_to_look                   # until the kernel is asked whether it is dead; 0: no need to
     cdef Py_ssize_t undecodable               # messages of this connection that were no value
 
     cdef int attach(self, object transport, bint secure) except -1

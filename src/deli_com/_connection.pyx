@@ -120,15 +120,25 @@ cdef class Connection(Follower):
         return self.endpoint.changed()
 
     cdef int on_sweep(self, double clock) except -1:
-        # Reading is paused, so the end of the stream would not be seen: the kernel is asked.
-        if self.reading_paused and self.stage == CONNECTION_OPEN and self.socket >= 0:
-            if deli_com_tcp_info(self.socket).peer_is_gone:
+        # uvloop tells a poller of an error once and then polls no more. Where bytes came with
+        # a reset, that call reads them, and nobody ever tells of the reset. So the kernel is
+        # asked: once, after bytes were read and then a while none. A server asks for clients
+        # whose reading is paused, too; what they ended in good order is still to be read.
+        if self.stage != CONNECTION_OPEN or self.socket < 0:
+            return 0
+        if self.reading_paused:
+            if not self.endpoint.is_client and deli_com_tcp_info(self.socket).is_dead:
+                return self.abort()
+        elif self.sweeps_to_look:
+            self.sweeps_to_look -= 1
+            if not self.sweeps_to_look and deli_com_tcp_info(self.socket).is_dead:
+                self.close_reason = "the connection was reset"
                 return self.abort()
         return 0
 
     def sweep(self, double clock):
-        """Abort once the deadline has passed; called by the endpoint's timer."""
-        if clock >= self.close_deadline:
+        """Abort at the deadline, or where nobody is left to wait for; called by the endpoint's timer."""
+        if clock >= self.close_deadline or deli_com_tcp_info(self.socket).is_dead:
             self.abort()
 
     cdef int abort(self) except -1:

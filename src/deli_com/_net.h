@@ -19,7 +19,6 @@ struct deli_com_tcp {
     int is_known;         /* 0: this system does not say, the rest means nothing */
     uint64_t bytes_acked; /* of ours, by the peer's kernel, since the connection began */
     int64_t silent_ms;    /* since data last arrived, read by us or not */
-    int peer_is_gone;     /* the peer has ended its side, or the connection is dead */
     int is_dead;          /* reset, timed out, or ended by both sides */
 };
 
@@ -50,7 +49,7 @@ static inline uint64_t deli_com_clock_ns(void) {
 }
 
 static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
-    struct deli_com_tcp known = {0, 0, -1, 0, 0};
+    struct deli_com_tcp known = {0, 0, -1, 0};
     (void)fd;
     return known;
 }
@@ -98,7 +97,7 @@ static inline uint64_t deli_com_clock_ns(void) {
 #include <linux/tcp.h>
 #include <netinet/in.h>
 static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
-    struct deli_com_tcp known = {0, 0, -1, 0, 0};
+    struct deli_com_tcp known = {0, 0, -1, 0};
     struct tcp_info info;
     socklen_t size = sizeof info;
     memset(&info, 0, sizeof info);
@@ -107,14 +106,13 @@ static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
     known.is_known = 1;
     known.bytes_acked = info.tcpi_bytes_acked;
     known.silent_ms = info.tcpi_last_data_recv;
-    /* TCP_CLOSE, TCP_CLOSE_WAIT, TCP_LAST_ACK of the kernel's net/tcp_states.h; linux/tcp.h does not name them. */
-    known.peer_is_gone = info.tcpi_state >= 7 && info.tcpi_state <= 9;
+    /* 7 is TCP_CLOSE of the kernel's net/tcp_states.h, which linux/tcp.h does not name. */
     known.is_dead = info.tcpi_state == 7;
     return known;
 }
 #else
 static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
-    struct deli_com_tcp known = {0, 0, -1, 0, 0};
+    struct deli_com_tcp known = {0, 0, -1, 0};
     (void)fd;
     return known;
 }

@@ -483,6 +483,7 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
     def buffer_updated(self, nbytes):
         if not self.peer._ending:
             self.peer._frames = self.peer._pings = 0
+            self.peer.sweeps_to_look = 2
             self.parse(nbytes)
             self.peer.read_done()
             if self.peer._frames > MANY_FRAMES:

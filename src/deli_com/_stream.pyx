@@ -32,7 +32,6 @@ from deli_com._connection cimport (
     Connection,
 )
 from deli_com._endpoint cimport Endpoint
-from deli_com._net cimport deli_com_tcp_info
 from deli_com.errors import ConnectionClosed, MessageTooLarge
 from deli_com.transports import remote_address
 
@@ -135,7 +134,6 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     cdef Py_ssize_t _part_bytes  # allocated
     cdef Py_ssize_t _part_room   # of them for this frame: up to its end at most
     cdef bint _ended_in_order
-    cdef int _sweeps_to_look     # until the kernel is asked whether the connection is dead; 0: no need to
 
     def __init__(self, Endpoint endpoint not None, ReadBuffer buffer not None, on_opened=None, log=None):
         Connection.__init__(self, endpoint)
@@ -164,7 +162,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         """Deliver what is complete of `nbytes` more bytes; keep the rest."""
         if self.stage != CONNECTION_OPEN:
             return  # what arrives after the end is discarded
-        self._sweeps_to_look = 2
+        self.sweeps_to_look = 2
         if self._part != NULL:
             self._part_size += nbytes
             self._complete_part()
@@ -317,28 +315,6 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             else:
                 self.close_reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
         self.ended()
-
-    cdef int on_sweep(self, double clock) except -1:
-        # uvloop tells a poller of an error once and then polls no more. Where bytes came with
-        # a reset, that call reads them, and nobody ever tells of the reset. So the kernel is
-        # asked: once, after bytes were read and then a while none. A server asks for clients
-        # whose reading is paused, too; what they ended in good order is still to be read.
-        if self.reading_paused:
-            if not self.endpoint.is_client and deli_com_tcp_info(self.socket).is_dead:
-                return self.abort()
-        elif self._sweeps_to_look:
-            self._sweeps_to_look -= 1
-            if not self._sweeps_to_look and deli_com_tcp_info(self.socket).is_dead:
-                self.close_reason = "the connection was reset"
-                return self.abort()
-        return 0
-
-    def sweep(self, double clock):
-        """Abort at the deadline, or where nobody is left to wait for; called by the endpoint's timer."""
-        if deli_com_tcp_info(self.socket).is_dead:
-            self.abort()
-        else:
-            Connection.sweep(self, clock)
 
     def pause_writing(self):
         """Note that the transport holds bytes."""
