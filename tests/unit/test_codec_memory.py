@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import gc
 import os
 import sys
@@ -126,7 +127,7 @@ def failing_encodes() -> list[Callable[[], Any]]:
         else:
             raise AssertionError(value)
 
-    return [lambda c=codec(tp), v=value: attempt(c, v) for tp, value in tries]  # type: ignore[misc]
+    return [functools.partial(attempt, codec(tp), value) for tp, value in tries]
 
 
 def failing_decodes() -> list[Callable[[], Any]]:
@@ -148,7 +149,7 @@ def failing_decodes() -> list[Callable[[], Any]]:
         else:
             raise AssertionError(data)
 
-    return [lambda c=codec(tp), d=data: attempt(c, d) for tp, data in tries]  # type: ignore[misc]
+    return [functools.partial(attempt, codec(tp), data) for tp, data in tries]
 
 
 def operations() -> list[Callable[[], Any]]:
