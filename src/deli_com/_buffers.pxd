@@ -21,7 +21,8 @@ cdef inline int write_sized(
     if need_room(cur, 4 + size, last) < 0:
         return -1
     store_u32(cur.pos, <uint32_t>count)
-    memcpy(cur.pos + 4, data, size)
+    if size > 0:  # an empty buffer may be at NULL, which memcpy must not see
+        memcpy(cur.pos + 4, data, size)
     cur.pos += 4 + size
     return 0
 

@@ -97,8 +97,8 @@ cdef int numbers_view(Encoder* enc, int code, PyObject* v, Py_buffer* view) noex
     if view.ndim < 1 or not _matches(code, view):
         try:
             shown = (<bytes>view.format).decode("latin-1") if view.format != NULL else "B"
-            fail(enc, f"expected items of {number_name(code)}, got a buffer of format {shown!r} "
-                       f"and {view.itemsize} bytes an item")
+            got = f"a buffer of format {shown!r} and {view.itemsize} bytes an item"
+            fail(enc, f"expected items of {number_name(code)}, got {got}")
         except BaseException:
             fail(enc, "is a buffer of other items")
         PyBuffer_Release(view)
@@ -118,7 +118,8 @@ cdef int encode_structured(Encoder* enc, PyObject* columns, PyObject* v, bint la
         if numpy is None or not isinstance(value, numpy.ndarray):
             return mismatch_of(enc, "a structured array of {}", table.cls.__qualname__, v)
         if value.dtype != table.dtype or value.ndim < 1:
-            return fail(enc, f"expected dtype codec({table.cls.__qualname__}).dtype, {table.dtype}, got {value.dtype}")
+            wanted = f"codec({table.cls.__qualname__}).dtype, {table.dtype}"
+            return fail(enc, f"expected dtype {wanted}, got {value.dtype}")
     except BaseException:
         return fail(enc, "is no structured array of the right dtype")
     if open_buffer(enc, v, &view, PyBUF_SIMPLE, table.cls.__qualname__) < 0:

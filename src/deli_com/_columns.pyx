@@ -6,7 +6,6 @@ is below the number of its members.
 """
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from libc.stdint cimport uint32_t
 
 from deli_com import plan
 from deli_com._record import record_spec

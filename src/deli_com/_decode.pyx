@@ -12,7 +12,7 @@ size are at most `MAX_EMPTY`.
 
 from cpython cimport array
 from cpython.object cimport PyObject, PyTypeObject
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
 from deli_com._columns cimport Columns
@@ -186,6 +186,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
     cdef PyObject* v
     cdef uint32_t number
     cdef Py_ssize_t left
+    cdef RecordTypeObject* type
     while True:
         if op == last:
             status = 0
@@ -304,8 +305,8 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
                 if op.number > 0:
                     PyObject_GC_Track(dc_tuple_of(base))
             else:
-                if (record_type(<PyTypeObject*>op.ref).has_gc or record_type(<PyTypeObject*>op.ref).has_post_init) \
-                        and record_finish(<PyObject*>base, record_type(<PyTypeObject*>op.ref)) < 0:
+                type = record_type(<PyTypeObject*>op.ref)
+                if (type.has_gc or type.has_post_init) and record_finish(<PyObject*>base, type) < 0:
                     break
             level -= 1
             base = bases[level]
@@ -544,7 +545,8 @@ cdef PyObject* _new_array(int code, const char* data, Py_ssize_t count) noexcept
     except BaseException as error:
         _set(error)
         return NULL
-    memcpy(result.data.as_chars, data, count * number_size(code))
+    if count > 0:  # an empty array is at NULL, which memcpy must not see
+        memcpy(result.data.as_chars, data, count * number_size(code))
     Py_INCREF(<PyObject*>result)
     return <PyObject*>result
 

@@ -17,7 +17,13 @@ from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from deli_com._buffers cimport encode_array, encode_foreign_bytes, encode_structured, numbers_view, write_sized
+from deli_com._buffers cimport (
+    encode_array,
+    encode_foreign_bytes,
+    encode_structured,
+    numbers_view,
+    write_sized,
+)
 from deli_com._cpython cimport *
 from deli_com._cursor cimport WriteCursor
 from deli_com._encoder cimport MAX_LENGTH, Encoder, need_room, number_size
@@ -171,6 +177,7 @@ cdef int encode_append(Prog* prog, object value, str name, object buf) except -1
     # The value is complete before the bytearray is touched: Python code of the value may use it.
     cdef Scratch scratch
     cdef Py_ssize_t head, tail, old
+    cdef char* end
     if not isinstance(buf, bytearray):
         raise TypeError(f"encode appends to a bytearray, got {type(buf).__qualname__}")
     _scratch_open(&scratch)
@@ -180,9 +187,10 @@ cdef int encode_append(Prog* prog, object value, str name, object buf) except -1
         tail = 0 if scratch.cur.tail == NULL else PyBytes_GET_SIZE(scratch.cur.tail)
         old = PyByteArray_GET_SIZE(<PyObject*>buf)
         PyByteArray_Resize(buf, old + head + tail)
-        memcpy(PyByteArray_AS_STRING(<PyObject*>buf) + old, scratch.start, head)
+        end = PyByteArray_AS_STRING(<PyObject*>buf) + old
+        memcpy(end, scratch.start, head)
         if tail:
-            memcpy(PyByteArray_AS_STRING(<PyObject*>buf) + old + head, PyBytes_AS_STRING(scratch.cur.tail), tail)
+            memcpy(end + head, PyBytes_AS_STRING(scratch.cur.tail), tail)
     finally:
         _scratch_close(&scratch)
     return 0
@@ -582,7 +590,8 @@ cdef int _fixed_numbers(Encoder* enc, Op* op, PyObject* v, char* p) noexcept:
             enc, "expected {} items, got {}", op.number, view.len // number_size(op.kind)
         )
     else:
-        memcpy(p, view.buf, view.len)
+        if view.len > 0:
+            memcpy(p, view.buf, view.len)
         status = 0
     PyBuffer_Release(&view)
     return status

@@ -34,7 +34,6 @@ from deli_com._cpython cimport Py_TYPE as C_TYPE
 from deli_com._cursor cimport WriteCursor
 from deli_com._decode cimport decode_root
 from deli_com._encode cimport encode_append, encode_root, encode_to_bytes
-from deli_com._program cimport Program
 from deli_com._record cimport RecordTypeObject, record_type
 
 from types import GenericAlias
@@ -62,7 +61,9 @@ cdef object _decode_from(TypeCodec codec, object data, Py_ssize_t* pos, bint str
         PyBuffer_Release(&view)
 
 
-cdef inline object _decode_at(TypeCodec codec, const char* data, Py_ssize_t size, Py_ssize_t* pos, bint strict):
+cdef inline object _decode_at(
+    TypeCodec codec, const char* data, Py_ssize_t size, Py_ssize_t* pos, bint strict
+):
     value = decode_root(codec.prog, data, size, pos, codec.name)
     if strict and pos[0] != size:
         raise DecodeError(f"{size - pos[0]} bytes after the value", pos[0], codec.name)
@@ -295,7 +296,8 @@ cdef object _instance_to_bytes(PyObject* self, PyObject* nothing):
 
 cdef object _instance_encode(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* kwnames):
     cdef TypeCodec codec = <TypeCodec>_codec_of(C_TYPE(self))
-    if count + (0 if kwnames == NULL else len(<tuple>kwnames)) != 1 or (count == 0 and <tuple>kwnames != ("buf",)):
+    cdef Py_ssize_t named = 0 if kwnames == NULL else len(<tuple>kwnames)
+    if count + named != 1 or (named == 1 and <tuple>kwnames != ("buf",)):
         raise TypeError("encode() takes one argument, 'buf'")
     encode_append(codec.prog, <object>self, codec.name, <object>args[0])
     return None
@@ -309,7 +311,8 @@ cdef object _class_from_bytes(
     if count == 1 and kwnames == NULL:
         return _decode_from(<TypeCodec>_codec_of(<PyTypeObject*>cls), <object>args[0], &pos, False)
     data = _two_arguments("from_bytes", "strict", args, count, kwnames, &strict)
-    return _decode_from(<TypeCodec>_codec_of(<PyTypeObject*>cls), data, &pos, strict != NULL and <object>strict)
+    cdef bint only = strict != NULL and <object>strict
+    return _decode_from(<TypeCodec>_codec_of(<PyTypeObject*>cls), data, &pos, only)
 
 
 cdef object _class_decode(

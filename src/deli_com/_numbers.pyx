@@ -67,7 +67,6 @@ cdef int _float(Encoder* enc, int code, PyObject* v, char* p) noexcept:
     # May run Python code.
     cdef double value
     cdef float narrow
-    cdef PyObject* exact
     if PyFloat_Check(v):
         value = PyFloat_AS_DOUBLE(v)
     elif PyLong_Check(v):

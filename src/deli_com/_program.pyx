@@ -6,7 +6,7 @@ are called. A program for a class is made once and kept in its `Spec`.
 """
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
-from cpython.object cimport PyObject, PyTypeObject
+from cpython.object cimport PyObject
 from libc.string cimport memset
 
 from deli_com import plan
@@ -258,7 +258,7 @@ cdef int _emit_struct(Program program, cls, Py_ssize_t offset, str path, int dep
 
 
 cdef int _emit_sealed(Program program, spec, dict facts) except -1:
-    cdef Op* op = program.add_varying(OP_SEALED, 0, "")
+    program.add_varying(OP_SEALED, 0, "")
     variants = list(spec.variants.values())
     # The table is there before the variants are compiled: a recursive one refers to it.
     cdef Table* table = _make_table(program, variants, variants, spec.cls.__qualname__)

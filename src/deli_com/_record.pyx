@@ -12,10 +12,9 @@ Layout of a plain instance, in bytes from its start: 0 reference count, 8 type, 
 by name within each class of the hierarchy, as CPython lays them out), 8 each.
 """
 
-cimport cython
 from cpython.mem cimport PyMem_Calloc
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_INCREF
 from libc.stddef cimport size_t
 
 from dataclasses import FrozenInstanceError
@@ -210,9 +209,8 @@ cdef int _refuse_instance(PyObject* cls) noexcept:
 cdef int _refuse_count(PyObject* cls, Py_ssize_t positional, Py_ssize_t count) noexcept:
     try:
         takes = f"{positional} positional argument{'' if positional == 1 else 's'}"
-        raise TypeError(
-            f"{(<object>cls).__qualname__}() takes {takes} but {count} {'was' if count == 1 else 'were'} given"
-        )
+        given = f"{count} {'was' if count == 1 else 'were'} given"
+        raise TypeError(f"{(<object>cls).__qualname__}() takes {takes} but {given}")
     except BaseException as error:
         _raise(error)
     return -1
@@ -281,7 +279,9 @@ cdef extern from *:
         self->ob_refcnt = 0;
         return next;
     }
-    static inline void dc_set_first_slot(PyObject *self, PyObject *value) { *(PyObject **)(self + 1) = value; }
+    static inline void dc_set_first_slot(PyObject *self, PyObject *value) {
+        *(PyObject **)(self + 1) = value;
+    }
     """
     void dc_link_dead(PyObject* self, PyObject* next) noexcept
     PyObject* dc_next_dead(PyObject* self) noexcept
@@ -443,7 +443,8 @@ cdef tuple _values(Record self):
     for i in range(type.field_count):
         value = _slot(<PyObject*>self, &type.fields[i])[0]
         if value == NULL:
-            raise AttributeError(f"{(<object>self).__class__.__qualname__}.{<object>type.fields[i].name} is not set")
+            name = <object>type.fields[i].name
+            raise AttributeError(f"{(<object>self).__class__.__qualname__}.{name} is not set")
         values.append(<object>value)
     return tuple(values)
 
@@ -480,9 +481,6 @@ cdef class Record:
 
     def __init__(self, *args, **kwargs):
         # Calls of the class do not come here; this is for `type.__call__` and the like.
-        cdef PyObject* made
-        cdef RecordTypeObject* type = record_type(C_TYPE(<PyObject*>self))
-        cdef Py_ssize_t i
         other = self.__class__(*args, **kwargs)
         if C_TYPE(<PyObject*>other) != C_TYPE(<PyObject*>self):
             raise TypeError("__class__ was changed")

@@ -220,10 +220,8 @@ def _own_fields(
             kw_only = True
             continue
         where = f"{qualname}.{name}"
-        if (
-            isinstance(annotation, dataclasses.InitVar)
-            or (isinstance(annotation, str)
-            and _INIT_VAR.match(annotation))
+        if isinstance(annotation, dataclasses.InitVar) or (
+            isinstance(annotation, str) and _INIT_VAR.match(annotation)
         ):
             raise TypeError(f"{where}: InitVar is not supported")
         if name in taken:
@@ -242,7 +240,8 @@ def _own_fields(
         default = options.default
         if default is not MISSING and type(default).__hash__ is None:
             raise MutableDefault(
-                f"{where}: mutable default {type(default)} would be shared by all values: use field(default_factory=...)"
+                f"{where}: mutable default {type(default)} would be shared by all values: "
+                "use field(default_factory=...)"
             )
         yield Field(
             qualname,

@@ -228,7 +228,8 @@ def _ndarray_node(args: tuple[Any, ...], numpy: Any) -> plan.Node:
                 return plan.NdArray(kind)
     name = "NDArray" if scalar is None else f"NDArray[{describe(scalar)}]"
     raise refuse(
-        f"{name} has no wire form: items are np.uint8 to np.uint64, np.int8 to np.int64, np.float32, np.float64"
+        f"{name} has no wire form: "
+        "items are np.uint8 to np.uint64, np.int8 to np.int64, np.float32, np.float64"
     )
 
 

@@ -53,7 +53,8 @@ def shorten(value: Any) -> str:
         return f"array({value.typecode!r}, [{_items(value)}])"
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray) and value.size > MAX_ITEMS:
-        return f"<ndarray of {value.dtype if value.dtype.names is None else value.dtype.names}, shape {value.shape}>"
+        items = value.dtype if value.dtype.names is None else value.dtype.names
+        return f"<ndarray of {items}, shape {value.shape}>"
     return repr(value)
 
 

@@ -99,10 +99,10 @@ class Spec:
 
     def resolve(self, *, final: bool) -> bool:
         """Resolve every field; whether all are. The frames of the scope go when they are."""
-        done = all([item.resolve(final=final) is not None for item in self.fields])
-        if done:
+        unresolved = [item for item in self.fields if item.resolve(final=final) is None]
+        if not unresolved:
             self.scope.forget()
-        return done
+        return not unresolved
 
     def nodes(self) -> list[tuple[str, plan.Node]]:
         """Name and node of every field; `TypeError` where one does not resolve."""
@@ -123,9 +123,11 @@ class Spec:
             )
         if name in self.variants:
             raise TypeError(
-                f"{own} already has a variant {name}: to define it again, run the definition of {own} again too"
+                f"{own} already has a variant {name}: "
+                f"to define it again, run the definition of {own} again too"
             )
         if self.frozen_list:
             raise TypeError(
-                f"{name} comes too late: {own} is already compiled with the variants {', '.join(self.variants)}"
+                f"{name} comes too late: {own} is already compiled with the variants "
+                f"{', '.join(self.variants)}"
             )

@@ -460,7 +460,7 @@ class TestContainers:
         class Colour(enum.Enum):
             RED = 5
             GREEN = 3
-            ROT = 5
+            ROT = 5  # noqa: PIE796
 
         assert codec(Colour).to_bytes(Colour.ROT) == bytes(4)
         assert codec(Colour).to_bytes(Colour.GREEN) == b"\1\0\0\0"

@@ -53,9 +53,11 @@ class TestGood:
                 try:
                     value, end = codec.decode(bytes(flipped))
                 except errors.DecodeError as error:
-                    assert 0 <= error.offset <= len(data)
+                    offset = error.offset
                 else:
+                    offset = end
                     assert codec.to_bytes(value) == flipped[:end]
+                assert 0 <= offset <= len(data)
 
 
 @pytest.mark.parametrize("case", BAD, ids=_name)
