@@ -106,12 +106,10 @@ cdef class Follower:
         return 0
 
     cdef int on_sweep(self, double clock) except -1:
-        # The hub's clock has moved, in seconds.
-        return 0
+        return 0  # the hub's clock has moved, in seconds
 
     cdef int on_broken(self) except -1:
-        # It has left because its socket failed; the owner aborts the connection.
-        return 0
+        return 0  # it has left because its socket failed; the owner aborts the connection
 
 
 cdef class Hub:
@@ -511,7 +509,7 @@ cdef class Hub:
         if self.log.retained() <= self.max_backlog:
             return 0
         for follower in self.laggards():
-            lag = follower.lag()
+            lag = follower.lag()  # 0 where a log handler of a cut-off before has cut this one off, too
             if lag <= self.max_backlog or self.turns <= follower.behind_turn + 1:
                 continue
             if self.log.frames_within(&follower.at, self.log.end, 0) == self.log.end:
@@ -547,6 +545,8 @@ cdef class Hub:
         cdef Follower follower
         cdef uint64_t sent, acked
         for follower in self.laggards():
+            if follower.hub is None:  # a log handler has cut it off, too
+                continue
             sent = follower.sent_offset()
             acked = deli_com_tcp_info(follower.socket).bytes_acked if follower.socket >= 0 else 0
             if sent != follower.progress_sent or acked != follower.progress_acked:

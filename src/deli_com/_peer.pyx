@@ -32,6 +32,7 @@ from picows.picows cimport (
 )
 
 from deli_com._connection cimport CONNECTION_OPEN, Connection
+from deli_com.errors import ConnectionClosed
 from deli_com._net cimport deli_com_clock_ns, deli_com_give_back, deli_com_tcp, deli_com_tcp_info
 
 cdef extern from "Python.h":
@@ -270,6 +271,8 @@ cdef class Peer(Connection):
             self.close_reason = frame.get_close_reason() or ""
             self.linger()
             self._ws.send_close(<WSCloseCode>(1000 if code == NO_STATUS else code), b"")
+            if self.endpoint.is_client:  # nothing more can come: receivers need not wait for the TCP end
+                self.endpoint.end(ConnectionClosed(code, self.close_reason), self.ended_in_order())
         return self.end_stream()
 
     cdef int end_stream(self) except -1:

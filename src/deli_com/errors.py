@@ -217,7 +217,7 @@ class UnexpectedEof(DecodeError):
         super().__init__("unexpected end of buffer", offset, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.offset, self.path)
+        return type(self), (self.offset, self.path), self.__dict__ or None
 
 
 class InvalidUtf8(DecodeError):
@@ -227,7 +227,7 @@ class InvalidUtf8(DecodeError):
         super().__init__("invalid UTF-8 in string", offset, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.offset, self.path)
+        return type(self), (self.offset, self.path), self.__dict__ or None
 
 
 class InvalidBool(DecodeError):
@@ -244,7 +244,7 @@ class InvalidBool(DecodeError):
         self.value = value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.value, self.offset, self.path)
+        return type(self), (self.value, self.offset, self.path), self.__dict__ or None
 
 
 class InvalidVariant(DecodeError):
@@ -261,4 +261,4 @@ class InvalidVariant(DecodeError):
         self.index = index
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.index, self.offset, self.path)
+        return type(self), (self.index, self.offset, self.path), self.__dict__ or None

@@ -349,10 +349,13 @@ class _Handshake(asyncio.BufferedProtocol):
         self.transport.write(refusal.to_bytes())
         if paused:
             self.transport.resume_reading()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
+        if not self.transport.can_write_eof():
             self.transport.close()  # TLS: flushes, reads on and waits for the peer's close_notify
+            return
+        try:
+            self.transport.write_eof()
+        except OSError:
+            self.transport.abort()  # the peer has reset meanwhile
 
     # --- private ---
 
