@@ -422,7 +422,6 @@ cdef int _walk(Encoder* enc, Prog* prog, char* base, bint tail) noexcept:
 # --- text and bytes ---
 
 cdef int _str(Encoder* enc, PyObject* v, bint last) noexcept:
-    cdef WriteCursor* cur = enc.cur
     cdef const char* data
     cdef Py_ssize_t size
     if v == NULL or not PyUnicode_Check(v):

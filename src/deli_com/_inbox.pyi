@@ -1,7 +1,7 @@
 from asyncio import AbstractEventLoop
-from typing import Any, final
+from typing import Any, Self, final
 
-from typing_extensions import Self, disjoint_base
+from typing_extensions import disjoint_base
 
 @disjoint_base
 class Inbox:

@@ -1,9 +1,13 @@
 from collections.abc import Sequence
 from typing import Any, Never
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class RecordType(type): ...
 
 class Record:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     def __copy__(self) -> Any: ...
     def __replace__(self, /, **changes: Any) -> Any: ...
 

@@ -18,8 +18,12 @@ PROBE = Path(__file__).resolve().parent.parent / "cext" / "_probe.pyx"
 BUILD = """
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-setup(name="probe", script_args=["-q", "build_ext", "--build-lib", {out!r}, "--build-temp", {out!r}], ext_modules=cythonize(
-    [Extension("_probe", [{source!r}], include_dirs=[{package!r}])], include_path=[{root!r}], build_dir={out!r}, quiet=True))
+probe = Extension("_probe", [{source!r}], include_dirs=[{package!r}])
+setup(
+    name="probe",
+    script_args=["-q", "build_ext", "--build-lib", {out!r}, "--build-temp", {out!r}],
+    ext_modules=cythonize([probe], include_path=[{root!r}], build_dir={out!r}, quiet=True),
+)
 """
 
 

@@ -256,7 +256,7 @@ class TestCuts:
         rng = random.Random(seed)
         rig = rigs(max_backlog=1 << 30, max_retained=1 << 30)
         count = 0
-        for step in range(400):
+        for _ in range(400):
             choice = rng.random()
             if choice < 0.08 and len(rig.ends) < 14:
                 rig.connect(
@@ -412,8 +412,7 @@ class TestPacing:
 
     def behind(self, rig: Rig, number: int, **kind: Any) -> list[End]:
         rig.hub.pace(self.WATER)
-        ends = [rig.connect(**kind) for _ in range(number)]
-        return ends
+        return [rig.connect(**kind) for _ in range(number)]
 
     def test_nobody_waits_for_followers_that_keep_up(self, rigs):
         rig = rigs()
@@ -425,7 +424,7 @@ class TestPacing:
 
     def test_a_wait_ends_when_the_laggard_has_caught_up(self, rigs):
         rig = rigs()
-        (end,) = self.behind(rig, 1)
+        self.behind(rig, 1)
         while not rig.hub.must_wait():
             rig.hub.append(bytes(40_000))
         waiter = rig.hub.wait()

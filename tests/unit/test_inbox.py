@@ -494,7 +494,7 @@ class TestModel:
 
 class TestGarbage:
     async def test_values_left_behind_do_not_keep_what_they_came_from(self, probe: Any) -> None:
-        """A value holds its connection, that its endpoint, that the inbox: the collector must see the ring."""
+        """A value holds its connection, that holds its endpoint, that the inbox: the collector sees all."""
 
         class Holder:
             def __init__(self, inbox: Any) -> None:

@@ -34,7 +34,7 @@ def unmask(data: bytes) -> tuple[bytes, int]:
         size, at = int.from_bytes(data[2:10], "big"), 10
     mask = data[at : at + 4] * (size // 4 + 1)
     body = data[at + 4 : at + 4 + size]
-    return bytes(a ^ b for a, b in zip(body, mask)), at + 4 + size
+    return bytes(a ^ b for a, b in zip(body, mask, strict=False)), at + 4 + size
 
 
 SIZES = (0, 1, 125, 126, 127, LARGE - 1, LARGE, LARGE + 1, 65535, 65536, SLAB, SLAB + 1)
