@@ -336,7 +336,7 @@ class Listener:
 
 @pytest.mark.limit(60)
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 async def test_chaos(seed: int, secure: bool) -> None:
     """Clients join, stall, go on, ping and leave in every way while messages of all sizes are sent.
 
@@ -345,9 +345,9 @@ async def test_chaos(seed: int, secure: bool) -> None:
     """
     rng = random.Random(seed)
     tls, trusting = certificates()
-    bodies = [bytes(size) for size in (0, 1, 60, 110, 111, 2_000, 32_751, 32_752, 70_000, 400_000)]
+    bodies = [bytes(size) for size in (0, 1, 60, 110, 111, 2_000, 32_751, 32_752, 70_000, 200_000)]
     server = await WsServer[bytes].bind(
-        "127.0.0.1:0", ssl=tls if secure else None, max_backlog=8 * MB, close_timeout=1.0
+        "127.0.0.1:0", ssl=tls if secure else None, max_backlog=4 * MB, close_timeout=1.0
     )
     everybody: list[Listener] = []
     here: list[Listener] = []

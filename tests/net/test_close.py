@@ -436,7 +436,7 @@ class TestFromOtherPlaces:
     async def test_a_garbage_collection_in_between(self) -> None:
         """Collecting at every turn while clients come, receive and go: nothing that is in use is lost."""
         async with WsServer[bytes].bind("127.0.0.1:0") as server:
-            for number in range(10):
+            for number in range(4):
                 client = await WsClient[bytes].connect(server.local_addr())
                 gc.collect()
                 server.send_nowait(b"%d" % number)
