@@ -308,8 +308,13 @@ cdef object _class_from_bytes(
 ):
     cdef Py_ssize_t pos = 0
     cdef PyObject* strict = NULL
-    if count == 1 and kwnames == NULL:
-        return _decode_from(<TypeCodec>_codec_of(<PyTypeObject*>cls), <object>args[0], &pos, False)
+    cdef PyObject* codec
+    if count == 1 and kwnames == NULL and PyBytes_CheckExact(args[0]):
+        codec = _codec_of(<PyTypeObject*>cls)
+        return decode_root(
+            (<TypeCodec>codec).prog, PyBytes_AS_STRING(args[0]), PyBytes_GET_SIZE(args[0]), &pos,
+            (<TypeCodec>codec).name,
+        )
     data = _two_arguments("from_bytes", "strict", args, count, kwnames, &strict)
     cdef bint only = strict != NULL and <object>strict
     return _decode_from(<TypeCodec>_codec_of(<PyTypeObject*>cls), data, &pos, only)
