@@ -18,6 +18,7 @@ __all__ = ["ServerBase"]
 
 GOING_AWAY = 1001  # RFC 6455 section 7.4.1
 DRAIN_S = 1.0  # how long close() waits for what is queued, unless told otherwise
+MIN_RETAINED = 64 << 20  # bytes that the log may hold within one turn, at the least
 CLOSE_SLACK_S = 0.5  # for the last sweep and the transports' own turns
 
 
@@ -38,9 +39,20 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError(f"write: await {type(self).__name__}.bind(addr)")
 
-    def _start(self, sock: socket.socket, framing: Framing, down: Any, up: Any, **limits: Any) -> None:
+    def _start(
+        self, sock: socket.socket, framing: Framing, down: Any, up: Any, *, max_backlog: int, **limits: Any
+    ) -> None:
         """Initialise in place of ``__init__``, on the loop's thread."""
-        Endpoint.__init__(self, asyncio.get_running_loop(), Log(framing), down, up, **limits)
+        Endpoint.__init__(
+            self,
+            asyncio.get_running_loop(),
+            Log(framing),
+            down,
+            up,
+            max_backlog=max_backlog,
+            max_retained=max(MIN_RETAINED, 2 * max_backlog),
+            **limits,
+        )
         self._address = Address(*sock.getsockname()[:2])
 
     def local_addr(self) -> Address:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, get_origin
 
 from typing_extensions import TypeVar
 
@@ -28,6 +28,11 @@ class Typed:
 
     _types: ClassVar[tuple[Any, Any] | None] = None
     _made: ClassVar[dict[Any, Any]] = {}
+
+    if not TYPE_CHECKING:  # to checkers the classes are generic
+
+        def __class_getitem__(cls, parameters: Any) -> Any:
+            return cls._parametrize(parameters)
 
     @classmethod
     def _parametrize(cls, parameters: Any) -> Any:
@@ -64,4 +69,6 @@ class Typed:
 
 
 def _name(type_: Any) -> str:
+    if get_origin(type_) is Annotated:  # u32 and its like
+        return str(type_.__metadata__[0])
     return type_.__name__ if isinstance(type_, type) else str(type_)

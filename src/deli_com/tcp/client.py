@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl as ssl_module
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 from deli_com._stream import ReadBuffer, Stream
 from deli_com.address import AddressLike, parse_address
@@ -24,11 +24,6 @@ class Client(ClientBase[Down, Up]):
     The types are written as on the server: ``Client[Down, Up]`` receives `Down` and sends
     `Up`; ``Client[T]`` does both with `T`. Open one with `connect`.
     """
-
-    if not TYPE_CHECKING:
-
-        def __class_getitem__(cls, parameters: Any) -> Any:
-            return cls._parametrize(parameters)
 
     @classmethod
     def connect(

@@ -6,7 +6,7 @@ import logging
 import ssl as ssl_module
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from deli_com._stream import ReadBuffer, Stream
 from deli_com.address import AddressLike, open_listener
@@ -26,11 +26,6 @@ class Server(ServerBase[Down, Up]):
     ``Server[T]`` sends and receives `T`; ``Server[Down, Up]`` sends `Down` and receives `Up`;
     ``Server[Down, None]`` only sends. Open one with `bind`.
     """
-
-    if not TYPE_CHECKING:
-
-        def __class_getitem__(cls, parameters: Any) -> Any:
-            return cls._parametrize(parameters)
 
     @classmethod
     def bind(
@@ -86,7 +81,6 @@ class Server(ServerBase[Down, Up]):
                     down,
                     up,
                     max_backlog=max_backlog,
-                    max_retained=max(64 << 20, 2 * max_backlog),
                     max_message_size=max_message_size,
                     progress_timeout=progress_timeout,
                     close_timeout=close_timeout,

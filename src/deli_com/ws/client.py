@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl as ssl_module
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from picows import WSListener
 
@@ -27,11 +27,6 @@ class WsClient(ClientBase[Down, Up]):
     The types are written as on the server: ``WsClient[Down, Up]`` receives `Down` and sends
     `Up`; ``WsClient[T]`` does both with `T`. Open one with `connect`.
     """
-
-    if not TYPE_CHECKING:
-
-        def __class_getitem__(cls, parameters: Any) -> Any:
-            return cls._parametrize(parameters)
 
     @classmethod
     def connect(

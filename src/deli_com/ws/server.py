@@ -6,7 +6,7 @@ import asyncio
 import ssl as ssl_module
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from picows import WSListener
 
@@ -30,11 +30,6 @@ class WsServer(ServerBase[Down, Up]):
     ``WsServer[T]`` sends and receives `T`; ``WsServer[Down, Up]`` sends `Down` and receives
     `Up`; ``WsServer[Down, None]`` only sends. Open one with `bind`.
     """
-
-    if not TYPE_CHECKING:
-
-        def __class_getitem__(cls, parameters: Any) -> Any:
-            return cls._parametrize(parameters)
 
     @classmethod
     def bind(
@@ -111,7 +106,6 @@ class WsServer(ServerBase[Down, Up]):
                     down,
                     up,
                     max_backlog=max_backlog,
-                    max_retained=max(64 << 20, 2 * max_backlog),
                     max_message_size=max_message_size,
                     progress_timeout=progress_timeout,
                     close_timeout=close_timeout,
