@@ -16,7 +16,7 @@ import picows
 from helpers import certificates, until
 
 from deli_com.address import Address, open_listener
-from deli_com.ws.handshake import Acceptor, Endpoint, Request, Route, at_path
+from deli_com.ws.handshake import Acceptor, Request, Route, Service, at_path
 
 
 class Recorder(picows.WSListener):
@@ -59,8 +59,8 @@ class Served:
         self.recorders.append(recorder)
         return recorder
 
-    def endpoint(self, **options: Any) -> Endpoint:
-        return Endpoint(**{"make_listener": self.make_listener, "max_frame_size": 1 << 20, **options})
+    def endpoint(self, **options: Any) -> Service:
+        return Service(**{"make_listener": self.make_listener, "max_frame_size": 1 << 20, **options})
 
     def count(self) -> int:
         return sum(1 for recorder in self.recorders if recorder.events[-1:] not in ([], ["down"]))

@@ -16,7 +16,7 @@ from helpers import ACCEPT_TOKEN, CHROME_HEAD, FIREFOX_HEAD, PLAIN_HEAD, SLOW, R
 
 from deli_com.address import Address
 from deli_com.ws import handshake as handshake_module
-from deli_com.ws.handshake import Endpoint, Refusal, Request
+from deli_com.ws.handshake import Refusal, Request, Service
 
 every_wire = pytest.mark.parametrize("transports", ["aiofastnet", "loop"])
 plain_and_tls = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -519,16 +519,16 @@ class TestRoute:
     async def test_several_services_share_a_port(self) -> None:
         made: dict[str, Recorder] = {}
 
-        def endpoint(name: str) -> Endpoint:
+        def endpoint(name: str) -> Service:
             def make_listener(request: Request, transport: asyncio.Transport) -> Recorder:
                 made[name] = Recorder(request)
                 return made[name]
 
-            return Endpoint(make_listener=make_listener, max_frame_size=1000)
+            return Service(make_listener=make_listener, max_frame_size=1000)
 
         table = {"/a": endpoint("a"), "/b": endpoint("b")}
 
-        def route(request: Request) -> Endpoint | Refusal:
+        def route(request: Request) -> Service | Refusal:
             return table.get(request.path) or Refusal(404, f"nothing at {request.path}")
 
         async with accepting(route=route) as served:
@@ -593,9 +593,9 @@ class TestRoute:
             {"max_clients": 5},
         ):
             with pytest.raises(TypeError):
-                Endpoint(**good, **bad)
+                Service(**good, **bad)
         with pytest.raises(ValueError, match="belongs"):
-            Endpoint(**good, response_headers={"Upgrade": "x"})
+            Service(**good, response_headers={"Upgrade": "x"})
 
 
 class TestOrigin:

@@ -8,8 +8,8 @@
     acceptor.close()             stops accepting, refuses what is in progress; established ones live on
     await acceptor.wait_closed()
 
-    route(request: Request) -> Endpoint | Refusal        at_path("/", endpoint) makes the common one
-    Endpoint(make_listener=..., max_frame_size=..., max_clients=..., client_count=..., origins=...,
+    route(request: Request) -> Service | Refusal        at_path("/", service) makes the common one
+    Service(make_listener=..., max_frame_size=..., max_clients=..., client_count=..., origins=...,
              authorize=..., subprotocols=..., response_headers=..., read_buffer_bytes=...)
     make_listener(request: Request, transport: asyncio.Transport) -> picows.WSListener | Refusal
 
@@ -41,12 +41,12 @@ from ..accept import AcceptLoop
 from ..log_budget import LogBudget
 from ..transports import Transports, attach_accepted, attach_plain, remote_address
 from .deadlines import Deadlines
-from .endpoint import Authorize, Endpoint, ListenerFactory, Request, Route, Verdict, at_path
 from .head import HeadReader, Refusal, checked_headers, parse_request, server_feed
 from .logs import picows_log
 from .origins import origin_allowed
+from .service import Authorize, ListenerFactory, Request, Route, Service, Verdict, at_path
 
-__all__ = ["Acceptor", "Authorize", "Endpoint", "ListenerFactory", "Refusal", "Request", "Route", "at_path"]
+__all__ = ["Acceptor", "Authorize", "ListenerFactory", "Refusal", "Request", "Route", "Service", "at_path"]
 
 MAX_LINGERING = 256  # refused connections that may wait for their peer to read why; then the oldest goes
 LINGER_S = 1.0
@@ -77,7 +77,7 @@ class Acceptor:
     sock : socket.socket
         Listening, non-blocking (see `address.open_listener`).
     route : callable
-        ``(request) -> Endpoint or Refusal``.
+        ``(request) -> Service or Refusal``.
     ssl : ssl.SSLContext, optional
         Speak TLS.
     open_timeout : float or None
@@ -367,12 +367,12 @@ class _Handshake(asyncio.BufferedProtocol):
             return
         request = Request(raw, head, remote_address(self.transport), self.acceptor._ssl is not None)
         try:
-            endpoint = self.acceptor._route(request)
-            refusal = endpoint if isinstance(endpoint, Refusal) else self._judge(request, endpoint)
-            if refusal is not None or isinstance(endpoint, Refusal):
-                self.refuse(refusal or endpoint)  # type: ignore[arg-type]
+            service = self.acceptor._route(request)
+            refusal = service if isinstance(service, Refusal) else self._judge(request, service)
+            if refusal is not None or isinstance(service, Refusal):
+                self.refuse(refusal or service)  # type: ignore[arg-type]
                 return
-            verdict = endpoint.authorize(request) if endpoint.authorize is not None else None
+            verdict = service.authorize(request) if service.authorize is not None else None
         except Exception as error:
             self._fail(error)
             return
@@ -380,17 +380,17 @@ class _Handshake(asyncio.BufferedProtocol):
         if inspect.isawaitable(verdict):
             self.state = _State.DECIDING
             self.transport.pause_reading()
-            self.acceptor._spawn(self._authorize(request, endpoint, verdict), self)
+            self.acceptor._spawn(self._authorize(request, service, verdict), self)
         else:
-            self._on_verdict(request, endpoint, verdict)
+            self._on_verdict(request, service, verdict)
 
-    def _judge(self, request: Request, endpoint: Endpoint) -> Refusal | None:
+    def _judge(self, request: Request, service: Service) -> Refusal | None:
         headers = request.headers
         origins = headers.getall("Origin", [])
         host = headers["Host"]
         if len(origins) > 1:
             return Refusal(400, "more than one Origin header")
-        if origins and not origin_allowed(origins[0], host, endpoint.origins):
+        if origins and not origin_allowed(origins[0], host, service.origins):
             shown = origins[0][:200]
             self.acceptor._budget.log(
                 logging.WARNING,
@@ -404,13 +404,13 @@ class _Handshake(asyncio.BufferedProtocol):
         offered = [
             m.strip(" \t") for line in headers.getall("Sec-WebSocket-Protocol", []) for m in line.split(",")
         ]
-        request.subprotocol = next((name for name in endpoint.subprotocols if name in offered), None)
-        if request.subprotocol is None and endpoint.subprotocols and any(offered):
-            spoken = ", ".join(endpoint.subprotocols)
+        request.subprotocol = next((name for name in service.subprotocols if name in offered), None)
+        if request.subprotocol is None and service.subprotocols and any(offered):
+            spoken = ", ".join(service.subprotocols)
             return Refusal(400, f"none of the subprotocols offered is spoken here; these are: {spoken}")
-        return _full() if endpoint.full() else None
+        return _full() if service.full() else None
 
-    async def _authorize(self, request: Request, endpoint: Endpoint, verdict: Awaitable[Verdict]) -> None:
+    async def _authorize(self, request: Request, service: Service, verdict: Awaitable[Verdict]) -> None:
         try:
             answer = await verdict
         except Exception as error:
@@ -420,28 +420,28 @@ class _Handshake(asyncio.BufferedProtocol):
             return
         if self.state is _State.DECIDING:
             self.task = None
-            self._on_verdict(request, endpoint, answer)
+            self._on_verdict(request, service, answer)
 
-    def _on_verdict(self, request: Request, endpoint: Endpoint, verdict: Any) -> None:
+    def _on_verdict(self, request: Request, service: Service, verdict: Any) -> None:
         assert self.transport is not None
         if self.transport.is_closing():
             return  # connection_lost follows
         try:
-            refusal = _refusal_of(verdict) or (_full() if endpoint.full() else None)
-            made = refusal if refusal is not None else endpoint.make_listener(request, self.transport)
+            refusal = _refusal_of(verdict) or (_full() if service.full() else None)
+            made = refusal if refusal is not None else service.make_listener(request, self.transport)
         except Exception as error:
             self._fail(error)
             return
         if isinstance(made, Refusal):
             self.refuse(made)
         else:
-            self._hand_over(request, endpoint, made)
+            self._hand_over(request, service, made)
 
-    def _hand_over(self, request: Request, endpoint: Endpoint, listener: WSListener) -> None:
+    def _hand_over(self, request: Request, service: Service, listener: WSListener) -> None:
         assert self.transport is not None
         assert self.reader is not None
         transport, paused = self.transport, self.state is _State.DECIDING
-        extra = checked_headers(endpoint.response_headers)
+        extra = checked_headers(service.response_headers)
         if request.subprotocol is not None:
             extra.append(("Sec-WebSocket-Protocol", request.subprotocol))
         response = WSUpgradeResponse.create_101_response(extra)
@@ -464,9 +464,9 @@ class _Handshake(asyncio.BufferedProtocol):
                 0,
                 WSAutoPingStrategy.PING_WHEN_IDLE,
                 False,  # auto pong: unbounded
-                endpoint.max_frame_size,
+                service.max_frame_size,
                 None,  # extra headers: for clients
-                endpoint.read_buffer_bytes,
+                service.read_buffer_bytes,
             )
             transport.set_protocol(protocol)
             protocol.connection_made(transport)

@@ -15,11 +15,10 @@ from deli_com.address import AddressLike, open_listener
 from deli_com.opening import Opening
 from deli_com.server_base import ServerBase
 from deli_com.typed import Down, Up
-from deli_com.ws.endpoint import Authorize, Request, at_path
-from deli_com.ws.endpoint import Endpoint as Service
 from deli_com.ws.handshake import Acceptor, Refusal
 from deli_com.ws.head import HeadersLike
 from deli_com.ws.origins import Origins
+from deli_com.ws.service import Authorize, Request, Service, at_path
 
 __all__ = ["WsServer"]
 

@@ -15,7 +15,7 @@ from ..address import Address
 from .head import HeadersLike, Refusal, RequestHead, checked_headers, checked_subprotocols
 from .origins import Origins
 
-__all__ = ["Authorize", "Endpoint", "ListenerFactory", "Request", "Route", "Verdict", "at_path"]
+__all__ = ["Authorize", "ListenerFactory", "Request", "Route", "Service", "Verdict", "at_path"]
 
 
 class Request:
@@ -65,7 +65,7 @@ Authorize: TypeAlias = Callable[[Request], Union[Verdict, Awaitable[Verdict]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Endpoint:
+class Service:
     """What is served at one path of a port.
 
     Attributes
@@ -78,7 +78,7 @@ class Endpoint:
     max_clients : int or None
         503 from this many on, as told by ``client_count``.
     client_count : callable or None
-        Established clients of this endpoint.
+        Established clients of this service.
     origins : collection of str, or callable, optional
         More origins than `origins.origin_allowed` allows by itself; the others get 403.
     authorize : callable, optional
@@ -120,15 +120,15 @@ class Endpoint:
         )
 
 
-Route: TypeAlias = Callable[[Request], Union[Endpoint, Refusal]]
+Route: TypeAlias = Callable[[Request], Union[Service, Refusal]]
 
 
-def at_path(path: str | None, endpoint: Endpoint) -> Route:
-    """Serve `endpoint` at exactly this path, or at every path if it is None; elsewhere 404."""
+def at_path(path: str | None, service: Service) -> Route:
+    """Serve `service` at exactly this path, or at every path if it is None; elsewhere 404."""
 
-    def route(request: Request) -> Endpoint | Refusal:
+    def route(request: Request) -> Service | Refusal:
         if path is None or request.path == path:
-            return endpoint
+            return service
         return Refusal(404, f"nothing at {request.path[:100]!r}")
 
     return route
