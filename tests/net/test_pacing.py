@@ -348,6 +348,20 @@ class TestTooSlow:
                 await asyncio.sleep(0.02)
             assert server.client_count() == 1
 
+    async def test_a_stalled_client_costs_nothing(self) -> None:
+        """While nothing is sent it is not looked at: its transport will tell when it takes bytes again."""
+        async with (
+            WsServer[bytes].bind("127.0.0.1:0") as server,
+            raw_client(server.local_addr(), small=True),
+        ):
+            for size in (MB, 10_000, 10):  # a cut inside a frame, and one exactly at a frame's end
+                server.send_nowait(bytes(size))
+                await fill(server)
+                await asyncio.sleep(0.01)
+                before = server.turns
+                await asyncio.sleep(0.1)
+                assert server.turns - before <= 1
+
     async def test_an_idle_client_is_kept(self) -> None:
         """Progress is asked only of who is behind."""
         async with (

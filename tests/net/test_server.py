@@ -9,7 +9,7 @@ import socket
 import struct
 
 import pytest
-from helpers import until
+from helpers import PLAIN_HEAD, until
 from peers import BINARY, CLOSE, PONG, Frame, close_payload, dial, raw_client, upgrade
 
 from deli_com import (
@@ -20,6 +20,7 @@ from deli_com import (
     MessageTooLarge,
     WsClient,
     WsServer,
+    u32,
 )
 
 
@@ -285,6 +286,25 @@ class TestSend:
             async with raw_client(server.local_addr()) as late:
                 server.send_nowait(b"new")
                 assert await late.message() == wire(b"new")
+
+    async def test_a_client_that_joins_between_a_send_and_its_flush(self) -> None:
+        """Its handshake ends in a turn in which messages are queued and unsent: they are not for it."""
+        async with WsServer[u32].bind("127.0.0.1:0") as server, raw_client(server.local_addr()):
+            for _ in range(20):
+                late = await dial(server.local_addr())
+                sent = 0
+                before = server.client_count()
+                late.send_some(PLAIN_HEAD)
+                while server.client_count() == before:
+                    for _ in range(3):  # more than one: the first may go out at once
+                        server.send_nowait(sent)
+                        sent += 1
+                    await asyncio.sleep(0)
+                server.send_nowait(sent)
+                await late.read_until(b"\r\n\r\n")
+                assert struct.unpack("<I", await late.message()) == (sent,)
+                late.close()
+                await until(lambda before=before: server.client_count() == before)
 
     async def test_the_value_is_taken_when_send_returns(self) -> None:
         """A buffer may be changed at once: what was sent is what it held."""
