@@ -44,12 +44,12 @@ static inline RecordTypeObject *record_type(PyTypeObject *type) { return (Record
 
 /* PyObject_Init, without the call where nobody counts objects. */
 static inline void record_init(PyObject *self, PyTypeObject *tp) {
-#if defined(Py_TRACE_REFS) || defined(Py_REF_DEBUG) || defined(Py_GIL_DISABLED)
+#if defined(Py_TRACE_REFS) || defined(Py_REF_DEBUG) || defined(Py_GIL_DISABLED) || PY_VERSION_HEX >= 0x030E0000
     PyObject_Init(self, tp);
 #else
     Py_SET_TYPE(self, tp);
     Py_INCREF(tp);
-    Py_SET_REFCNT(self, 1);
+    self->ob_refcnt = 1; /* not Py_SET_REFCNT, which first looks whether the rubbish there is immortal */
 #endif
 }
 

@@ -530,6 +530,18 @@ class TestCollection:
             value = Point(value, None)
         del value
 
+    def test_memory_that_held_other_things(self) -> None:
+        """A new value has one reference, whatever the memory held before (3.12 keeps marks there)."""
+        usual = {sys.getrefcount(value) for value in [object() for _ in range(10)]}
+        for fill in (b"\xff", b"\x80", b"\x00"):
+            rubbish = [bytearray(fill * Point.__basicsize__) for _ in range(10_000)]
+            del rubbish
+            for values in (
+                [Point(1, 2) for _ in range(5000)],
+                [Point.from_bytes(bytes(8)) for _ in range(5000)],
+            ):
+                assert {sys.getrefcount(value) for value in values} == usual
+
     def test_isinstance_and_module_attributes(self) -> None:
         assert isinstance(Circle("a", 1), Shape)
         assert Point.__module__ == __name__
