@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Generator
 from types import TracebackType
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 __all__ = ["Opening"]
 
@@ -47,7 +47,7 @@ class Opening(Coroutine[Any, Any, OpenedT], Generic[OpenedT]):
 
     def send(self, value: Any, /) -> Any:
         if value is not None:  # no event loop does that: somebody took this for the opened object
-            self.__getattr__("send")
+            self._refuse("send")
         return self._work.send(value)
 
     def throw(self, kind: Any, value: Any = None, trace: Any = None, /) -> Any:
@@ -68,11 +68,16 @@ class Opening(Coroutine[Any, Any, OpenedT], Generic[OpenedT]):
         assert self._opened is not None  # __aenter__ has returned
         await self._opened.__aexit__(kind, error, trace)
 
-    def __getattr__(self, name: str) -> NoReturn:
-        # `__slots__` and the class come first: only what an opened object would have ends here.
+    def _refuse(self, name: str) -> NoReturn:
         raise AttributeError(
             f"{self._call} is not open yet, so it has no {name!r}: await me, or use `async with`"
         )
+
+    if not TYPE_CHECKING:  # checkers know what this has; with __getattr__ they would allow anything
+
+        def __getattr__(self, name: str) -> NoReturn:
+            # `__slots__` and the class come first: only what an opened object would have ends here.
+            self._refuse(name)
 
     def __repr__(self) -> str:
         return f"<{self._call}, not awaited>"

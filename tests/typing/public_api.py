@@ -1,0 +1,76 @@
+"""The public surface as users write it; type-checked by mypy and pyright, and run by test_public_api.py."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import assert_type
+
+from deli_com import Address, Client, Codec, Server, WsClient, WsServer, f32, u32
+
+
+class Up(Codec):
+    count: u32
+
+
+class Down(Codec):
+    x: f32
+
+
+async def websocket() -> None:
+    async with WsServer[Down, Up].bind("127.0.0.1:0") as server:
+        assert_type(server, WsServer[Down, Up])
+        assert_type(server.local_addr(), Address)
+        client = await asyncio.create_task(WsClient[Down, Up].connect(server.local_addr()))
+        assert_type(client, WsClient[Down, Up])
+        await server.wait_clients(1)
+        await server.send(Down(1.5))
+        server.send_nowait(Down(2.5))
+        assert_type(await client.recv(), Down)
+        assert_type(await asyncio.wait_for(client.recv(), 5), Down)
+        await client.send(Up(3))
+        assert_type(await server.recv(), Up)
+        await client.send(Up(4))
+        _, value = await server.recv_from()
+        assert_type(value, Up)
+        await client.send(Up(5))
+        assert_type(await server.recv_many(10), list[Up])
+        await server.send(Down(3.5))
+        async for down in client:
+            assert_type(down, Down)
+            break
+        await client.send(Up(6))
+        async for _, up in server.with_peer():
+            assert_type(up, Up)
+            break
+        async with asyncio.TaskGroup() as group:
+            group.create_task(server.send(Down(4.5)))
+            receiving = group.create_task(client.recv())
+        assert_type(receiving.result(), Down)
+        await client.close()
+
+
+async def one_type_both_ways() -> None:
+    async with (
+        WsServer[u32].bind(("127.0.0.1", 0)) as server,
+        WsClient[u32].connect(server.local_addr()) as client,
+    ):
+        await server.send(7)
+        assert_type(await client.recv(), int)
+        await client.send(8)
+        assert_type(await server.recv(), int)
+
+
+async def tcp() -> None:
+    async with Server[Down, Up].bind("127.0.0.1:0") as server:
+        async with Client[Down, Up].connect(server.local_addr()) as client:
+            await server.wait_clients(1)
+            await server.send(Down(1.5))
+            assert_type(await client.recv(), Down)
+            await client.send(Up(2))
+            assert_type(await server.recv(), Up)
+
+
+async def main() -> None:
+    await websocket()
+    await one_type_both_ways()
+    await tcp()
