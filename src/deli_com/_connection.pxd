@@ -27,6 +27,7 @@ cdef class Connection(Follower):
     cdef int attach(self, object transport, bint secure) except -1
     cdef int opened(self) except -1
     cdef int deliver(self, const char* data, Py_ssize_t size) except -1
+    cdef int _refuse_message(self, object error, Py_ssize_t size) except -1
     cdef int pause_reading(self) except -1
     cdef int finish(self, int code, str reason) except -1
     cdef int linger(self) except -1

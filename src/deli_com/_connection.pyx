@@ -60,19 +60,29 @@ cdef class Connection(Follower):
         try:
             value = codec_decode(endpoint.up, data, size)
         except DecodeError as error:
-            endpoint.undecodable += 1
-            self.undecodable += 1
-            if endpoint.is_client:
-                if endpoint.inbox.push(self, error, size, True):
-                    self.pause_reading()
-            elif self.undecodable == 1:
-                endpoint.logger.warning(
-                    "%s sent a message of %d bytes that is no %s: %s (further ones are only counted)",
-                    self.remote_addr, size, endpoint.up, error,
-                )
-            return 0
+            return self._refuse_message(error, size)
+        except Exception as cause:
+            # Code of the user's: a __post_init__ that does not like the fields.
+            error = DecodeError(f"{type(cause).__name__} while the value was made: {cause}")
+            error.__cause__ = cause
+            return self._refuse_message(error, size)
         if endpoint.inbox.push(self, value, size, False):
             self.pause_reading()
+        return 0
+
+    cdef int _refuse_message(self, object error, Py_ssize_t size) except -1:
+        # A message that is no value costs its sender nothing but that message.
+        cdef Endpoint endpoint = self.endpoint
+        endpoint.undecodable += 1
+        self.undecodable += 1
+        if endpoint.is_client:
+            if endpoint.inbox.push(self, error, size, True):
+                self.pause_reading()
+        elif self.undecodable == 1:
+            endpoint.logger.warning(
+                "%s sent a message of %d bytes that is no %s: %s (further ones are only counted)",
+                self.remote_addr, size, endpoint.up, error,
+            )
         return 0
 
     cdef int pause_reading(self) except -1:
