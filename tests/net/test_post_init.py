@@ -29,7 +29,7 @@ async def test_the_client_hears_of_it_and_goes_on(server_type, client_type):
             await server.wait_clients(1)
             for number in (1, 2):
                 await server.send(Raw(number))
-            with pytest.raises(DecodeError, match="ArithmeticError.*1 is odd") as caught:
+            with pytest.raises(DecodeError, match=r"ArithmeticError.*1 is odd") as caught:
                 await client.recv()
             assert isinstance(caught.value.__cause__, ArithmeticError)
             assert await client.recv() == Even(2)
