@@ -62,7 +62,7 @@ $(BUILT): $(READY) $(COMPILED)
 	@mkdir -p build && touch $@
 
 # --- using it ---------------------------------------------------------------------------------------------
-.PHONY: help build test demo lint format types stubs check bench bench-smoke cov debug asan annotate \
+.PHONY: help build test demo lint format types stubs check bench bench-smoke conformance fuzz cov debug asan annotate \
 	sdist wheel wheels smoke clean
 
 help: ## this list
@@ -93,6 +93,12 @@ types: $(BUILT) $(VENV)/.group-lint ## mypy --strict and pyright strict
 
 stubs: $(BUILT) $(VENV)/.group-lint ## the stubs against the compiled modules
 	$(PY) -m mypy.stubtest deli_com $(if $(wildcard tests/typing/stubtest.allow),--allowlist tests/typing/stubtest.allow)
+
+conformance: $(BUILT) $(VENV)/.group-conformance ## Autobahn's cases against both ends (RFC 6455)
+	$(PY) -m pytest tests/conformance $(ARGS)
+
+fuzz: $(BUILT) $(VENV)/.group-test ## mutated messages at the decoder for a minute (ARGS="-max_total_time=600")
+	$(PY) tests/fuzz/fuzz_decode.py $(or $(ARGS),-max_total_time=60)
 
 check: lint types stubs test ## all of the above
 
