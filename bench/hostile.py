@@ -7,10 +7,10 @@ One server sends 1,000 messages a second to 20 good clients.
    until `--connections` of them have been made.
 3. Afterwards: 4 s of rest, then the server's resident memory is compared with that before the attack.
 
-A latency runs from just before `send` in the server's process to the return of `recv` in the clients', in ms,
-on the one monotonic clock. The server has a core to itself; the good clients and the attackers share
-the other one, the attackers behind them, because in the field they would be another machine's load: run as
-root, the measured processes are real-time ones (SCHED_RR), else the attackers have the lowest priority.
+A latency runs from just before `send` in the server's process to the return of `recv` in the clients', in
+ms, on the one monotonic clock. The server has a core to itself; the good clients and the attackers share the
+other one, the attackers behind them, because in the field they would be another machine's load. Run as root,
+the measured processes are real-time ones (SCHED_RR), else the attackers have the lowest priority.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def pin(core: int) -> None:
 
 async def received(pipe: Connection) -> str:
     """The next word from the parent, without blocking the loop."""
-    while not pipe.poll():  # noqa: ASYNC110 the word comes from another process
+    while not pipe.poll():  # noqa: ASYNC110 - a pipe of multiprocessing has no awaitable side
         await asyncio.sleep(0.05)
     word: str = pipe.recv()
     return word
