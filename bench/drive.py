@@ -140,6 +140,7 @@ class Server:
     prefix: int = 0  # bytes the library itself puts before the payload on the wire
     consume: Callable[[Tally], Coroutine[Any, Any, None]] | None = None  # None: handlers count into `tally`
     keep: list[object] = field(default_factory=list)  # what must outlive start-up
+    connected: Callable[[int], Awaitable[None]] | None = None  # where a client connects before it is accepted
 
 
 def say(line: dict[str, Any]) -> None:
@@ -260,6 +261,8 @@ async def serve(job: Job, start: Callable[[Job, Tally], Awaitable[Server]]) -> N
         result = await tally.wait()
     else:
         await control.all_ready(job.clients)
+        if server.connected is not None:
+            await server.connected(job.clients)
         result = await (paced if job.mode == "latency" else turns)(job, server, control)
     say(result)
     control.stop()

@@ -6,7 +6,8 @@
  *       `check` 1: also that the u64 after the stamp counts up by one and that the rest is the pattern of net.h.
  * send: N connections send `messages` masked messages in all, blocks of up to 64 KiB; `rate` > 0: that many
  *       a second in all, one at a time.
- * One JSON line on stdout. Units: counts, bytes, nanoseconds. `proto zmq` subscribes as a ZMTP 3.0 SUB to everything. */
+ * One JSON line on stdout. Units: counts, bytes, nanoseconds. `proto zmq` subscribes as a ZMTP 3.0 SUB to everything;
+ * `proto tcp` reads frames of a u32 little-endian length and a payload, as docs/wire.md has them. */
 #include "net.h"
 
 static struct {
@@ -27,7 +28,7 @@ struct client {
 
 static struct control *ctl;
 static struct client *clients;
-static int fifo_fd, zmq, live;
+static int fifo_fd, zmq, tcp, live;
 static uint64_t bad, closed;
 static uint32_t *samples; /* latencies in ns, capped at 4.29 s */
 static size_t sample_count, sample_room;
@@ -42,6 +43,7 @@ static void connect_one(struct client *c) {
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
     if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&at, sizeof at)) die("connect");
     set_nodelay(c->fd);
+    if (tcp) return;
     if (zmq) {
         static const uint8_t greeting[64] = {0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, 0, 'N', 'U', 'L', 'L'};
         static const char ready[] = "\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB"
@@ -69,6 +71,12 @@ static void connect_one(struct client *c) {
 static int header_done(struct client *c, int *data) {
     uint32_t ext;
     if (c->have < 2) return 0;
+    if (tcp) {
+        if (c->have < 4) return 0;
+        c->size = c->head[0] | c->head[1] << 8 | c->head[2] << 16 | (uint64_t)c->head[3] << 24;
+        *data = 1;
+        return 1;
+    }
     if (zmq) { /* ZMTP 3.0: flags, then a size of 1 or 8 bytes; flag 4 is a command */
         ext = c->head[0] & 2 ? 8 : 1;
         if (c->have < 1 + ext) return 0;
@@ -282,6 +290,7 @@ int main(int argc, char **argv) {
     }
     pin(job.core);
     zmq = !strcmp(job.proto, "zmq");
+    tcp = !strcmp(job.proto, "tcp");
     ctl = control_map(job.control);
     fifo_fd = open(job.fifo, O_RDWR | O_NONBLOCK);
     clients = calloc((size_t)job.clients, sizeof *clients);

@@ -37,6 +37,7 @@ SERVERS = {
     "C floor": Program("floor_server"),
     "deli-com": Program("servers/ours", "", "deli_com"),
     "deli-com, awaited": Program("servers/ours", "await", "deli_com"),
+    "deli-com, TCP": Program("servers/ours", "tcp", "deli_com"),
     "picows": Program("servers/picows_loop", "", "picows"),
     "websockets": Program("servers/websockets_broadcast", "", "websockets"),
     "aiohttp": Program("servers/aiohttp_loop", "", "aiohttp"),
@@ -45,6 +46,7 @@ SERVERS = {
     "deli-com, recv": Program("servers/ours", "recv", "deli_com"),
     "deli-com, recv_many": Program("servers/ours", "recv_many", "deli_com"),
 }
+PROTOCOLS = {"pyzmq": "zmq", "deli-com, TCP": "tcp"}  # of the load; the others are WebSocket
 RECEIVERS = {
     "picows, listener": Program("clients/picows_listener", "", "picows"),
     "deli-com, recv": Program("clients/ours", "recv", "deli_com"),
@@ -89,8 +91,8 @@ def _job(pace: Pace, **values: Any) -> Job:
 
 def _server(lib: str, job: Job, **load: Any) -> dict[str, Any]:
     name, style, _ = SERVERS[lib]
-    if lib == "pyzmq":
-        load["proto"] = "zmq"
+    if lib in PROTOCOLS:
+        load["proto"] = PROTOCOLS[lib]
     result = run_server(name, replace(job, style=style), **load)
     if result["load"].get("bad"):
         raise ValueError(f"{lib}: {result['load']['bad']} messages arrived wrong")
@@ -127,7 +129,7 @@ class Fanout:
                 yield {"clients": 20, "size": 1_000_000, "burst": 1}
 
     def libs(self, case: Case) -> list[str]:
-        few = ["C floor", "deli-com", "picows", "websockets"]
+        few = ["C floor", "deli-com", "deli-com, TCP", "picows", "websockets"]
         full = ["deli-com, awaited", "aiohttp", "socketify", "pyzmq"]
         return few + full if case["clients"] in (2, 3, 20, 100) else few
 

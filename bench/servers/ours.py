@@ -1,4 +1,4 @@
-"""deli-com: `send_nowait` of `bytes`, or `await send` (`--style await`); receiving, `recv` or `recv_many`."""
+"""deli-com: `send_nowait` of `bytes`; styles `await` (`await send`), `tcp`, and for receiving `recv` and `recv_many`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from drive import Job, Server, Tally, parse_job, run
 
 job = parse_job(sys.argv[1:])
 
-from deli_com import WsServer  # noqa: E402
+import deli_com  # noqa: E402
 
 
 async def start(job: Job, tally: Tally) -> Server:
-    server = await WsServer[bytes].bind("127.0.0.1:0")
+    kind = deli_com.Server if job.style == "tcp" else deli_com.WsServer
+    server = await kind[bytes].bind("127.0.0.1:0")
 
     async def consume(tally: Tally) -> None:
         if job.style == "recv_many":
@@ -37,6 +38,7 @@ async def start(job: Job, tally: Tally) -> Server:
         prefix=4,  # the u32 length of `bytes`
         consume=consume,
         keep=[server],
+        connected=server.wait_clients,
     )
 
 
