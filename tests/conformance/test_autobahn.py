@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ kosoku = pytest.importorskip("kosoku", reason="the conformance group is not inst
 JUDGED = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"]
 JUDGED_CASES = 301
 COMPRESSION = ["12.1.*", "13.1.*"]
+TRIES = 20
 PARALLEL = 8  # cases that wait (1 s in 6.4.x) wait together
 
 PARSER_ONLY = {
@@ -79,26 +80,54 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deli_com.ws.client.Peer", EchoPeer)
 
 
-def judge(results: list[Any]) -> None:
-    """Compare with the list; the failures name the case, what it expects and what it saw."""
+Run = Callable[[list[str]], Awaitable[dict[str, str]]]  # case globs -> what is wrong, "" for a pass, by case
+
+
+async def judge(run: Run) -> None:
+    """Compare with the list; the failures name the case and what was seen."""
+    results = await run(JUDGED)
     assert len(results) == JUDGED_CASES
-    failed = {
-        result.case_id: f"{result.behavior.value}: {result.result} {result.result_close}"
+    assert {case: text for case, text in results.items() if text and case not in PARSER_ONLY} == {}
+    for case in PARSER_ONLY:
+        # How the bytes fall into reads is chance, so a listed case is seen to pass now and then.
+        again = [bool(results[case])]
+        while not any(again) and len(again) < TRIES:
+            again.append(bool((await run([case]))[case]))
+        assert any(again), f"{case} passes now, {TRIES} times in a row: take it off the list"
+
+
+def verdicts(results: list[Any]) -> dict[str, str]:
+    return {
+        result.case_id: ""
+        if result.passed
+        else f"{result.behavior.value}: {result.result} {result.result_close}"
         for result in results
-        if not result.passed
     }
-    assert {case: text for case, text in failed.items() if case not in PARSER_ONLY} == {}
-    assert set(PARSER_ONLY) - set(failed) == set(), "listed cases pass now: take them off the list"
 
 
-@contextlib.asynccontextmanager
-async def fuzzing_server(cases: list[str]) -> AsyncIterator[Any]:
+async def run_against_server(cases: list[str]) -> dict[str, str]:
+    async with WsServer[bytes].bind("127.0.0.1:0") as server:
+        url = f"ws://{server.local_addr()}"
+        try:
+            return verdicts(await kosoku.run_fuzzingclient(url, cases, concurrency=PARALLEL))
+        except kosoku.FailureError as failure:
+            return verdicts(failure.results)
+
+
+async def run_against_client(cases: list[str]) -> dict[str, str]:
     async with kosoku.run_fuzzingserver(cases, port=0) as server:
-        yield server
+        counted = await connect_once(server, "/getCaseCount")
+        for number in range(1, int(counted.text[0]) + 1):
+            await connect_once(server, f"/runCase?case={number}&agent=deli-com")
+        await connect_once(server, "/updateReports?agent=deli-com")
+        try:
+            return verdicts(await server.get_result())
+        except kosoku.FailureError as failure:
+            return verdicts(failure.results)
 
 
-async def run_client(server: Any, path: str) -> EchoPeer:
-    """One connection up to its end."""
+async def connect_once(server: Any, path: str) -> EchoPeer:
+    """One connection of a client up to its end."""
     with contextlib.suppress(Exception):  # how a connection ends is for the fuzzing server to judge
         async with WsClient[bytes].connect(f"ws://{server.address}:{server.port}{path}"):
             assert EchoPeer.last is not None
@@ -109,28 +138,12 @@ async def run_client(server: Any, path: str) -> EchoPeer:
 
 @pytest.mark.limit(100)
 async def test_server_passes_every_case_but_those_listed() -> None:
-    async with WsServer[bytes].bind("127.0.0.1:0") as server:
-        try:
-            results = await kosoku.run_fuzzingclient(
-                f"ws://{server.local_addr()}", JUDGED, concurrency=PARALLEL
-            )
-        except kosoku.FailureError as failure:
-            results = failure.results
-    judge(results)
+    await judge(run_against_server)
 
 
 @pytest.mark.limit(100)
 async def test_client_passes_every_case_but_those_listed() -> None:
-    async with fuzzing_server(JUDGED) as server:
-        counted = await run_client(server, "/getCaseCount")
-        for number in range(1, int(counted.text[0]) + 1):
-            await run_client(server, f"/runCase?case={number}&agent=deli-com")
-        await run_client(server, "/updateReports?agent=deli-com")
-        try:
-            results = await server.get_result()
-        except kosoku.FailureError as failure:
-            results = failure.results
-    judge(results)
+    await judge(run_against_client)
 
 
 @pytest.mark.limit(60)
