@@ -1,4 +1,4 @@
-"""deli-com: `send_nowait` of `bytes`; styles `await` (`await send`), `tcp`, and for receiving `recv` and `recv_many`."""
+"""deli-com: `send_nowait` of `bytes`; styles: `await`, `tcp`, and for receiving `recv` and `recv_many`."""
 
 from __future__ import annotations
 
