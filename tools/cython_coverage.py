@@ -12,7 +12,7 @@ from typing import Any
 from Cython.Coverage import Plugin as CythonPlugin
 
 
-class Plugin(CythonPlugin):  # type: ignore[misc]
+class Plugin(CythonPlugin):
     """Looks for a .pxd in all the C files beside it."""
 
     def _find_source_files(self, filename: str) -> tuple[str | None, str | None]:
