@@ -97,7 +97,7 @@ stubs: $(BUILT) $(VENV)/.group-lint ## the stubs against the compiled modules
 conformance: $(BUILT) $(VENV)/.group-conformance ## Autobahn's cases against both ends (RFC 6455)
 	$(PY) -m pytest tests/conformance $(ARGS)
 
-fuzz: $(BUILT) $(VENV)/.group-test ## mutated messages at the decoder for a minute (ARGS="-max_total_time=600")
+fuzz: $(BUILT) $(VENV)/.group-fuzz ## mutated messages at the decoder for a minute (ARGS="-max_total_time=600")
 	$(PY) tests/fuzz/fuzz_decode.py $(or $(ARGS),-max_total_time=60)
 
 check: lint types stubs test ## all of the above
