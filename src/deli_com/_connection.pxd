@@ -1,7 +1,7 @@
 # One connection: a follower that also delivers to an inbox, and the stages of its end.
 
 from deli_com._endpoint cimport Endpoint
-from deli_com._hub cimport Follower
+from deli_com._follower cimport Follower
 
 
 cdef enum ConnectionState:

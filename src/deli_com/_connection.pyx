@@ -12,7 +12,7 @@ while the peer still sends would reset the connection and take the tail with it.
 
 from deli_com._endpoint cimport Endpoint
 from deli_com._fastcodec cimport codec_decode
-from deli_com._hub cimport Follower
+from deli_com._follower cimport Follower
 from deli_com._net cimport deli_com_tcp_info
 from deli_com.errors import ConnectionClosed, DecodeError
 

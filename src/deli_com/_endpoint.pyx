@@ -129,25 +129,26 @@ cdef class Endpoint(Hub):
         cdef Py_ssize_t payload, frame
         cdef Log log = self.log
         self._check_sendable()
-        if log.is_open:
+        if self.arena.is_open:
             return self._append_nested(value)
-        log.open(&cur, self.down.max_size)
+        self.begin()
+        self.arena.open(&cur, self.down.max_size)
         try:
             codec_encode(self.down, &cur, value)
-            payload = log.payload_size(&cur)
+            payload = self.arena.payload_size(&cur)
             if payload > self.max_message_size:
                 raise MessageTooLarge(payload, self.max_message_size)
             if not self.room_for(payload):
                 self.schedule()  # the turn in which laggards are judged
                 raise BacklogFull(log.retained(), self.max_retained)
         except BaseException:
-            log.abandon(&cur)
+            self.arena.abandon(&cur)
             if self._nested:
                 self._append_deferred()
             raise
         self.messages_out += 1
         if not self.followers:
-            log.abandon(&cur)
+            self.arena.abandon(&cur)
         else:
             frame = log.commit(&cur)
             self.appended(frame)

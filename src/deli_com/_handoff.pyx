@@ -67,6 +67,7 @@ cdef class Handoff:
             if self.hub.followers:
                 if not self.hub.room_for(len(payload)):
                     break  # the log is at its bound: clients lag, so the threads wait
+                self.hub.begin()
                 self.hub.appended(self.hub.log.append(payload))
             self._queue.popleft()
             self.held_bytes -= len(payload)

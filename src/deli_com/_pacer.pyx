@@ -13,7 +13,8 @@ shares a core with others drains in bursts; and a stalled one delays the others 
 
 from collections import deque
 
-from deli_com._hub cimport FOLLOWER_CURRENT, Follower, Hub
+from deli_com._follower cimport FOLLOWER_CURRENT, Follower
+from deli_com._hub cimport Hub
 from deli_com._net cimport deli_com_clock_ns
 
 cdef enum:
@@ -44,7 +45,7 @@ cdef class Pacer:
 
     cdef bint must_wait(self) except -1:
         cdef Follower follower
-        if self.hub.log.retained() <= self.high_water:
+        if self.hub.arena.reliable <= self.high_water:
             return False  # nobody can be that far behind
         for follower in self.hub.laggards():
             if follower.paced and follower.lag() > self.high_water:
@@ -104,7 +105,7 @@ cdef class Pacer:
             self._window_open = True
             self._waited = 0
             for follower in self.hub.followers:
-                follower.paced_mark = follower.sent_offset()
+                follower.paced_mark = follower.sent_bytes()
         self._waiting_since = self.hub.loop.time()
         self._timer = self.hub.loop.call_later(
             max(0.001, WINDOW_SECONDS - self._waited), self._window_callback)
@@ -152,7 +153,7 @@ cdef class Pacer:
 
 cdef unsigned long long _drained(Follower follower) except? 0:
     # Bytes that have left this process since the window began.
-    cdef unsigned long long sent = follower.sent_offset()
+    cdef unsigned long long sent = follower.sent_bytes()
     return sent - follower.paced_mark if sent > follower.paced_mark else 0
 
 

@@ -350,7 +350,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         # Whether all that is queued for it is with the transport or the kernel now.
         if self.stage == CONNECTION_OPEN:
             self.endpoint.flush_now()  # which may end it
-        return self.hub is not None and self.at.offset == self.hub.log.end
+        return self.has_all()
 
     cdef int say_close(self, int code, str reason) except -1:
         # Half a close, behind what the transport holds. TLS has none: it closes, and reads on
