@@ -1,8 +1,10 @@
 """Typed values broadcast over WebSocket and TCP, encoded once, with memory that stays bounded."""
 
 from deli_com import _abi  # first: refuses to go on beside another picows than the one built for
+from deli_com._connection import Peer
 from deli_com._fastcodec import TypeCodec
 from deli_com.address import Address
+from deli_com.departure import Departure
 from deli_com.errors import (
     BacklogFull,
     ComError,
@@ -24,6 +26,7 @@ from deli_com.tcp.server import Server
 from deli_com.types import Array, FixedArray, f32, f64, field, i8, i16, i32, i64, u8, u16, u32, u64
 from deli_com.ws.client import WsClient
 from deli_com.ws.server import WsServer
+from deli_com.ws.service import Request
 
 __all__ = [
     "Address",
@@ -34,6 +37,7 @@ __all__ = [
     "ComError",
     "ConnectionClosed",
     "DecodeError",
+    "Departure",
     "EncodeError",
     "FixedArray",
     "InvalidBool",
@@ -41,6 +45,8 @@ __all__ = [
     "InvalidVariant",
     "IoError",
     "MessageTooLarge",
+    "Peer",
+    "Request",
     "Server",
     "TypeCodec",
     "UnexpectedEof",

@@ -4,18 +4,27 @@ from typing_extensions import disjoint_base
 
 from deli_com._endpoint import Endpoint
 from deli_com._hub import Follower
+from deli_com.address import Address
+from deli_com.ws.service import Request
 
 @disjoint_base
-class Connection(Follower):
+class Peer(Follower):
+    state: Any
+    @property
+    def remote_addr(self) -> Address | None: ...
+    @property
+    def request(self) -> Request | None: ...
+    @property
+    def is_open(self) -> bool: ...
+    def close(self, code: int = 1000, reason: str = "") -> None: ...
+
+@disjoint_base
+class Connection(Peer):
     def __init__(
-        self, endpoint: Endpoint[Any, Any], remote_addr: Any = None, request: Any = None
+        self, endpoint: Endpoint[Any, Any], remote_addr: Address | None = None, request: Request | None = None
     ) -> None: ...
     @property
     def endpoint(self) -> Endpoint[Any, Any]: ...
-    @property
-    def remote_addr(self) -> Any: ...
-    @property
-    def request(self) -> Any: ...
     @property
     def messages_in(self) -> int: ...
     def resume_reading(self) -> None: ...

@@ -23,6 +23,7 @@ cdef class Endpoint(Hub):
     cdef readonly Py_ssize_t undecodable      # messages that were no value of `up`
     cdef readonly Py_ssize_t unwanted         # messages discarded: push only, or text
     cdef set closing                          # connections that linger; called once a sweep
+    cdef public object _events                # events.Events: told of who comes and goes; or None
     cdef Pacer pacer
     cdef Handoff handoff                      # send_nowait of other threads; None until the first
 

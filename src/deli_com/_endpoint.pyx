@@ -287,6 +287,9 @@ cdef class Endpoint(Hub):
         """Every connection that is open or lingers."""
         return [*self.followers, *self.closing]
 
+    def _check_thread(self, what):
+        self.check_thread(what)
+
 
 cdef class Pairs:
     """The asynchronous iterator behind `Endpoint.with_peer`; shares the endpoint's inbox."""

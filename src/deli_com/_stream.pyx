@@ -30,6 +30,7 @@ from deli_com._connection cimport (
     CONNECTION_OPEN,
     CONNECTION_OPENING,
     Connection,
+    reason_of_loss,
 )
 from deli_com._endpoint cimport Endpoint
 from deli_com.errors import ConnectionClosed, MessageTooLarge
@@ -161,7 +162,9 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     def buffer_updated(self, Py_ssize_t nbytes):
         """Deliver what is complete of `nbytes` more bytes; keep the rest."""
         if self.stage != CONNECTION_OPEN:
-            return  # what arrives after the end is discarded
+            self._open()
+            if self.stage != CONNECTION_OPEN:
+                return  # what arrives after the end is discarded
         self.sweeps_to_look = 2
         if self._part != NULL:
             self._part_size += nbytes
@@ -261,6 +264,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     cdef int _refuse(self, str cause, object error) except -1:
         # Nothing after this point can be understood.
         cdef Endpoint endpoint = self.endpoint
+        self.blame("protocol error")
         if not endpoint.is_client:
             self._log.log(logging.WARNING, "closing %s: %s", self.remote_addr, cause)
         else:
@@ -280,16 +284,29 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             self.transport = transport
             self.endpoint.loop.call_soon(transport.abort)
             return
-        self.attach(transport, transport.get_extra_info("sslcontext") is not None)
-        self.opened()
-        on_opened, self._on_opened = self._on_opened, None
-        if on_opened is not None:
-            on_opened(self)
+        secure = transport.get_extra_info("sslcontext") is not None
+        self.attach(transport, secure)
+        if self.endpoint._events is None or secure:
+            self._open()
+        else:
+            # on_connect may end it, and a plain transport must not be aborted before its reader is added.
+            self.endpoint.loop.call_soon(self._open)
+
+    def _open(self):
+        # Once; the first event of the transport may come before its turn.
+        if self.stage == CONNECTION_OPENING:
+            self.opened()
+            on_opened, self._on_opened = self._on_opened, None
+            if on_opened is not None:
+                on_opened(self)
 
     def eof_received(self):
         """Take the peer's end of stream as the end of the connection."""
-        cdef bint has_all = self._has_all()  # the peer may have closed one direction only
+        cdef bint has_all
+        self._open()
+        has_all = self._has_all()  # the peer may have closed one direction only
         if self.stage == CONNECTION_OPEN:
+            self.blame("left")
             self.close_reason = self._reason_of_eof()
             self._ended_in_order = self._part == NULL
             if has_all:
@@ -309,11 +326,11 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     def connection_lost(self, exc):
         """Leave for good."""
         self._drop_part()
+        on_opened, self._on_opened = self._on_opened, None
+        if on_opened is not None:
+            on_opened(self)  # lost before its turn: nobody was told of it
         if not self.close_reason:
-            if exc is None:
-                self.close_reason = "the connection ended without notice"
-            else:
-                self.close_reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+            self.close_reason = reason_of_loss(exc)
         self.ended()
 
     def pause_writing(self):
@@ -329,12 +346,13 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     def discard(self):
         """Give it up, whether a transport has taken it or will yet."""
         self._on_opened = None
-        if self.stage == CONNECTION_OPENING:
+        if self.transport is None and self.stage == CONNECTION_OPENING:
             self.stage = CONNECTION_CLOSED
         else:
             self.abort()
 
     cdef int on_too_slow(self, str cause) except -1:
+        self.blame_lag(cause)
         self.endpoint.logger.warning("closing %s: %s", self.remote_addr, cause)
         self.close_reason = cause
         return self._reset()

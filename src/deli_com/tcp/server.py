@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from deli_com._stream import ReadBuffer, Stream
-from deli_com.address import AddressLike, open_listener
+from deli_com.address import Address, AddressLike, open_listener
+from deli_com.events import OnConnect, OnDisconnect
 from deli_com.log_budget import LogBudget
 from deli_com.opening import Opening
 from deli_com.server_base import ServerBase
@@ -38,6 +39,8 @@ class Server(ServerBase[Down, Up]):
         max_clients: int | None = None,
         progress_timeout: float = 10.0,
         close_timeout: float = 2.0,
+        on_connect: OnConnect | None = None,
+        on_disconnect: OnDisconnect | None = None,
     ) -> Opening[Self]:
         """Listen at `addr`; await the result, or use it in ``async with``.
 
@@ -60,6 +63,14 @@ class Server(ServerBase[Down, Up]):
             Seconds in which a client that lags must take a byte, else it is reset.
         close_timeout : float
             Seconds that a closed connection is given to close its own end.
+        on_connect : callable, optional
+            ``(peer)``: a client is counted from now on. Called at once: nothing of it has been
+            received yet, and what is sent from here comes before all that is sent later.
+        on_disconnect : callable, optional
+            ``(peer, why)``, with a `Departure`: it is no client any more; once for each that
+            ``on_connect`` tells of, however it left. Messages of it may still wait to be received.
+
+            Both may be coroutine functions, which run as tasks of the server's. Errors are logged.
 
         Raises
         ------
@@ -76,7 +87,7 @@ class Server(ServerBase[Down, Up]):
             try:
                 self = cls.__new__(cls)
                 self._start(
-                    sock,
+                    Address(*sock.getsockname()[:2]),
                     "tcp",
                     down,
                     up,
@@ -84,6 +95,8 @@ class Server(ServerBase[Down, Up]):
                     max_message_size=max_message_size,
                     progress_timeout=progress_timeout,
                     close_timeout=close_timeout,
+                    on_connect=on_connect,
+                    on_disconnect=on_disconnect,
                 )
                 self._acceptor = Acceptor(sock, _streams(self, max_clients), ssl=ssl)
             except BaseException:

@@ -139,6 +139,12 @@ class Acceptor:
             handshake.shut(Refusal(503, "the server is closing"))
         self._settle()
 
+    def drop(self, service: Service) -> None:
+        """Refuse the handshakes that wait for the ``authorize`` of this service, which is no more."""
+        for handshake in [*self._pending]:
+            if handshake.service is service:
+                handshake.refuse(Refusal(503, "the server is closing"))
+
     async def wait_closed(self) -> None:
         """Wait until nothing of this acceptor is left: no connection, task or timer."""
         if self._closed is None:
@@ -243,6 +249,7 @@ class _Handshake(asyncio.BufferedProtocol):
         "drained_bytes",
         "reader",
         "request",
+        "service",
         "state",
         "task",
         "transport",
@@ -256,6 +263,7 @@ class _Handshake(asyncio.BufferedProtocol):
         self.task: asyncio.Task[None] | None = None  # TLS, or authorize
         self.reader: HeadReader | None = None  # from the first byte on: idle connections cost little
         self.request: Request | None = None
+        self.service: Service | None = None  # whose authorize runs
         self.turned_away: Refusal | None = None  # said as soon as there is a transport
         self.drained_bytes = 0
 
@@ -379,6 +387,7 @@ class _Handshake(asyncio.BufferedProtocol):
         self.request = request
         if inspect.isawaitable(verdict):
             self.state = _State.DECIDING
+            self.service = service
             self.transport.pause_reading()
             self.acceptor._spawn(self._authorize(request, service, verdict), self)
         else:
