@@ -21,6 +21,9 @@ cdef class Peer(Follower):
 
     # --- for the connection to override ------------------------------------------------
     cdef int close_by_user(self, int code, str reason) except -1
+    cdef bint put_by_user(self, object value) except -1
+    cdef object send_by_user(self, object value)
+    cdef object count_for_user(self)
 
 
 cdef class Connection(Peer):
@@ -54,6 +57,8 @@ cdef class Connection(Peer):
     cdef int say_close(self, int code, str reason) except -1
     cdef bint ended_in_order(self) except -1
     cdef object code_of_close(self)
+    cdef Py_ssize_t waiting_bytes(self) except -1
+    cdef object round_trip_time(self)
 
 
 # RFC 6455 section 7.4: whether a code may stand in a CLOSE frame.

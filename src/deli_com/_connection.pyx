@@ -16,9 +16,14 @@ on_disconnect mark the beginning and the end of that.
 from deli_com._endpoint cimport Endpoint
 from deli_com._fastcodec cimport codec_decode
 from deli_com._follower cimport Follower
-from deli_com._net cimport deli_com_tcp_info
+from deli_com._net cimport deli_com_keep_unsent_low, deli_com_tcp_info
 from deli_com.departure import Departure
 from deli_com.errors import ConnectionClosed, DecodeError
+from deli_com.stats import PeerStats
+
+
+cdef enum:
+    UNSENT_BYTES = 131072    # that the kernel takes and does not send yet, where messages supersede others
 
 
 cdef bint may_be_sent(int code) noexcept:
@@ -96,6 +101,43 @@ cdef class Peer(Follower):
     cdef int close_by_user(self, int code, str reason) except -1:
         return 0
 
+    def send_nowait(self, value, /):
+        """Queue `value` for this client alone, and return. Legal from any thread.
+
+        It has its place between the messages to all before and after it.
+
+        Raises
+        ------
+        EncodeError, MessageTooLarge
+            `value` is not of the type, or too large.
+        BacklogFull
+            More than 1 MiB is queued for this client alone. One message alone never is too much.
+            Another thread is not always told: what finds no room later is counted as refused.
+        ConnectionClosed
+            The client has left, or the server is closed.
+        """
+        self.put_by_user(value)
+
+    def send(self, value, /):
+        """Queue `value` as `send_nowait` does; await the result to keep this client's pace.
+
+        The errors of `send_nowait` come from the call, not from awaiting.
+        """
+        return self.send_by_user(value)
+
+    cdef bint put_by_user(self, object value) except -1:
+        return False
+
+    cdef object send_by_user(self, object value):
+        return None
+
+    def stats(self):
+        """Return what this client has cost and got, as `PeerStats`. Legal from any thread."""
+        return self.count_for_user()
+
+    cdef object count_for_user(self):
+        return None
+
 
 cdef class Connection(Peer):
     """A follower that receives as well."""
@@ -115,6 +157,10 @@ cdef class Connection(Peer):
         self.fd = -1 if secure else self.socket
         # asyncio's and uvloop's TLS would pause at size 0, then hang.
         transport.set_write_buffer_limits(1 if own_tls else 0, 0)
+        if self.endpoint.has_latest:
+            # What the kernel holds unsent can be superseded no more: 21 transfer times old at the
+            # receiver, with this 2.
+            deli_com_keep_unsent_low(self.socket, UNSENT_BYTES)
         return 0
 
     cdef int opened(self) except -1:
@@ -185,7 +231,7 @@ cdef class Connection(Peer):
 
     cdef int leave(self) except -1:
         if self.hub is not None:
-            self.queued_bytes = self.lag() + self.transport.get_write_buffer_size()
+            self.queued_bytes = self.waiting_bytes()
         return Follower.leave(self)
 
     cdef int blame(self, str cause) noexcept:
@@ -217,6 +263,33 @@ cdef class Connection(Peer):
             self.blame("closed")
             self.finish(code, reason)
         return 0
+
+    cdef bint put_by_user(self, object value) except -1:
+        return self.endpoint.put_private(value, self)
+
+    cdef object send_by_user(self, object value):
+        self.endpoint.check_thread("peer.send")
+        return self.endpoint.paced(self, self.endpoint.put_private(value, self))
+
+    cdef object count_for_user(self):
+        cdef bint behind = self.is_behind()
+        return PeerStats(
+            messages_in=self.messages_in,
+            bytes_out=self.given_bytes,
+            queued_bytes=self.queued_bytes if self.hub is None else self.waiting_bytes(),
+            behind_s=max(0.0, self.endpoint.sweep.clock - self.behind_since) if behind else 0.0,
+            skipped=self.skipped,
+            superseded=self.superseded,
+            undecodable=self.undecodable,
+            round_trip_s=self.round_trip_time(),
+        )
+
+    cdef Py_ssize_t waiting_bytes(self) except -1:
+        # Bytes for this peer that are still in this process: of the logs, and in its transport.
+        return self.lag() + <Py_ssize_t>self.transport.get_write_buffer_size()
+
+    cdef object round_trip_time(self):
+        return None
 
     cdef int on_too_slow(self, str cause) except -1:
         self.blame_lag(cause)
@@ -289,6 +362,7 @@ cdef class Connection(Peer):
         self.leave()
         self.stage = CONNECTION_CLOSED
         endpoint.closing.discard(self)
+        endpoint.closed[self.close_code] = endpoint.closed.get(self.close_code, 0) + 1
         self.depart()
         if endpoint.is_client:
             endpoint.end(ConnectionClosed(self.close_code, self.close_reason), self.ended_in_order())

@@ -25,9 +25,11 @@ cdef class Audience(Log):
     cdef object __weakref__
     cdef readonly object name    # of a group; None where it is for one follower
     cdef readonly set members    # Followers
+    cdef Py_ssize_t cap          # bytes of reliable frames that may wait in it; 0: no bound of its own
     cdef bint is_dirty           # in the hub's list of those that have frames to flush
     cdef uint64_t marked         # stream offset up to which the flush under way serves it
 
+    cdef bint has_room(self, Py_ssize_t frame) noexcept
     cdef int add_member(self, Follower follower) except -1
     cdef int discard_member(self, Follower follower) except -1
 

@@ -32,6 +32,10 @@ cdef class Audience(Log):
         self.name = name
         self.members = set()
 
+    cdef bint has_room(self, Py_ssize_t frame) noexcept:
+        # Whether a reliable frame of so many bytes may be appended. Alone it always may.
+        return self.cap == 0 or self.reliable == 0 or self.reliable + frame <= self.cap
+
     cdef int add_member(self, Follower follower) except -1:
         # From here on it gets every frame appended to this log, after what is retained in it.
         cdef Position at = self.tail()

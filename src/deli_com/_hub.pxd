@@ -48,6 +48,7 @@ cdef class Hub(Keeper):
     cdef list laggards(self)
 
     # --- for the floor above to override -----------------------------------------------
+    cdef int take(self, object message) except -1
     cdef int on_flushed(self) except -1
     cdef bint on_sweep(self) except -1
 

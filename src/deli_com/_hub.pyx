@@ -725,6 +725,9 @@ cdef class Hub(Keeper):
             and self.ready.count + self.blocked.count == 0
         )
 
+    cdef int take(self, object message) except -1:
+        return 0  # an `Encoded` of another thread is to be appended
+
     cdef int on_flushed(self) except -1:
         return 0  # a flush has ended; followers may have caught up or gone
 

@@ -76,6 +76,7 @@ cdef class Log:
     cdef readonly uint64_t end       # stream offset one past the last committed byte
     cdef readonly Arena arena        # shared with the other logs of an endpoint
     cdef readonly Py_ssize_t held    # bytes of live records
+    cdef readonly Py_ssize_t reliable  # ... of reliable frames
     cdef readonly Py_ssize_t retained_keys  # frames kept for those who join later
     cdef Position flushed            # what everybody has who is up to date
     cdef Py_ssize_t skip_limit       # bytes of skip frames kept for laggards

@@ -333,6 +333,7 @@ cdef class Log:
             arena.take(slab, size)
         if kind == DELIVER_RELIABLE:
             arena.reliable += size
+            self.reliable += size
             self.reliable_end += <uint64_t>size
             if slab != NULL and barred == 0 and self._next > self._first:
                 record = self._record(self._next - 1)
@@ -384,6 +385,7 @@ cdef class Log:
         self.held -= record.size
         if record.kind == DELIVER_RELIABLE:
             arena.reliable -= record.size
+            self.reliable -= record.size
         elif record.kind == DELIVER_SKIP:
             self._skip_bytes -= record.size
         elif not record.doomed:

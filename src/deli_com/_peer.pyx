@@ -363,7 +363,7 @@ cdef class Peer(Connection):
             return 0
         cause = (
             f"keepalive: no sign of life for {clock - self._heard_at:.1f} s, "
-            f"{self._queued()} bytes queued"
+            f"{self.waiting_bytes()} bytes queued"
         )
         self.endpoint.logger.warning("closing %s (1011): %s", self.remote_addr, cause)
         self.blame("keepalive")
@@ -429,9 +429,8 @@ cdef class Peer(Connection):
     cdef object code_of_close(self):
         return self.close_code
 
-    def _queued(self):
-        """Bytes for this peer that are still in this process: of the log, and in its transport."""
-        return self.lag() + self.transport.get_write_buffer_size()
+    cdef object round_trip_time(self):
+        return None if math.isnan(self.round_trip) else self.round_trip
 
 
 cdef class PeerListener(WSListener):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from collections.abc import Hashable
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self
 
 from deli_com._connection import Peer
 from deli_com._endpoint import Endpoint
+from deli_com._group import Group, group_of
 from deli_com._log import Log
 from deli_com.address import Address
 from deli_com.errors import ConnectionClosed
@@ -84,6 +86,16 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         """
         self._check_thread("server.clients")
         return frozenset(peer for peer in self._connections() if peer.is_open)
+
+    def group(self, name: Hashable, /) -> Group[Down]:
+        """Return the group of clients of this name; a new one where there is none.
+
+        Parameters
+        ----------
+        name : hashable
+            Anything that can be a key, compared with ``==``.
+        """
+        return group_of(self, name)
 
     async def wait_clients(self, n: int) -> None:
         """Wait until at least `n` clients are connected.

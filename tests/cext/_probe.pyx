@@ -103,10 +103,10 @@ cdef class ProbeHub(Hub):
         return self.pacer
 
     def must_wait(self):
-        return (<Pacer>self.pacer).must_wait()
+        return (<Pacer>self.pacer).must_wait(None, False)
 
     def wait(self):
-        return (<Pacer>self.pacer).wait()
+        return (<Pacer>self.pacer).wait(None, False)
 
     cdef int on_flushed(self) except -1:
         if self.pacer is not None:

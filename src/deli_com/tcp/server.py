@@ -13,6 +13,7 @@ from deli_com.address import Address, AddressLike, open_listener
 from deli_com.events import OnConnect, OnDisconnect
 from deli_com.log_budget import LogBudget
 from deli_com.opening import Opening
+from deli_com.policy import Policy
 from deli_com.server_base import ServerBase
 from deli_com.tcp.accept import Acceptor
 from deli_com.tcp.limits import check_message_size
@@ -34,7 +35,9 @@ class Server(ServerBase[Down, Up]):
         addr: AddressLike,
         *,
         ssl: ssl_module.SSLContext | None = None,
+        slow_client: Policy = "disconnect",
         max_backlog: int = 16 << 20,
+        max_keys: int = 1 << 16,
         max_message_size: int = 64 << 20,
         max_clients: int | None = None,
         progress_timeout: float = 10.0,
@@ -51,9 +54,17 @@ class Server(ServerBase[Down, Up]):
             returned; port 0 lets the system choose.
         ssl : ssl.SSLContext, optional
             Speak TLS.
+        slow_client : {"disconnect", "wait", "skip", "latest"}
+            Policy of the types that name none, for clients that are behind. ``disconnect``: they
+            get all, or are closed. ``wait``: the same, and an awaited send waits for the slowest
+            as well. ``skip``: they get the last `max_backlog` bytes. ``latest``: the newest of
+            each type.
         max_backlog : int
             Bytes of queued messages at which a client that lags is reset. One message alone
             never is too much.
+        max_keys : int
+            Keys of policy latest that are held, over all types and groups; one more is refused
+            (`BacklogFull`).
         max_message_size : int
             Bytes of one encoded message, both ways, at most 2**32 - 1. A client that
             announces more is closed.
@@ -91,7 +102,9 @@ class Server(ServerBase[Down, Up]):
                     "tcp",
                     down,
                     up,
+                    slow_client=slow_client,
                     max_backlog=max_backlog,
+                    max_keys=max_keys,
                     max_message_size=max_message_size,
                     progress_timeout=progress_timeout,
                     close_timeout=close_timeout,

@@ -14,6 +14,7 @@ from deli_com._peer import Peer
 from deli_com.address import AddressLike, open_listener
 from deli_com.events import OnConnect, OnDisconnect
 from deli_com.opening import Opening
+from deli_com.policy import Policy
 from deli_com.server_base import ServerBase
 from deli_com.typed import Down, Up
 from deli_com.ws.head import HeadersLike, Refusal
@@ -43,7 +44,9 @@ class WsServer(ServerBase[Down, Up]):
         *,
         path: str | None = None,
         ssl: ssl_module.SSLContext | None = None,
+        slow_client: Policy = "disconnect",
         max_backlog: int = 16 << 20,
+        max_keys: int = 1 << 16,
         max_message_size: int = 64 << 20,
         max_clients: int | None = None,
         open_timeout: float | None = OPEN_TIMEOUT_S,
@@ -81,9 +84,17 @@ class WsServer(ServerBase[Down, Up]):
             that no other server has on this port, which one of them may do. Elsewhere: 404.
         ssl : ssl.SSLContext, optional
             Speak TLS. The port's: not together with a server as `addr`.
+        slow_client : {"disconnect", "wait", "skip", "latest"}
+            Policy of the types that name none, for clients that are behind. ``disconnect``: they
+            get all, or are closed. ``wait``: the same, and an awaited send waits for the slowest
+            as well. ``skip``: they get the last `max_backlog` bytes. ``latest``: the newest of
+            each type.
         max_backlog : int
             Bytes of queued messages at which a client that lags is closed (1013). One message
             alone never is too much.
+        max_keys : int
+            Keys of policy latest that are held, over all types and groups; one more is refused
+            (`BacklogFull`).
         max_message_size : int
             Bytes of one encoded message, both ways.
         max_clients : int, optional
@@ -142,7 +153,9 @@ class WsServer(ServerBase[Down, Up]):
                     "ws-server",
                     down,
                     up,
+                    slow_client=slow_client,
                     max_backlog=max_backlog,
+                    max_keys=max_keys,
                     max_message_size=max_message_size,
                     progress_timeout=progress_timeout,
                     close_timeout=close_timeout,
