@@ -3,6 +3,7 @@
 from deli_com import _abi  # first: refuses to go on beside another picows than the one built for
 from deli_com._connection import Peer
 from deli_com._fastcodec import TypeCodec
+from deli_com._group import Group
 from deli_com.address import Address
 from deli_com.departure import Departure
 from deli_com.errors import (
@@ -21,6 +22,7 @@ from deli_com.errors import (
 )
 from deli_com.record import Codec
 from deli_com.registry import codec
+from deli_com.stats import PeerStats, ServerStats
 from deli_com.tcp.client import Client
 from deli_com.tcp.server import Server
 from deli_com.types import Array, FixedArray, f32, f64, field, i8, i16, i32, i64, u8, u16, u32, u64
@@ -40,6 +42,7 @@ __all__ = [
     "Departure",
     "EncodeError",
     "FixedArray",
+    "Group",
     "InvalidBool",
     "InvalidUtf8",
     "InvalidVariant",
@@ -47,7 +50,9 @@ __all__ = [
     "MessageTooLarge",
     "Peer",
     "Request",
+    "PeerStats",
     "Server",
+    "ServerStats",
     "TypeCodec",
     "UnexpectedEof",
     "WebSocketError",

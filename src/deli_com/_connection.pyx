@@ -13,6 +13,8 @@ It counts as a client, and is one of `server.clients`, while it is OPEN; on_conn
 on_disconnect mark the beginning and the end of that.
 """
 
+from types import GenericAlias
+
 from deli_com._endpoint cimport Endpoint
 from deli_com._fastcodec cimport codec_decode
 from deli_com._follower cimport Follower
@@ -49,6 +51,11 @@ cdef class Peer(Follower):
     request : Request or None
         Of the WebSocket handshake: ``path``, ``query``, ``headers``, ``subprotocol``. None over TCP.
     """
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        """Let annotations say ``Peer[T]``."""
+        return GenericAlias(cls, item)
 
     def __repr__(self):
         return f"<{type(self).__name__} {self.remote_addr}>"

@@ -1,0 +1,16 @@
+from typing import Literal, Self
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class Arena:
+    max_keys: int
+    def __new__(cls, framing: Literal["ws-server", "ws-client", "tcp"] = "ws-server") -> Self: ...
+    @property
+    def is_open(self) -> bool: ...
+    @property
+    def slabs(self) -> int: ...
+    @property
+    def live(self) -> int: ...
+    @property
+    def keys(self) -> int: ...
