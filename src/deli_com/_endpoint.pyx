@@ -31,7 +31,8 @@ from deli_com._inbox cimport (
     recv_from_inbox,
 )
 from deli_com._lane cimport DELIVER_LATEST, DELIVER_RELIABLE, Lane
-from deli_com._log cimport Key, Log
+from deli_com._log cimport Log
+from deli_com._records cimport Key
 from deli_com._pacer cimport Paced, Pacer
 from deli_com._lane import lanes_for
 from deli_com._net cimport deli_com_clock_ns

@@ -2,7 +2,8 @@
 
 from libc.stdint cimport uint64_t
 
-from deli_com._log cimport Cursor, Log, Position
+from deli_com._log cimport Cursor, Log
+from deli_com._records cimport Position
 
 
 cdef enum FollowerState:

@@ -43,7 +43,7 @@ async def test_frames_stay_whole(
     transports: str, secure: bool, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random sizes to a peer that reads random amounts, asks for PONGs, and is closed with frames queued."""
-    import deli_com.ws.server as module
+    import deli_com.ws.port as module
 
     monkeypatch.setattr(module, "Acceptor", functools.partial(module.Acceptor, transports=transports))
     tls, trusting = certificates() if secure else (None, None)
