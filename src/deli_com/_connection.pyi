@@ -9,6 +9,7 @@ from deli_com.ws.service import Request
 
 @disjoint_base
 class Peer(Follower):
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     state: Any
     @property
     def remote_addr(self) -> Address | None: ...

@@ -45,6 +45,9 @@ cdef class Peer(Follower):
         Of the WebSocket handshake: ``path``, ``query``, ``headers``, ``subprotocol``. None over TCP.
     """
 
+    def __init__(self, *args, **kwargs):
+        raise TypeError("a Peer is not made: servers give one for each client")
+
     def __repr__(self):
         return f"<{type(self).__name__} {self.remote_addr}>"
 
