@@ -1,4 +1,4 @@
-"""`on_connect` and `on_disconnect`: once each, in order, with the reason, whatever happens and whatever they do."""
+"""`on_connect` and `on_disconnect`: once each, in order, with the reason, whatever they do."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class TestOrder:
             async def spin() -> (
                 None
             ):  # there is a task in every turn, ahead of what the turn's reads schedule
-                while not receiving.done():
+                while not receiving.done():  # noqa: ASYNC110 - a task in every turn
                     await asyncio.sleep(0)
 
             async def talk() -> None:
@@ -278,7 +278,7 @@ class TestReasons:
             assert diary.why[0].cause == "lost"
 
     async def test_a_link_that_swallows_all(self) -> None:
-        """A blackholed peer of a push-only server: keepalive finds it, and says for how long it was silent."""
+        """A blackholed peer of a push-only server: keepalive finds it and says how long."""
         diary = Diary()
         async with (
             WsServer[bytes, None].bind(
@@ -453,7 +453,7 @@ class TestWhatTheyDo:
             assert {why.cause for why in diary.why} == {"closed"}
 
     async def test_on_connect_may_drop_a_large_message_and_close(self, plain: Ends) -> None:
-        """More than the socket takes, then a close: the connection made a moment ago is aborted or lingers."""
+        """More than the socket takes, then a close: a connection made a moment ago is aborted."""
         diary = Diary()
 
         def flood(peer: Peer) -> None:
@@ -495,16 +495,16 @@ class TestWhatTheyDo:
 
     async def test_on_disconnect_may_close_the_server(self, ends: Ends) -> None:
         """As a task, or awaited in a coroutine function, which then is not waited for."""
+        ended: list[str] = []
         for kind in ("task", "await"):
             closing: list[asyncio.Task[None]] = []
-            ended: list[str] = []
 
             def down(*_: Any) -> None:
                 closing.append(asyncio.create_task(server.close()))  # noqa: B023
 
             async def down_and_wait(*_: Any) -> None:
                 await server.close()  # noqa: B023
-                ended.append("closed")  # noqa: B023
+                ended.append("closed")
 
             server = await ends.bind(
                 u32, on_disconnect=down if kind == "task" else down_and_wait, close_timeout=60

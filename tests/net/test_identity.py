@@ -84,7 +84,7 @@ class TestClients:
             assert await client.recv() == 1
 
 
-class closing:  # noqa: N801 - as in contextlib
+class closing:
     def __init__(self, opening: Any) -> None:
         self.opening = opening
 
@@ -150,18 +150,22 @@ class TestPeer:
         self, server_type: Any, client_type: Any
     ) -> None:
         """As are callbacks that do."""
-        kept: list[Any] = []
-        server = await server_type[u32].bind(
-            "127.0.0.1:0", on_connect=kept.append, on_disconnect=lambda peer, why: server.client_count()
-        )
-        async with client_type[u32].connect(server.local_addr()):
-            await server.wait_clients(1)
-            await until(lambda: kept)
-            kept[0].state = [server, kept[0]]
-            await server.close()
-        gone = [weakref.ref(server), weakref.ref(kept.pop())]
-        kept.clear()
-        del server
+
+        class Room:
+            server: Any = None
+            gone: Any = None
+
+            def enter(self, peer: Peer) -> None:
+                peer.state = [self, peer]
+                self.gone = weakref.ref(peer)
+
+        room = Room()
+        room.server = await server_type[u32].bind("127.0.0.1:0", on_connect=room.enter)
+        async with client_type[u32].connect(room.server.local_addr()):
+            await room.server.wait_clients(1)
+            await room.server.close()
+        gone = [weakref.ref(room.server), weakref.ref(room), room.gone]
+        del room
 
         def is_gone() -> bool:
             gc.collect()

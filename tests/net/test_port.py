@@ -303,28 +303,25 @@ class TestForgotten:
     async def test_a_service_that_is_forgotten_frees_its_path(self) -> None:
         """The port keeps none alive."""
         async with WsServer[bytes].bind("127.0.0.1:0", path="/a") as a:
-            b = await WsServer[bytes].bind(a, path="/b")
+            servers = [await WsServer[bytes].bind(a, path="/b")]
             assert await status_of(a, "/b") == 101
-            gone = weakref.ref(b)
-            await until(lambda: b.client_count() == 0 and not b._connections())
+            await until(lambda: not servers[0]._connections())
             with pytest.warns(ResourceWarning, match="unclosed server"):
-                del b
-                await collected(gone)
+                await forget(servers)
+            assert await status_of(a, "/b") == 404
             async with WsServer[bytes].bind(a, path="/b"):
                 assert await status_of(a, "/b") == 101
 
     async def test_an_owner_that_is_forgotten_closes_the_port(self) -> None:
         """A service on it does not keep the owner alive, and goes on with its clients."""
-        a = await WsServer[bytes].bind("127.0.0.1:0", path="/a")
-        address = a.local_addr()
+        owners = [await WsServer[bytes].bind("127.0.0.1:0", path="/a")]
+        address = owners[0].local_addr()
         async with (
-            WsServer[bytes].bind(a, path="/b") as b,
+            WsServer[bytes].bind(owners[0], path="/b") as b,
             WsClient[bytes].connect(address, path="/b") as of_b,
         ):
-            gone = weakref.ref(a)
             with pytest.warns(ResourceWarning, match="unclosed server"):
-                del a
-                await collected(gone)
+                await forget(owners)
             with pytest.raises(IoError):
                 await WsClient[bytes].connect(address, path="/b")
             await b.send(b"on")
@@ -333,21 +330,21 @@ class TestForgotten:
     async def test_closed_servers_are_freed(self) -> None:
         """With their port, in whichever order they close."""
         for order in ((0, 1), (1, 0)):
-            a = await WsServer[bytes].bind("127.0.0.1:0", path="/a")
-            servers = [a, await WsServer[bytes].bind(a, path="/b", on_connect=lambda peer: None)]
-            assert await status_of(a, "/b") == 101
-            gone = [weakref.ref(server) for server in servers]
+            servers = [await WsServer[bytes].bind("127.0.0.1:0", path="/a")]
+            servers.append(await WsServer[bytes].bind(servers[0], path="/b", on_connect=lambda peer: None))
+            assert await status_of(servers[0], "/b") == 101
             for index in order:
                 await servers[index].close()
-            del a
-            servers.clear()
-            for reference in gone:
-                await collected(reference)
+            await forget(servers)
 
 
-async def collected(reference: weakref.ref[Any]) -> None:
-    def is_gone() -> bool:
+async def forget(servers: list[WsServer[Any]]) -> None:
+    """Let go of them, and see that nothing else holds them."""
+    gone = [weakref.ref(server) for server in servers]
+    servers.clear()
+
+    def all_gone() -> bool:
         gc.collect()
-        return reference() is None
+        return all(reference() is None for reference in gone)
 
-    await until(is_gone)
+    await until(all_gone)
