@@ -77,7 +77,8 @@ cdef class Endpoint(Hub):
     def __init__(
         self, loop, Log log, TypeCodec down, TypeCodec up, *,
         bint is_client=False, Py_ssize_t max_message_size=64 << 20, double close_timeout=2.0,
-        ping_interval=20.0, ping_timeout=20.0, str slow_client="disconnect", Py_ssize_t max_keys=1 << 16, **limits,
+        ping_interval=20.0, ping_timeout=20.0, str slow_client="disconnect", Py_ssize_t max_keys=1 << 16,
+        **limits,
     ):
         Hub.__init__(self, loop, log, **limits)
         self.down = down
@@ -200,7 +201,8 @@ cdef class Endpoint(Hub):
             self._after(log.commit_as(&cur, DELIVER_RELIABLE, None, False, barred.id), to, barred)
         else:
             self._after(
-                log.commit_as(&cur, lane.kind, key, lane.retain, 0 if barred is None else barred.id), to, barred)
+                log.commit_as(&cur, lane.kind, key, lane.retain, 0 if barred is None else barred.id),
+                to, barred)
         if self._nested:
             self._append_deferred()
         return lane is not None and lane.waits

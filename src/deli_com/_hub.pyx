@@ -48,7 +48,6 @@ from deli_com._net cimport (
     DELI_COM_HAVE_SENDMSG,
     deli_com_clock_ns,
     deli_com_sendv,
-    deli_com_tcp_info,
     iovec,
 )
 from deli_com._plan cimport VECTORS, Piece, Plan
@@ -428,7 +427,8 @@ cdef class Hub(Bounds):
             return self._write_through(follower, follower.cursor_count, limit)
         if not plan.fits(follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id):
             plan.make(
-                follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id, PY_SSIZE_T_MAX)
+                follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id,
+                PY_SSIZE_T_MAX)
         if plan.count:
             sent = deli_com_sendv(follower.fd, plan.vectors, plan.count)
             if sent != plan.total:
@@ -599,7 +599,7 @@ cdef class Hub(Bounds):
                 found += 1
                 assert follower.state == state and follower.slot == i, "Hub: follower in the wrong roster"
                 for c in range(follower.cursor_count):
-                    assert follower.cursors[c].pinned == follower.is_behind(), "Hub: pinned, or not, by mistake"
+                    assert follower.cursors[c].pinned == follower.is_behind(), "Hub: pinned by mistake"
                     assert (<Log>follower.cursors[c].log).head_offset() <= follower.cursors[c].at.offset, \
                         "Hub: its place was freed"
                 if state == FOLLOWER_BLOCKED:

@@ -27,7 +27,7 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
-from deli_com._arena cimport LARGE_BYTES, Arena, Frame
+from deli_com._arena cimport LARGE_BYTES, Frame
 from deli_com._framing cimport frame_size
 from deli_com._lane cimport DELIVER_RELIABLE, DELIVER_SKIP
 from deli_com._records cimport NOWHERE, Key, Position, Record, Records
@@ -77,9 +77,11 @@ cdef class Log(Records):
         cdef Frame frame
         cdef uint64_t index
         cdef Record* record
-        cdef bint dooms = key is not None and key.start != <uint64_t>NOWHERE and key.start >= self.flushed.offset
+        cdef bint dooms = False
         try:
             self._reserve_records(3)
+            if key is not None and key.start != <uint64_t>NOWHERE:
+                dooms = key.start >= self.flushed.offset
             if dooms:
                 self._doomed.append(key.start)
         except BaseException:
@@ -281,7 +283,9 @@ cdef class Log(Records):
         record = self._record(walk.record)
         before = record.reliable
         if record.data == NULL:  # nothing in it is for anybody; it may be several that became one
-            before = self._record(walk.record + 1).reliable if walk.record + 1 < self._next else self.reliable_end
+            before = self.reliable_end
+            if walk.record + 1 < self._next:
+                before = self._record(walk.record + 1).reliable
         elif record.kind == DELIVER_RELIABLE:
             before += walk.offset - record.start
         return <Py_ssize_t>(self.reliable_end - before)

@@ -10,10 +10,8 @@ same vectors: `fits` says so.
 """
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
-from libc.string cimport memset
 
 from deli_com._log cimport Cursor, Log, Span
-from deli_com._net cimport iovec
 
 
 cdef class Plan:

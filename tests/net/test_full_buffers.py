@@ -26,7 +26,7 @@ def value(number: int, size: int) -> bytes:
 
 async def connected(server: WsServer[bytes], trusting: Any) -> WsPeer:
     # A connection inherits the send buffer of the listening socket.
-    server._acceptor._accept_loop._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)  # type: ignore[union-attr]
+    server._port._acceptor._accept_loop._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)  # type: ignore[union-attr]
     if trusting is None:
         peer = await dial(server.local_addr(), small=True)
     else:
