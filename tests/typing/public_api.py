@@ -43,7 +43,7 @@ async def websocket() -> None:
         assert_type(await server.recv(), Up)
         await client.send(Up(4))
         peer, value = await server.recv_from()
-        assert_type(peer, Peer)
+        assert_type(peer, Peer[Down])
         assert_type(value, Up)
         await client.send(Up(5))
         assert_type(await server.recv_many(10), list[Up])
@@ -53,7 +53,7 @@ async def websocket() -> None:
             break
         await client.send(Up(6))
         async for peer, up in server.with_peer():
-            assert_type(peer, Peer)
+            assert_type(peer, Peer[Down])
             assert_type(up, Up)
             break
         async with asyncio.TaskGroup() as group:
