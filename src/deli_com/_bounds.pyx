@@ -58,6 +58,11 @@ cdef class Bounds(Rosters):
         for follower in self.laggards():
             if follower.hub is None:  # a log handler has cut it off, too
                 continue
+            if not follower.holds_reliable and follower.lag() == 0:
+                # Nothing waits but what newer messages replace: it costs no more than that, and
+                # whether it lives is keepalive's to find out.
+                follower.progress_at = self.sweep.clock
+                continue
             sent = follower.sent_bytes()
             acked = deli_com_tcp_info(follower.socket).bytes_acked if follower.socket >= 0 else 0
             if sent != follower.progress_sent or acked != follower.progress_acked:

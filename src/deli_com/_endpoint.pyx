@@ -500,8 +500,9 @@ cdef class Endpoint(Hub):
         cdef uint64_t oldest = self.log.oldest_ns()
         cdef uint64_t other
         cdef Audience audience
-        for audience in list(self._groups.values()):
-            other = audience.oldest_ns()
+        for reference in self._groups.valuerefs():  # a copy made at once: another thread may look
+            audience = reference()
+            other = audience.oldest_ns() if audience is not None else 0
             if other and (oldest == 0 or other < oldest):
                 oldest = other
         return oldest

@@ -421,20 +421,25 @@ cdef class Hub(Bounds):
         cdef Plan plan = self._plan
         cdef uint64_t limit = <uint64_t>NOWHERE
         cdef Py_ssize_t sent
+        cdef Py_ssize_t given = 0
         if not follower.is_fresh and follower.cursor_count == 1:
             limit = max(self.log.flushed.offset, min(follower.apart_until, self.log.end))
         if follower.fd < 0:
             return self._write_through(follower, follower.cursor_count, limit)
-        if not plan.fits(follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id):
-            plan.make(
-                follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id,
-                PY_SSIZE_T_MAX)
-        if plan.count:
-            sent = deli_com_sendv(follower.fd, plan.vectors, plan.count)
-            if sent != plan.total:
-                return self._cut_alone(follower, sent)
-            self._gave(follower, sent)
-        return self._advance(follower, plan.count)
+        while True:
+            if not plan.fits(follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id):
+                plan.make(
+                    follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id,
+                    PY_SSIZE_T_MAX)
+            if plan.count:
+                sent = deli_com_sendv(follower.fd, plan.vectors, plan.count)
+                if sent != plan.total:
+                    return self._cut_alone(follower, sent)
+                self._gave(follower, sent)
+            self._advance(follower, plan.count)
+            given += plan.total
+            if plan.is_whole or given >= THROUGH_BYTES:
+                return 0  # or there is more than so many vectors hold: it waits for its next turn
 
     cdef void _gave(self, Follower follower, Py_ssize_t size) noexcept:
         follower.given_bytes += <uint64_t>size
@@ -469,6 +474,8 @@ cdef class Hub(Bounds):
         end = log.frame_end(&at, start + 1)
         pieces = log.pieces(&at, start, end)
         self._gave(follower, <Py_ssize_t>(end - at.offset))
+        log.seek(&at, start)
+        follower.holds_reliable = log.is_reliable(&at)
         log.seek(&at, end)
         follower.cursors.at = at
         self._put(follower, FOLLOWER_READY)
@@ -504,6 +511,7 @@ cdef class Hub(Bounds):
         self._gave(follower, sent + <Py_ssize_t>(end - start))
         log.move_pin(&cursor.at, end)
         follower.is_fresh = False
+        follower.holds_reliable = plan.pieces[cut].reliable
         plan.forget()
         return self._hand_over(follower, pieces)
 
@@ -519,8 +527,10 @@ cdef class Hub(Bounds):
         while not follower.choked and follower.state != FOLLOWER_GONE:
             plan.make(follower.cursors, cursors, limit, follower.is_fresh, follower.id, THROUGH_BYTES)
             pieces = []
+            follower.holds_reliable = False
             for i in range(plan.count):
                 piece = &plan.pieces[i]
+                follower.holds_reliable = follower.holds_reliable or piece.reliable
                 cursor = &follower.cursors[piece.cursor]
                 pieces += (<Log>cursor.log).pieces(&cursor.at, piece.start, piece.end)
             self._gave(follower, plan.total)

@@ -27,6 +27,7 @@ cdef struct Span:
     uint64_t number          # of the frame, or of the first in its record
     bint ends_frame
     bint many                # may hold several frames
+    bint reliable
     Py_ssize_t skipped       # frames passed over to come here, of class skip
     Py_ssize_t superseded    # and of class latest
     bint barred              # it, or one passed over, is barred to some follower
@@ -52,6 +53,7 @@ cdef class Log(Records):
     cdef Position tail(self) noexcept
     cdef Position head(self) noexcept
     cdef uint64_t oldest_ns(self) noexcept
+    cdef bint is_reliable(self, Position* at) noexcept
     cdef Py_ssize_t retained(self) noexcept
     cdef Py_ssize_t reliable_after(self, Cursor* cursor) noexcept
     cdef Py_ssize_t first_reliable(self, Cursor* cursor) noexcept

@@ -32,6 +32,9 @@ from deli_com._framing cimport frame_size
 from deli_com._lane cimport DELIVER_RELIABLE, DELIVER_SKIP
 from deli_com._records cimport NOWHERE, Key, Position, Record, Records
 
+cdef enum:
+    LOOK_RECORDS = 64        # that `oldest_ns` looks at
+
 cdef extern from "Python.h":
     char* PyBytes_AS_STRING_ "PyBytes_AS_STRING"(PyObject* object) nogil
     Py_ssize_t PyBytes_GET_SIZE_ "PyBytes_GET_SIZE"(PyObject* object) nogil
@@ -264,9 +267,18 @@ cdef class Log(Records):
     cdef uint64_t oldest_ns(self) noexcept:
         # When the oldest frame was appended that waits for somebody; 0 if none does.
         cdef uint64_t index = self._trimmed
-        while index < self._next and self._record(index).data == NULL:
+        cdef int steps = 0
+        # Past so many dead ones it is about as old as the last of them.
+        while index < self._next and self._record(index).data == NULL and steps < LOOK_RECORDS:
             index += 1
+            steps += 1
         return self._record(index).born_ns if index < self._next else 0
+
+    cdef bint is_reliable(self, Position* at) noexcept:
+        # Whether the frame there is. There is one.
+        cdef Position walk = at[0]
+        self.seek(&walk, walk.offset)
+        return self._record(walk.record).kind == DELIVER_RELIABLE
 
     cdef Py_ssize_t retained(self) noexcept:
         # Bytes that are held and wait for readers: all but the newest frame of each key.
@@ -381,6 +393,7 @@ cdef class Log(Records):
                 span.number = record.number
                 span.ends_frame = record.ends_frame or stop > limit
                 span.many = record.last_number != record.number
+                span.reliable = record.kind == DELIVER_RELIABLE
                 return True
         return False
 

@@ -105,6 +105,7 @@ cdef class Plan:
             piece.start = walk.at.offset
             piece.end = end
             piece.ends_frame = span.ends_frame or end < span.end
+            piece.reliable = span.reliable
             piece.skipped = span.skipped
             piece.superseded = span.superseded
             self.count += 1
