@@ -30,7 +30,7 @@ from deli_com._inbox cimport (
     Recv,
     recv_from_inbox,
 )
-from deli_com._lane cimport DELIVER_LATEST, DELIVER_RELIABLE, Lane
+from deli_com._lane cimport DELIVER_LATEST, DELIVER_RELIABLE, DeliveryClass, Lane
 from deli_com._log cimport Log
 from deli_com._records cimport Key
 from deli_com._pacer cimport Paced, Pacer
@@ -135,6 +135,8 @@ cdef class Endpoint(Hub):
         """
         if PyThread_get_thread_ident() != self._thread:
             self.put_from_any_thread(value, None, except_)
+        elif self.lanes is None and except_ is None:
+            self.put_to_all(value)
         else:
             self.put(value, None, except_)
 
@@ -155,57 +157,90 @@ cdef class Endpoint(Hub):
         """Return the number of connected clients."""
         return len(self.followers)
 
-    cdef bint put(self, object value, Audience to, Follower barred) except -1:
-        # Encodes and appends: for all, or `to` some, but not for `barred`. On the loop's thread.
-        # True if its policy is to wait for everybody.
+    cdef int put_to_all(self, object value) except -1:
+        # Encodes and appends, where there are no policies to ask. On the loop's thread.
         cdef WriteCursor cur
-        cdef Py_ssize_t payload
-        cdef Arena arena = self.arena
+        self._check_sendable()
+        if self.arena.is_open:
+            # Encoding an outer value ran user code (`__index__`, `__buffer__`, a finalizer) that
+            # sends: encoded on its own, appended behind the outer one.
+            self._nested.append(self._encode(value, None, None))
+            return 0
+        if self.log.end == self.log.flushed.offset:
+            self.begin()
+        self._write(&cur, value, None)
+        self.messages_out += 1
+        if len(self.followers) == 0:
+            self.arena.abandon(&cur)
+        else:
+            self.appended(self.log.commit(&cur))
+        if self._nested:
+            self._append_deferred()
+        return 0
+
+    cdef bint put(self, object value, Audience to, Follower barred) except -1:
+        # The same: for all, or `to` some, but not for `barred`, as the value's policy says. True if
+        # that is to wait for everybody.
+        cdef WriteCursor cur
         cdef Log log = self.log if to is None else to
         cdef Lane lane = None
         cdef Key key = None
+        cdef DeliveryClass kind = DELIVER_RELIABLE
+        if self.lanes is None and to is None and barred is None:
+            self.put_to_all(value)
+            return False
         self._check_sendable()
-        if arena.is_open:
-            # Encoding an outer value ran user code (`__index__`, `__buffer__`, a finalizer) that
-            # sends: encoded on its own, appended behind the outer one.
+        if self.arena.is_open:
             self._nested.append(self._encode(value, to, barred))
             return False
         if self.lanes is not None:
             lane = self.lanes.of(value)
-            if lane.kind == DELIVER_LATEST:
+            kind = lane.kind
+            if kind == DELIVER_LATEST:
                 key = self._key(log, lane, lane.key_of(value))
         self.begin()
-        arena.open(&cur, self.down.max_size)
-        try:
-            codec_encode(self.down, &cur, value)
-            payload = arena.payload_size(&cur)
-            if payload > self.max_message_size:
-                raise MessageTooLarge(payload, self.max_message_size)
-            if not self.room_for(payload):
-                self.schedule()  # the turn in which laggards are judged
-                self.refused_sends += 1
-                raise BacklogFull(log.retained(), self.max_retained)
-            if to is not None and to.cap and (lane is None or lane.kind == DELIVER_RELIABLE):
-                self._check_room(to, payload)
-        except BaseException:
-            arena.abandon(&cur)
-            if self._nested:
-                self._append_deferred()
-            raise
+        self._write(&cur, value, to if kind == DELIVER_RELIABLE else None)
         self.messages_out += 1
         if self._is_for_nobody(lane, to):
-            arena.abandon(&cur)
-        elif lane is None and barred is None:
-            self._after(log.commit(&cur), to, None)
-        elif lane is None:
-            self._after(log.commit_as(&cur, DELIVER_RELIABLE, None, False, barred.id), to, barred)
+            self.arena.abandon(&cur)
         else:
             self._after(
-                log.commit_as(&cur, lane.kind, key, lane.retain, 0 if barred is None else barred.id),
+                log.commit_as(
+                    &cur, kind, key, lane is not None and lane.retain, 0 if barred is None else barred.id),
                 to, barred)
         if self._nested:
             self._append_deferred()
         return lane is not None and lane.waits
+
+    cdef int _write(self, WriteCursor* cur, object value, Audience bounded) except -1:
+        # Opens a frame and encodes into it; it is open when this returns, and gone if it raises.
+        # `bounded`: the audience whose own bound counts, or None.
+        cdef Arena arena = self.arena
+        cdef Py_ssize_t payload
+        arena.open(cur, self.down.max_size)
+        try:
+            codec_encode(self.down, cur, value)
+            payload = arena.payload_size(cur)
+            if payload > self.max_message_size:
+                raise MessageTooLarge(payload, self.max_message_size)
+            if not self.room_for(payload):
+                self._refuse(None)
+            if bounded is not None and not bounded.has_room(payload):
+                self._refuse(bounded)
+        except BaseException:
+            arena.abandon(cur)
+            if self._nested:
+                self._append_deferred()
+            raise
+        return 0
+
+    cdef int _refuse(self, Audience to) except -1:
+        # A log is at its bound: that of this audience, or all together.
+        self.schedule()  # the turn in which laggards are judged
+        self.refused_sends += 1
+        if to is not None:
+            raise BacklogFull(to.reliable, to.cap)
+        raise BacklogFull(self.log.retained(), self.max_retained)
 
     cdef int _after(self, Py_ssize_t frame, Audience to, Follower barred) except -1:
         # A frame of so many bytes was committed.
@@ -228,13 +263,6 @@ cdef class Endpoint(Hub):
             self.refused_sends += 1
             raise BacklogFull(self.arena.keys, self.arena.max_keys, "keys are held")
         return key
-
-    cdef int _check_room(self, Audience to, Py_ssize_t payload) except -1:
-        if not to.has_room(payload):
-            self.schedule()  # the turn in which laggards are judged
-            self.refused_sends += 1
-            raise BacklogFull(to.reliable, to.cap)
-        return 0
 
     cdef int _check_sendable(self) except -1:
         if self._ended is not None:
@@ -281,8 +309,8 @@ cdef class Endpoint(Hub):
             if ready.alone.hub is None:
                 return 0  # it has left meanwhile
             ready.to = self._private(ready.alone)
-            if lane is None or lane.kind == DELIVER_RELIABLE:
-                self._check_room(ready.to, len(ready.payload))
+            if (lane is None or lane.kind == DELIVER_RELIABLE) and not ready.to.has_room(len(ready.payload)):
+                self._refuse(ready.to)
         self.messages_out += 1
         if self._is_for_nobody(lane, ready.to):
             return 0
