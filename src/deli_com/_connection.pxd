@@ -23,17 +23,21 @@ cdef class Connection(Follower):
     cdef bint reading_paused
     cdef int sweeps_to_look                   # until the kernel is asked whether it is dead; 0: no need to
     cdef Py_ssize_t undecodable               # messages of this connection that were no value
+    cdef Py_ssize_t held                      # bytes of input in memory that are no whole message yet
 
     cdef int attach(self, object transport, bint secure) except -1
     cdef int opened(self) except -1
     cdef int deliver(self, const char* data, Py_ssize_t size) except -1
     cdef int _refuse_message(self, object error, Py_ssize_t size) except -1
     cdef int pause_reading(self) except -1
+    cdef int hold(self, Py_ssize_t held) except -1
     cdef int finish(self, int code, str reason) except -1
     cdef int linger(self) except -1
     cdef int abort(self) except -1
     cdef int ended(self) except -1
 
     # --- for the wire protocol to override ---------------------------------------------
+    cdef int give_back(self) except -1
+    cdef int on_too_much(self, str cause) except -1
     cdef int say_close(self, int code, str reason) except -1
     cdef bint ended_in_order(self) except -1

@@ -28,6 +28,7 @@ class Endpoint(Hub, Generic[_Out, _In]):
         close_timeout: float = 2.0,
         ping_interval: float | None = 20.0,
         ping_timeout: float | None = 20.0,
+        max_inbound: int = ...,
         max_backlog: int = ...,
         max_retained: int = ...,
         progress_timeout: float = 10.0,
@@ -42,6 +43,10 @@ class Endpoint(Hub, Generic[_Out, _In]):
     def is_client(self) -> bool: ...
     @property
     def max_message_size(self) -> int: ...
+    @property
+    def max_inbound(self) -> int: ...
+    @property
+    def buffered(self) -> int: ...
     @property
     def close_timeout(self) -> float: ...
     @property

@@ -99,7 +99,7 @@ cdef class Peer(Connection):
     cdef uint64_t _pinged_ns         # system clock at that PING
     cdef uint64_t _acked             # of our bytes, by the peer's kernel, when last asked
     cdef readonly double round_trip  # seconds, of the last PING answered; nan before
-    cdef bint _was_large             # a payload over KEPT_BYTES came: its pages may be idle now
+    cdef Py_ssize_t _touched         # bytes of picows' read buffer that hold memory, as far as we know
     cdef Py_ssize_t _seen_messages   # at the last sweep
 
     def __cinit__(self):
@@ -119,8 +119,6 @@ cdef class Peer(Connection):
     cdef int on_frame(self, WSFrame frame) except -1:
         self._heard_at = self.endpoint.sweep.clock
         self._frames += 1
-        if frame.payload_size > KEPT_BYTES:
-            self._was_large = True
         if self.stage != CONNECTION_OPEN:
             if frame.msg_type == WSMsgType.CLOSE:
                 self._on_close(frame)
@@ -172,9 +170,10 @@ cdef class Peer(Connection):
             memcpy(self._joined + self._joined_size, frame.payload_ptr, frame.payload_size)
         self._joined_size = size
         if not frame.fin:
-            return 0
+            return self._recount() if kept else 0
         self._fragments = 0
         self._joined_size = 0
+        self._recount()
         if not kept:
             return self._take_text(NULL, 0)
         # The memory leaves with the message: nothing stays behind for an idle connection.
@@ -283,6 +282,7 @@ cdef class Peer(Connection):
         if self._ending:
             return 0
         self._ending = True
+        self._drop_input()
         self.resume_reading()
         if self.endpoint.is_client or self.transport.is_closing():
             return 0
@@ -294,6 +294,9 @@ cdef class Peer(Connection):
         except OSError:
             return self.abort()  # the peer has reset the connection; what is unread does not matter
         return 0
+
+    cdef int on_too_much(self, str cause) except -1:
+        return self._fail(1009, cause)
 
     cdef int _fail(self, int code, str reason) except -1:
         # The peer has broken the protocol: its answer is not waited for (RFC 6455 section 7.1.7).
@@ -333,9 +336,8 @@ cdef class Peer(Connection):
         Connection.on_sweep(self, clock)
         if self.stage != CONNECTION_OPEN:
             return 0
-        if self._was_large and self._seen_messages == self.messages_in:
-            self._was_large = False
-            self._give_back()
+        if self._touched > KEPT_BYTES and self._seen_messages == self.messages_in:
+            self._give_back(KEPT_BYTES)
         self._seen_messages = self.messages_in
         if self._pinged_at and self._heard_at >= self._pinged_at:
             self._pinged_at = 0  # any frame is a sign of life
@@ -369,23 +371,47 @@ cdef class Peer(Connection):
         self.endpoint.logger.warning("closing %s (1011): %s", self.remote_addr, cause)
         return self.finish(1011, cause)
 
-    cdef int _give_back(self) except -1:
+    # --- memory --------------------------------------------------------------------------
+
+    cdef int _recount(self) except -1:
+        return self.hold(self._touched + self._joined_size)
+
+    cdef int give_back(self) except -1:
+        return self._give_back(0)
+
+    cdef int _give_back(self, Py_ssize_t keep) except -1:
         # picows' read buffer never shrinks. The pages of its free part, beyond what the next
         # read needs, go back to the system; they come again, as zeros, when they are written.
-        cdef object free = self._intake.free_space(-1)
-        cdef Py_buffer* view = PyMemoryView_GET_BUFFER(free)
-        deli_com_give_back(<char*>view.buf + KEPT_BYTES, view.len - KEPT_BYTES)
-        return 0
+        cdef PeerIntake intake = self._intake
+        cdef object free
+        cdef Py_buffer* view
+        if intake is None or intake.free_space is None or intake.is_parsing:
+            return 0
+        free = intake.free_space(-1)
+        view = PyMemoryView_GET_BUFFER(free)
+        deli_com_give_back(<char*>view.buf + keep, view.len - keep)
+        self._touched = min(self._touched, intake.used_of(view.len) + keep)
+        return self._recount()
+
+    cdef int _drop_input(self) except -1:
+        # Nothing of it counts any more. The parser, and with it the read buffer, goes as soon as
+        # it has returned: a connection that lingers costs no memory for input.
+        PyMem_RawFree(self._joined)
+        self._joined = NULL
+        self._joined_size = self._joined_capacity = self._touched = 0
+        if self._intake is not None:
+            self._intake.parser = self._intake.free_space = self._intake.parse = None
+        return self._recount()
 
     # --- transport -----------------------------------------------------------------------
 
-    cdef int connected(self, WSTransport ws) except -1:
+    cdef int connected(self, WSTransport ws, PeerListener listener) except -1:
         self._ws = ws
         self.attach(ws.underlying_transport, ws.is_secure)
         self.muted = &ws.is_close_frame_sent
         self.round_trip = math.nan
         self._heard_at = self.endpoint.sweep.clock
-        self._intake = PeerIntake(self, self.transport.get_protocol())
+        self._intake = PeerIntake(self, listener, self.transport.get_protocol())
         self.transport.set_protocol(self._intake)
         ws.underlying_transport = self._intake
         return self.opened()
@@ -436,7 +462,7 @@ cdef class PeerListener(WSListener):
         self.peer = peer
 
     cpdef on_ws_connected(self, WSTransport transport):
-        self.peer.connected(transport)
+        self.peer.connected(transport, self)
 
     cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
         self.peer.on_frame(frame)
@@ -464,12 +490,17 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
     """
 
     cdef Peer peer
-    cdef object parser          # picows' WSProtocol
+    cdef PeerListener listener
+    cdef object parser          # picows' WSProtocol; None once nothing counts that may still come
     cdef object free_space      # its get_buffer
     cdef object parse           # its buffer_updated
+    cdef bint is_parsing
+    cdef Py_ssize_t size        # of picows' read buffer; 0 before the first read
+    cdef Py_ssize_t used        # bytes of it that an incomplete frame takes
 
-    def __cinit__(self, Peer peer not None, parser):
+    def __cinit__(self, Peer peer not None, PeerListener listener not None, parser):
         self.peer = peer
+        self.listener = listener
         self.parser = parser
         self.free_space = parser.get_buffer
         self.parse = parser.buffer_updated
@@ -481,16 +512,38 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
             return DISCARDED
         cdef Py_ssize_t most = READ_BYTES if self.peer._frames <= MANY_FRAMES else CROWDED_BYTES
         free = self.free_space(sizehint)
+        self.used = self.used_of(len(free))
         return free if len(free) <= most else free[:most]
 
     def buffer_updated(self, nbytes):
-        if not self.peer._ending:
-            self.peer._frames = self.peer._pings = 0
-            self.peer.sweeps_to_look = 2
+        cdef Peer peer = self.peer
+        cdef Py_ssize_t reach = self.used + <Py_ssize_t>nbytes
+        if peer._ending:
+            return
+        peer._frames = peer._pings = 0
+        peer.sweeps_to_look = 2
+        if 100 * reach >= 91 * self.size or self.size - reach <= 256:
+            self.size *= 2  # as picows does now
+        if reach > peer._touched:
+            peer._touched = reach
+            peer._recount()
+            if peer._ending:
+                return
+        self.is_parsing = True
+        try:
             self.parse(nbytes)
-            self.peer.read_done()
-            if self.peer._frames > MANY_FRAMES:
-                self.peer.give_way()
+        finally:
+            self.is_parsing = False
+        peer.read_done()
+        if peer._frames > MANY_FRAMES:
+            peer.give_way()
+
+    cdef Py_ssize_t used_of(self, Py_ssize_t free) noexcept:
+        # picows tells how much of its buffer is free, not how large that is. It begins empty, and
+        # is doubled by a rule that test_picows_contract.py checks. For the sum of memory only.
+        if free > self.size:
+            self.size = free
+        return self.size - free
 
     def is_buffered_protocol(self):
         return True
@@ -505,7 +558,10 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
         self.peer.drained()
 
     def connection_lost(self, error):
-        self.parser.connection_lost(error)
+        if self.parser is not None:
+            self.parser.connection_lost(error)
+        else:
+            self.listener.on_ws_disconnected(self.peer._ws)
 
     # --- picows' transport ---------------------------------------------------------------
 

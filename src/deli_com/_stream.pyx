@@ -165,7 +165,9 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         self.sweeps_to_look = 2
         if self._part != NULL:
             self._part_size += nbytes
-            self._complete_part()
+            self.hold(self._part_size)
+            if self._part != NULL:
+                self._complete_part()
             return
         self._buffer.is_parsed = True
         try:
@@ -191,6 +193,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         if data != end and self._make_room(data, end - data):
             memcpy(self._part, data, end - data)
             self._part_size = end - data
+            self.hold(self._part_size)
         return 0
 
     cdef int _complete_part(self) except -1:
@@ -205,6 +208,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
                 self._make_room(part, self._part_size)
             return 0
         self._part = NULL
+        self.hold(0)
         try:
             self.deliver(<const char*>part + LENGTH_BYTES, length)
         finally:
@@ -235,10 +239,10 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         self._part_room = min(end, self._part_bytes)
         return True
 
-    cdef int _drop_part(self) noexcept:
+    cdef int _drop_part(self) except -1:
         PyMem_RawFree(self._part)
         self._part = NULL
-        return 0
+        return self.hold(0)
 
     # --- what must not be ----------------------------------------------------------------
 
@@ -333,6 +337,10 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             self.stage = CONNECTION_CLOSED
         else:
             self.abort()
+
+    cdef int on_too_much(self, str cause) except -1:
+        self._drop_part()
+        return self.finish(0, cause)
 
     cdef int on_too_slow(self, str cause) except -1:
         self.endpoint.logger.warning("closing %s: %s", self.remote_addr, cause)

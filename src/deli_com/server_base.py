@@ -19,6 +19,7 @@ __all__ = ["ServerBase"]
 GOING_AWAY = 1001  # RFC 6455 section 7.4.1
 DRAIN_S = 1.0  # how long close() waits for what is queued, unless told otherwise
 MIN_RETAINED = 64 << 20  # bytes that the log may hold within one turn, at the least
+MAX_INBOUND = 256 << 20  # bytes of input that may wait in memory, unless one message is a large part of it
 CLOSE_SLACK_S = 0.5  # for the last sweep and the transports' own turns
 
 
@@ -40,9 +41,22 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         raise TypeError(f"write: await {type(self).__name__}.bind(addr)")
 
     def _start(
-        self, sock: socket.socket, framing: Framing, down: Any, up: Any, *, max_backlog: int, **limits: Any
+        self,
+        sock: socket.socket,
+        framing: Framing,
+        down: Any,
+        up: Any,
+        *,
+        max_backlog: int,
+        max_inbound: int | None,
+        max_message_size: int,
+        **limits: Any,
     ) -> None:
         """Initialise in place of ``__init__``, on the loop's thread."""
+        if max_inbound is None:
+            max_inbound = max(MAX_INBOUND, 4 * max_message_size)
+        elif max_inbound < 1:
+            raise ValueError(f"max_inbound is {max_inbound}, expected 1 byte or more, or None")
         Endpoint.__init__(
             self,
             asyncio.get_running_loop(),
@@ -51,6 +65,8 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
             up,
             max_backlog=max_backlog,
             max_retained=max(MIN_RETAINED, 2 * max_backlog),
+            max_inbound=max_inbound,
+            max_message_size=max_message_size,
             **limits,
         )
         self._address = Address(*sock.getsockname()[:2])

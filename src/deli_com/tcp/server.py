@@ -35,6 +35,7 @@ class Server(ServerBase[Down, Up]):
         ssl: ssl_module.SSLContext | None = None,
         max_backlog: int = 16 << 20,
         max_message_size: int = 64 << 20,
+        max_inbound: int | None = None,
         max_clients: int | None = None,
         progress_timeout: float = 10.0,
         close_timeout: float = 2.0,
@@ -54,6 +55,11 @@ class Server(ServerBase[Down, Up]):
         max_message_size : int
             Bytes of one encoded message, both ways, at most 2**32 - 1. A client that
             announces more is closed.
+        max_inbound : int, optional
+            Bytes that all clients together may have sent and nobody has received yet: incomplete
+            messages, and values that wait for ``recv``. Beyond it the clients with most of them are
+            closed, and those values dropped. 256 MiB if None, or four times
+            ``max_message_size`` where that is more.
         max_clients : int, optional
             Further clients are closed at once.
         progress_timeout : float
@@ -82,6 +88,7 @@ class Server(ServerBase[Down, Up]):
                     up,
                     max_backlog=max_backlog,
                     max_message_size=max_message_size,
+                    max_inbound=max_inbound,
                     progress_timeout=progress_timeout,
                     close_timeout=close_timeout,
                 )
