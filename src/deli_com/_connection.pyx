@@ -214,6 +214,12 @@ cdef class Connection(Follower):
     def _abort(self):
         self.abort()
 
+    def _held(self):
+        return self.held
+
+    def _give_back(self):
+        self.give_back()
+
 
 cdef inline Py_ssize_t _inbound(Endpoint endpoint) noexcept:
     return endpoint.buffered + endpoint.inbox.held_bytes

@@ -46,7 +46,7 @@ cdef enum:
     PONGS_A_READ = 16        # PINGs answered one by one; of more in one read only the last
     READ_BYTES = 1048576     # read at once, while others wait: 0.2 ms if it is a part of one frame ...
     MANY_FRAMES = 256        # ... and 40 ms if it is PINGs; so after a read of more frames than that
-    CROWDED_BYTES = 16384    # the next comes a turn later and is no larger than this
+    CROWDED_BYTES = 16384    # the next comes a turn later and is no larger than this; so is one into a full inbox
     KEPT_BYTES = 262144      # of the read buffer that an idle connection keeps
     PING_BYTES = 14          # a PING of ours on the wire, mask included
 
@@ -337,7 +337,7 @@ cdef class Peer(Connection):
         if self.stage != CONNECTION_OPEN:
             return 0
         if self._touched > KEPT_BYTES and self._seen_messages == self.messages_in:
-            self._give_back(KEPT_BYTES)
+            self._give_back_pages(KEPT_BYTES)
         self._seen_messages = self.messages_in
         if self._pinged_at and self._heard_at >= self._pinged_at:
             self._pinged_at = 0  # any frame is a sign of life
@@ -377,15 +377,15 @@ cdef class Peer(Connection):
         return self.hold(self._touched + self._joined_size)
 
     cdef int give_back(self) except -1:
-        return self._give_back(0)
+        return self._give_back_pages(0)
 
-    cdef int _give_back(self, Py_ssize_t keep) except -1:
+    cdef int _give_back_pages(self, Py_ssize_t keep) except -1:
         # picows' read buffer never shrinks. The pages of its free part, beyond what the next
         # read needs, go back to the system; they come again, as zeros, when they are written.
         cdef PeerIntake intake = self._intake
         cdef object free
         cdef Py_buffer* view
-        if intake is None or intake.free_space is None or intake.is_parsing:
+        if intake is None or intake.free_space is None or intake.is_busy:
             return 0
         free = intake.free_space(-1)
         view = PyMemoryView_GET_BUFFER(free)
@@ -494,7 +494,7 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
     cdef object parser          # picows' WSProtocol; None once nothing counts that may still come
     cdef object free_space      # its get_buffer
     cdef object parse           # its buffer_updated
-    cdef bint is_parsing
+    cdef bint is_busy           # inside a read: its buffer must stay as it is
     cdef Py_ssize_t size        # of picows' read buffer; 0 before the first read
     cdef Py_ssize_t used        # bytes of it that an incomplete frame takes
 
@@ -510,7 +510,9 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
     def get_buffer(self, sizehint):
         if self.peer._ending:
             return DISCARDED
-        cdef Py_ssize_t most = READ_BYTES if self.peer._frames <= MANY_FRAMES else CROWDED_BYTES
+        cdef Py_ssize_t most = READ_BYTES
+        if self.peer._frames > MANY_FRAMES or self.peer.endpoint.inbox.is_full():
+            most = CROWDED_BYTES
         free = self.free_space(sizehint)
         self.used = self.used_of(len(free))
         return free if len(free) <= most else free[:most]
@@ -524,23 +526,22 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
         peer.sweeps_to_look = 2
         if 100 * reach >= 91 * self.size or self.size - reach <= 256:
             self.size *= 2  # as picows does now
-        if reach > peer._touched:
-            peer._touched = reach
-            peer._recount()
-            if peer._ending:
-                return
-        self.is_parsing = True
+        self.is_busy = True  # from here on the bytes just read are in what picows still takes for free
         try:
-            self.parse(nbytes)
+            if reach > peer._touched:
+                peer._touched = reach
+                peer._recount()
+            if not peer._ending:
+                self.parse(nbytes)
         finally:
-            self.is_parsing = False
+            self.is_busy = False
         peer.read_done()
         if peer._frames > MANY_FRAMES:
             peer.give_way()
 
     cdef Py_ssize_t used_of(self, Py_ssize_t free) noexcept:
         # picows tells how much of its buffer is free, not how large that is. It begins empty, and
-        # is doubled by a rule that test_picows_contract.py checks. For the sum of memory only.
+        # is doubled by a rule that tests/net/test_inbound.py checks. For the sum of memory only.
         if free > self.size:
             self.size = free
         return self.size - free

@@ -32,12 +32,15 @@ from deli_com._connection cimport (
     Connection,
 )
 from deli_com._endpoint cimport Endpoint
+from deli_com._net cimport deli_com_tcp, deli_com_tcp_info
 from deli_com.errors import ConnectionClosed, MessageTooLarge
+from deli_com.keepalive import probe
 from deli_com.transports import remote_address
 
 cdef enum:
     LENGTH_BYTES = 4
     READ_BYTES = 262144          # most of one read; aiofastnet turns to other work after as many
+    FULL_BYTES = 16384           # ... while the inbox is full: it takes what one read holds, of each connection
     PART_BYTES = 65536           # first memory for an incomplete frame: a length alone allocates no more
 
 cdef double SPARE_S = 1.0        # how long memory of a large frame is kept for the next
@@ -134,6 +137,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     cdef Py_ssize_t _part_bytes  # allocated
     cdef Py_ssize_t _part_room   # of them for this frame: up to its end at most
     cdef bint _ended_in_order
+    cdef double _look_at         # endpoint clock, seconds: when the kernel is asked for a sign of life
 
     def __init__(self, Endpoint endpoint not None, ReadBuffer buffer not None, on_opened=None, log=None):
         Connection.__init__(self, endpoint)
@@ -156,6 +160,8 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             return PyMemoryView_FromMemory(<char*>self._part + self._part_size, room, PyBUF_WRITE)
         if self._buffer.is_parsed:
             raise RuntimeError("the event loop ran inside the decoding of a message")
+        if self.endpoint.inbox.is_full():
+            return self._buffer.view[:FULL_BYTES]
         return self._buffer.view
 
     def buffer_updated(self, Py_ssize_t nbytes):
@@ -285,6 +291,8 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             self.endpoint.loop.call_soon(transport.abort)
             return
         self.attach(transport, transport.get_extra_info("sslcontext") is not None)
+        probe(transport.get_extra_info("socket"), self.endpoint.ping_interval, self.endpoint.ping_timeout)
+        self._look_at = self.endpoint.sweep.clock + self.endpoint.ping_interval + self.endpoint.ping_timeout
         self.opened()
         on_opened, self._on_opened = self._on_opened, None
         if on_opened is not None:
@@ -337,6 +345,26 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             self.stage = CONNECTION_CLOSED
         else:
             self.abort()
+
+    cdef int on_sweep(self, double clock) except -1:
+        Connection.on_sweep(self, clock)
+        return self._judge_silence(clock) if clock >= self._look_at and self.stage == CONNECTION_OPEN else 0
+
+    cdef int _judge_silence(self, double clock) except -1:
+        # Whatever came from its system, a bare acknowledgement too, is a sign of life: the system
+        # probes an idle peer, and one that does not read answers probes of its window.
+        cdef deli_com_tcp known = deli_com_tcp_info(self.socket)
+        cdef double limit = self.endpoint.ping_interval + self.endpoint.ping_timeout
+        cdef double silent = min(known.silent_ms, known.ack_ms) / 1e3
+        if not known.is_known or silent < limit:
+            self._look_at = clock + (limit - silent if known.is_known else limit)
+            return 0
+        self.close_reason = (
+            f"keepalive: no sign of life for {silent:.1f} s, "
+            f"{self.lag() + self.transport.get_write_buffer_size()} bytes queued"
+        )
+        self.endpoint.logger.warning("closing %s: %s", self.remote_addr, self.close_reason)
+        return self._reset()
 
     cdef int on_too_much(self, str cause) except -1:
         self._drop_part()

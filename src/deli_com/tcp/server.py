@@ -11,6 +11,7 @@ from typing import Any, Self
 from deli_com._stream import ReadBuffer, Stream
 from deli_com.address import AddressLike, open_listener
 from deli_com.log_budget import LogBudget
+from deli_com.keepalive import check_keepalive
 from deli_com.opening import Opening
 from deli_com.server_base import ServerBase
 from deli_com.tcp.accept import Acceptor
@@ -39,6 +40,8 @@ class Server(ServerBase[Down, Up]):
         max_clients: int | None = None,
         progress_timeout: float = 10.0,
         close_timeout: float = 2.0,
+        keepalive_interval: float | None = 20.0,
+        keepalive_timeout: float | None = 20.0,
     ) -> Opening[Self]:
         """Listen at `addr`; await the result, or use it in ``async with``.
 
@@ -66,6 +69,9 @@ class Server(ServerBase[Down, Up]):
             Seconds in which a client that lags must take a byte, else it is reset.
         close_timeout : float
             Seconds that a closed connection is given to close its own end.
+        keepalive_interval, keepalive_timeout : float or None
+            Seconds of silence after which the system asks the client's system whether it is
+            there, and that it then has to answer; whole seconds, as TCP has them. None: never.
 
         Raises
         ------
@@ -76,6 +82,7 @@ class Server(ServerBase[Down, Up]):
         """
         down, up = cls._codecs("bind(addr)")
         check_message_size(max_message_size)
+        check_keepalive(keepalive_interval, keepalive_timeout)
 
         async def bind() -> Self:
             sock = await open_listener(addr)
@@ -91,6 +98,8 @@ class Server(ServerBase[Down, Up]):
                     max_inbound=max_inbound,
                     progress_timeout=progress_timeout,
                     close_timeout=close_timeout,
+                    ping_interval=keepalive_interval,
+                    ping_timeout=keepalive_timeout,
                 )
                 self._acceptor = Acceptor(sock, _streams(self, max_clients), ssl=ssl)
             except BaseException:
