@@ -47,6 +47,7 @@ cdef enum:
     READ_BYTES = 1048576     # read at once, while others wait: 0.2 ms if it is a part of one frame ...
     MANY_FRAMES = 256        # ... and 40 ms if it is PINGs; so after a read of more frames than that
     CROWDED_BYTES = 16384    # the next comes a turn later and is no larger than this; so is one into a full inbox
+    LEAST_BYTES = 4096       # read at once, however little may wait in memory
     KEPT_BYTES = 262144      # of the read buffer that an idle connection keeps
     PING_BYTES = 14          # a PING of ours on the wire, mask included
 
@@ -510,7 +511,8 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
     def get_buffer(self, sizehint):
         if self.peer._ending:
             return DISCARDED
-        cdef Py_ssize_t most = READ_BYTES
+        # A read alone must not be a large part of what may wait in memory.
+        cdef Py_ssize_t most = min(READ_BYTES, max(LEAST_BYTES, self.peer.endpoint.max_inbound // 8))
         if self.peer._frames > MANY_FRAMES or self.peer.endpoint.inbox.is_full():
             most = CROWDED_BYTES
         free = self.free_space(sizehint)

@@ -44,6 +44,7 @@ from deli_com import Address, Client, Server, WsClient, WsServer
 GROWTH_KIB = 8 * 1024  # of the allocator's own slack; a leak of 100 bytes a connection is more in 10^5
 OBJECTS = 200
 STEADY = 5
+SETTLE_S = 15.0
 WARM = 0.1  # part of the connects
 BURST = 200  # messages a turn of the loop
 KEY = b"\x01\x02\x03\x04"
@@ -129,17 +130,20 @@ async def serve(pipe: Connection, kind: str, tls: bool) -> None:
                 await server.send(value)
             await asyncio.sleep(0.002)
 
+    await server.wait_clients(STEADY)
+    quiet = len(os.listdir("/proc/self/fd"))
+    pipe.send("ready")
     working = [asyncio.create_task(take()), asyncio.create_task(produce())]
     while (word := await words.get()) != "stop":
         if word == "figures":
             producing = working.pop()
             producing.cancel()
             await asyncio.wait([producing])
-            for _ in range(200):  # those that left without a word are noticed by the sweep
-                if len(server._connections()) == STEADY:
-                    break
-                await asyncio.sleep(0.05)
-            await asyncio.sleep(3.0 if tls else 0.5)  # TLS transports wait up to 2 s for close_notify
+            # Who left without a word is noticed by the sweep; TLS transports wait up to 2 s for close_notify,
+            # and handshakes that nobody goes on with up to `open_timeout`.
+            until = loop.time() + SETTLE_S
+            while len(os.listdir("/proc/self/fd")) > quiet and loop.time() < until:
+                await asyncio.sleep(0.1)
             pipe.send(figures(server) | {"messages": server.messages_out, "received": server.messages_in})
             working.append(asyncio.create_task(produce()))
     loop.remove_reader(pipe.fileno())
@@ -185,6 +189,7 @@ def soak(
     address = pipe.recv()
     steady = spawn.Process(target=run_steady, args=(address, kind, tls))
     steady.start()
+    pipe.recv()
 
     def ask() -> dict[str, int]:
         pipe.send("figures")
