@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers import RawPeer, until
+from helpers import PLAIN_HEAD, RawPeer, certificates, until
 from peers import CLOSE, WsPeer, close_payload, dial, raw_client, raw_server, upgrade
 
 from deli_com import (
@@ -478,3 +478,19 @@ async def test_close_frames_of_both_ends_while_a_flush_is_cut() -> None:
                 assert frame.payload == struct.pack("<II", 700_004, number) + bytes(700_000)
             peer.close()
             await closing
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+async def test_a_handshake_outlives_a_loop_that_stands_still(secure: bool) -> None:
+    """The deadline passes while nobody could read: a request that has arrived meanwhile is answered."""
+    tls, trusting = certificates()
+    async with WsServer[bytes].bind(
+        "127.0.0.1:0", open_timeout=0.3, ssl=tls if secure else None
+    ) as server:
+        peer = await RawPeer.open(server.local_addr(), ssl=trusting if secure else None)
+        await peer.send(PLAIN_HEAD[:20])
+        await asyncio.sleep(0.05)
+        await peer.send(PLAIN_HEAD[20:])
+        time.sleep(1.0)  # noqa: ASYNC251 - the point
+        assert (await peer.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        peer.close()
