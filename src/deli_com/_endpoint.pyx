@@ -14,6 +14,10 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport uint64_t
 
 from deli_com._arena cimport Arena
+
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
 from deli_com._cursor cimport WriteCursor
 from deli_com._encoded cimport Encoded, encoded
 from deli_com._fastcodec cimport TypeCodec, codec_encode
@@ -41,6 +45,7 @@ from deli_com.errors import BacklogFull, ConnectionClosed, EncodeError, MessageT
 
 cdef enum:
     PRIVATE_BYTES = 1048576  # that may wait for one client alone before sending to it is refused
+    INBOX_BYTES = 16 << 20   # on the wire, of values that wait to be received
 
 Coroutine.register(Paced)
 Coroutine.register(Recv)
@@ -63,6 +68,8 @@ cdef class Endpoint(Hub):
         raised by ``recv``.
     max_message_size : int
         Bytes of payload, both ways.
+    max_inbound : int
+        Bytes of input of all connections that may wait in memory.
     close_timeout : float
         Seconds that a closed connection lingers for its peer.
     ping_interval, ping_timeout : float or None
@@ -78,19 +85,20 @@ cdef class Endpoint(Hub):
         self, loop, Log log, TypeCodec down, TypeCodec up, *,
         bint is_client=False, Py_ssize_t max_message_size=64 << 20, double close_timeout=2.0,
         ping_interval=20.0, ping_timeout=20.0, str slow_client="disconnect", Py_ssize_t max_keys=1 << 16,
-        **limits,
+        Py_ssize_t max_inbound=PY_SSIZE_T_MAX, **limits,
     ):
         Hub.__init__(self, loop, log, **limits)
         self.down = down
         self.up = up
         self.is_client = is_client
         self.max_message_size = max_message_size
+        self.max_inbound = max_inbound
         self.close_timeout = close_timeout
         never = ping_interval is None or ping_timeout is None
         self.ping_interval = math.inf if never else ping_interval
         self.ping_timeout = math.inf if never else ping_timeout
         self.sweep.interval = min(self.sweep.interval, self.ping_interval / 4, self.ping_timeout / 4)
-        self.inbox = Inbox(loop)
+        self.inbox = Inbox(loop, max_bytes=min(INBOX_BYTES, max_inbound // 2))  # pausing comes before closing
         self.pacer = Pacer(self)
         self.logger = getLogger("deli_com.client" if is_client else "deli_com.server")
         self.closing = set()
