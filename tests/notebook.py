@@ -15,6 +15,7 @@ import inspect
 import io
 import json
 import linecache
+import logging
 import sys
 import types
 from pathlib import Path
@@ -23,6 +24,7 @@ from pages import Block, Page, read
 
 
 def main(page: Page) -> None:
+    logging.getLogger("deli_com").addHandler(logging.NullHandler())  # pages show refusals and cut-offs
     module = types.ModuleType("page")  # classes find their annotations' names through sys.modules
     sys.modules["page"] = module
     # Tracebacks quote the page.
