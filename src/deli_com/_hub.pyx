@@ -372,7 +372,7 @@ cdef class Hub(Bounds):
         while i > 0:  # backwards: taking one out moves only a follower that was looked at already
             i -= 1
             self._catch_up(<Follower>self.ready.items[i])
-        return 0
+        return self.log.trim(self.log.flushed.offset)  # what only those had pinned who have caught up
 
     cdef int _catch_up(self, Follower follower) except -1:
         # A READY follower becomes CURRENT if it has all that the others have, and what is its own.
