@@ -440,8 +440,10 @@ cdef class Hub(Bounds):
                 self._gave(follower, sent)
             self._advance(follower, plan.count)
             given += plan.total
-            if plan.is_whole or given >= THROUGH_BYTES:
-                return 0  # or there is more than so many vectors hold: it waits for its next turn
+            # Where there is more than so many vectors hold, one that is behind waits for its next turn;
+            # one that is not is given all before the flush settles what is doomed.
+            if plan.is_whole or (given >= THROUGH_BYTES and not follower.is_fresh):
+                return 0
 
     cdef void _gave(self, Follower follower, Py_ssize_t size) noexcept:
         follower.given_bytes += <uint64_t>size
