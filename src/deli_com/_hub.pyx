@@ -379,6 +379,7 @@ cdef class Hub(Bounds):
     cdef int _catch_up(self, Follower follower) except -1:
         # A READY follower becomes CURRENT if it has all that the others have, and what is its own.
         cdef Cursor* cursor
+        cdef Log log
         cdef int i
         if (
             follower.cursors.at.offset != self.log.flushed.offset
@@ -392,10 +393,10 @@ cdef class Hub(Bounds):
         follower.is_fresh = False
         self._put(follower, FOLLOWER_CURRENT)
         for i in range(follower.cursor_count - 1, 0, -1):
+            log = <Log>follower.cursors[i].log
             if follower.cursors[i].limit != <uint64_t>NOWHERE:
                 follower._drop_cursor(i)
-            else:
-                (<Log>follower.cursors[i].log).trim((<Log>follower.cursors[i].log).flushed.offset)
+            log.trim(log.flushed.offset)
         return 0
 
     cdef bint _serve_ready(self, uint64_t deadline) except -1:
