@@ -319,12 +319,13 @@ cdef class Endpoint(Hub):
             ready.to = self._private(ready.alone)
             if (lane is None or lane.kind == DELIVER_RELIABLE) and not ready.to.has_room(len(ready.payload)):
                 self._refuse(ready.to)
-        self.messages_out += 1
         if self._is_for_nobody(lane, ready.to):
+            self.messages_out += 1
             return 0
         log = self.log if ready.to is None else ready.to
         if lane is not None and lane.kind == DELIVER_LATEST:
             key = self._key(log, lane, ready.key)
+        self.messages_out += 1
         self.begin()
         return self._after(
             log.append_as(
