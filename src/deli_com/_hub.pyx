@@ -339,7 +339,9 @@ cdef class Hub(Bounds):
                 continue
             if follower.fd < 0:
                 count = 0
+                follower.is_fresh = True
                 self._write_through(follower, 1, self._round_end)
+                follower.is_fresh = False
                 continue
             if count == 0:
                 count = self.log.vectors(&self.log.flushed, self._round_end, vectors, VECTORS, &total)
@@ -377,11 +379,12 @@ cdef class Hub(Bounds):
         while i > 0:  # backwards: taking one out moves only a follower that was looked at already
             i -= 1
             self._catch_up(<Follower>self.ready.items[i])
-        return 0
+        return self.log.trim(self.log.flushed.offset)  # what only those had pinned who have caught up
 
     cdef int _catch_up(self, Follower follower) except -1:
         # A READY follower becomes CURRENT if it has all that the others have, and what is its own.
         cdef Cursor* cursor
+        cdef Log log
         cdef int i
         if (
             follower.cursors.at.offset != self.log.flushed.offset
@@ -396,10 +399,10 @@ cdef class Hub(Bounds):
         follower.is_fresh = False
         self._put(follower, FOLLOWER_CURRENT)
         for i in range(follower.cursor_count - 1, 0, -1):
+            log = <Log>follower.cursors[i].log
             if follower.cursors[i].limit != <uint64_t>NOWHERE:
                 follower._drop_cursor(i)
-            else:
-                (<Log>follower.cursors[i].log).trim((<Log>follower.cursors[i].log).flushed.offset)
+            log.trim(log.flushed.offset)
         return 0
 
     cdef bint _serve_ready(self, uint64_t deadline) except -1:
@@ -448,8 +451,10 @@ cdef class Hub(Bounds):
                 self._gave(follower, sent)
             self._advance(follower, plan.count)
             given += plan.total
-            if plan.is_whole or given >= THROUGH_BYTES:
-                return 0  # or there is more than so many vectors hold: it waits for its next turn
+            # Where there is more than so many vectors hold, one that is behind waits for its next turn;
+            # one that is not is given all before the flush settles what is doomed.
+            if plan.is_whole or (given >= THROUGH_BYTES and not follower.is_fresh):
+                return 0
 
     cdef void _gave(self, Follower follower, Py_ssize_t size) noexcept:
         follower.given_bytes += <uint64_t>size
@@ -556,6 +561,7 @@ cdef class Hub(Bounds):
             if not pieces:
                 return 0
             self._hand_over(follower, pieces)
+        follower.is_fresh = False  # it waits for its transport: it is behind
         return 0
 
     cdef int _hand_over(self, Follower follower, list pieces) except -1:
