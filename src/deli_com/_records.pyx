@@ -178,8 +178,6 @@ cdef class Records:
                     record.size += size
                     record.ends_frame = ends_frame
                     record.last_number = arena.sequence
-                    record.pins += self._pins_of_next
-                    self._pins_of_next = 0
                     self.end += <uint64_t>size
                     return
         elif kind == DELIVER_SKIP:
