@@ -1,8 +1,8 @@
-"""The load of the TLS rows: N WebSocket clients over TLS that read and count, as load_client.c does without TLS.
+"""The load of the TLS rows: N WebSocket clients that read and count, as load_client.c does without TLS.
 
-Python's `ssl` costs several times what C would; it runs on the other core and only the server's CPU is reported.
-Rows in which the server waited for this load bear a star. Bytes are counted, not frames: every message of a run
-has one size. Options are those of load_client.c; what is not needed here is ignored.
+Python's `ssl` costs several times what C would; it runs on the other core and only the server's CPU is
+reported. Rows in which the server waited for this load bear a star. Bytes are counted, not frames: every
+message of a run has one size. Options are those of load_client.c; what is not needed here is ignored.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def main() -> None:
         cells[TURNS] = min(client.read for client in clients) // turn_bytes
         if cells[WANT] and cells[TURNS] >= cells[WANT]:
             os.write(fifo, b"x")
-    print(json.dumps({"messages": sum(client.read for client in clients) // wire_bytes(job.size)}), flush=True)
+    print(
+        json.dumps({"messages": sum(client.read for client in clients) // wire_bytes(job.size)}), flush=True
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fan-out over TLS: each client's bytes are encrypted for it alone, which is most of the cost for everybody."""
+"""Fan-out over TLS: each client's bytes are encrypted for it alone, most of the cost for everybody."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STYLES = {"deli-com": "deli_com", "picows": "picows", "websockets": "websockets"
 
 
 class Tls:
-    """CPU and wall time a delivery over TLS 1.3, server core; the certificate is an ECDSA one of `trustme`."""
+    """CPU and wall time a delivery over TLS 1.3, server core; the certificate is one of `trustme` (ECDSA)."""
 
     name = "tls"
     headline = "cpu_ns"

@@ -14,7 +14,7 @@ together (`max_inbound`): each tells by `hold` what it keeps, which is a sum; on
 over the bound are connections looked at one by one.
 """
 
-from logging import WARNING, getLogger
+import logging
 
 from deli_com._endpoint cimport Endpoint
 from deli_com._fastcodec cimport codec_decode
@@ -28,7 +28,7 @@ from deli_com.log_budget import LogBudget
 cdef enum:
     SPARE_PART = 16
 
-cdef object _shed_log = LogBudget(getLogger("deli_com.server"))
+cdef object _shed_log = LogBudget(logging.getLogger("deli_com.server"))
 
 
 cdef class Connection(Follower):
@@ -235,7 +235,6 @@ cdef int _shed(Endpoint endpoint) except -1:
     cdef Connection connection
     cdef Py_ssize_t before = _inbound(endpoint)
     cdef Py_ssize_t enough = endpoint.max_inbound - endpoint.max_inbound // SPARE_PART
-    cdef Py_ssize_t share
     cdef dict shares
     cdef list connections = endpoint._connections()
     for connection in connections:
@@ -243,14 +242,18 @@ cdef int _shed(Endpoint endpoint) except -1:
     if _inbound(endpoint) <= enough:
         return 0
     shares = endpoint.inbox.shares()
-    connections.sort(key=lambda found: (<Connection>found).held + <Py_ssize_t>shares.get(found, 0), reverse=True)
+    for connection in connections:
+        shares[connection] = connection.held + <Py_ssize_t>shares.get(connection, 0)
+    connections.sort(key=shares.__getitem__, reverse=True)
     for connection in connections:
         if _inbound(endpoint) <= enough:
             break
-        share = connection.held + <Py_ssize_t>shares.get(connection, 0)
-        cause = f"too much unreceived: {share} bytes of this client, {before} of all, limit {endpoint.max_inbound}"
+        cause = (
+            f"too much unreceived: {shares[connection]} bytes of this client, {before} of all, "
+            f"limit {endpoint.max_inbound}"
+        )
         if connection.stage == CONNECTION_OPEN:
-            _shed_log.log(WARNING, "closing %s (1009): %s", connection.remote_addr, cause)
+            _shed_log.log(logging.WARNING, "closing %s (1009): %s", connection.remote_addr, cause)
         endpoint.inbox.drop_from(connection)
         connection.on_too_much(cause)
     return 0

@@ -40,7 +40,7 @@ from deli_com.transports import remote_address
 cdef enum:
     LENGTH_BYTES = 4
     READ_BYTES = 262144          # most of one read; aiofastnet turns to other work after as many
-    FULL_BYTES = 16384           # ... while the inbox is full: it takes what one read holds, of each connection
+    FULL_BYTES = 16384           # ... while the inbox is full: it takes one read more of each connection
     PART_BYTES = 65536           # first memory for an incomplete frame: a length alone allocates no more
 
 cdef double SPARE_S = 1.0        # how long memory of a large frame is kept for the next

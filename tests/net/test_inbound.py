@@ -1,4 +1,4 @@
-"""`max_inbound`: what all clients have sent and nobody has received yet has one bound, and who keeps most goes."""
+"""`max_inbound`: what all clients sent and nobody received yet has one bound, and who keeps most goes."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class TestReadBuffers:
 
 class TestCounting:
     async def test_what_is_counted_is_what_came(self) -> None:
-        """To the byte, in reads of any size: picows does not tell how large its buffer is, so its rule is ours."""
+        """To the byte, in reads of any size: picows does not tell its buffer's size, its rule is ours."""
         rng = random.Random(5)
         async with (
             WsServer[bytes].bind("127.0.0.1:0") as server,
@@ -140,7 +140,9 @@ class TestCounting:
                 message = build(value(bytes(size)), mask=KEY)
                 sent = 0
                 while sent < len(message) - 1:
-                    piece = message[sent : min(len(message) - 1, sent + rng.randrange(1, 1 + len(message) // 3))]
+                    piece = message[
+                        sent : min(len(message) - 1, sent + rng.randrange(1, 1 + len(message) // 3))
+                    ]
                     await peer.send_raw(piece)
                     sent += len(piece)
                     await until(lambda: server.buffered >= sent)  # noqa: B023
@@ -153,7 +155,10 @@ class TestCounting:
             waiting.cancel()
 
     async def test_after_a_large_message_a_silent_client_keeps_little(self) -> None:
-        async with WsServer[bytes, None].bind("127.0.0.1:0") as server, raw_client(server.local_addr()) as peer:
+        async with (
+            WsServer[bytes, None].bind("127.0.0.1:0") as server,
+            raw_client(server.local_addr()) as peer,
+        ):
             await peer.send_raw(build(bytes(8 * MB), mask=KEY))
             await peer.round_trip()
             assert server.buffered > 8 * MB
@@ -248,7 +253,7 @@ class TestRing:
 
 class TestIdle:
     async def test_memory_that_only_waits_for_more_is_given_back_before_anybody_goes(self) -> None:
-        """Sixty clients in turn send a message of 150 kB and fall silent: buffers of 9 MB, and nobody goes."""
+        """Sixty clients send a message of 150 kB each and fall silent: 9 MB of buffers, and nobody goes."""
         async with WsServer[bytes, None].bind("127.0.0.1:0", max_inbound=LIMIT) as server:
             async with peers_of(server, 1) as _, peers_of(server, 60) as peers:
                 for peer in peers:

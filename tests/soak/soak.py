@@ -2,10 +2,11 @@
 
     python tests/soak/soak.py --connects 100000 --messages 3600000      # or: make soak
 
-One server process, WebSocket or TCP, plain or TLS, as `--kind` and `--tls` say. Other processes come and leave:
-each connection takes one of the ways in `LEAVING`. Steady clients receive what is broadcast all the while; 3.6
-million messages are an hour's at 1,000 a second. The server's figures are taken after a tenth of the connects,
-when caches are warm, and at the end, when all but the steady ones have left and garbage has been collected:
+One server process, WebSocket or TCP, plain or TLS, as `--kind` and `--tls` say. Other processes come and
+leave: each connection takes one of the ways in `LEAVING`. Steady clients receive what is broadcast all the
+while; 3.6 million messages are an hour's at 1,000 a second. The server's figures are taken after a tenth of
+the connects, when caches are warm, and at the end, when all but the steady ones have left and garbage was
+collected:
 
     rss_kib     resident memory          may differ by GROWTH_KIB
     fds         open descriptors         may not
@@ -142,7 +143,7 @@ async def serve(pipe: Connection, kind: str, tls: bool) -> None:
             # Who left without a word is noticed by the sweep; TLS transports wait up to 2 s for close_notify,
             # and handshakes that nobody goes on with up to `open_timeout`.
             until = loop.time() + SETTLE_S
-            while len(os.listdir("/proc/self/fd")) > quiet and loop.time() < until:
+            while len(os.listdir("/proc/self/fd")) > quiet and loop.time() < until:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
             pipe.send(figures(server) | {"messages": server.messages_out, "received": server.messages_in})
             working.append(asyncio.create_task(produce()))

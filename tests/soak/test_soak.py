@@ -11,7 +11,9 @@ from soak import soak as module
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="figures are read from /proc")
 
 
-@pytest.mark.parametrize(("kind", "tls", "connects"), [("ws", False, 3000), ("tcp", False, 3000), ("ws", True, 600)])
+@pytest.mark.parametrize(
+    ("kind", "tls", "connects"), [("ws", False, 3000), ("tcp", False, 3000), ("ws", True, 600)]
+)
 def test_nothing_grows(kind: str, tls: bool, connects: int) -> None:
     lines: list[Any] = []
     found = module.soak(connects, 20_000, kind, tls, say=lines.append)

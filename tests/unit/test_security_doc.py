@@ -15,13 +15,25 @@ TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "s": 1}
 CALLS = [WsServer.bind, WsClient.connect, Server.bind, Client.connect, WsServer.close]
 # What is no limit of its own, so the table says nothing about it.
-NO_LIMITS = {"addr", "path", "ssl", "origins", "origin", "authorize", "subprotocols", "response_headers", "headers"}
+NO_LIMITS = {
+    "addr",
+    "path",
+    "ssl",
+    "origins",
+    "origin",
+    "authorize",
+    "subprotocols",
+    "response_headers",
+    "headers",
+}
 
 
 def limits() -> list[tuple[str, str, str]]:
     """(what, where, default) of each row."""
     table = TEXT[TEXT.index("| what |") : TEXT.index("On top come")]
-    rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.strip().splitlines()[2:]]
+    rows = [
+        [cell.strip() for cell in line.strip("|\n").split("|")] for line in table.strip().splitlines()[2:]
+    ]
     assert len(rows) > 25
     assert all(len(row) == 4 for row in rows)
     return [(what, where, default) for what, where, default, _ in rows]

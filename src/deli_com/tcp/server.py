@@ -10,8 +10,8 @@ from typing import Any, Self
 
 from deli_com._stream import ReadBuffer, Stream
 from deli_com.address import AddressLike, open_listener
-from deli_com.log_budget import LogBudget
 from deli_com.keepalive import check_keepalive
+from deli_com.log_budget import LogBudget
 from deli_com.opening import Opening
 from deli_com.server_base import ServerBase
 from deli_com.tcp.accept import Acceptor
