@@ -123,8 +123,9 @@ cdef class Connection(Follower):
     # --- the end -------------------------------------------------------------------------
 
     cdef int on_too_slow(self, str cause) except -1:
+        self.finish(1013, cause)  # first: a handler of the user's may raise
         self.endpoint.logger.warning("closing %s (1013): %s", self.remote_addr, cause)
-        return self.finish(1013, cause)
+        return 0
 
     cdef int on_broken(self) except -1:
         return self.abort()
@@ -252,8 +253,9 @@ cdef int _shed(Endpoint endpoint) except -1:
             f"too much unreceived: {shares[connection]} bytes of this client, {before} of all, "
             f"limit {endpoint.max_inbound}"
         )
-        if connection.stage == CONNECTION_OPEN:
-            _shed_log.log(logging.WARNING, "closing %s (1009): %s", connection.remote_addr, cause)
+        is_open = connection.stage == CONNECTION_OPEN
         endpoint.inbox.drop_from(connection)
         connection.on_too_much(cause)
+        if is_open:
+            _shed_log.log(logging.WARNING, "closing %s (1009): %s", connection.remote_addr, cause)
     return 0

@@ -369,8 +369,9 @@ cdef class Peer(Connection):
             f"keepalive: no sign of life for {clock - self._heard_at:.1f} s, "
             f"{self._queued()} bytes queued"
         )
+        self.finish(1011, cause)
         self.endpoint.logger.warning("closing %s (1011): %s", self.remote_addr, cause)
-        return self.finish(1011, cause)
+        return 0
 
     # --- memory --------------------------------------------------------------------------
 

@@ -271,13 +271,14 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     cdef int _refuse(self, str cause, object error) except -1:
         # Nothing after this point can be understood.
         cdef Endpoint endpoint = self.endpoint
-        if not endpoint.is_client:
-            self._log.log(logging.WARNING, "closing %s: %s", self.remote_addr, cause)
-        else:
+        if endpoint.is_client:
             if error is not None and endpoint.up is not None:
                 endpoint.inbox.push(self, error, 0, True)
             endpoint.end(ConnectionClosed(None, cause), False)
-        return self.finish(0, cause)
+        self.finish(0, cause)
+        if not endpoint.is_client:  # last: a handler of the user's may raise
+            self._log.log(logging.WARNING, "closing %s: %s", self.remote_addr, cause)
+        return 0
 
     # --- the life of the connection: called by the transport -------------------------------
 
@@ -363,17 +364,19 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             f"keepalive: no sign of life for {silent:.1f} s, "
             f"{self.lag() + self.transport.get_write_buffer_size()} bytes queued"
         )
+        self._reset()
         self.endpoint.logger.warning("closing %s: %s", self.remote_addr, self.close_reason)
-        return self._reset()
+        return 0
 
     cdef int on_too_much(self, str cause) except -1:
         self._drop_part()
         return self.finish(0, cause)
 
     cdef int on_too_slow(self, str cause) except -1:
-        self.endpoint.logger.warning("closing %s: %s", self.remote_addr, cause)
         self.close_reason = cause
-        return self._reset()
+        self._reset()
+        self.endpoint.logger.warning("closing %s: %s", self.remote_addr, cause)
+        return 0
 
     cdef int finish(self, int code, str reason) except -1:
         cdef bint has_all = self._has_all()

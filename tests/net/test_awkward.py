@@ -198,6 +198,30 @@ class TestFromALoggingHandler:
             for peer in peers:
                 peer.close()
 
+    @pytest.mark.parametrize("what", ["too slow", "no progress"])
+    async def test_a_handler_that_raises_keeps_nobody_open(self, kind: Any, what: str) -> None:
+        """The laggard is closed all the same, and a client beside it gets everything."""
+
+        def fail(record: logging.LogRecord) -> None:
+            if record.name == "deli_com.server":
+                raise ZeroDivisionError("mine")
+
+        limits: Any = {"max_backlog": 1 << 20} if what == "too slow" else {"progress_timeout": 0.3}
+        async with (
+            kind[0][bytes].bind("127.0.0.1:0", close_timeout=0.1, **limits) as server,
+            kind[1][bytes].connect(server.local_addr()) as good,
+        ):
+            stalled = await joined(kind, server)
+            await server.wait_clients(2)
+            with watched(fail):
+                for number in range(20):
+                    server.send_nowait(struct.pack("<I", number) + bytes(400_000))
+                    assert (await good.recv())[:4] == struct.pack("<I", number)
+                await until(lambda: len(server._connections()) == 1)
+            server.send_nowait(b"last")
+            assert await good.recv() == b"last"
+            stalled.close()
+
     async def test_close_the_server_while_memory_is_shed(self, kind: Any) -> None:
         """`max_inbound` is over, the record of the first close closes all: nobody is walked over twice."""
         closing: list[asyncio.Task[None]] = []
