@@ -1,21 +1,37 @@
-from typing import Any
+from typing import Any, Generic
 
-from typing_extensions import disjoint_base
+from typing_extensions import TypeVar, disjoint_base
 
 from deli_com._endpoint import Endpoint
-from deli_com._hub import Follower
+from deli_com._follower import Follower
+from deli_com.address import Address
+from deli_com.stats import PeerStats
+from deli_com.ws.service import Request
+
+_Out = TypeVar("_Out", default=Any)
 
 @disjoint_base
-class Connection(Follower):
+class Peer(Follower, Generic[_Out]):
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    state: Any
+    @property
+    def remote_addr(self) -> Address | None: ...
+    @property
+    def request(self) -> Request | None: ...
+    @property
+    def is_open(self) -> bool: ...
+    def send_nowait(self, value: _Out, /) -> None: ...
+    async def send(self, value: _Out, /) -> None: ...
+    def stats(self) -> PeerStats: ...
+    def close(self, code: int = 1000, reason: str = "") -> None: ...
+
+@disjoint_base
+class Connection(Peer):
     def __init__(
-        self, endpoint: Endpoint[Any, Any], remote_addr: Any = None, request: Any = None
+        self, endpoint: Endpoint[Any, Any], remote_addr: Address | None = None, request: Request | None = None
     ) -> None: ...
     @property
     def endpoint(self) -> Endpoint[Any, Any]: ...
-    @property
-    def remote_addr(self) -> Any: ...
-    @property
-    def request(self) -> Any: ...
     @property
     def messages_in(self) -> int: ...
     def resume_reading(self) -> None: ...

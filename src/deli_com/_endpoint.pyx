@@ -8,15 +8,21 @@ import asyncio
 import math
 from collections.abc import Coroutine
 from logging import getLogger
+from weakref import WeakValueDictionary
 
 from cpython.pythread cimport PyThread_get_thread_ident
+from libc.stdint cimport uint64_t
+
+from deli_com._arena cimport Arena
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
 from deli_com._cursor cimport WriteCursor
+from deli_com._encoded cimport Encoded, encoded
 from deli_com._fastcodec cimport TypeCodec, codec_encode
 from deli_com._handoff cimport Handoff
+from deli_com._follower cimport Audience, Follower
 from deli_com._hub cimport Hub
 from deli_com._inbox cimport (
     NEXT_PAIR,
@@ -28,11 +34,17 @@ from deli_com._inbox cimport (
     Recv,
     recv_from_inbox,
 )
+from deli_com._lane cimport DELIVER_LATEST, DELIVER_RELIABLE, DeliveryClass, Lane
 from deli_com._log cimport Log
+from deli_com._records cimport Key
 from deli_com._pacer cimport Paced, Pacer
-from deli_com.errors import BacklogFull, ConnectionClosed, MessageTooLarge
+from deli_com._lane import lanes_for
+from deli_com._net cimport deli_com_clock_ns
+from deli_com.stats import ServerStats
+from deli_com.errors import BacklogFull, ConnectionClosed, EncodeError, MessageTooLarge
 
 cdef enum:
+    PRIVATE_BYTES = 1048576  # that may wait for one client alone before sending to it is refused
     INBOX_BYTES = 16 << 20   # on the wire, of values that wait to be received
 
 Coroutine.register(Paced)
@@ -63,12 +75,17 @@ cdef class Endpoint(Hub):
     ping_interval, ping_timeout : float or None
         Seconds of silence after which a peer is asked for a sign of life, and that it then
         has. None: never.
+    slow_client : {"disconnect", "wait", "skip", "latest"}
+        Policy of the types that name none.
+    max_keys : int
+        Keys of policy latest, over all types and groups.
     """
 
     def __init__(
         self, loop, Log log, TypeCodec down, TypeCodec up, *,
         bint is_client=False, Py_ssize_t max_message_size=64 << 20, double close_timeout=2.0,
-        ping_interval=20.0, ping_timeout=20.0, Py_ssize_t max_inbound=PY_SSIZE_T_MAX, **limits,
+        ping_interval=20.0, ping_timeout=20.0, str slow_client="disconnect", Py_ssize_t max_keys=1 << 16,
+        Py_ssize_t max_inbound=PY_SSIZE_T_MAX, **limits,
     ):
         Hub.__init__(self, loop, log, **limits)
         self.down = down
@@ -85,6 +102,13 @@ cdef class Endpoint(Hub):
         self.pacer = Pacer(self)
         self.logger = getLogger("deli_com.client" if is_client else "deli_com.server")
         self.closing = set()
+        self.closed = {}
+        self.lanes = None if down is None else lanes_for(down, slow_client)
+        self.has_latest = self.lanes is not None and any(
+            (<Lane>lane).kind == DELIVER_LATEST for lane in self.lanes.lanes)
+        self.arena.max_keys = max_keys
+        self._groups = WeakValueDictionary()
+        self._kept = set()
         self._watchers = []
         self._nested = []
 
@@ -95,34 +119,42 @@ cdef class Endpoint(Hub):
 
     # --- sending -------------------------------------------------------------------------
 
-    def send_nowait(self, value, /):
+    def send_nowait(self, value, /, *, Follower except_=None):
         """Queue `value` for every client connected now, and return. Legal from any thread.
 
         From the loop's thread it never waits. Another thread waits, for 10 s at most, while the
         hand-over to the loop is full (16 MiB or 65,536 messages); order is kept for each thread.
+
+        Parameters
+        ----------
+        value : Down
+        except_ : Peer, optional
+            The one client that does not get it.
 
         Raises
         ------
         EncodeError, MessageTooLarge
             `value` is not of the type, or too large.
         BacklogFull
-            Clients lag, and within this turn of the loop the log's bound is reached.
+            Clients lag, and within this turn of the loop the log's bound is reached; or there are
+            ``max_keys`` keys already.
         ConnectionClosed
             This end is closed.
         """
         if PyThread_get_thread_ident() != self._thread:
-            self._append_foreign(value)
+            self.put_from_any_thread(value, None, except_)
+        elif self.lanes is None and except_ is None:
+            self.put_to_all(value)
         else:
-            self._append(value)
+            self.put(value, None, except_)
 
-    def send(self, value, /):
+    def send(self, value, /, *, Follower except_=None):
         """Queue `value` as `send_nowait` does; await the result to keep the clients' pace.
 
         The errors of `send_nowait` come from the call, not from awaiting.
         """
         self.check_thread("send")
-        self._append(value)
-        return Paced(self.pacer)
+        return Paced(self.pacer, None, self.put(value, None, except_))
 
     def flush(self):
         """Send now what is queued, as far as the sockets take it."""
@@ -133,36 +165,112 @@ cdef class Endpoint(Hub):
         """Return the number of connected clients."""
         return len(self.followers)
 
-    cdef int _append(self, object value) except -1:
+    cdef int put_to_all(self, object value) except -1:
+        # Encodes and appends, where there are no policies to ask. On the loop's thread.
         cdef WriteCursor cur
-        cdef Py_ssize_t payload, frame
-        cdef Log log = self.log
         self._check_sendable()
-        if log.is_open:
-            return self._append_nested(value)
-        log.open(&cur, self.down.max_size)
-        try:
-            codec_encode(self.down, &cur, value)
-            payload = log.payload_size(&cur)
-            if payload > self.max_message_size:
-                raise MessageTooLarge(payload, self.max_message_size)
-            if not self.room_for(payload):
-                self.schedule()  # the turn in which laggards are judged
-                raise BacklogFull(log.retained(), self.max_retained)
-        except BaseException:
-            log.abandon(&cur)
-            if self._nested:
-                self._append_deferred()
-            raise
+        if self.arena.is_open:
+            # Encoding an outer value ran user code (`__index__`, `__buffer__`, a finalizer) that
+            # sends: encoded on its own, appended behind the outer one.
+            self._nested.append(self._encode(value, None, None))
+            return 0
+        if self.log.end == self.log.flushed.offset:
+            self.begin()
+        self._write(&cur, value, None)
         self.messages_out += 1
-        if not self.followers:
-            log.abandon(&cur)
+        if len(self.followers) == 0:
+            self.arena.abandon(&cur)
         else:
-            frame = log.commit(&cur)
-            self.appended(frame)
+            self.appended(self.log.commit(&cur))
         if self._nested:
             self._append_deferred()
         return 0
+
+    cdef bint put(self, object value, Audience to, Follower barred) except -1:
+        # The same: for all, or `to` some, but not for `barred`, as the value's policy says. True if
+        # that is to wait for everybody.
+        cdef WriteCursor cur
+        cdef Log log = self.log if to is None else to
+        cdef Lane lane = None
+        cdef Key key = None
+        cdef DeliveryClass kind = DELIVER_RELIABLE
+        if self.lanes is None and to is None and barred is None:
+            self.put_to_all(value)
+            return False
+        self._check_sendable()
+        if self.arena.is_open:
+            self._nested.append(self._encode(value, to, barred))
+            return False
+        if self.lanes is not None:
+            lane = self.lanes.of(value)
+            kind = lane.kind
+            if kind == DELIVER_LATEST:
+                key = self._key(log, lane, lane.key_of(value))
+        self.begin()
+        self._write(&cur, value, to if kind == DELIVER_RELIABLE else None)
+        self.messages_out += 1
+        if self._is_for_nobody(lane, to):
+            self.arena.abandon(&cur)
+        else:
+            self._after(
+                log.commit_as(
+                    &cur, kind, key, lane is not None and lane.retain, 0 if barred is None else barred.id),
+                to, barred)
+        if self._nested:
+            self._append_deferred()
+        return lane is not None and lane.waits
+
+    cdef int _write(self, WriteCursor* cur, object value, Audience bounded) except -1:
+        # Opens a frame and encodes into it; it is open when this returns, and gone if it raises.
+        # `bounded`: the audience whose own bound counts, or None.
+        cdef Arena arena = self.arena
+        cdef Py_ssize_t payload
+        arena.open(cur, self.down.max_size)
+        try:
+            codec_encode(self.down, cur, value)
+            payload = arena.payload_size(cur)
+            if payload > self.max_message_size:
+                raise MessageTooLarge(payload, self.max_message_size)
+            if not self.room_for(payload):
+                self._refuse(None)
+            if bounded is not None and not bounded.has_room(payload):
+                self._refuse(bounded)
+        except BaseException:
+            arena.abandon(cur)
+            if self._nested:
+                self._append_deferred()
+            raise
+        return 0
+
+    cdef int _refuse(self, Audience to) except -1:
+        # A log is at its bound: that of this audience, or all together.
+        self.schedule()  # the turn in which laggards are judged
+        self.refused_sends += 1
+        if to is not None:
+            raise BacklogFull(to.reliable, to.cap)
+        raise BacklogFull(self.log.retained(), self.max_retained)
+
+    cdef int _after(self, Py_ssize_t frame, Audience to, Follower barred) except -1:
+        # A frame of so many bytes was committed.
+        if to is not None:
+            if to.retained_keys:
+                self._kept.add(to)
+            return self.addressed(to, frame)
+        if barred is not None:
+            self.set_apart(barred)
+        return self.appended(frame)
+
+    cdef bint _is_for_nobody(self, Lane lane, Audience to) noexcept:
+        if lane is not None and lane.retain:
+            return False  # for those who come
+        return len(self.followers) == 0 if to is None else len(to.members) == 0
+
+    cdef Key _key(self, Log log, Lane lane, object value):
+        cdef Key key = log.key(lane.index, value)
+        if key is None:
+            self.refused_sends += 1
+            raise BacklogFull(self.arena.keys, self.arena.max_keys, "keys are held")
+        return key
 
     cdef int _check_sendable(self) except -1:
         if self._ended is not None:
@@ -171,34 +279,131 @@ cdef class Endpoint(Hub):
             raise TypeError(f"{type(self).__name__} sends nothing (its Up is None)")
         return 0
 
-    cdef int _append_foreign(self, object value) except -1:
-        # In another thread than the loop's: encoded here, appended there.
+    cdef Encoded _encode(self, object value, Audience to, Follower barred):
+        # Legal in any thread, and while a frame is open.
+        cdef Lane lane = None
+        cdef object key = None
         cdef bytes payload
-        self._check_sendable()
+        if self.lanes is not None:
+            lane = self.lanes.of(value)
+            if lane.kind == DELIVER_LATEST:
+                key = lane.key_of(value)
         payload = self.down.to_bytes(value)
         if len(payload) > self.max_message_size:
             raise MessageTooLarge(len(payload), self.max_message_size)
+        return encoded(payload, lane, key, to, barred)
+
+    cdef int put_from_any_thread(self, object value, Audience to, Follower barred) except -1:
+        # In another thread than the loop's: encoded here, appended there.
+        self._check_sendable()
+        if PyThread_get_thread_ident() == self._thread:
+            self.put(value, to, barred)
+            return 0
+        return self._hand_off(self._encode(value, to, barred))
+
+    cdef int _hand_off(self, Encoded message) except -1:
         if self.handoff is None:
             self.handoff = Handoff(self)
-        return self.handoff.put(payload)
+        return self.handoff.put(message)
 
-    cdef int _append_nested(self, object value) except -1:
-        # Encoding an outer value ran user code (`__index__`, `__buffer__`, a finalizer) that
-        # sends: encoded on its own, appended behind the outer one.
-        cdef bytes payload = self.down.to_bytes(value)
-        if len(payload) > self.max_message_size:
-            raise MessageTooLarge(len(payload), self.max_message_size)
-        self._nested.append(payload)
-        return 0
+    cdef int take(self, object message) except -1:
+        # Appends what was encoded before. BacklogFull: one key too many.
+        cdef Encoded ready = message
+        cdef Log log
+        cdef Key key = None
+        cdef uint64_t barred = 0 if ready.barred is None else ready.barred.id
+        cdef Lane lane = ready.lane
+        if ready.alone is not None:
+            if ready.alone.hub is None:
+                return 0  # it has left meanwhile
+            ready.to = self._private(ready.alone)
+            if (lane is None or lane.kind == DELIVER_RELIABLE) and not ready.to.has_room(len(ready.payload)):
+                self._refuse(ready.to)
+        self.messages_out += 1
+        if self._is_for_nobody(lane, ready.to):
+            return 0
+        log = self.log if ready.to is None else ready.to
+        if lane is not None and lane.kind == DELIVER_LATEST:
+            key = self._key(log, lane, ready.key)
+        self.begin()
+        return self._after(
+            log.append_as(
+                ready.payload, DELIVER_RELIABLE if lane is None else lane.kind, key,
+                lane is not None and lane.retain, barred),
+            ready.to, ready.barred)
 
     cdef int _append_deferred(self) except -1:
-        cdef bytes payload
         while self._nested:
-            payload = self._nested.pop(0)
-            self.messages_out += 1
-            if self.followers:
-                self.appended(self.log.append(payload))
+            self.take(self._nested.pop(0))
         return 0
+
+    cdef object paced(self, object scope, bint waits):
+        return Paced(self.pacer, scope, waits)
+
+    cdef bint put_private(self, object value, Follower follower) except -1:
+        # For one follower alone; from any thread. Its own queue is bounded, whatever the others do:
+        # the caller knows who is slow, and is told, unless it is another thread's.
+        cdef Encoded message
+        if follower.hub is None:
+            raise ConnectionClosed(None, "this client has left")
+        if PyThread_get_thread_ident() == self._thread:
+            return self.put(value, self._private(follower), None)
+        self._check_sendable()
+        message = self._encode(value, None, None)
+        message.alone = follower
+        return self._hand_off(message)
+
+    cdef Audience _private(self, Follower follower):
+        cdef Audience private = follower.private
+        if private is None:
+            private = self.new_audience(None)
+            private.cap = PRIVATE_BYTES
+            private.skip_limit = PRIVATE_BYTES
+            private.add_member(follower)
+            follower.private = private
+        return private
+
+    cdef bint forget_key(self, Log log, object key, object type) except -1:
+        cdef Lane lane
+        cdef bint found = False
+        cdef bint any_lane = False
+        self.check_thread("forget")
+        if self.lanes is not None:
+            for lane in self.lanes.lanes:
+                if lane.kind != DELIVER_LATEST or (type is not None and lane.type is not type):
+                    continue
+                any_lane = True
+                try:
+                    value = lane.key_from(key)
+                except (EncodeError, TypeError):
+                    if type is not None:
+                        raise
+                    continue  # a key of another type's form
+                found = log.forget(lane.index, value) or found
+        if log is not self.log and log.retained_keys == 0:
+            self._kept.discard(log)
+        if not any_lane:
+            what = "no type" if type is None else f"{type!r} is not, or"
+            raise TypeError(f"forget: {what} of what is sent has policy 'latest'")
+        return found
+
+    def forget(self, key=None, /, type=None):
+        """Drop the newest message of a key: who joins, or is behind, does not get it any more.
+
+        Parameters
+        ----------
+        key : object
+            Value of the key field; a tuple where there are several, None where there is no key.
+        type : type, optional
+            The class that the key is of, where several classes of policy latest are sent. All that
+            have such a key otherwise.
+
+        Returns
+        -------
+        bool
+            Whether there was one.
+        """
+        return self.forget_key(self.log, key, type)
 
     # --- receiving -----------------------------------------------------------------------
 
@@ -291,9 +496,61 @@ cdef class Endpoint(Hub):
     def _is_drained(self):
         return self.is_drained()
 
+    def stats(self):
+        """Return counts, and what is held now, as `ServerStats`. Legal from any thread."""
+        cdef uint64_t oldest = self._oldest_ns() if self.log.retained() else 0
+        return ServerStats(
+            clients=len(self.followers),
+            laggards=self.ready.count + self.blocked.count,
+            messages_out=self.messages_out,
+            messages_in=self.messages_in,
+            bytes_out=self.bytes_out,
+            bytes_in=self.bytes_in,
+            queued_bytes=self.log.retained(),
+            oldest_queued_s=(deli_com_clock_ns() - oldest) / 1e9 if oldest else 0.0,
+            retained_keys=self._retained_keys(),
+            retained_bytes=self.arena.newest,
+            skipped=self.skipped,
+            superseded=self.superseded,
+            refused={
+                "backlog full": self.refused_sends,
+                "undecodable": self.undecodable,
+                "unwanted": self.unwanted,
+                "inbox full": self.inbox.dropped,
+            },
+            closed=dict(self.closed),
+            turned_away=self._turned_away(),
+            slabs=self.arena.slabs,
+        )
+
+    def _turned_away(self):
+        return {}  # a server counts the handshakes that it refuses
+
+    cdef Py_ssize_t _retained_keys(self) except -1:
+        cdef Py_ssize_t count = self.log.retained_keys
+        cdef Audience audience
+        for audience in list(self._kept):
+            count += audience.retained_keys
+        return count
+
+    cdef uint64_t _oldest_ns(self) except? 0:
+        # Of all and of groups; not of what is for single clients, of whom there may be many.
+        cdef uint64_t oldest = self.log.oldest_ns()
+        cdef uint64_t other
+        cdef Audience audience
+        for reference in self._groups.valuerefs():  # a copy made at once: another thread may look
+            audience = reference()
+            other = audience.oldest_ns() if audience is not None else 0
+            if other and (oldest == 0 or other < oldest):
+                oldest = other
+        return oldest
+
     def _connections(self):
         """Every connection that is open or lingers."""
         return [*self.followers, *self.closing]
+
+    def _check_thread(self, what):
+        self.check_thread(what)
 
 
 cdef class Pairs:

@@ -11,6 +11,7 @@ All fields but `_room` are touched with the GIL held and no Python code in betwe
 from collections import deque
 from threading import Condition
 
+from deli_com._encoded cimport Encoded
 from deli_com._hub cimport Hub
 from deli_com.errors import BacklogFull, ConnectionClosed
 
@@ -28,7 +29,7 @@ cdef class Handoff:
     Parameters
     ----------
     hub : Hub
-        Its log gets what was put, in the order of the calls.
+        It takes what was put, in the order of the calls.
     """
 
     def __cinit__(self, Hub hub not None):
@@ -41,18 +42,19 @@ cdef class Handoff:
         cdef Py_ssize_t count = len(self._queue)
         return count > 0 and (self.held_bytes + more > MAX_BYTES or count >= MAX_MESSAGES)
 
-    cdef int put(self, bytes payload) except -1:
+    cdef int put(self, Encoded message) except -1:
         # Called by any thread but the loop's.
-        if self._is_full(len(payload)):
+        cdef Py_ssize_t size = len(message.payload)
+        if self._is_full(size):
             with self._room:
                 if not self._room.wait_for(
-                    lambda: self._ended is not None or not self._is_full(len(payload)), PATIENCE_SECONDS
+                    lambda: self._ended is not None or not self._is_full(size), PATIENCE_SECONDS
                 ):
                     raise BacklogFull(self.held_bytes, MAX_BYTES)
         if self._ended is not None:
             raise ConnectionClosed(*self._ended.args)
-        self._queue.append(payload)
-        self.held_bytes += len(payload)
+        self._queue.append(message)
+        self.held_bytes += size
         if not self._scheduled:
             self._scheduled = True
             self.hub.loop.call_soon_threadsafe(self._drain_callback)
@@ -61,16 +63,21 @@ cdef class Handoff:
     def _drain(self):
         # On the loop's thread.
         cdef Py_ssize_t taken = 0
-        cdef bytes payload
+        cdef Py_ssize_t size
+        cdef Encoded message
         while self._queue and taken < DRAIN_BYTES:
-            payload = self._queue[0]
-            if self.hub.followers:
-                if not self.hub.room_for(len(payload)):
-                    break  # the log is at its bound: clients lag, so the threads wait
-                self.hub.appended(self.hub.log.append(payload))
+            message = self._queue[0]
+            size = len(message.payload)
+            if not self.hub.room_for(size):
+                self.hub.schedule()  # the turn in which laggards are judged
+                break  # the log is at its bound: clients lag, so the threads wait
             self._queue.popleft()
-            self.held_bytes -= len(payload)
-            taken += len(payload)
+            self.held_bytes -= size
+            taken += size
+            try:
+                self.hub.take(message)
+            except BacklogFull:
+                self.refused += 1  # too many keys, or one client's own queue: nobody is there to be told
         with self._room:
             self._room.notify_all()
         if self._queue:

@@ -2,13 +2,12 @@ from asyncio import AbstractEventLoop
 
 from typing_extensions import disjoint_base
 
+from deli_com._arena import Arena
+from deli_com._follower import Keeper
 from deli_com._log import Log
 
 @disjoint_base
-class Follower: ...
-
-@disjoint_base
-class Hub:
+class Hub(Keeper):
     def __init__(
         self,
         loop: AbstractEventLoop,
@@ -30,3 +29,11 @@ class Hub:
     def progress_timeout(self) -> float: ...
     @property
     def turns(self) -> int: ...
+    @property
+    def arena(self) -> Arena: ...
+    @property
+    def bytes_out(self) -> int: ...
+    @property
+    def skipped(self) -> int: ...
+    @property
+    def superseded(self) -> int: ...

@@ -19,23 +19,43 @@ Rules that everything else rests on:
    transport will call `unchoke`.
 3. `flush_now` is not re-entrant. What transports call during it only marks followers.
 4. One hub belongs to one thread: that of its loop.
+
+Frames for a group or for one follower lie in logs of their own. Before a round begins,
+followers that such frames are for, and those that a frame in the log of all is not for,
+become READY: each is served alone, with what is for it merged into one order (_plan.pyx),
+up to the end of the log, and falls in with the others at the end of the round.
 """
 
 import os
-from logging import getLogger
+from weakref import WeakSet
 
-from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
+from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 
-from deli_com._log cimport LARGE_BYTES
+from deli_com._arena cimport LARGE_BYTES
+from deli_com._follower cimport (
+    FOLLOWER_BLOCKED,
+    FOLLOWER_CURRENT,
+    FOLLOWER_GONE,
+    FOLLOWER_READY,
+    Audience,
+    Follower,
+)
+from deli_com._log cimport Cursor, Log
+from deli_com._records cimport NOWHERE, Position
 from deli_com._net cimport (
     DELI_COM_BROKEN,
     DELI_COM_HAVE_SENDMSG,
     deli_com_clock_ns,
     deli_com_sendv,
-    deli_com_tcp_info,
+    iovec,
 )
+from deli_com._plan cimport VECTORS, Piece, Plan
+from deli_com._rosters cimport Roster
 from deli_com._sweep cimport Sweep
+
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
 
 cdef enum:
     EARLY_BYTES = 131072       # pending bytes that are flushed at once: half a slab
@@ -45,74 +65,9 @@ cdef enum:
     THROUGH_BYTES = 65536      # frames written together through a transport
 
 cdef bint CHECK = os.environ.get("DELI_COM_CHECK") == "1"
-cdef object logger = getLogger("deli_com.hub")
 
 
-cdef class Follower:
-    """One receiver of a log; the connection behind it overrides the ``on_`` methods."""
-
-    def __cinit__(self):
-        self.fd = -1
-        self.socket = -1
-        self.muted = NULL
-        self.state = FOLLOWER_GONE
-        self.paced = True
-
-    cdef bint is_behind(self) noexcept:
-        return self.state == FOLLOWER_READY or self.state == FOLLOWER_BLOCKED
-
-    cdef uint64_t sent_offset(self) except? 0:
-        # Stream offset up to which bytes have left this process.
-        cdef uint64_t held = 0
-        if self.choked:
-            held = self.transport.get_write_buffer_size()
-        return self.at.offset - held if held < self.at.offset else 0
-
-    cdef Py_ssize_t lag(self) noexcept:
-        # Bytes of whole frames that it has yet to be given.
-        if self.hub is None or not self.is_behind():
-            return 0
-        return <Py_ssize_t>(self.hub.log.end - self.at.offset)
-
-    cdef int choke(self) except -1:
-        # The transport holds bytes now (its pause_writing).
-        self.choked = True
-        if self.hub is not None:
-            self.hub._settle_soon(self)
-        return 0
-
-    cdef int unchoke(self) except -1:
-        # The transport holds nothing any more (its resume_writing).
-        self.choked = False
-        if self.hub is not None:
-            self.hub._settle_soon(self)
-        return 0
-
-    cdef int leave(self) except -1:
-        # Takes it off the log. Idempotent. Nothing is written to its fd from here on.
-        cdef Hub hub = self.hub
-        if hub is None:
-            return 0
-        hub._take_out(self)
-        self.hub = None
-        self.muted = NULL
-        hub.followers.discard(self)
-        # Somebody may wait for just this one; and records it pinned may go.
-        hub.schedule()
-        return 0
-
-    cdef int on_too_slow(self, str cause) except -1:
-        # It has left because of `cause`; the owner closes the connection.
-        return 0
-
-    cdef int on_sweep(self, double clock) except -1:
-        return 0  # the hub's clock has moved, in seconds
-
-    cdef int on_broken(self) except -1:
-        return 0  # it has left because its socket failed; the owner aborts the connection
-
-
-cdef class Hub:
+cdef class Hub(Bounds):
     """The followers of one log, flushed together.
 
     Parameters
@@ -130,112 +85,46 @@ cdef class Hub:
         Seconds in which a follower that is behind must take a byte.
     """
 
-    def __cinit__(self):
-        self.followers = set()
-
     def __init__(
         self, loop, Log log not None, *,
         Py_ssize_t max_backlog=16 << 20, Py_ssize_t max_retained=64 << 20, double progress_timeout=10.0,
     ):
         self.loop = loop
         self.log = log
+        self.arena = log.arena
         self.max_backlog = max_backlog
         self.max_retained = max_retained
         self.progress_timeout = progress_timeout
         self._thread = PyThread_get_thread_ident()
-        self._flushed = log.tail()
+        self.log.flushed = log.tail()
+        log.skip_limit = max_backlog
+        self._plan = Plan()
+        self._dirty = []
+        self._apart = []
+        self._audiences = WeakSet()
         self._turn_callback = self._turn
         self.sweep = Sweep(loop, self._on_sweep)
         self.sweep.interval = min(self.sweep.interval, progress_timeout / 4)
 
-    def __dealloc__(self):
-        PyMem_RawFree(self.current.items)
-        PyMem_RawFree(self.ready.items)
-        PyMem_RawFree(self.blocked.items)
-
-    cdef int check_thread(self, str what) except -1:
-        if PyThread_get_thread_ident() != self._thread:
-            raise RuntimeError(
-                f"{what} was called from thread {PyThread_get_thread_ident()}, but its event loop "
-                f"runs in thread {self._thread}; use loop.call_soon_threadsafe"
-            )
-        return 0
-
-    # --- rosters -----------------------------------------------------------------------
-
-    cdef Roster* _roster(self, FollowerState state) noexcept:
-        if state == FOLLOWER_CURRENT:
-            return &self.current
-        if state == FOLLOWER_READY:
-            return &self.ready
-        return &self.blocked
-
-    cdef int _put(self, Follower follower, FollowerState state) except -1:
-        # Moves a follower into the roster of `state`. Whoever is behind holds a pin; the
-        # caller has set `at` (and its record is right if the follower becomes a laggard).
-        cdef Roster* roster = self._roster(state)
-        cdef Py_ssize_t capacity
-        cdef PyObject** items
-        if follower.state == state:
-            return 0
-        if roster.count == roster.capacity:
-            capacity = max(16, 2 * roster.capacity)
-            items = <PyObject**>PyMem_RawRealloc(roster.items, capacity * sizeof(PyObject*))
-            if items == NULL:
-                raise MemoryError("followers")
-            roster.items = items
-            roster.capacity = capacity
-        cdef bint was_behind = follower.is_behind()
-        if follower.state != FOLLOWER_GONE:
-            self._vacate(follower)
-        follower.state = state
-        follower.slot = roster.count
-        roster.items[roster.count] = <PyObject*>follower
-        roster.count += 1
-        if follower.is_behind():
-            if not was_behind:
-                self.log.pin(&follower.at)
-                follower.behind_turn = self.turns
-                follower.behind_since = self.sweep.clock
-                follower.progress_at = self.sweep.clock
-                follower.progress_sent = 0
-        elif was_behind:
-            self.log.unpin(&follower.at)
-        return 0
-
-    cdef int _vacate(self, Follower follower) noexcept:
-        cdef Roster* roster = self._roster(follower.state)
-        cdef Follower last
-        if self._in_round and follower.state == FOLLOWER_CURRENT:
-            roster.items[follower.slot] = NULL  # the round counts by index: closed when it ends
-            self._holes += 1
-            return 0
-        roster.count -= 1
-        if follower.slot != roster.count:
-            last = <Follower>roster.items[roster.count]
-            last.slot = follower.slot
-            roster.items[follower.slot] = <PyObject*>last
-        return 0
-
-    cdef void _take_out(self, Follower follower) noexcept:
-        if follower.state == FOLLOWER_GONE:
-            return
-        if follower.is_behind():
-            self.log.unpin(&follower.at)
-        self._vacate(follower)
-        follower.state = FOLLOWER_GONE
-
     cdef int join(self, Follower follower) except -1:
-        # From here on it gets every message appended after this call.
+        # From here on it gets every message appended after this call, and before them the newest
+        # of each key that is retained.
+        cdef Position at = self.log.tail()
+        cdef bint is_current
         if follower.state != FOLLOWER_GONE:
             raise RuntimeError("Hub.join: the follower has joined already")
         if not DELI_COM_HAVE_SENDMSG:
             follower.fd = -1
         self.sweep.start()
+        if self.log.retained_keys:
+            at = self.log.head()
+        follower._add_cursor(self.log, at, self.log.end)
         follower.hub = self
-        follower.at = self.log.tail()
-        follower.paced_mark = follower.at.offset
-        if follower.at.offset == self._flushed.offset and not self._in_round and not follower.choked:
+        self._last_id += 1
+        follower.id = self._last_id
+        follower.paced_mark = follower.sent_bytes()
+        is_current = at.offset == self.log.end == self.log.flushed.offset
+        if is_current and not self._in_round and not follower.choked:
             self._put(follower, FOLLOWER_CURRENT)
         else:
             self._put(follower, FOLLOWER_BLOCKED if follower.choked else FOLLOWER_READY)
@@ -243,7 +132,13 @@ cdef class Hub:
         self.followers.add(follower)
         return 0
 
-    cdef int _settle_soon(self, Follower follower) except -1:
+    cdef int let_go(self, Follower follower) except -1:
+        self._take_out(follower)
+        self.followers.discard(follower)
+        # Somebody may wait for just this one; and records it pinned may go.
+        return self.schedule()
+
+    cdef int settle_soon(self, Follower follower) except -1:
         # `choked` changed. Inside a flush that is only noted: rosters are being walked.
         if self._flushing:
             if follower is not self._writing:
@@ -263,7 +158,7 @@ cdef class Hub:
         # Puts a follower where its transport says it belongs.
         if follower.state == FOLLOWER_CURRENT:
             if follower.choked:
-                follower.at.record = self._flushed.record
+                follower.cursors.at.record = self.log.flushed.record
                 self._put(follower, FOLLOWER_BLOCKED)
         else:
             self._put(follower, FOLLOWER_BLOCKED if follower.choked else FOLLOWER_READY)
@@ -271,29 +166,64 @@ cdef class Hub:
 
     # --- appending ---------------------------------------------------------------------
 
-    cdef Py_ssize_t room_for(self, Py_ssize_t frame) noexcept:
-        # Nonzero if a frame of so many bytes may be appended now. Alone it always may.
-        cdef Py_ssize_t retained = self.log.retained()
-        return retained == 0 or frame <= self.max_retained - retained
+    cdef void begin(self) noexcept:
+        # Call before appending: the first frame of a turn asks the clock for all of them.
+        if self.log.end == self.log.flushed.offset and len(self.followers) and not self._dirty:
+            self.arena.now_ns = deli_com_clock_ns()
 
     cdef int appended(self, Py_ssize_t frame) except -1:
-        # A frame was appended: decides when it goes out.
-        cdef uint64_t now
-        cdef Py_ssize_t pending = <Py_ssize_t>(self.log.end - self._flushed.offset)
+        # A frame was appended to the log of all: decides when it goes out.
+        cdef Py_ssize_t pending = <Py_ssize_t>(self.log.end - self.log.flushed.offset) + self._aside
         if self._flushing:
             return self.schedule()
         if pending >= EARLY_BYTES or frame >= LARGE_BYTES:
             self.flush_now()
         elif pending == frame and self.current.count <= EAGER_FOLLOWERS:
-            # With frames pending already the line is not quiet: no need to ask the clock.
-            now = deli_com_clock_ns()
-            if now - self._last_append_ns > EAGER_QUIET_NS:
-                self._last_append_ns = now
+            # With frames pending already the line is not quiet.
+            if self.arena.now_ns - self._last_append_ns > EAGER_QUIET_NS:
+                self._last_append_ns = self.arena.now_ns
                 return self.flush_now()
-            self._last_append_ns = now
+            self._last_append_ns = self.arena.now_ns
         if not self._scheduled and pending:
             self.schedule()
         return 0
+
+    cdef int addressed(self, Audience audience, Py_ssize_t frame) except -1:
+        # A frame was appended to the log of an audience: the same.
+        cdef bint is_first = self._aside == 0 and self.log.end == self.log.flushed.offset
+        if not audience.is_dirty:
+            audience.is_dirty = True
+            self._dirty.append(audience)
+        self._aside += frame
+        if self._flushing:
+            return self.schedule()
+        if self._aside >= EARLY_BYTES or frame >= LARGE_BYTES:
+            return self.flush_now()
+        if is_first and len(audience.members) <= EAGER_FOLLOWERS:
+            if self.arena.now_ns - self._last_append_ns > EAGER_QUIET_NS:
+                self._last_append_ns = self.arena.now_ns
+                return self.flush_now()
+            self._last_append_ns = self.arena.now_ns
+        return self.schedule()
+
+    cdef int set_apart(self, Follower follower) except -1:
+        # The last frame in the log of all is not for it: no round may serve it that far.
+        follower.apart_until = self.log.end
+        self._apart.append(follower)
+        return 0
+
+    cdef int fall_in(self, Follower follower) except -1:
+        if follower.state == FOLLOWER_CURRENT:
+            self._apart.append(follower)
+            self.schedule()
+        return 0
+
+    cdef Audience new_audience(self, object name):
+        # A log for some of the followers.
+        cdef Audience audience = Audience("", self.arena, self, name)
+        audience.skip_limit = self.max_backlog
+        self._audiences.add(audience)
+        return audience
 
     cdef int schedule(self) except -1:
         if not self._scheduled:
@@ -318,12 +248,15 @@ cdef class Hub:
             done = self._flush()
         finally:
             self._flushing = False
+            self._plan.forget()
             if self._unsettled:
                 self._settle_all()
         if not done or self.ready.count:
             self.schedule()
         if self.ready.count or self.blocked.count:
             self._judge()
+        if self.arena.is_sparse() and not self.arena.is_open:
+            self._relocate()
         if CHECK:
             self._check()
         self.on_flushed()
@@ -331,18 +264,56 @@ cdef class Hub:
 
     cdef bint _flush(self) except -1:
         # True if every follower that can be served has everything.
-        cdef uint64_t deadline = deli_com_clock_ns() + SLICE_NS
+        cdef uint64_t deadline
+        cdef bint done = True
+        self.arena.now_ns = deli_com_clock_ns()
+        deadline = self.arena.now_ns + SLICE_NS
         if not self._in_round:
+            if self._dirty or self._apart:
+                self._take_apart()
             if self.ready.count:
-                self._serve_ready()
-            if self.log.end == self._flushed.offset:
-                self.log.trim(self._flushed.offset)
-                return True
+                done = self._serve_ready(deadline)
+            if self._dirty and done:
+                self._settle_audiences()
+            if self.log.end == self.log.flushed.offset:
+                self.log.trim(self.log.flushed.offset)
+                return done and not self._dirty
             self._in_round = True
             self._round_end = self.log.end
             self._round_done = 0
             self._round_start += 1
-        return self._go_round(deadline)
+        return self._go_round(deadline) and done and not self._dirty
+
+    cdef int _take_apart(self) except -1:
+        # Whoever a frame is for, or not for, that the others do or do not get, is served alone.
+        cdef Audience audience
+        cdef Follower follower
+        cdef list apart = self._apart
+        self._apart = []
+        self._aside = 0
+        for audience in self._dirty:
+            audience.marked = audience.end
+            for follower in audience.members:
+                if follower.state == FOLLOWER_CURRENT:
+                    follower.is_fresh = True
+                    self._put(follower, FOLLOWER_READY)
+        for follower in apart:
+            if follower.state == FOLLOWER_CURRENT:
+                follower.is_fresh = True
+                self._put(follower, FOLLOWER_READY)
+        return 0
+
+    cdef int _settle_audiences(self) except -1:
+        # All members that could be served have what was there when the flush began.
+        cdef Audience audience
+        cdef list dirty = self._dirty
+        self._dirty = []
+        for audience in dirty:
+            audience.settle(audience.marked)
+            audience.is_dirty = audience.end > audience.marked
+            if audience.is_dirty:
+                self._dirty.append(audience)
+        return 0
 
     cdef bint _go_round(self, uint64_t deadline) except -1:
         cdef:
@@ -363,22 +334,24 @@ cdef class Hub:
                 continue
             if follower.fd < 0:
                 count = 0
-                self._write_through(follower, self._round_end)
+                self._write_through(follower, 1, self._round_end)
                 continue
             if count == 0:
-                count = self.log.vectors(&self._flushed, self._round_end, vectors, VECTORS, &total)
+                count = self.log.vectors(&self.log.flushed, self._round_end, vectors, VECTORS, &total)
                 # More records than vectors: the round ends earlier, for everybody alike.
-                self._round_end = self._flushed.offset + <uint64_t>total
+                self._round_end = self.log.flushed.offset + <uint64_t>total
             sent = deli_com_sendv(follower.fd, vectors, count)
             if sent == total:
-                follower.at.offset = self._round_end
+                follower.cursors.at.offset = self._round_end
+                follower.given_bytes += <uint64_t>total
+                self.bytes_out += <uint64_t>total
             else:
-                self._fell_short(follower, &self._flushed, sent)
+                self._cut_in_round(follower, sent)
                 count = 0  # a transport ran: describe the stream anew
             if self._round_done & 15 == 0 and deli_com_clock_ns() > deadline:
                 return False
         self._end_round()
-        return self.log.end == self._flushed.offset
+        return self.log.end == self.log.flushed.offset
 
     cdef int _end_round(self) except -1:
         cdef Py_ssize_t i, kept
@@ -394,62 +367,186 @@ cdef class Hub:
                     kept += 1
             self.current.count = kept
             self._holes = 0
-        self.log.seek(&self._flushed, self._round_end)
-        self.log.trim(self._round_end)
+        self.log.settle(self._round_end)
+        i = self.ready.count
+        while i > 0:  # backwards: taking one out moves only a follower that was looked at already
+            i -= 1
+            self._catch_up(<Follower>self.ready.items[i])
         return 0
 
-    cdef int _serve_ready(self) except -1:
-        # Laggards whose transports are empty, up to where the group stands. Backwards:
-        # taking one out moves only a follower that was looked at already.
-        cdef Py_ssize_t i = self.ready.count
+    cdef int _catch_up(self, Follower follower) except -1:
+        # A READY follower becomes CURRENT if it has all that the others have, and what is its own.
+        cdef Cursor* cursor
+        cdef int i
+        if (
+            follower.cursors.at.offset != self.log.flushed.offset
+            or follower.apart_until > self.log.flushed.offset
+        ):
+            return 0
+        for i in range(1, follower.cursor_count):
+            cursor = &follower.cursors[i]
+            if cursor.at.offset < min((<Log>cursor.log).end, cursor.limit):
+                return 0
+        follower.is_fresh = False
+        self._put(follower, FOLLOWER_CURRENT)
+        for i in range(follower.cursor_count - 1, 0, -1):
+            if follower.cursors[i].limit != <uint64_t>NOWHERE:
+                follower._drop_cursor(i)
+            else:
+                (<Log>follower.cursors[i].log).trim((<Log>follower.cursors[i].log).flushed.offset)
+        return 0
+
+    cdef bint _serve_ready(self, uint64_t deadline) except -1:
+        # Each by itself. True if it came to all of them.
+        cdef Py_ssize_t i
+        cdef Py_ssize_t count = self.ready.count
         cdef Follower follower
-        while i > 0:
-            i -= 1
-            if i >= self.ready.count:
+        cdef list turn = [<Follower>self.ready.items[(self._ready_start + i) % count] for i in range(count)]
+        cdef int served = 0
+        for follower in turn:
+            self._ready_start += 1
+            if follower.state != FOLLOWER_READY:
                 continue
-            follower = <Follower>self.ready.items[i]
             if follower.muted != NULL and follower.muted[0]:
                 follower.leave()
                 continue
-            if follower.at.offset < self._flushed.offset:
-                if follower.fd < 0:
-                    self._write_through(follower, self._flushed.offset)
-                else:
-                    self._serve_alone(follower, self._flushed.offset)
-            if follower.state == FOLLOWER_READY and follower.at.offset == self._flushed.offset:
-                self._put(follower, FOLLOWER_CURRENT)
+            self._serve_alone(follower)
+            if follower.state == FOLLOWER_READY:
+                self._catch_up(follower)
+            served += 1
+            if served & 15 == 0 and deli_com_clock_ns() > deadline:
+                return follower is turn[len(turn) - 1]
+        return True
+
+    cdef int _serve_alone(self, Follower follower) except -1:
+        # One with nothing of its own goes as far as the others are; the round takes it on.
+        cdef Plan plan = self._plan
+        cdef uint64_t limit = <uint64_t>NOWHERE
+        cdef Py_ssize_t sent
+        cdef Py_ssize_t given = 0
+        if not follower.is_fresh and follower.cursor_count == 1:
+            limit = max(self.log.flushed.offset, min(follower.apart_until, self.log.end))
+        if follower.fd < 0:
+            return self._write_through(follower, follower.cursor_count, limit)
+        while True:
+            if not plan.fits(follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id):
+                plan.make(
+                    follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id,
+                    PY_SSIZE_T_MAX)
+            if plan.count:
+                sent = deli_com_sendv(follower.fd, plan.vectors, plan.count)
+                if sent != plan.total:
+                    return self._cut_alone(follower, sent)
+                self._gave(follower, sent)
+            self._advance(follower, plan.count)
+            given += plan.total
+            if plan.is_whole or given >= THROUGH_BYTES:
+                return 0  # or there is more than so many vectors hold: it waits for its next turn
+
+    cdef void _gave(self, Follower follower, Py_ssize_t size) noexcept:
+        follower.given_bytes += <uint64_t>size
+        self.bytes_out += <uint64_t>size
+
+    cdef int _advance(self, Follower follower, int pieces) except -1:
+        # So many pieces of the plan are the follower's now.
+        cdef Plan plan = self._plan
+        cdef Log log
+        cdef int i
+        plan.advance(follower.cursors, pieces)
+        self._missed(follower, plan.skipped, plan.superseded)
+        for i in range(1, follower.cursor_count):
+            log = <Log>follower.cursors[i].log
+            log.trim(log.flushed.offset)
         return 0
 
-    cdef int _serve_alone(self, Follower follower, uint64_t limit) except -1:
-        cdef iovec vectors[VECTORS]
-        cdef Py_ssize_t total = 0
-        cdef Py_ssize_t sent
-        cdef int count = self.log.vectors(&follower.at, limit, vectors, VECTORS, &total)
-        sent = deli_com_sendv(follower.fd, vectors, count)
-        if sent == total:
-            self.log.move_pin(&follower.at, follower.at.offset + <uint64_t>total)
-            return 0
-        return self._fell_short(follower, &follower.at, sent)
+    cdef void _missed(self, Follower follower, Py_ssize_t skipped, Py_ssize_t superseded) noexcept:
+        follower.skipped += skipped
+        follower.superseded += superseded
+        self.skipped += skipped
+        self.superseded += superseded
 
-    cdef int _fell_short(self, Follower follower, Position* base, Py_ssize_t sent) except -1:
-        # `sent` bytes from `base` went out, fewer than were offered. The transport gets the rest
-        # of the frame that was cut. A cut at a frame's end hands over the whole next frame: with
-        # nothing in the transport no event would ever come.
+    cdef int _cut_in_round(self, Follower follower, Py_ssize_t sent) except -1:
+        # `sent` bytes went out, fewer than were offered. The transport gets the rest of the frame
+        # that was cut. A cut at a frame's end hands over the whole next frame: with nothing in the
+        # transport no event would ever come.
+        cdef Log log = self.log
+        cdef Position at = log.flushed
         cdef uint64_t start, end
         cdef list pieces
-        cdef Position behind = base[0]
         if sent == DELI_COM_BROKEN:
             return self._broken(follower)
-        start = behind.offset + <uint64_t>(sent if sent > 0 else 0)
-        end = self.log.frame_end(&behind, start + 1)
-        pieces = self.log.pieces(&behind, start, end)
-        if follower.is_behind():
-            self.log.move_pin(&follower.at, end)
-        else:
-            self.log.seek(&behind, end)
-            follower.at = behind
-            self._put(follower, FOLLOWER_READY)
+        start = at.offset + <uint64_t>(sent if sent > 0 else 0)
+        end = log.frame_end(&at, start + 1)
+        pieces = log.pieces(&at, start, end)
+        self._gave(follower, <Py_ssize_t>(end - at.offset))
+        log.seek(&at, start)
+        follower.holds_reliable = log.is_reliable(&at)
+        log.seek(&at, end)
+        follower.cursors.at = at
+        self._put(follower, FOLLOWER_READY)
         return self._hand_over(follower, pieces)
+
+    cdef int _cut_alone(self, Follower follower, Py_ssize_t sent) except -1:
+        # The same for the plan of one follower.
+        cdef Plan plan = self._plan
+        cdef Cursor* cursor
+        cdef Log log
+        cdef Position at
+        cdef Py_ssize_t before = 0
+        cdef int i, first, cut
+        cdef uint64_t start, end
+        cdef list pieces
+        if sent == DELI_COM_BROKEN:
+            return self._broken(follower)
+        sent = max(sent, 0)
+        cut = plan.piece_at(sent)
+        for i in range(cut):
+            before += <Py_ssize_t>plan.vectors[i].iov_len
+        first = cut
+        while first > 0 and not plan.pieces[first - 1].ends_frame:
+            first -= 1  # the frame that is cut begins here
+        self._advance(follower, first)
+        for i in range(first, cut + 1):
+            self._missed(follower, plan.pieces[i].skipped, plan.pieces[i].superseded)
+        cursor = &follower.cursors[plan.pieces[cut].cursor]
+        log = <Log>cursor.log
+        at = cursor.at
+        at.offset = plan.pieces[first].start
+        start = plan.pieces[cut].start + <uint64_t>(sent - before)
+        end = log.frame_end(&at, start + 1)
+        pieces = log.pieces(&at, start, end)
+        self._gave(follower, sent + <Py_ssize_t>(end - start))
+        log.move_pin(&cursor.at, end)
+        follower.is_fresh = False
+        follower.holds_reliable = plan.pieces[cut].reliable
+        plan.forget()
+        return self._hand_over(follower, pieces)
+
+    cdef int _write_through(self, Follower follower, int cursors, uint64_t limit) except -1:
+        # TLS, and platforms without sendmsg: whole frames, at least one, up to THROUGH_BYTES
+        # together, for as long as the transport takes them. A follower in the round reads the log
+        # of all only, which is its first cursor.
+        cdef Plan plan = self._plan
+        cdef Piece* piece
+        cdef Cursor* cursor
+        cdef list pieces
+        cdef int i
+        while not follower.choked and follower.state != FOLLOWER_GONE:
+            plan.make(follower.cursors, cursors, limit, follower.is_fresh, follower.id, THROUGH_BYTES)
+            pieces = []
+            follower.holds_reliable = False
+            for i in range(plan.count):
+                piece = &plan.pieces[i]
+                follower.holds_reliable = follower.holds_reliable or piece.reliable
+                cursor = &follower.cursors[piece.cursor]
+                pieces += (<Log>cursor.log).pieces(&cursor.at, piece.start, piece.end)
+            self._gave(follower, plan.total)
+            self._advance(follower, plan.count)
+            plan.forget()
+            if not pieces:
+                return 0
+            self._hand_over(follower, pieces)
+        return 0
 
     cdef int _hand_over(self, Follower follower, list pieces) except -1:
         # Writes through the transport, then sees whether it holds anything.
@@ -468,69 +565,17 @@ cdef class Hub:
             self._writing = None
         return self._settle(follower) if follower.state != FOLLOWER_GONE else 0
 
-    cdef int _write_through(self, Follower follower, uint64_t limit) except -1:
-        # TLS, and platforms without sendmsg: whole frames, at least one, up to THROUGH_BYTES
-        # together, for as long as the transport takes them.
-        cdef uint64_t end
-        cdef list pieces
-        cdef Position at
-        while not follower.choked and follower.state != FOLLOWER_GONE and follower.at.offset < limit:
-            at = follower.at
-            if follower.state == FOLLOWER_CURRENT:
-                at.record = self._flushed.record
-            end = self.log.frames_within(&at, limit, THROUGH_BYTES)
-            pieces = self.log.pieces(&at, at.offset, end)
-            if follower.is_behind():
-                self.log.move_pin(&follower.at, end)
-            else:
-                follower.at.offset = end
-            self._hand_over(follower, pieces)
+    cdef int _relocate(self) except -1:
+        # At the end of a flush only: nothing points into slabs then.
+        cdef Audience audience
+        self.log.relocate()
+        for audience in self._audiences:
+            audience.relocate()
         return 0
-
-    cdef int _broken(self, Follower follower) except -1:
-        follower.leave()
-        try:
-            return follower.on_broken()
-        except Exception:
-            return self._report("dropping a broken follower failed")
-
-    # --- limits ------------------------------------------------------------------------
-
-    cdef list laggards(self):
-        cdef Py_ssize_t i
-        return [<Follower>self.blocked.items[i] for i in range(self.blocked.count)] + [
-            <Follower>self.ready.items[i] for i in range(self.ready.count)
-        ]
-
-    cdef int _judge(self) except -1:
-        # Closes who is more than max_backlog behind. Nobody is while the log holds less.
-        cdef Follower follower
-        cdef Py_ssize_t lag
-        if self.log.retained() <= self.max_backlog:
-            return 0
-        for follower in self.laggards():
-            lag = follower.lag()  # 0 where a log handler of a cut-off before has cut this one off, too
-            if lag <= self.max_backlog or self.turns <= follower.behind_turn + 1:
-                continue
-            if self.log.frames_within(&follower.at, self.log.end, 0) == self.log.end:
-                continue  # one frame alone
-            self._cut_off(
-                follower,
-                f"too slow: {lag} bytes queued, limit {self.max_backlog}, "
-                f"behind for {self.sweep.now() - follower.behind_since:.1f} s",
-            )
-        return self.log.trim(self._flushed.offset)  # what they held is free at once
-
-    cdef int _cut_off(self, Follower follower, str cause) except -1:
-        follower.leave()
-        try:
-            return follower.on_too_slow(cause)
-        except Exception:
-            return self._report("closing a slow follower failed")
 
     def _on_sweep(self):
         # True while there is somebody to watch.
-        if self.log.retained() > self.max_backlog:
+        if self.arena.reliable > self.max_backlog:
             self.schedule()  # laggards are judged in a turn, and nothing else may call for one
         self._progress()
         for follower in list(self.followers):
@@ -540,41 +585,21 @@ cdef class Hub:
                 self._report("the sweep of one follower failed")
         return self.on_sweep() or bool(self.followers)
 
-    cdef int _progress(self) except -1:
-        # A laggard must move bytes: out of the transport, or over the wire as its kernel says.
-        cdef Follower follower
-        cdef uint64_t sent, acked
-        for follower in self.laggards():
-            if follower.hub is None:  # a log handler has cut it off, too
-                continue
-            sent = follower.sent_offset()
-            acked = deli_com_tcp_info(follower.socket).bytes_acked if follower.socket >= 0 else 0
-            if sent != follower.progress_sent or acked != follower.progress_acked:
-                follower.progress_sent = sent
-                follower.progress_acked = acked
-                follower.progress_at = self.sweep.clock
-            elif self.sweep.clock - follower.progress_at >= self.progress_timeout:
-                self._cut_off(
-                    follower,
-                    f"no progress for {self.sweep.clock - follower.progress_at:.1f} s "
-                    f"with {self.log.end - sent} bytes queued",
-                )
-        return 0
-
     cdef bint is_drained(self) noexcept:
         # Nothing waits for anybody in this process.
-        return self.log.end == self._flushed.offset and self.ready.count + self.blocked.count == 0
+        return (
+            self.log.end == self.log.flushed.offset and not self._dirty
+            and self.ready.count + self.blocked.count == 0
+        )
+
+    cdef int take(self, object message) except -1:
+        return 0  # an `Encoded` of another thread is to be appended
 
     cdef int on_flushed(self) except -1:
         return 0  # a flush has ended; followers may have caught up or gone
 
     cdef bint on_sweep(self) except -1:
         return False  # the clock has moved; True to be called again though nobody follows
-
-    cdef int _report(self, str what) except -1:
-        # Errors that belong to one follower must not stop the flush for the others.
-        logger.exception(what)
-        return 0
 
     def _check(self):
         """Assert the invariants (DELI_COM_CHECK=1 runs this after every flush)."""
@@ -590,11 +615,15 @@ cdef class Hub:
                 follower = <Follower>roster.items[i]
                 found += 1
                 assert follower.state == state and follower.slot == i, "Hub: follower in the wrong roster"
-                assert self.log.head_offset() <= follower.at.offset, "Hub: its place was freed"
+                for c in range(follower.cursor_count):
+                    assert follower.cursors[c].pinned == follower.is_behind(), "Hub: pinned by mistake"
+                    assert (<Log>follower.cursors[c].log).head_offset() <= follower.cursors[c].at.offset, \
+                        "Hub: its place was freed"
                 if state == FOLLOWER_BLOCKED:
                     assert follower.choked, "Hub: blocked, but no event will come"
                 elif state == FOLLOWER_READY:
                     assert self._scheduled, "Hub: ready, but no turn is scheduled"
                 elif not self._in_round:
-                    assert follower.at.offset == self._flushed.offset, "Hub: current, but not up to date"
+                    assert follower.cursors.at.offset == self.log.flushed.offset, \
+                        "Hub: current, but not up to date"
         assert found == len(self.followers), "Hub: rosters and followers differ"

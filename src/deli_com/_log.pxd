@@ -1,93 +1,83 @@
-# The broadcast log: framed messages, once, in one append-only stream of bytes.
+# The broadcast log: framed messages for one audience, once, in one append-only stream of bytes.
 
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint64_t
 
+from deli_com._arena cimport Arena
 from deli_com._cursor cimport WriteCursor
-from deli_com._framing cimport Framing
+from deli_com._lane cimport DeliveryClass
 from deli_com._net cimport iovec
+from deli_com._records cimport Key, Position, Record, Records
 
 
-cdef enum:
-    SLAB_BYTES = 262144      # one slab; bench/fanout: 64 KiB costs more seals, 1 MiB leaves the L2 cache
-    LARGE_BYTES = 32768      # a payload from here on is never in a slab
-    SPARE_SLABS = 4          # recycled slabs kept for the next burst; more are freed
+cdef struct Cursor:
+    # One follower's place in one log.
+    Position at
+    PyObject* log            # borrowed: the follower owns it
+    uint64_t floor           # where it joined: of what is before, only retained frames are for it
+    uint64_t limit           # where it left; NOWHERE: it has not
+    bint pinned
 
 
-cdef struct Slab:
-    Slab* next               # free list only
-    char* data               # SLAB_BYTES, owned
-    Py_ssize_t used          # bytes from `data` that hold frames
-    Py_ssize_t live          # bytes of them that records still name
-
-
-cdef struct Record:
-    # One contiguous run of the stream: frames side by side in a slab, or one large body.
-    uint64_t start           # stream offset of its first byte
+cdef struct Span:
+    # What comes next for one cursor, as far as it lies in one record.
+    const char* data
     Py_ssize_t size
-    const char* data         # borrowed from slab or body
-    Slab* slab               # NULL for a body
-    PyObject* body           # owned reference to exact bytes, NULL for a slab
-    Py_ssize_t pins          # laggards whose cursor stands in it
-    bint ends_frame          # its last byte is the last byte of a frame
+    uint64_t end             # stream offset behind it
+    uint64_t number          # of the frame, or of the first in its record
+    bint ends_frame
+    bint many                # may hold several frames
+    bint reliable
+    Py_ssize_t skipped       # frames passed over to come here, of class skip
+    Py_ssize_t superseded    # and of class latest
+    bint barred              # it, or one passed over, is barred to some follower
 
 
-cdef struct Position:
-    uint64_t offset          # stream offset, always at a frame's first byte
-    uint64_t record          # sequence number of the record that holds it (or ends at it)
-
-
-cdef class Log:
-    cdef readonly uint64_t end       # stream offset one past the last committed byte
-    cdef readonly bint is_open       # a frame is being encoded: see `open`
-    cdef readonly Py_ssize_t slabs   # allocated, spare ones included
-    cdef Framing framing
+cdef class Log(Records):
+    cdef Position flushed            # what everybody has who is up to date
+    cdef Py_ssize_t skip_limit       # bytes of skip frames kept for laggards
 
     # --- appending -------------------------------------------------------------------
-    cdef int open(self, WriteCursor* cur, Py_ssize_t max_size) except -1
-    cdef Py_ssize_t payload_size(self, WriteCursor* cur) noexcept
     cdef Py_ssize_t commit(self, WriteCursor* cur) except -1
-    cdef void abandon(self, WriteCursor* cur) noexcept
+    cdef Py_ssize_t commit_as(
+        self, WriteCursor* cur, DeliveryClass kind, Key key, bint retain, uint64_t barred
+    ) except -1
     cdef Py_ssize_t append(self, bytes payload) except -1
+    cdef Py_ssize_t append_as(
+        self, bytes payload, DeliveryClass kind, Key key, bint retain, uint64_t barred
+    ) except -1
+    cdef Key key(self, Py_ssize_t lane, object value)
+    cdef bint forget(self, Py_ssize_t lane, object value) except -1
 
     # --- reading ---------------------------------------------------------------------
     cdef Position tail(self) noexcept
-    cdef uint64_t head_offset(self) noexcept
+    cdef Position head(self) noexcept
+    cdef uint64_t oldest_ns(self) noexcept
+    cdef bint is_reliable(self, Position* at) noexcept
     cdef Py_ssize_t retained(self) noexcept
+    cdef Py_ssize_t reliable_after(self, Cursor* cursor) noexcept
+    cdef Py_ssize_t first_reliable(self, Cursor* cursor) noexcept
     cdef int vectors(self, Position* at, uint64_t limit, iovec* iov, int room, Py_ssize_t* total) noexcept
+    cdef bint next_span(self, Cursor* cursor, uint64_t limit, bint fresh, uint64_t who, Span* span) noexcept
     cdef uint64_t frame_end(self, Position* at, uint64_t offset) noexcept
     cdef uint64_t frames_within(self, Position* at, uint64_t limit, Py_ssize_t most) noexcept
     cdef list pieces(self, Position* at, uint64_t start, uint64_t end)
-    cdef void seek(self, Position* at, uint64_t offset) noexcept
 
     # --- retention -------------------------------------------------------------------
     cdef void pin(self, Position* at) noexcept
     cdef void unpin(self, Position* at) noexcept
     cdef void move_pin(self, Position* at, uint64_t offset) noexcept
+    cdef int settle(self, uint64_t offset) except -1
     cdef int trim(self, uint64_t limit) except -1
+    cdef int relocate(self) except -1
 
     # --- private ---------------------------------------------------------------------
-    cdef Record* _ring               # capacity is a power of two; slot = sequence & mask
-    cdef uint64_t _mask
-    cdef uint64_t _first             # sequence number of the oldest record
-    cdef uint64_t _next              # sequence number the next record gets
-    cdef Py_ssize_t _pins_of_next    # pins that the record to come will start with
-    cdef Slab* _current              # the slab that takes frames, or NULL
-    cdef Slab* _spare
-    cdef Py_ssize_t _spares
-    cdef PyObject* _big              # owned bytes under construction, outgrown from the slab; or NULL
-    cdef char* _payload              # where the open frame's payload starts
-    cdef Py_ssize_t _room            # bytes kept for the open frame's header
-    cdef bytes _keys                 # unspent random bytes for masking
-    cdef Py_ssize_t _keys_at
+    cdef Py_ssize_t _early_pins      # pins on records before `_trimmed`: nothing is trimmed meanwhile
+    cdef uint64_t _skip_at           # no live skip frame is in a record before this index
+    cdef list _tables                # by lane: dict of key value to Key
+    cdef list _doomed                # Keys' former frames: start offsets, in no order
 
-    cdef Record* _record(self, uint64_t sequence) noexcept
-    cdef int _take_slab(self) except -1
-    cdef void _release_slab(self, Slab* slab) noexcept
-    cdef int _add(
-        self, const char* data, Py_ssize_t size, Slab* slab, PyObject* body, bint ends_frame
-    ) except -1
-    cdef int _outgrow(self, WriteCursor* cur, Py_ssize_t need) except -1
     cdef uint64_t _next_frame(self, Position* at) noexcept
-    cdef unsigned int _mask_key(self) except? 0
-    cdef int _reserve_records(self, Py_ssize_t count) except -1
+    cdef void _retire(self, Key key) noexcept
+    cdef void _drop_skips(self) noexcept
+    cdef Py_ssize_t _frame_bytes(self, uint64_t index) noexcept

@@ -1,13 +1,26 @@
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from typing_extensions import disjoint_base
 
+from deli_com._arena import Arena
+
 @disjoint_base
 class Log:
-    def __new__(cls, framing: Literal["ws-server", "ws-client", "tcp"] = "ws-server") -> Self: ...
+    def __new__(
+        cls,
+        framing: Literal["ws-server", "ws-client", "tcp"] = "ws-server",
+        arena: Arena | None = None,
+        *_: Any,
+    ) -> Self: ...
+    @property
+    def arena(self) -> Arena: ...
     @property
     def end(self) -> int: ...
     @property
-    def is_open(self) -> bool: ...
+    def held(self) -> int: ...
+    @property
+    def reliable(self) -> int: ...
+    @property
+    def retained_keys(self) -> int: ...
     @property
     def slabs(self) -> int: ...

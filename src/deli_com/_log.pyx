@@ -9,314 +9,244 @@ without gaps; each names the memory that holds its part::
 
 Appending costs the same for any number of readers. A reader is a `Position`; one that is
 behind pins the record it stands in, and `trim` frees what nobody pins and everybody has.
-Pointers that `vectors` hands out are good until the next call of any method here.
+Pointers that `vectors` and `next_span` hand out are good until the next call of a method
+here that appends, settles, trims or relocates.
+
+The log is compacted for those who are behind: a frame of class latest dies when a newer
+one of its key comes, the oldest frames of class skip die when there are more of them than
+`skip_limit` bytes. Who is up to date gets every frame: one that is superseded before it
+was flushed is only doomed, and dies when the flush has passed it. A dead record keeps its
+place in the stream and loses its memory; runs of dead ones become one when the ring of
+records is full, so there are never more of them than of live ones and readers.
 
 No sockets, no event loop and no reader's state live in this file.
 """
 
-import os
-
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
-from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcpy, memmove
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport uint8_t
+from libc.string cimport memcpy
 
-from deli_com._framing cimport (
-    FRAMING_TCP,
-    FRAMING_WS_CLIENT,
-    FRAMING_WS_SERVER,
-    HEADER_MAX,
-    frame_header_size,
-    frame_header_write,
-    frame_mask,
-    frame_size,
-)
+from deli_com._arena cimport LARGE_BYTES, Frame
+from deli_com._framing cimport frame_size
+from deli_com._lane cimport DELIVER_RELIABLE, DELIVER_SKIP
+from deli_com._records cimport NOWHERE, Key, Position, Record, Records
 
-cdef extern from "Python.h":
-    Py_ssize_t PY_SSIZE_T_MAX
-    int _PyBytes_Resize(PyObject** bytes, Py_ssize_t newsize) except -1
-    PyObject* PyBytes_FromStringAndSize_ "PyBytes_FromStringAndSize"(char* data, Py_ssize_t size) except NULL
-    char* PyBytes_AS_STRING_ "PyBytes_AS_STRING"(PyObject* object) nogil
-    Py_ssize_t PyBytes_GET_SIZE_ "PyBytes_GET_SIZE"(PyObject* object) nogil
+cdef enum:
+    LOOK_RECORDS = 64        # that `oldest_ns` looks at
 
-
-cdef int _grow(WriteCursor* cur, Py_ssize_t need) except -1:
-    return (<Log>cur.owner)._outgrow(cur, need)
-
-
-cdef class Log:
+cdef class Log(Records):
     """An append-only stream of frames.
 
     Parameters
     ----------
     framing : {"ws-server", "ws-client", "tcp"}
-        How each message is framed. ``"ws-client"`` masks, so such a log has one reader.
+        How each message is framed; see `Arena`. Not asked for where an arena is given.
+    arena : Arena, optional
+        Memory shared with other logs; one of its own otherwise.
 
     Notes
     -----
-    1. Between `open` and `commit` or `abandon` the caller may write through the cursor only;
-       `append` and a second `open` raise `RuntimeError`. Reading and trimming stay legal.
+    1. While a frame is open in the arena, `append` raises `RuntimeError`, and relocating
+       does nothing. Reading and trimming stay legal.
     2. A `Position` kept over calls is pinned, or the caller never trims beyond it.
     """
 
-    def __cinit__(self, str framing="ws-server"):
-        self._ring = NULL
-        self._current = NULL
-        self._spare = NULL
-        self._big = NULL
-        names = {"ws-server": FRAMING_WS_SERVER, "ws-client": FRAMING_WS_CLIENT, "tcp": FRAMING_TCP}
-        if framing not in names:
-            raise ValueError(f"framing {framing!r} is none of {', '.join(names)}")
-        self.framing = names[framing]
-        self._ring = <Record*>PyMem_RawMalloc(16 * sizeof(Record))
-        if self._ring == NULL:
-            raise MemoryError("broadcast log")
-        self._mask = 15
-        self._keys = b""
+    def __cinit__(self, *_):
+        self.skip_limit = 16 << 20
+        self._tables = []
+        self._doomed = []
 
-    def __dealloc__(self):
-        cdef Slab* slab
-        cdef Record* record
-        if self._ring != NULL:
-            while self._first < self._next:
-                record = self._record(self._first)
-                if record.slab != NULL:
-                    record.slab.live -= record.size
-                    if record.slab.live == 0 and record.slab != self._current:
-                        self._release_slab(record.slab)
-                else:
-                    Py_XDECREF(record.body)
-                self._first += 1
-            PyMem_RawFree(self._ring)
-            self._ring = NULL
-        if self._current != NULL:
-            self._release_slab(self._current)
-            self._current = NULL
-        while self._spare != NULL:
-            slab = self._spare
-            self._spare = slab.next
-            PyMem_RawFree(slab.data)
-            PyMem_RawFree(slab)
-        Py_XDECREF(self._big)
-        self._big = NULL
+    @property
+    def slabs(self):
+        """Slabs allocated, spare ones included."""
+        return self.arena.slabs
 
     # --- appending -------------------------------------------------------------------
 
-    cdef int open(self, WriteCursor* cur, Py_ssize_t max_size) except -1:
-        # Starts a frame: `cur` gets room in the current slab. `max_size` is the most bytes the
-        # payload can take, -1 where unbounded; it only decides how much room must be left.
-        cdef Py_ssize_t room = LARGE_BYTES if max_size < 0 or max_size > LARGE_BYTES else max_size
-        cdef Slab* slab = self._current
-        if self.is_open:
-            raise RuntimeError("Log.open: a frame is open")
-        if slab != NULL and slab.live == 0:
-            slab.used = 0  # drained: the same warm bytes again
-        if slab == NULL or SLAB_BYTES - slab.used < room + HEADER_MAX:
-            self._take_slab()
-            slab = self._current
-        # Two bytes of header hold for payloads below 126; a wrong guess costs one memmove.
-        self._room = frame_header_size(self.framing, 0 if room < 126 else 126)
-        self._payload = slab.data + slab.used + self._room
-        cur.pos = self._payload
-        cur.end = self._payload + room
-        cur.grow = _grow
-        cur.owner = <void*>self
-        cur.tail = NULL
-        # A masked payload is written anew anyway: nothing to gain from a reference.
-        cur.tail_min = PY_SSIZE_T_MAX if self.framing == FRAMING_WS_CLIENT else LARGE_BYTES
-        self.is_open = True
-        return 0
-
-    cdef int _outgrow(self, WriteCursor* cur, Py_ssize_t need) except -1:
-        # The payload leaves the slab for a bytes object of its own, or that object grows.
-        # One large item asks once, so its object is made in the right size at once.
-        cdef Py_ssize_t used = cur.pos - self._payload
-        cdef Py_ssize_t size
-        if need > PY_SSIZE_T_MAX - used:
-            raise MemoryError("message")
-        size = max(used + need, 2 * used)
-        cdef PyObject* big
-        if self._big == NULL:
-            big = PyBytes_FromStringAndSize_(NULL, size)
-            memcpy(PyBytes_AS_STRING_(big), self._payload, used)
-            self._big = big
-        else:
-            _PyBytes_Resize(&self._big, size)  # on failure _big is NULL and the old object is gone
-        self._payload = PyBytes_AS_STRING_(self._big)
-        cur.pos = self._payload + used
-        cur.end = self._payload + size
-        return 0
-
-    cdef Py_ssize_t payload_size(self, WriteCursor* cur) noexcept:
-        # Bytes of payload that `commit` would frame now.
-        cdef Py_ssize_t size = cur.pos - self._payload
-        if cur.tail != NULL:
-            size += PyBytes_GET_SIZE_(cur.tail)
-        return size
-
     cdef Py_ssize_t commit(self, WriteCursor* cur) except -1:
-        # Frames what was written and makes it part of the stream. Returns the frame's size in
-        # bytes. Takes over `cur.tail`. On MemoryError the frame is abandoned.
-        cdef:
-            Slab* slab = self._current
-            char* start = slab.data + slab.used
-            Py_ssize_t used = cur.pos - self._payload
-            Py_ssize_t payload = self.payload_size(cur)
-            Py_ssize_t header = frame_header_size(self.framing, payload)
-            Py_ssize_t in_slab = header
-            uint32_t mask = 0
-            PyObject* big
+        # Frames what was written and makes it part of the stream: a reliable frame for everybody.
+        # Returns the frame's size in bytes. On MemoryError the frame is abandoned.
+        cdef Frame frame
         try:
             self._reserve_records(3)
-            if self.framing == FRAMING_WS_CLIENT:
-                mask = self._mask_key()
-            if self._big != NULL:
-                if PyBytes_GET_SIZE_(self._big) != used:
-                    _PyBytes_Resize(&self._big, used)
-                    self._payload = PyBytes_AS_STRING_(self._big)
         except BaseException:
-            self.abandon(cur)
+            self.arena.abandon(cur)
+            raise
+        self.arena.seal(cur, &frame)
+        self._add_frame(&frame, DELIVER_RELIABLE, 0)
+        return frame.size
+
+    cdef Py_ssize_t commit_as(
+        self, WriteCursor* cur, DeliveryClass kind, Key key, bint retain, uint64_t barred
+    ) except -1:
+        # The same for any class; `key` is of this log where the class is latest.
+        cdef Frame frame
+        cdef uint64_t index
+        cdef Record* record
+        cdef bint dooms = False
+        try:
+            self._reserve_records(3)
+            if key is not None and key.start != <uint64_t>NOWHERE:
+                dooms = key.start >= self.flushed.offset
+            if dooms:
+                self._doomed.append(key.start)
+        except BaseException:
+            self.arena.abandon(cur)
+            raise
+        try:
+            self.arena.seal(cur, &frame)
+        except BaseException:
+            if dooms:
+                self._doomed.pop()
             raise
         # Nothing fails from here on.
-        self.is_open = False
-        if self._big == NULL:
-            if header != self._room:
-                memmove(start + header, self._payload, used)
-            in_slab += used
-        frame_header_write(self.framing, <uint8_t*>start, payload, mask)
-        if self.framing == FRAMING_WS_CLIENT:
-            frame_mask(<uint8_t*>(self._payload if self._big != NULL else start + header), used, mask)
-        slab.used += in_slab
-        self._add(start, in_slab, slab, NULL, self._big == NULL and cur.tail == NULL)
-        if self._big != NULL:
-            big = self._big
-            self._big = NULL
-            self._add(PyBytes_AS_STRING_(big), used, NULL, big, cur.tail == NULL)
-        if cur.tail != NULL:
-            self._add(PyBytes_AS_STRING_(cur.tail), PyBytes_GET_SIZE_(cur.tail), NULL, cur.tail, True)
-            cur.tail = NULL
-        return header + payload
-
-    cdef void abandon(self, WriteCursor* cur) noexcept:
-        # Drops the open frame; the stream is as it was before `open`.
-        Py_XDECREF(cur.tail)
-        cur.tail = NULL
-        Py_XDECREF(self._big)
-        self._big = NULL
-        self.is_open = False
+        if key is not None:
+            self._retire(key)
+        index = self._next
+        self._add_frame(&frame, kind, barred)
+        if kind == DELIVER_RELIABLE:
+            return frame.size
+        if kind == DELIVER_SKIP:
+            self._drop_skips()
+            return frame.size
+        record = self._record(index)
+        Py_INCREF(key)
+        record.key = <PyObject*>key
+        key.start = record.start
+        key.record = index
+        self.arena.stale_keys -= 1
+        if retain:
+            self.retained_keys += 1
+            while index < self._next:
+                self._record(index).retain = True
+                index += 1
+        return frame.size
 
     cdef Py_ssize_t append(self, bytes payload) except -1:
         # Frames a payload that is encoded already. A large one is kept by reference.
+        return self.append_as(payload, DELIVER_RELIABLE, None, False, 0)
+
+    cdef Py_ssize_t append_as(
+        self, bytes payload, DeliveryClass kind, Key key, bint retain, uint64_t barred
+    ) except -1:
         cdef WriteCursor cur
         cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
-        self.open(&cur, size)
+        self.arena.open(&cur, size)
         if size >= cur.tail_min:
             Py_INCREF(payload)
             cur.tail = <PyObject*>payload
-            return self.commit(&cur)
+            return self.commit_as(&cur, kind, key, retain, barred)
         if cur.end - cur.pos < size:
             try:
-                self._outgrow(&cur, size)
+                self.arena.outgrow(&cur, size)
             except BaseException:
-                self.abandon(&cur)
+                self.arena.abandon(&cur)
                 raise
         memcpy(cur.pos, PyBytes_AS_STRING(payload), size)
         cur.pos += size
-        return self.commit(&cur)
+        return self.commit_as(&cur, kind, key, retain, barred)
 
-    cdef unsigned int _mask_key(self) except? 0:
-        # RFC 6455 section 5.3 wants unpredictable keys: the kernel's random bytes, 4 KiB a call.
-        cdef uint32_t key
-        if self._keys_at + 4 > PyBytes_GET_SIZE(self._keys):
-            self._keys = os.urandom(4096)
-            self._keys_at = 0
-        memcpy(&key, PyBytes_AS_STRING(self._keys) + self._keys_at, 4)
-        self._keys_at += 4
+    cdef Key key(self, Py_ssize_t lane, object value):
+        # The key of this value; a new one where there is none. None if there would be too many.
+        # May run Python code: the hash of an enum's member.
+        cdef dict table
+        cdef Key key
+        while len(self._tables) <= lane:
+            self._tables.append({})
+        table = self._tables[lane]
+        key = table.get(value)
+        if key is None:
+            if self.arena.keys >= self.arena.max_keys:
+                if self.arena.stale_keys:
+                    self._purge()
+                if self.arena.keys >= self.arena.max_keys:
+                    return None
+            key = Key.__new__(Key)
+            key.value = value
+            key.start = <uint64_t>NOWHERE
+            table[value] = key
+            self.arena.keys += 1
+            self.arena.stale_keys += 1
         return key
 
-    # --- records and slabs -----------------------------------------------------------
+    def _purge(self):
+        # Forgets the keys that hold no frame.
+        cdef Key key
+        for table in self._tables:
+            for key in list((<dict>table).values()):
+                if key.start == <uint64_t>NOWHERE:
+                    del (<dict>table)[key.value]
+                    self.arena.keys -= 1
+                    self.arena.stale_keys -= 1
 
-    cdef Record* _record(self, uint64_t sequence) noexcept:
-        return &self._ring[sequence & self._mask]
+    cdef bint forget(self, Py_ssize_t lane, object value) except -1:
+        # Drops the newest frame of a key; laggards and those who join do not get it any more.
+        cdef Key key
+        if self.arena.is_open:
+            raise RuntimeError("forget was called while a value was being encoded")
+        if lane >= len(self._tables):
+            return False
+        key = (<dict>self._tables[lane]).pop(value, None)
+        if key is None:
+            return False
+        self.arena.keys -= 1
+        if key.start == <uint64_t>NOWHERE:
+            self.arena.stale_keys -= 1
+            return False
+        if key.start >= self.flushed.offset:
+            self._doomed.append(key.start)
+        self._retire(key)
+        self.arena.stale_keys -= 1
+        return True
 
-    cdef int _reserve_records(self, Py_ssize_t count) except -1:
-        # Room for `count` more records, so that what follows cannot fail.
-        cdef uint64_t held = self._next - self._first
-        cdef uint64_t mask
-        cdef uint64_t sequence
-        cdef Record* ring
-        if held + <uint64_t>count <= self._mask + 1:
-            return 0
-        mask = 2 * self._mask + 1
-        ring = <Record*>PyMem_RawMalloc((mask + 1) * sizeof(Record))
-        if ring == NULL:
-            raise MemoryError("records of the broadcast log")
-        for sequence in range(self._first, self._next):
-            ring[sequence & mask] = self._ring[sequence & self._mask]
-        PyMem_RawFree(self._ring)
-        self._ring = ring
-        self._mask = mask
-        return 0
-
-    cdef int _add(
-        self, const char* data, Py_ssize_t size, Slab* slab, PyObject* body, bint ends_frame
-    ) except -1:
-        # Owns `body` from here on. The caller has reserved the record.
+    cdef void _retire(self, Key key) noexcept:
+        # The newest frame of a key, if it has one, is that no more. Where it was not flushed yet,
+        # the caller has noted it in `_doomed`.
+        cdef uint64_t index
+        cdef uint64_t start = key.start
         cdef Record* record
-        if slab != NULL:
-            slab.live += size
-            if self._next > self._first:
-                record = self._record(self._next - 1)
-                if record.slab == slab and record.data + record.size == data:
-                    record.size += size
-                    record.ends_frame = ends_frame
-                    self.end += size
-                    return 0
-        record = self._record(self._next)
-        record.start = self.end
-        record.size = size
-        record.data = data
-        record.slab = slab
-        record.body = body
-        record.pins = self._pins_of_next
-        self._pins_of_next = 0
-        record.ends_frame = ends_frame
-        self._next += 1
-        self.end += size
-        return 0
+        if start == <uint64_t>NOWHERE:
+            return
+        index = self._find(start, key.record)
+        key.start = <uint64_t>NOWHERE
+        self.arena.stale_keys += 1
+        if start < self.flushed.offset:
+            self._kill(index)
+            return
+        while True:
+            record = self._record(index)
+            record.doomed = True
+            self.arena.newest -= record.size
+            if record.retain and record.begins_frame:
+                self.retained_keys -= 1
+            if record.ends_frame:
+                return
+            index += 1
 
-    cdef int _take_slab(self) except -1:
-        # A fresh current slab. The old one is sealed: it goes when its last record does.
-        cdef Slab* slab = self._spare
-        if slab != NULL:
-            self._spare = slab.next
-            self._spares -= 1
-        else:
-            slab = <Slab*>PyMem_RawMalloc(sizeof(Slab))
-            if slab == NULL:
-                raise MemoryError("slab of the broadcast log")
-            slab.data = <char*>PyMem_RawMalloc(SLAB_BYTES)
-            if slab.data == NULL:
-                PyMem_RawFree(slab)
-                raise MemoryError("slab of the broadcast log")
-            self.slabs += 1
-        slab.next = NULL
-        slab.used = 0
-        slab.live = 0
-        # A current slab with nothing live was rewound by `open`, so the old one has records.
-        self._current = slab
-        return 0
+    cdef void _drop_skips(self) noexcept:
+        # Of the skip frames that were flushed, the oldest die while there are too many bytes; the
+        # newest frame stays, however large it is.
+        cdef Record* record
+        if self._skip_at < self._first:
+            self._skip_at = self._first
+        while self._skip_bytes > self.skip_limit and self._skip_at < self._next:
+            record = self._record(self._skip_at)
+            if record.start >= self.flushed.offset:
+                return
+            if record.data != NULL and record.kind == DELIVER_SKIP and record.begins_frame:
+                if self._frame_bytes(self._skip_at) == self._skip_bytes:
+                    return
+                self._kill(self._skip_at)
+            self._skip_at += 1
 
-    cdef void _release_slab(self, Slab* slab) noexcept:
-        if self._spares < SPARE_SLABS:
-            slab.next = self._spare
-            self._spare = slab
-            self._spares += 1
-        else:
-            PyMem_RawFree(slab.data)
-            PyMem_RawFree(slab)
-            self.slabs -= 1
+    cdef Py_ssize_t _frame_bytes(self, uint64_t index) noexcept:
+        # Of the one frame that begins in this record.
+        cdef Py_ssize_t size = self._record(index).size
+        while not self._record(index).ends_frame:
+            index += 1
+            size += self._record(index).size
+        return size
 
     # --- reading ---------------------------------------------------------------------
 
@@ -325,50 +255,103 @@ cdef class Log:
         cdef Position at
         at.offset = self.end
         at.record = self._next - 1 if self._next > self._first else self._next
+        at.pinned = 0
         return at
 
-    cdef uint64_t head_offset(self) noexcept:
-        return self._record(self._first).start if self._first < self._next else self.end
+    cdef Position head(self) noexcept:
+        # The oldest place that there is.
+        cdef Position at
+        at.offset = self.head_offset()
+        at.record = self._first
+        at.pinned = 0
+        return at
+
+    cdef uint64_t oldest_ns(self) noexcept:
+        # When the oldest frame was appended that waits for somebody; 0 if none does.
+        cdef uint64_t index = self._trimmed
+        cdef int steps = 0
+        # Past so many dead ones it is about as old as the last of them.
+        while index < self._next and self._record(index).data == NULL and steps < LOOK_RECORDS:
+            index += 1
+            steps += 1
+        return self._record(index).born_ns if index < self._next else 0
+
+    cdef bint is_reliable(self, Position* at) noexcept:
+        # Whether the frame there is. There is one.
+        cdef Position walk = at[0]
+        self.seek(&walk, walk.offset)
+        return self._record(walk.record).kind == DELIVER_RELIABLE
 
     cdef Py_ssize_t retained(self) noexcept:
-        # Bytes of the stream that are still held.
-        return <Py_ssize_t>(self.end - self.head_offset())
+        # Bytes that are held and wait for readers: all but the newest frame of each key.
+        return self.arena.held - self.arena.newest
 
-    cdef void seek(self, Position* at, uint64_t offset) noexcept:
-        # Moves a position forward to `offset`, a frame's first byte or the end of the log.
+    cdef Py_ssize_t reliable_after(self, Cursor* cursor) noexcept:
+        # Bytes of reliable frames that the cursor has before it.
+        cdef Position walk = cursor.at
         cdef Record* record
-        at.offset = offset
-        if at.record < self._first:
-            at.record = self._first
-        while at.record + 1 < self._next:
-            record = self._record(at.record)
-            if offset < record.start + <uint64_t>record.size:
-                return
-            at.record += 1
+        cdef uint64_t before
+        self.seek(&walk, max(cursor.at.offset, cursor.floor))
+        if walk.record >= self._next:
+            return 0
+        record = self._record(walk.record)
+        before = record.reliable
+        if record.data == NULL:  # nothing in it is for anybody; it may be several that became one
+            before = self.reliable_end
+            if walk.record + 1 < self._next:
+                before = self._record(walk.record + 1).reliable
+        elif record.kind == DELIVER_RELIABLE:
+            before += walk.offset - record.start
+        return <Py_ssize_t>(self.reliable_end - before)
+
+    cdef Py_ssize_t first_reliable(self, Cursor* cursor) noexcept:
+        # Size of the first reliable frame that the cursor has before it, 0 if there is none.
+        cdef Position walk = cursor.at
+        cdef Record* record
+        cdef uint64_t start
+        self.seek(&walk, max(cursor.at.offset, cursor.floor))
+        while walk.offset < self.end:
+            self.seek(&walk, walk.offset)
+            record = self._record(walk.record)
+            if record.data != NULL and record.kind == DELIVER_RELIABLE:
+                start = walk.offset
+                return <Py_ssize_t>(self._next_frame(&walk) - start)
+            walk.offset = record.start + <uint64_t>record.size
+        return 0
 
     cdef int vectors(self, Position* at, uint64_t limit, iovec* iov, int room, Py_ssize_t* total) noexcept:
-        # Describes the stream from `at` to `limit`, a frame's end, in at most `room` vectors.
-        # Where `room` is short it stops at the last record that ends a frame (a frame has three
-        # records at most, so `room` is 3 or more). Returns the count; `total` gets the bytes.
+        # Describes the stream from `at` to `limit`, a frame's end, in at most `room` vectors;
+        # nothing in there is dead. Where `room` is short it stops at the last record that ends a
+        # frame (a frame has three records at most, so `room` is 3 or more). Returns the count;
+        # `total` gets the bytes.
         cdef:
             Position walk = at[0]
             uint64_t offset = at.offset
             Record* record
+            const char* data
+            const char* behind = NULL
             Py_ssize_t skip, size
             int count = 0
             int whole = 0
             Py_ssize_t described = 0
         total[0] = 0
         self.seek(&walk, offset)
-        while offset < limit and count < room:
+        while offset < limit:
             record = self._record(walk.record)
             skip = <Py_ssize_t>(offset - record.start)
             size = min(record.size - skip, <Py_ssize_t>(limit - offset))
             if size > 0:
-                iov[count].iov_base = <void*>(record.data + skip)
-                iov[count].iov_len = <size_t>size
-                count += 1
-                offset += size
+                data = record.data + skip
+                if data == behind and record.slab != NULL:
+                    iov[count - 1].iov_len += <size_t>size  # another class, the same slab
+                else:
+                    if count == room:
+                        break
+                    iov[count].iov_base = <void*>data
+                    iov[count].iov_len = <size_t>size
+                    count += 1
+                behind = data + size
+                offset += <uint64_t>size
                 described += size
             if record.ends_frame or offset == limit:
                 whole = count
@@ -376,12 +359,59 @@ cdef class Log:
             walk.record += 1
         return whole
 
+    cdef bint next_span(self, Cursor* cursor, uint64_t limit, bint fresh, uint64_t who, Span* span) noexcept:
+        # What the follower `who` gets next, and moves the cursor to its first byte, over what it
+        # does not get. `fresh`: it was up to date before, and gets doomed frames too. False: there
+        # is nothing before `limit`, and the cursor stands there.
+        cdef Record* record
+        cdef uint64_t stop, offset
+        cdef Position* at = &cursor.at
+        span.skipped = 0
+        span.superseded = 0
+        span.barred = False
+        limit = min(min(limit, cursor.limit), self.end)
+        while at.offset < limit:
+            self.seek(at, at.offset)
+            record = self._record(at.record)
+            stop = record.start + <uint64_t>record.size
+            offset = at.offset
+            span.barred = span.barred or record.barred != 0
+            if record.data == NULL:
+                if record.start >= cursor.floor:
+                    span.skipped += record.skipped
+                    span.superseded += record.superseded
+                at.offset = min(stop, limit)
+            elif offset < cursor.floor and not (record.retain and not record.doomed):
+                at.offset = min(min(stop, cursor.floor), limit)
+            elif record.doomed and not fresh:
+                span.superseded += record.begins_frame
+                at.offset = min(stop, limit)
+            elif record.barred != 0 and record.barred == who:
+                at.offset = min(stop, limit)
+            else:
+                span.data = record.data + (offset - record.start)
+                span.end = min(stop, limit)
+                span.size = <Py_ssize_t>(span.end - offset)
+                span.number = record.number
+                span.ends_frame = record.ends_frame or stop > limit
+                span.many = record.last_number != record.number
+                span.reliable = record.kind == DELIVER_RELIABLE
+                return True
+        return False
+
     cdef uint64_t _next_frame(self, Position* at) noexcept:
         # Moves `at` over one frame; returns the offset where it ends. Headers lie whole in one record.
         cdef Record* record
         self.seek(at, at.offset)
         record = self._record(at.record)
-        at.offset += frame_size(self.framing, <const uint8_t*>record.data + (at.offset - record.start))
+        if record.data == NULL:
+            while not record.ends_frame:
+                at.record += 1
+                record = self._record(at.record)
+            at.offset = record.start + <uint64_t>record.size
+            return at.offset
+        at.offset += <uint64_t>frame_size(
+            self.arena.framing, <const uint8_t*>record.data + (at.offset - record.start))
         return at.offset
 
     cdef uint64_t frame_end(self, Position* at, uint64_t offset) noexcept:
@@ -395,13 +425,15 @@ cdef class Log:
                 self.seek(&walk, record.start + <uint64_t>record.size)  # no need to look inside
             elif self._next_frame(&walk) >= offset:
                 return walk.offset
+            else:
+                self.seek(&walk, walk.offset)
 
     cdef uint64_t frames_within(self, Position* at, uint64_t limit, Py_ssize_t most) noexcept:
         # The end of as many whole frames after `at` as fit in `most` bytes, one at the least,
         # none beyond `limit`, itself a frame's end.
         cdef Position walk = at[0]
         cdef uint64_t end
-        if limit - at.offset <= <uint64_t>most:
+        if limit - at.offset <= <uint64_t>max(most, 0):
             return limit
         end = self._next_frame(&walk)
         while end < limit and self._next_frame(&walk) - at.offset <= <uint64_t>most:
@@ -427,24 +459,34 @@ cdef class Log:
             else:
                 body = <object>record.body
                 found.append(body if size == record.size else memoryview(body)[skip:skip + size])
-            start += size
+            start += <uint64_t>size
         return found
 
     # --- retention -------------------------------------------------------------------
 
     cdef void pin(self, Position* at) noexcept:
         # Keeps everything from `at` on, until `unpin` of the same position.
+        cdef Record* record
         self.seek(at, at.offset)
         if at.record < self._next:
-            self._record(at.record).pins += 1
+            record = self._record(at.record)
+            record.pins += 1
+            at.pinned = record.start
+            if at.record < self._trimmed:
+                self._early_pins += 1
         else:
             self._pins_of_next += 1
+            at.pinned = self.end
 
     cdef void unpin(self, Position* at) noexcept:
-        if at.record < self._next:
-            self._record(at.record).pins -= 1
-        else:
-            self._pins_of_next -= 1
+        cdef uint64_t index
+        if at.pinned == self.end:
+            self._pins_of_next -= 1  # no record has come since
+            return
+        index = self._find(at.pinned, at.record)
+        self._record(index).pins -= 1
+        if index < self._trimmed:
+            self._early_pins -= 1
 
     cdef void move_pin(self, Position* at, uint64_t offset) noexcept:
         # Moves a pinned position forward to `offset`, a frame's first byte or the end.
@@ -452,18 +494,49 @@ cdef class Log:
         at.offset = offset
         self.pin(at)
 
+    cdef int settle(self, uint64_t offset) except -1:
+        # A flush has passed `offset`: what is up to date has everything before it.
+        cdef uint64_t start
+        cdef list doomed
+        self.seek(&self.flushed, offset)
+        if self._doomed:
+            doomed = self._doomed
+            self._doomed = []
+            for start in doomed:
+                if start < offset:
+                    self._kill(self._find(start, self._first))
+                else:
+                    self._doomed.append(start)
+        if self._skip_bytes > self.skip_limit:
+            self._drop_skips()
+        return self.trim(offset)
+
     cdef int trim(self, uint64_t limit) except -1:
         # Frees records that end at or before `limit`, oldest first, up to one that is pinned.
+        # What is retained stays, and is passed over once.
         cdef Record* record
-        while self._first < self._next:
+        if self._early_pins == 0:
+            while self._trimmed < self._next:
+                record = self._record(self._trimmed)
+                if record.pins != 0 or record.start + <uint64_t>record.size > limit:
+                    break
+                if record.data != NULL and (record.doomed or not record.retain):
+                    self._free(record)
+                self._trimmed += 1
+        while self._first < self._trimmed:
             record = self._record(self._first)
-            if record.pins != 0 or record.start + <uint64_t>record.size > limit:
-                return 0
+            if record.data != NULL or record.pins != 0:
+                break
             self._first += 1
-            if record.slab != NULL:
-                record.slab.live -= record.size
-                if record.slab.live == 0 and record.slab != self._current:
-                    self._release_slab(record.slab)
-            else:
-                Py_DECREF(<object>record.body)
+        return 0
+
+    cdef int relocate(self) except -1:
+        # Moves what is live out of slabs that hold little else. No frame is open.
+        cdef uint64_t index = self._first
+        cdef Record* record
+        while index < self._next:
+            record = self._record(index)
+            if record.slab != NULL and self.arena.is_worth_leaving(record.slab):
+                record.data = self.arena.move(record.data, record.size, &record.slab)
+            index += 1
         return 0

@@ -56,6 +56,7 @@ static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
 }
 
 static inline void deli_com_give_back(char *start, ptrdiff_t size) { (void)start, (void)size; }
+static inline void deli_com_keep_unsent_low(int fd, int bytes) { (void)fd, (void)bytes; }
 
 #else
 
@@ -119,6 +120,19 @@ static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
     return known;
 }
 #endif
+
+#include <netinet/in.h>
+#ifndef __linux__
+#include <netinet/tcp.h> /* it and linux/tcp.h define the same */
+#endif
+/* The kernel takes no more while so many bytes are unsent. Where it does not know how, nothing happens. */
+static inline void deli_com_keep_unsent_low(int fd, int bytes) {
+#ifdef TCP_NOTSENT_LOWAT
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+#else
+    (void)fd, (void)bytes;
+#endif
+}
 
 #include <sys/mman.h>
 #include <unistd.h>

@@ -5,15 +5,16 @@ its receivers. It waits while a paced follower is more than `high_water` behind.
 paced, save those that are far slower than the rest: one that is behind and drained less than
 an eighth of what the fastest did, over 100 ms in which somebody waited, and that twice in a
 row, is not waited for until it does better. If that leaves nobody, the fastest is paced.
+Where a type's policy is to wait, all are waited for. A message to a group waits for its
+members, one to a single client for that one.
 
 So equal clients are not cut off for being slower than the producer, though a receiver that
 shares a core with others drains in bursts; and a stalled one delays the others by about
 0.2 s, once, and then meets its limits.
 """
 
-from collections import deque
-
-from deli_com._hub cimport FOLLOWER_CURRENT, Follower, Hub
+from deli_com._follower cimport FOLLOWER_CURRENT, Audience, Follower
+from deli_com._hub cimport Hub
 from deli_com._net cimport deli_com_clock_ns
 
 cdef enum:
@@ -39,17 +40,31 @@ cdef class Pacer:
     def __cinit__(self, Hub hub, Py_ssize_t high_water=1 << 20):
         self.hub = hub
         self.high_water = high_water
-        self._waiters = deque()
+        self._waiters = {}
         self._window_callback = self._window
 
-    cdef bint must_wait(self) except -1:
+    cdef bint must_wait(self, object scope, bint waits) except -1:
+        # Whether somebody of `scope` is too far behind: one that is paced, or anybody if `waits`.
         cdef Follower follower
-        if self.hub.log.retained() <= self.high_water:
+        if isinstance(scope, Follower):
+            return self._is_full(scope)
+        if self.hub.arena.reliable <= self.high_water:
             return False  # nobody can be that far behind
         for follower in self.hub.laggards():
-            if follower.paced and follower.lag() > self.high_water:
+            if scope is not None and follower not in (<Audience>scope).members:
+                continue
+            if (follower.paced or waits) and follower.lag() > self.high_water:
                 return True
         return False
+
+    cdef bint _is_full(self, Follower follower) except -1:
+        # What is for one alone waits at half of its own bound, before it is refused.
+        cdef Audience private = follower.private
+        if not follower.is_behind():
+            return False
+        if private is not None and 2 * private.reliable > private.cap:
+            return True
+        return follower.lag() > self.high_water
 
     cdef bint must_yield(self) noexcept:
         # A loop of awaited sends that never waits must still let the event loop run.
@@ -64,20 +79,17 @@ cdef class Pacer:
         self._loop_ran_ns = deli_com_clock_ns()
         return 0
 
-    cdef object wait(self):
-        # A future that is done once nobody paced is too far behind.
+    cdef object wait(self, object scope, bint waits):
+        # A future that is done once nobody of `scope` is too far behind.
         future = self.hub.loop.create_future()
         if not self._waiters:
             self._open_window()
-        self._waiters.append(future)
+        self._waiters[future] = (scope, waits)
         return future
 
     cdef int forget(self, future) except -1:
         # The waiter was cancelled.
-        try:
-            self._waiters.remove(future)
-        except ValueError:
-            pass  # released already
+        self._waiters.pop(future, None)  # it may have been released
         if not self._waiters:
             self._close_window()
         return 0
@@ -91,8 +103,19 @@ cdef class Pacer:
         return self._close_window()
 
     cdef int on_flushed(self) except -1:
-        if self._waiters and not self.must_wait():
-            self.release()
+        cdef dict answers
+        if not self._waiters:
+            return 0
+        answers = {}  # many wait for the same
+        for future, (scope, waits) in list(self._waiters.items()):
+            if (scope, waits) not in answers:
+                answers[scope, waits] = self.must_wait(scope, waits)
+            if not answers[scope, waits]:
+                del self._waiters[future]
+                if not future.done():
+                    future.set_result(None)
+        if not self._waiters:
+            self._close_window()
         return 0
 
     # --- the window ----------------------------------------------------------------------
@@ -104,7 +127,7 @@ cdef class Pacer:
             self._window_open = True
             self._waited = 0
             for follower in self.hub.followers:
-                follower.paced_mark = follower.sent_offset()
+                follower.paced_mark = follower.sent_bytes()
         self._waiting_since = self.hub.loop.time()
         self._timer = self.hub.loop.call_later(
             max(0.001, WINDOW_SECONDS - self._waited), self._window_callback)
@@ -142,17 +165,14 @@ cdef class Pacer:
             anybody = anybody or follower.paced
         if fastest is not None and not anybody:
             fastest.paced = True
-        if not self._waiters:
-            return
-        if self.must_wait():
+        self.on_flushed()
+        if self._waiters:
             self._open_window()
-        else:
-            self.release()
 
 
 cdef unsigned long long _drained(Follower follower) except? 0:
     # Bytes that have left this process since the window began.
-    cdef unsigned long long sent = follower.sent_offset()
+    cdef unsigned long long sent = follower.sent_bytes()
     return sent - follower.paced_mark if sent > follower.paced_mark else 0
 
 
@@ -162,8 +182,10 @@ cdef class Paced:
     The message is queued already. Cancelling this takes nothing back.
     """
 
-    def __cinit__(self, Pacer pacer):
+    def __cinit__(self, Pacer pacer, object scope=None, bint waits=False):
         self._pacer = pacer
+        self._scope = scope
+        self._waits = waits
 
     def __await__(self):
         return self
@@ -202,9 +224,9 @@ cdef class Paced:
         # _DONE, or None with something to yield in `_steps` (the loop's future) or nothing at all.
         if self._state == _NEW:
             self._pacer.hub.check_thread("await send")
-            if self._pacer.must_wait():
+            if self._pacer.must_wait(self._scope, self._waits):
                 self._state = _WAITING
-                self._future = self._pacer.wait()
+                self._future = self._pacer.wait(self._scope, self._waits)
                 self._steps = iter(self._future)
                 return None
             if self._pacer.must_yield():

@@ -31,7 +31,7 @@ from picows.picows cimport (
     WSTransport,
 )
 
-from deli_com._connection cimport CONNECTION_OPEN, Connection
+from deli_com._connection cimport CONNECTION_OPEN, Connection, may_be_sent, reason_of_loss
 from deli_com.errors import ConnectionClosed
 from deli_com._net cimport deli_com_clock_ns, deli_com_give_back, deli_com_tcp, deli_com_tcp_info
 
@@ -53,11 +53,6 @@ cdef enum:
 
 cdef set IN_ORDER = {1000, 1001, NO_STATUS}
 cdef bytearray DISCARDED = bytearray(65536)  # where input goes that nobody will read; shared by all
-
-
-cdef bint _may_be_sent(int code) noexcept:
-    # RFC 6455 section 7.4: codes that may stand in a CLOSE frame.
-    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
 cdef class Peer(Connection):
@@ -261,7 +256,7 @@ cdef class Peer(Connection):
     cdef int _on_close(self, WSFrame frame) except -1:
         cdef int code = frame.get_close_code() if frame.payload_size >= 2 else NO_STATUS
         if self.stage == CONNECTION_OPEN:
-            if code != NO_STATUS and not _may_be_sent(code):
+            if code != NO_STATUS and not may_be_sent(code):
                 return self._fail(1002, f"close code {code} must not be sent")
             # What was queued before still goes out: the peer reads until our CLOSE.
             self.endpoint.flush_now()
@@ -269,6 +264,7 @@ cdef class Peer(Connection):
                 return 0  # that flush has closed it
             self.close_code = code
             self.close_reason = frame.get_close_reason() or ""
+            self.blame("left")
             self.linger()
             self._ws.send_close(<WSCloseCode>(1000 if code == NO_STATUS else code), b"")
             if self.endpoint.is_client:  # nothing more can come: receivers need not wait for the TCP end
@@ -297,10 +293,12 @@ cdef class Peer(Connection):
         return 0
 
     cdef int on_too_much(self, str cause) except -1:
+        self.blame("too much input")
         return self._fail(1009, cause)
 
     cdef int _fail(self, int code, str reason) except -1:
         # The peer has broken the protocol: its answer is not waited for (RFC 6455 section 7.1.7).
+        self.blame("protocol error")
         self.finish(code, reason)
         return self.end_stream()
 
@@ -318,6 +316,8 @@ cdef class Peer(Connection):
     cdef int parser_failed(self) except -1:
         # picows has sent CLOSE, and why.
         if self.stage == CONNECTION_OPEN:
+            self.blame("protocol error")
+            self._learn_close()
             self.linger()
         return self.end_stream()
 
@@ -367,8 +367,9 @@ cdef class Peer(Connection):
             return 0
         cause = (
             f"keepalive: no sign of life for {clock - self._heard_at:.1f} s, "
-            f"{self._queued()} bytes queued"
+            f"{self.waiting_bytes()} bytes queued"
         )
+        self.blame("keepalive")
         self.finish(1011, cause)
         self.endpoint.logger.warning("closing %s (1011): %s", self.remote_addr, cause)
         return 0
@@ -429,15 +430,19 @@ cdef class Peer(Connection):
             self._ws.send_close(<WSCloseCode>code, cut)
         return 0
 
-    cdef int disconnected(self) except -1:
+    cdef int _learn_close(self) except -1:
+        # picows' parser ended it: what it sent says why.
         cdef WSCloseHandshake closing = self._ws.close_handshake if self._ws is not None else None
         cdef WSCloseInfo info
         if self.close_code is None and closing is not None:
-            # picows' parser ended it: what it sent says why.
             info = closing.sent if closing.sent is not None else closing.recv
             if info is not None:
                 self.close_code = <int>info.code or NO_STATUS
                 self.close_reason = info.reason or ""
+        return 0
+
+    cdef int disconnected(self) except -1:
+        self._learn_close()
         if self._ws is not None:
             self._ws.underlying_transport = self.transport  # a timer of picows' may still call close()
             # Nobody awaits it, and an error of picows' own would be "never retrieved".
@@ -450,9 +455,11 @@ cdef class Peer(Connection):
     cdef bint ended_in_order(self) except -1:
         return self.close_code in IN_ORDER
 
-    def _queued(self):
-        """Bytes for this peer that are still in this process: of the log, and in its transport."""
-        return self.lag() + self.transport.get_write_buffer_size()
+    cdef object code_of_close(self):
+        return self.close_code
+
+    cdef object round_trip_time(self):
+        return None if math.isnan(self.round_trip) else self.round_trip
 
 
 cdef class PeerListener(WSListener):
@@ -562,6 +569,7 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
         self.peer.drained()
 
     def connection_lost(self, error):
+        self.peer.lost_reason = reason_of_loss(error)
         if self.parser is not None:
             self.parser.connection_lost(error)
         else:

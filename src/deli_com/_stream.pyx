@@ -30,6 +30,7 @@ from deli_com._connection cimport (
     CONNECTION_OPEN,
     CONNECTION_OPENING,
     Connection,
+    reason_of_loss,
 )
 from deli_com._endpoint cimport Endpoint
 from deli_com._net cimport deli_com_tcp, deli_com_tcp_info
@@ -167,7 +168,9 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     def buffer_updated(self, Py_ssize_t nbytes):
         """Deliver what is complete of `nbytes` more bytes; keep the rest."""
         if self.stage != CONNECTION_OPEN:
-            return  # what arrives after the end is discarded
+            self._open()
+            if self.stage != CONNECTION_OPEN:
+                return  # what arrives after the end is discarded
         self.sweeps_to_look = 2
         if self._part != NULL:
             self._part_size += nbytes
@@ -271,6 +274,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     cdef int _refuse(self, str cause, object error) except -1:
         # Nothing after this point can be understood.
         cdef Endpoint endpoint = self.endpoint
+        self.blame("protocol error")
         if endpoint.is_client:
             if error is not None and endpoint.up is not None:
                 endpoint.inbox.push(self, error, 0, True)
@@ -291,18 +295,31 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             self.transport = transport
             self.endpoint.loop.call_soon(transport.abort)
             return
-        self.attach(transport, transport.get_extra_info("sslcontext") is not None)
+        secure = transport.get_extra_info("sslcontext") is not None
+        self.attach(transport, secure)
         probe(transport.get_extra_info("socket"), self.endpoint.ping_interval, self.endpoint.ping_timeout)
         self._look_at = self.endpoint.sweep.clock + self.endpoint.ping_interval + self.endpoint.ping_timeout
-        self.opened()
-        on_opened, self._on_opened = self._on_opened, None
-        if on_opened is not None:
-            on_opened(self)
+        if self.endpoint._events is None or secure:
+            self._open()
+        else:
+            # on_connect may end it, and a plain transport must not be aborted before its reader is added.
+            self.endpoint.loop.call_soon(self._open)
+
+    def _open(self):
+        # Once; the first event of the transport may come before its turn.
+        if self.stage == CONNECTION_OPENING:
+            self.opened()
+            on_opened, self._on_opened = self._on_opened, None
+            if on_opened is not None:
+                on_opened(self)
 
     def eof_received(self):
         """Take the peer's end of stream as the end of the connection."""
-        cdef bint has_all = self._has_all()  # the peer may have closed one direction only
+        cdef bint has_all
+        self._open()
+        has_all = self._has_all()  # the peer may have closed one direction only
         if self.stage == CONNECTION_OPEN:
+            self.blame("left")
             self.close_reason = self._reason_of_eof()
             self._ended_in_order = self._part == NULL
             if has_all:
@@ -322,11 +339,11 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     def connection_lost(self, exc):
         """Leave for good."""
         self._drop_part()
+        on_opened, self._on_opened = self._on_opened, None
+        if on_opened is not None:
+            on_opened(self)  # lost before its turn: nobody was told of it
         if not self.close_reason:
-            if exc is None:
-                self.close_reason = "the connection ended without notice"
-            else:
-                self.close_reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+            self.close_reason = reason_of_loss(exc)
         self.ended()
 
     def pause_writing(self):
@@ -342,7 +359,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     def discard(self):
         """Give it up, whether a transport has taken it or will yet."""
         self._on_opened = None
-        if self.stage == CONNECTION_OPENING:
+        if self.transport is None and self.stage == CONNECTION_OPENING:
             self.stage = CONNECTION_CLOSED
         else:
             self.abort()
@@ -362,17 +379,20 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             return 0
         self.close_reason = (
             f"keepalive: no sign of life for {silent:.1f} s, "
-            f"{self.lag() + self.transport.get_write_buffer_size()} bytes queued"
+            f"{self.waiting_bytes()} bytes queued"
         )
+        self.blame("keepalive")
         self._reset()
         self.endpoint.logger.warning("closing %s: %s", self.remote_addr, self.close_reason)
         return 0
 
     cdef int on_too_much(self, str cause) except -1:
+        self.blame("too much input")
         self._drop_part()
         return self.finish(0, cause)
 
     cdef int on_too_slow(self, str cause) except -1:
+        self.blame_lag(cause)
         self.close_reason = cause
         self._reset()
         self.endpoint.logger.warning("closing %s: %s", self.remote_addr, cause)
@@ -389,7 +409,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         # Whether all that is queued for it is with the transport or the kernel now.
         if self.stage == CONNECTION_OPEN:
             self.endpoint.flush_now()  # which may end it
-        return self.hub is not None and self.at.offset == self.hub.log.end
+        return self.has_all()
 
     cdef int say_close(self, int code, str reason) except -1:
         # Half a close, behind what the transport holds. TLS has none: it closes, and reads on

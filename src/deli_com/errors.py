@@ -149,21 +149,25 @@ class WebSocketError(ComError):
 
 
 class BacklogFull(ComError, BufferError):
-    """The queue of outgoing messages is at its bound; this message was not queued.
+    """What waits to be sent is at its bound; this message was not queued.
 
     Attributes
     ----------
     queued, limit : int
-        Bytes that wait, and the bound, in bytes.
+        What waits, and the bound: both in bytes, or both a count of keys.
+    unit : str
+        ``"bytes are queued"``, or ``"keys are held"`` where it was the first message of one key
+        more than ``max_keys``.
     """
 
-    def __init__(self, queued: int, limit: int) -> None:
-        super().__init__(queued, limit)
+    def __init__(self, queued: int, limit: int, unit: str = "bytes are queued") -> None:
+        super().__init__(queued, limit, unit)
         self.queued = queued
         self.limit = limit
+        self.unit = unit
 
     def __str__(self) -> str:
-        return f"backlog full: {self.queued} bytes are queued, limit {self.limit}"
+        return f"backlog full: {self.queued} {self.unit}, limit {self.limit}"
 
 
 class EncodeError(ComError, ValueError):

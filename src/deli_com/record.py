@@ -28,6 +28,7 @@ from deli_com._record import (
     seal_class,
 )
 from deli_com.graph import can_cycle, check
+from deli_com.policy import Policy, declared
 from deli_com.scope import Scope
 from deli_com.spec import Field, Spec
 from deli_com.types import MISSING, FieldOptions, field
@@ -57,6 +58,9 @@ class CodecMeta(RecordType):
         frozen: bool = False,
         kw_only: bool = False,
         sealed: bool = False,
+        policy: Policy | None = None,
+        key: str | tuple[str, ...] | None = None,
+        retain: bool | None = None,
         **kwargs: Any,
     ) -> Any:
         if not any(isinstance(base, CodecMeta) for base in bases):  # Codec itself
@@ -75,6 +79,14 @@ class CodecMeta(RecordType):
         own = tuple(_own_fields(qualname, namespace, scope, inherited, kw_only=kw_only))
         fields = inherited + own
         _check_order(qualname, fields)
+        delivery = declared(
+            qualname,
+            None if parent is None else parent.delivery,
+            tuple(item.name for item in fields),
+            policy=policy,
+            key=key,
+            retain=retain,
+        )
         names = {item.name for item in own}
         body = {key: value for key, value in namespace.items() if key not in names}
         for key, value in body.items():
@@ -91,7 +103,7 @@ class CodecMeta(RecordType):
             body.setdefault("__hash__", None)
         cls: Any = super().__new__(mcls, name, bases, body, **kwargs)
 
-        spec = Spec(cls, fields, scope, frozen=frozen, sealed=sealed)
+        spec = Spec(cls, fields, scope, frozen=frozen, sealed=sealed, delivery=delivery)
         scope.add(name, cls)
         if parent is not None and parent.sealed:
             spec.variant_of = parent.cls
@@ -344,10 +356,17 @@ class Codec(Record, metaclass=CodecMeta):
     1. Annotated names are the fields, in order; `field` gives defaults; ``ClassVar`` and names
        without an annotation are none.
     2. Class keywords: ``frozen`` (no assignment, and a hash), ``kw_only``, ``sealed`` (an enum
-       whose variants are the direct subclasses).
+       whose variants are the direct subclasses); ``policy``, ``key``, ``retain`` (how messages of
+       the class are delivered, see below).
     3. A subclass appends its fields. A field of class ``P`` holds exactly a ``P``.
     4. ``__post_init__`` runs on construction and on decoding; such a class is constructed at the
        price of that call.
+    5. Delivery counts where the class is the message itself. ``policy`` is what happens to a
+       client that is behind: ``"disconnect"``, ``"wait"``, ``"skip"``, ``"latest"``; without one the
+       server's ``slow_client`` decides. With ``"latest"``, ``key`` names the field, or the tuple of
+       fields, whose values each keep a newest message, and ``retain=True`` sends those to new
+       clients first. A subclass inherits what it does not name; on a sealed class they are the
+       default of its variants.
 
     Examples
     --------
@@ -370,5 +389,12 @@ class Codec(Record, metaclass=CodecMeta):
         __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
         def __init_subclass__(
-            cls, *, frozen: bool = False, kw_only: bool = False, sealed: bool = False
+            cls,
+            *,
+            frozen: bool = False,
+            kw_only: bool = False,
+            sealed: bool = False,
+            policy: Policy | None = None,
+            key: str | tuple[str, ...] | None = None,
+            retain: bool | None = None,
         ) -> None: ...

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import warnings
+from collections.abc import Hashable
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self
 
+from deli_com._connection import Peer
 from deli_com._endpoint import Endpoint
+from deli_com._group import Group, group_of
 from deli_com._log import Log
 from deli_com.address import Address
 from deli_com.errors import ConnectionClosed
+from deli_com.events import Events, OnConnect, OnDisconnect
 from deli_com.typed import Down, Framing, Typed, Up
 
 __all__ = ["ServerBase"]
@@ -20,7 +23,7 @@ GOING_AWAY = 1001  # RFC 6455 section 7.4.1
 DRAIN_S = 1.0  # how long close() waits for what is queued, unless told otherwise
 MIN_RETAINED = 64 << 20  # bytes that the log may hold within one turn, at the least
 MAX_INBOUND = 256 << 20  # bytes of input that may wait in memory, unless one message is a large part of it
-CLOSE_SLACK_S = 0.5  # for the last sweep and the transports' own turns
+CLOSE_SLACK_S = 0.5  # for the last sweep, the transports' own turns, and the last on_disconnect
 
 
 class Accepting(Protocol):
@@ -36,18 +39,22 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
     _acceptor: Accepting | None = None
     _address: Address
     _closing: asyncio.Future[None] | None = None
+    _events: Events | None
+    _path = ""  # behind the address, for people
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError(f"write: await {type(self).__name__}.bind(addr)")
 
     def _start(
         self,
-        sock: socket.socket,
+        address: Address,
         framing: Framing,
         down: Any,
         up: Any,
         *,
         max_backlog: int,
+        on_connect: OnConnect | None,
+        on_disconnect: OnDisconnect | None,
         max_inbound: int | None,
         max_message_size: int,
         **limits: Any,
@@ -69,11 +76,35 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
             max_message_size=max_message_size,
             **limits,
         )
-        self._address = Address(*sock.getsockname()[:2])
+        self._address = address
+        if on_connect is not None or on_disconnect is not None:
+            self._events = Events(self.loop, on_connect, on_disconnect, self.logger)
 
     def local_addr(self) -> Address:
         """Return the address that the server is bound to; ``str`` of it is ``host:port``."""
         return self._address
+
+    @property
+    def clients(self) -> frozenset[Peer]:
+        """The clients that are connected now; a snapshot, which costs a look at each of them.
+
+        Raises
+        ------
+        RuntimeError
+            Another thread than the event loop's; ``client_count`` may be called from any.
+        """
+        self._check_thread("server.clients")
+        return frozenset(peer for peer in self._connections() if peer.is_open)
+
+    def group(self, name: Hashable, /) -> Group[Down]:
+        """Return the group of clients of this name; a new one where there is none.
+
+        Parameters
+        ----------
+        name : hashable
+            Anything that can be a key, compared with ``==``.
+        """
+        return group_of(self, name)
 
     async def wait_clients(self, n: int) -> None:
         """Wait until at least `n` clients are connected.
@@ -91,7 +122,9 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         """Stop accepting, send what is queued, close every connection. May be called again.
 
         Clients get what was queued, then close code 1001. Waiting receivers get
-        `ConnectionClosed` once the inbox is empty; ``async for`` ends.
+        `ConnectionClosed` once the inbox is empty; ``async for`` ends. Every ``on_disconnect``
+        has been called when it returns; coroutine functions have ended, or are cancelled when
+        the time below is over. Those of ``on_connect`` that still run are cancelled.
 
         Parameters
         ----------
@@ -99,6 +132,8 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
             Seconds to wait for what is queued. The peers' answers are awaited for
             ``close_timeout`` more; then what remains is aborted.
         """
+        if self._events is not None:
+            self._events.excuse(asyncio.current_task())
         if self._closing is not None:
             await asyncio.shield(self._closing)
             return
@@ -108,9 +143,12 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         finally:
             for connection in self._connections():
                 connection._abort()
+            if self._events is not None:
+                self._events.cancel()
             self._closing.set_result(None)
 
     async def _close(self, drain: float) -> None:
+        end = self.loop.time() + drain + self.close_timeout
         acceptor = self._acceptor
         if acceptor is not None:
             acceptor.close()
@@ -124,6 +162,8 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
             connection._abort()
         if acceptor is not None:
             await acceptor.wait_closed()
+        if self._events is not None:
+            await self._events.settle(max(0.0, end - self.loop.time()) + CLOSE_SLACK_S)
 
     async def __aenter__(self) -> Self:
         return self
@@ -143,4 +183,4 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         if self._acceptor is None:
             return f"<{type(self).__name__}, not bound>"
         state = "closed" if self._closing is not None else f"{self.client_count()} clients"
-        return f"<{type(self).__name__} at {self._address}, {state}>"
+        return f"<{type(self).__name__} at {self._address}{self._path}, {state}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deli_com import plan
+from deli_com.policy import Delivery, check_key
 from deli_com.schema import parse
 from deli_com.scope import Scope
 
@@ -66,6 +67,8 @@ class Spec:
         Of a sealed class, by name, in the order of definition; that is the wire's index.
     frozen_list : bool
         The variants were compiled into something: no more may come.
+    delivery : Delivery
+        How values of the class are delivered, as it says or inherits.
     program : Program or None
         Compiled form, made and kept by _program.pyx.
     """
@@ -73,9 +76,11 @@ class Spec:
     __slots__ = (
         "cls",
         "columns",
+        "delivery",
         "fields",
         "frozen",
         "frozen_list",
+        "key_checked",
         "program",
         "scope",
         "sealed",
@@ -84,13 +89,22 @@ class Spec:
     )
 
     def __init__(
-        self, cls: Any, fields: tuple[Field, ...], scope: Scope, *, frozen: bool, sealed: bool
+        self,
+        cls: Any,
+        fields: tuple[Field, ...],
+        scope: Scope,
+        *,
+        frozen: bool,
+        sealed: bool,
+        delivery: Delivery,
     ) -> None:
         self.cls = cls
         self.fields = fields
         self.scope = scope
         self.frozen = frozen
         self.sealed = sealed
+        self.delivery = delivery
+        self.key_checked = not delivery.key
         self.variant_of: Any = None
         self.variants: dict[str, Any] = {}
         self.frozen_list = False
@@ -102,6 +116,9 @@ class Spec:
         unresolved = [item for item in self.fields if item.resolve(final=final) is None]
         if not unresolved:
             self.scope.forget()
+        if not self.key_checked:
+            check_key(self, final=final)
+            self.key_checked = final
         return not unresolved
 
     def nodes(self) -> list[tuple[str, plan.Node]]:

@@ -7,11 +7,13 @@ from cpython.ref cimport Py_INCREF
 from libc.string cimport memcpy
 
 from deli_com._cursor cimport WriteCursor, cursor_need
-from deli_com._hub cimport FOLLOWER_BLOCKED, FOLLOWER_CURRENT, FOLLOWER_READY, Follower, Hub
+from deli_com._follower cimport FOLLOWER_BLOCKED, FOLLOWER_CURRENT, FOLLOWER_READY, Follower
+from deli_com._hub cimport Hub
 from deli_com._inbox cimport NEXT_PAIR, NEXT_VALUE, RECV_MANY, RECV_PAIR, RECV_VALUE, Inbox, recv_from_inbox
-from deli_com._log cimport Log, Position
+from deli_com._log cimport Log
 from deli_com._net cimport iovec
 from deli_com._pacer cimport Pacer
+from deli_com._records cimport Position
 
 STATES = {FOLLOWER_CURRENT: "current", FOLLOWER_READY: "ready", FOLLOWER_BLOCKED: "blocked"}
 
@@ -75,6 +77,7 @@ cdef class ProbeHub(Hub):
         """True if the payload went in, False if the log is at its bound."""
         if not self.room_for(len(payload)):
             return False
+        self.begin()
         self.appended(self.log.append(payload))
         return True
 
@@ -101,10 +104,10 @@ cdef class ProbeHub(Hub):
         return self.pacer
 
     def must_wait(self):
-        return (<Pacer>self.pacer).must_wait()
+        return (<Pacer>self.pacer).must_wait(None, False)
 
     def wait(self):
-        return (<Pacer>self.pacer).wait()
+        return (<Pacer>self.pacer).wait(None, False)
 
     cdef int on_flushed(self) except -1:
         if self.pacer is not None:
@@ -133,7 +136,7 @@ cdef class ProbeLog:
         """Encode as a codec does: `parts` through the cursor, `tail` by reference where the cursor allows it."""
         cdef WriteCursor cur
         cdef bytes part
-        self.log.open(&cur, max_size)
+        self.log.arena.open(&cur, max_size)
         try:
             for part in parts:
                 cursor_need(&cur, len(part))
@@ -147,27 +150,27 @@ cdef class ProbeLog:
                     cursor_need(&cur, len(tail))
                     memcpy(cur.pos, PyBytes_AS_STRING(tail), len(tail))
                     cur.pos += len(tail)
-            size = self.log.payload_size(&cur)
+            size = self.log.arena.payload_size(&cur)
         except BaseException:
-            self.log.abandon(&cur)
+            self.log.arena.abandon(&cur)
             raise
         if not commit:
-            self.log.abandon(&cur)
+            self.log.arena.abandon(&cur)
             return size
         self.log.commit(&cur)
         return size
 
     def open_twice(self):
         cdef WriteCursor cur, other
-        self.log.open(&cur, 10)
+        self.log.arena.open(&cur, 10)
         try:
-            self.log.open(&other, 10)
+            self.log.arena.open(&other, 10)
         finally:
-            self.log.abandon(&cur)
+            self.log.arena.abandon(&cur)
 
     cdef Position _place(self, object name) except *:
         cdef Position at
-        at.offset, at.record = self._places[name]
+        at.offset, at.record, at.pinned = self._places[name]
         return at
 
     def pin(self, name, offset=None):
@@ -176,7 +179,7 @@ cdef class ProbeLog:
             at.offset = offset
             at.record = 0
         self.log.pin(&at)
-        self._places[name] = (at.offset, at.record)
+        self._places[name] = (at.offset, at.record, at.pinned)
 
     def unpin(self, name):
         cdef Position at = self._place(name)
@@ -186,7 +189,7 @@ cdef class ProbeLog:
     def move(self, name, offset):
         cdef Position at = self._place(name)
         self.log.move_pin(&at, offset)
-        self._places[name] = (at.offset, at.record)
+        self._places[name] = (at.offset, at.record, at.pinned)
 
     def read(self, name, limit, int room=64):
         """The bytes that `vectors` describes."""

@@ -1,11 +1,13 @@
 """What type checkers see of the codec: read by mypy and pyright, and run by test_codec_api.py."""
 
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
 from __future__ import annotations
 
 import array
 import dataclasses
 import enum
-from typing import Annotated, Any, ClassVar, Literal, assert_never, assert_type
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, assert_never, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +69,35 @@ class Drawing(Codec):
     any_shape: Shape
 
 
+class Pose(Codec, frozen=True, policy="latest", key="id", retain=True):
+    id: u32
+    x: f32 = 0.0
+
+
+class Feed(Codec, sealed=True, policy="wait"):
+    camera: str
+
+
+class Image(Feed, policy="latest", key=("camera", "layer")):
+    layer: u8
+
+
+class Moved(Feed):
+    pass
+
+
+if TYPE_CHECKING:  # refused by pyright as when it runs; mypy leaves keywords of metaclasses alone
+
+    class NoPolicy(Codec, policy="newest"):  # pyright: ignore[reportArgumentType]
+        pass
+
+    class NoKey(Codec, policy="latest", key=3):  # pyright: ignore[reportArgumentType]
+        pass
+
+    class NoRetention(Codec, policy="latest", retain="yes"):  # pyright: ignore[reportArgumentType]
+        pass
+
+
 def area(shape: Circle | Dot) -> float:
     match shape:
         case Circle(_, radius):
@@ -114,6 +145,12 @@ def run() -> None:
     assert_type(everything.values[0], float)
     decoded = Everything.from_bytes(everything.to_bytes())
     assert decoded == Everything.from_bytes(decoded.to_bytes())
+
+    assert_type(Pose(1, x=2.0).id, int)
+    assert Pose(1) == Pose(1, 0.0)
+    feed: Feed = Image("front", layer=2)
+    assert_type(Image("front", 2).to_bytes(), bytes)
+    assert codec(Feed).from_bytes(feed.to_bytes()) == feed != Moved("front")
 
     drawing = Drawing(Circle("c", 1.0), Dot("d"))
     assert area(drawing.shape) == 3.0

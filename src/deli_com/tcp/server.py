@@ -9,10 +9,12 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from deli_com._stream import ReadBuffer, Stream
-from deli_com.address import AddressLike, open_listener
+from deli_com.address import Address, AddressLike, open_listener
+from deli_com.events import OnConnect, OnDisconnect
 from deli_com.keepalive import check_keepalive
 from deli_com.log_budget import LogBudget
 from deli_com.opening import Opening
+from deli_com.policy import Policy
 from deli_com.server_base import ServerBase
 from deli_com.tcp.accept import Acceptor
 from deli_com.tcp.limits import check_message_size
@@ -34,12 +36,16 @@ class Server(ServerBase[Down, Up]):
         addr: AddressLike,
         *,
         ssl: ssl_module.SSLContext | None = None,
+        slow_client: Policy = "disconnect",
         max_backlog: int = 16 << 20,
+        max_keys: int = 1 << 16,
         max_message_size: int = 64 << 20,
         max_inbound: int | None = None,
         max_clients: int | None = None,
         progress_timeout: float = 10.0,
         close_timeout: float = 2.0,
+        on_connect: OnConnect | None = None,
+        on_disconnect: OnDisconnect | None = None,
         keepalive_interval: float | None = 20.0,
         keepalive_timeout: float | None = 20.0,
     ) -> Opening[Self]:
@@ -52,9 +58,17 @@ class Server(ServerBase[Down, Up]):
             returned; port 0 lets the system choose.
         ssl : ssl.SSLContext, optional
             Speak TLS.
+        slow_client : {"disconnect", "wait", "skip", "latest"}
+            Policy of the types that name none, for clients that are behind. ``disconnect``: they
+            get all, or are closed. ``wait``: the same, and an awaited send waits for the slowest
+            as well. ``skip``: they get the last `max_backlog` bytes. ``latest``: the newest of
+            each type.
         max_backlog : int
             Bytes of queued messages at which a client that lags is reset. One message alone
             never is too much.
+        max_keys : int
+            Keys of policy latest that are held, over all types and groups; one more is refused
+            (`BacklogFull`).
         max_message_size : int
             Bytes of one encoded message, both ways, at most 2**32 - 1. A client that
             announces more is closed.
@@ -69,6 +83,14 @@ class Server(ServerBase[Down, Up]):
             Seconds in which a client that lags must take a byte, else it is reset.
         close_timeout : float
             Seconds that a closed connection is given to close its own end.
+        on_connect : callable, optional
+            ``(peer)``: a client is counted from now on. Called at once: nothing of it has been
+            received yet, and what is sent from here comes before all that is sent later.
+        on_disconnect : callable, optional
+            ``(peer, why)``, with a `Departure`: it is no client any more; once for each that
+            ``on_connect`` tells of, however it left. Messages of it may still wait to be received.
+
+            Both may be coroutine functions, which run as tasks of the server's. Errors are logged.
         keepalive_interval, keepalive_timeout : float or None
             Seconds of silence after which the system asks the client's system whether it is
             there, and that it then has to answer; whole seconds, as TCP has them. None: never.
@@ -89,15 +111,19 @@ class Server(ServerBase[Down, Up]):
             try:
                 self = cls.__new__(cls)
                 self._start(
-                    sock,
+                    Address(*sock.getsockname()[:2]),
                     "tcp",
                     down,
                     up,
+                    slow_client=slow_client,
                     max_backlog=max_backlog,
+                    max_keys=max_keys,
                     max_message_size=max_message_size,
                     max_inbound=max_inbound,
                     progress_timeout=progress_timeout,
                     close_timeout=close_timeout,
+                    on_connect=on_connect,
+                    on_disconnect=on_disconnect,
                     ping_interval=keepalive_interval,
                     ping_timeout=keepalive_timeout,
                 )

@@ -113,6 +113,7 @@ class Acceptor:
         self._pending = Deadlines(loop, open_timeout, _Handshake.expire)
         self._lingering = Deadlines(loop, LINGER_S, _Handshake.abort)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.turned_away: dict[int, int] = {}  # HTTP status to handshakes refused with it
         self._closed: asyncio.Future[None] | None = None
         self._accept_loop = AcceptLoop(loop, sock, self._on_socket)
 
@@ -138,6 +139,12 @@ class Acceptor:
         for handshake in [*self._pending, *self._lingering]:
             handshake.shut(Refusal(503, "the server is closing"))
         self._settle()
+
+    def drop(self, service: Service) -> None:
+        """Refuse the handshakes that wait for the ``authorize`` of this service, which is no more."""
+        for handshake in [*self._pending]:
+            if handshake.service is service:
+                handshake.refuse(Refusal(503, "the server is closing"))
 
     async def wait_closed(self) -> None:
         """Wait until nothing of this acceptor is left: no connection, task or timer."""
@@ -243,6 +250,7 @@ class _Handshake(asyncio.BufferedProtocol):
         "drained_bytes",
         "reader",
         "request",
+        "service",
         "state",
         "task",
         "transport",
@@ -256,6 +264,7 @@ class _Handshake(asyncio.BufferedProtocol):
         self.task: asyncio.Task[None] | None = None  # TLS, or authorize
         self.reader: HeadReader | None = None  # from the first byte on: idle connections cost little
         self.request: Request | None = None
+        self.service: Service | None = None  # whose authorize runs
         self.turned_away: Refusal | None = None  # said as soon as there is a transport
         self.drained_bytes = 0
 
@@ -342,6 +351,8 @@ class _Handshake(asyncio.BufferedProtocol):
             self.task = None
         paused = self.state is _State.DECIDING
         self.state = _State.LINGERING
+        counts = self.acceptor.turned_away
+        counts[refusal.status] = counts.get(refusal.status, 0) + 1
         self.acceptor._linger(self)
         if self.transport.is_closing():
             return
@@ -379,6 +390,7 @@ class _Handshake(asyncio.BufferedProtocol):
         self.request = request
         if inspect.isawaitable(verdict):
             self.state = _State.DECIDING
+            self.service = service
             self.transport.pause_reading()
             self.acceptor._spawn(self._authorize(request, service, verdict), self)
         else:

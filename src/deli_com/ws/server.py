@@ -12,15 +12,20 @@ from picows import WSListener
 
 from deli_com._peer import Peer
 from deli_com.address import AddressLike, open_listener
+from deli_com.events import OnConnect, OnDisconnect
 from deli_com.opening import Opening
+from deli_com.policy import Policy
 from deli_com.server_base import ServerBase
 from deli_com.typed import Down, Up
-from deli_com.ws.handshake import Acceptor, Refusal
-from deli_com.ws.head import HeadersLike
+from deli_com.ws.head import HeadersLike, Refusal
 from deli_com.ws.origins import Origins
-from deli_com.ws.service import Authorize, Request, Service, at_path
+from deli_com.ws.port import Port
+from deli_com.ws.service import Authorize, Request, Service
 
 __all__ = ["WsServer"]
+
+# Compared by `is`, so that one that is given is told from this, whatever its value.
+OPEN_TIMEOUT_S = 10.0
 
 
 class WsServer(ServerBase[Down, Up]):
@@ -30,18 +35,22 @@ class WsServer(ServerBase[Down, Up]):
     `Up`; ``WsServer[Down, None]`` only sends. Open one with `bind`.
     """
 
+    _port: Port | None = None
+
     @classmethod
     def bind(
         cls,
-        addr: AddressLike,
+        addr: AddressLike | WsServer[Any, Any],
         *,
         path: str | None = None,
         ssl: ssl_module.SSLContext | None = None,
+        slow_client: Policy = "disconnect",
         max_backlog: int = 16 << 20,
+        max_keys: int = 1 << 16,
         max_message_size: int = 64 << 20,
         max_inbound: int | None = None,
         max_clients: int | None = None,
-        open_timeout: float | None = 10.0,
+        open_timeout: float | None = OPEN_TIMEOUT_S,
         progress_timeout: float = 10.0,
         close_timeout: float = 2.0,
         ping_interval: float | None = 20.0,
@@ -50,21 +59,43 @@ class WsServer(ServerBase[Down, Up]):
         authorize: Authorize | None = None,
         subprotocols: Sequence[str] = (),
         response_headers: HeadersLike = (),
+        on_connect: OnConnect | None = None,
+        on_disconnect: OnDisconnect | None = None,
     ) -> Opening[Self]:
         """Listen at `addr`; await the result, or use it in ``async with``.
 
+        Several servers may share one port, each at a path of its own::
+
+            async with (
+                WsServer[Video].bind("0.0.0.0:8765", path="/video") as video,
+                WsServer[State, Command].bind(video, path="/state") as state,
+            ):
+
+        The port belongs to the one that was bound to an address: when that closes (or is forgotten), nobody
+        can connect to any of them, and each goes on with the clients it has. The others leave their path
+        free when they close.
+
         Parameters
         ----------
-        addr : str or tuple
+        addr : str, tuple or WsServer
             ``"host:port"``, ``"[v6]:port"``, ``(host, port)`` or what ``local_addr()``
-            returned; port 0 lets the system choose.
+            returned; port 0 lets the system choose. An open server, to share its port.
         path : str, optional
-            Serve at this path only (404 elsewhere); any path if None.
+            Serve at exactly this path, percent-encoded as on the wire. None serves every path
+            that no other server has on this port, which one of them may do. Elsewhere: 404.
         ssl : ssl.SSLContext, optional
-            Speak TLS.
+            Speak TLS. The port's: not together with a server as `addr`.
+        slow_client : {"disconnect", "wait", "skip", "latest"}
+            Policy of the types that name none, for clients that are behind. ``disconnect``: they
+            get all, or are closed. ``wait``: the same, and an awaited send waits for the slowest
+            as well. ``skip``: they get the last `max_backlog` bytes. ``latest``: the newest of
+            each type.
         max_backlog : int
             Bytes of queued messages at which a client that lags is closed (1013). One message
             alone never is too much.
+        max_keys : int
+            Keys of policy latest that are held, over all types and groups; one more is refused
+            (`BacklogFull`).
         max_message_size : int
             Bytes of one encoded message, both ways.
         max_inbound : int, optional
@@ -75,7 +106,7 @@ class WsServer(ServerBase[Down, Up]):
         max_clients : int, optional
             Further clients are answered 503.
         open_timeout : float or None
-            Seconds from accept to the end of the handshake.
+            Seconds from accept to the end of the handshake. The port's, as is ``ssl``.
         progress_timeout : float
             Seconds in which a client that lags must take a byte, else it is closed (1013).
         close_timeout : float
@@ -91,32 +122,54 @@ class WsServer(ServerBase[Down, Up]):
             The first that the client offers too is chosen.
         response_headers : mapping or pairs
             Go into the answer.
+        on_connect : callable, optional
+            ``(peer)``: a client is counted from now on. Called at once: nothing of it has been
+            received yet, and what is sent from here comes before all that is sent later.
+        on_disconnect : callable, optional
+            ``(peer, why)``, with a `Departure`: it is no client any more; once for each that
+            ``on_connect`` tells of, however it left. Messages of it may still wait to be received.
+
+            Both may be coroutine functions, which run as tasks of the server's. Errors are logged.
 
         Raises
         ------
         IoError
             The address is in use, may not be bound, or does not resolve (when awaited).
         TypeError, ValueError
-            A type without a wire form, or no address.
+            A type without a wire form, or no address; a path that is served already, or none; ``ssl`` or
+            ``open_timeout`` for a port that is shared, a TCP `Server` to share with.
+        RuntimeError
+            The server to share with is closed, or belongs to another event loop.
         """
         down, up = cls._codecs("bind(addr)")
+        if isinstance(addr, ServerBase):
+            _check_shared(addr, ssl=ssl, open_timeout=open_timeout)
 
         async def bind() -> Self:
-            sock = await open_listener(addr)
+            owner: Port | None
+            if isinstance(addr, WsServer):
+                owner, port = None, _port_of(addr)
+            else:
+                owner = port = Port(await open_listener(addr), ssl=ssl, open_timeout=open_timeout)
             try:
+                port.check(path)
                 self = cls.__new__(cls)
                 self._start(
-                    sock,
+                    port.address,
                     "ws-server",
                     down,
                     up,
+                    slow_client=slow_client,
                     max_backlog=max_backlog,
+                    max_keys=max_keys,
                     max_message_size=max_message_size,
                     max_inbound=max_inbound,
                     progress_timeout=progress_timeout,
                     close_timeout=close_timeout,
                     ping_interval=ping_interval,
                     ping_timeout=ping_timeout,
+                    on_connect=on_connect,
+                    on_disconnect=on_disconnect,
                 )
                 service = Service(
                     make_listener=_listeners(self),
@@ -128,14 +181,40 @@ class WsServer(ServerBase[Down, Up]):
                     subprotocols=subprotocols,
                     response_headers=response_headers,
                 )
-                self._acceptor = Acceptor(sock, at_path(path, service), ssl=ssl, open_timeout=open_timeout)
+                place = port.add(path, service)
             except BaseException:
-                sock.close()
+                if owner is not None:
+                    owner.close()
                 raise
+            self._port, self._path = port, path or ""
+            self._acceptor = owner or place
             return self
 
         bind.__qualname__ = f"{cls.__name__}.bind"  # for Python's own warning if it is never awaited
         return Opening(bind(), f"{cls.__name__}.bind({addr!r})")
+
+    def _turned_away(self) -> dict[int, int]:
+        return {} if self._port is None else self._port.turned_away()
+
+
+def _check_shared(
+    server: ServerBase[Any, Any], *, ssl: ssl_module.SSLContext | None, open_timeout: float | None
+) -> None:
+    if not isinstance(server, WsServer):
+        raise TypeError(f"only a WsServer's port has paths to share, {server!r} is none")
+    for name, given in (("ssl", ssl is not None), ("open_timeout", open_timeout is not OPEN_TIMEOUT_S)):
+        if given:
+            raise ValueError(f"{name} belongs to the port: give it to the bind of {server!r}")
+
+
+def _port_of(server: WsServer[Any, Any]) -> Port:
+    server._check_thread("bind")
+    port = server._port
+    if port is None or port.is_closed or server._is_ended():
+        raise RuntimeError(f"{server!r} is closed, its port cannot be shared")
+    if port.loop is not asyncio.get_running_loop():
+        raise RuntimeError(f"{server!r} belongs to another event loop, its port cannot be shared")
+    return port
 
 
 # The acceptor lives in the event loop and must not keep a forgotten server alive.

@@ -1,0 +1,54 @@
+"""Why a client is gone: what ``on_disconnect`` is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+__all__ = ["Cause", "Departure"]
+
+Cause: TypeAlias = Literal[
+    "left",
+    "lost",
+    "too slow",
+    "no progress",
+    "keepalive",
+    "too much input",
+    "protocol error",
+    "closed",
+    "server closed",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """Why a client is gone, as this side saw it first.
+
+    Attributes
+    ----------
+    cause : str
+        =================  ====================================================================
+        ``left``           it closed the connection: a CLOSE frame, over TCP the end of stream
+        ``lost``           the connection broke: a reset, or an end without notice
+        ``too slow``       it was more than ``max_backlog`` behind
+        ``no progress``    it was behind and took no byte for ``progress_timeout``
+        ``keepalive``      no sign of life for ``ping_interval`` and ``ping_timeout``
+        ``too much input`` it sent most of what ``max_inbound`` bounds, and nobody received it
+        ``protocol error`` it broke the protocol, or sent more than ``max_message_size``
+        ``closed``         by `Peer.close`
+        ``server closed``  the server was closed
+        =================  ====================================================================
+    code : int or None
+        Close code (RFC 6455 section 7.4) of the CLOSE frame that ended it, received or sent; 1005
+        for one without a code. None where there was none: an abrupt end, and always over TCP.
+    reason : str
+        The words that came with it, or what happened, with figures.
+    queued_bytes : int
+        Bytes that waited for it in this process when it stopped to be a client: queued messages
+        with their framing, and what its transport held. What the kernel had taken is not in it.
+    """
+
+    cause: Cause
+    code: int | None
+    reason: str
+    queued_bytes: int

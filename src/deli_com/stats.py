@@ -1,0 +1,92 @@
+"""What a server and a client of it have done: the figures behind `stats()`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["PeerStats", "ServerStats"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStats:
+    """Counts since the server was bound, and what is held now. Taken without a look at any client.
+
+    Attributes
+    ----------
+    clients : int
+        Connected now.
+    laggards : int
+        Of them, those that something is queued for.
+    messages_out, messages_in : int
+        Sent: to all, a group or one client, each once. Received.
+    bytes_out, bytes_in : int
+        To all clients together, frame headers included. Received: payloads.
+    queued_bytes : int
+        Held for clients that have yet to get them, each message once, however many they are.
+    oldest_queued_s : float
+        Seconds since the oldest message was sent that waits for a client; 0.0 if none does. To
+        about 10 ms.
+    retained_keys, retained_bytes : int
+        Newest messages held of each key, and their bytes.
+    skipped, superseded : int
+        Messages that clients did not get because they were behind: of policy skip and latest.
+    refused : Mapping of str to int
+        Messages not sent, or not taken, by reason: ``"backlog full"``, ``"undecodable"``,
+        ``"unwanted"`` (text, or there is no `Up`), ``"inbox full"`` (nobody asked for values yet).
+    closed : Mapping of int or None to int
+        Connections that have ended, by close code; None where there was none.
+    turned_away : Mapping of int to int
+        Handshakes refused, by HTTP status; of all services on its port. Empty over TCP.
+    slabs : int
+        Blocks of 256 KiB allocated for messages, spare ones included.
+    """
+
+    clients: int
+    laggards: int
+    messages_out: int
+    messages_in: int
+    bytes_out: int
+    bytes_in: int
+    queued_bytes: int
+    oldest_queued_s: float
+    retained_keys: int
+    retained_bytes: int
+    skipped: int
+    superseded: int
+    refused: Mapping[str, int]
+    closed: Mapping[int | None, int]
+    turned_away: Mapping[int, int]
+    slabs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerStats:
+    """The same for one client.
+
+    Attributes
+    ----------
+    messages_in : int
+        Received from it.
+    bytes_out : int
+        Given to its socket, frame headers included.
+    queued_bytes : int
+        Reliable messages that it has yet to be given, and what its transport holds.
+    behind_s : float
+        Seconds since it was last up to date; 0.0 if it is.
+    skipped, superseded : int
+        Messages that it did not get because it was behind: of policy skip and latest.
+    undecodable : int
+        Its messages that were no value of the server's type.
+    round_trip_s : float or None
+        Seconds that its answer to the last PING took; None before the first, and over TCP.
+    """
+
+    messages_in: int
+    bytes_out: int
+    queued_bytes: int
+    behind_s: float
+    skipped: int
+    superseded: int
+    undecodable: int
+    round_trip_s: float | None

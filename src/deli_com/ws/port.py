@@ -1,0 +1,123 @@
+"""A port: one listening socket, and what is served on it by path.
+
+::
+
+    port = Port(sock, ssl=None, open_timeout=10.0)
+    place = port.add("/live", service)     # ValueError: something is there
+    place.close()                          # 404 from here on; what is established lives on
+    port.close()
+
+An exact path comes first, then the one service without a path, which serves all others; else 404. Paths are
+compared as they are on the wire, percent-encoded: ``/b`` and ``/b/`` are two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl as ssl_module
+
+from deli_com.address import Address
+from deli_com.ws.handshake import Acceptor, Refusal
+from deli_com.ws.service import Request, Service
+
+__all__ = ["Place", "Port"]
+
+_PATH = re.compile(r"/[\x21\x22\x24-\x3e\x40-\x7e]*")  # neither white space nor "#" nor "?"
+
+
+class Port:
+    """A listening socket, its acceptor, and the services by path.
+
+    1. It owns the socket, and closes it if it can't be made.
+    2. It knows services, not servers: the event loop holds the acceptor, which holds this, and a server that
+       its user has forgotten must be free to go.
+    3. TLS, the deadline of handshakes and the caps on them are the port's; the rest is the service's.
+    4. It must be made, used and closed on the loop's thread.
+
+    Parameters
+    ----------
+    sock : socket.socket
+        Listening, non-blocking (see `address.open_listener`).
+    ssl : ssl.SSLContext, optional
+        Speak TLS.
+    open_timeout : float or None
+        Seconds from accept to the end of a handshake.
+    """
+
+    def __init__(
+        self, sock: socket.socket, *, ssl: ssl_module.SSLContext | None, open_timeout: float | None
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.address = Address(*sock.getsockname()[:2])
+        self._services: dict[str | None, Service] = {}
+        self.is_closed = False
+        try:
+            self._acceptor = Acceptor(sock, self._route, ssl=ssl, open_timeout=open_timeout)
+        except BaseException:
+            sock.close()
+            raise
+
+    def check(self, path: str | None) -> None:
+        """Raise what `add` would.
+
+        Raises
+        ------
+        ValueError
+            The path is none, or is served already.
+        """
+        if path is not None and not _PATH.fullmatch(path):
+            raise ValueError(
+                f'path must begin with "/" and have no query, fragment or space, got {path!r}; '
+                "characters beyond ASCII are percent-encoded"
+            )
+        if path in self._services:
+            what = "a service for all other paths (one without path)" if path is None else f"path {path!r}"
+            raise ValueError(f"{self.address} has {what} already")
+
+    def add(self, path: str | None, service: Service) -> Place:
+        """Serve `service` at exactly this path, or where nothing else is if it is None."""
+        self.check(path)
+        self._services[path] = service
+        return Place(self, path, service)
+
+    def remove(self, path: str | None, service: Service) -> None:
+        """Serve `service` there no more; handshakes that wait for its `authorize` are refused (503)."""
+        if self._services.get(path) is service:
+            del self._services[path]
+            self._acceptor.drop(service)
+
+    def close(self) -> None:
+        """Stop accepting, and refuse the handshakes in progress. May be called again."""
+        self.is_closed = True
+        self._acceptor.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until nothing is left of what `close` has refused."""
+        await self._acceptor.wait_closed()
+
+    def turned_away(self) -> dict[int, int]:
+        """Return how many handshakes were refused, by HTTP status."""
+        return dict(self._acceptor.turned_away)
+
+    def _route(self, request: Request) -> Service | Refusal:
+        service = self._services.get(request.path) or self._services.get(None)
+        return service or Refusal(404, f"nothing at {request.path[:100]!r}")
+
+
+class Place:
+    """Where one service is on its port; closing it leaves the port to the others."""
+
+    def __init__(self, port: Port, path: str | None, service: Service) -> None:
+        self._port = port
+        self._path = path
+        self._service = service
+
+    def close(self) -> None:
+        """Free the path. May be called again."""
+        self._port.remove(self._path, self._service)
+
+    async def wait_closed(self) -> None:
+        """Wait for handshakes that were refused a moment ago to be told."""
+        await asyncio.sleep(0)
