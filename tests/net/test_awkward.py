@@ -523,5 +523,5 @@ async def test_a_handshake_outlives_a_loop_that_stands_still(secure: bool) -> No
             await until(lambda: acceptor.handshakes or server.client_count())  # noqa: B023
             for _ in range(turns):
                 await asyncio.sleep(0)
-            time.sleep(0.3)  # noqa: ASYNC251 - the point
+            time.sleep(0.5)  # noqa: ASYNC251 - the point
             await (await connecting).close()
