@@ -230,7 +230,7 @@ class TestFloods:
                 assert server.peak_bytes() - before < 16 * MB
 
     @pytest.mark.parametrize(
-        ("limit", "least", "most"), [(64 << 20, 32 * MB, 80 * MB), (1 << 30, 200 * MB, 400 * MB)]
+        ("limit", "least", "most"), [(64 << 20, 32 * MB, 130 * MB), (1 << 30, 200 * MB, 400 * MB)]
     )
     def test_half_messages_of_many_clients(self, limit: int, least: int, most: int) -> None:
         """30 clients send 8 MiB of 20 each: `max_inbound` is what they cost together, and without it is seen."""
