@@ -17,7 +17,7 @@ together (`max_inbound`): each tells by `hold` what it keeps, which is a sum; on
 over the bound are connections looked at one by one.
 """
 
-from logging import WARNING, getLogger
+import logging
 from types import GenericAlias
 
 from deli_com._endpoint cimport Endpoint
@@ -35,7 +35,7 @@ cdef enum:
     SPARE_PART = 16
     UNSENT_BYTES = 131072    # that the kernel takes and does not send yet, where messages supersede others
 
-cdef object _shed_log = LogBudget(getLogger("deli_com.server"))
+cdef object _shed_log = LogBudget(logging.getLogger("deli_com.server"))
 
 
 cdef bint may_be_sent(int code) noexcept:
@@ -320,8 +320,9 @@ cdef class Connection(Peer):
 
     cdef int on_too_slow(self, str cause) except -1:
         self.blame_lag(cause)
+        self.finish(1013, cause)  # first: a handler of the user's may raise
         self.endpoint.logger.warning("closing %s (1013): %s", self.remote_addr, cause)
-        return self.finish(1013, cause)
+        return 0
 
     cdef int on_broken(self) except -1:
         return self.abort()
@@ -444,7 +445,6 @@ cdef int _shed(Endpoint endpoint) except -1:
     cdef Connection connection
     cdef Py_ssize_t before = _inbound(endpoint)
     cdef Py_ssize_t enough = endpoint.max_inbound - endpoint.max_inbound // SPARE_PART
-    cdef Py_ssize_t share
     cdef dict shares
     cdef list connections = endpoint._connections()
     for connection in connections:
@@ -452,14 +452,19 @@ cdef int _shed(Endpoint endpoint) except -1:
     if _inbound(endpoint) <= enough:
         return 0
     shares = endpoint.inbox.shares()
-    connections.sort(key=lambda found: (<Connection>found).held + <Py_ssize_t>shares.get(found, 0), reverse=True)
+    for connection in connections:
+        shares[connection] = connection.held + <Py_ssize_t>shares.get(connection, 0)
+    connections.sort(key=shares.__getitem__, reverse=True)
     for connection in connections:
         if _inbound(endpoint) <= enough:
             break
-        share = connection.held + <Py_ssize_t>shares.get(connection, 0)
-        cause = f"too much unreceived: {share} bytes of this client, {before} of all, limit {endpoint.max_inbound}"
-        if connection.stage == CONNECTION_OPEN:
-            _shed_log.log(WARNING, "closing %s (1009): %s", connection.remote_addr, cause)
+        cause = (
+            f"too much unreceived: {shares[connection]} bytes of this client, {before} of all, "
+            f"limit {endpoint.max_inbound}"
+        )
+        is_open = connection.stage == CONNECTION_OPEN
         endpoint.inbox.drop_from(connection)
         connection.on_too_much(cause)
+        if is_open:
+            _shed_log.log(logging.WARNING, "closing %s (1009): %s", connection.remote_addr, cause)
     return 0

@@ -46,7 +46,7 @@ cdef enum:
     PONGS_A_READ = 16        # PINGs answered one by one; of more in one read only the last
     READ_BYTES = 1048576     # read at once, while others wait: 0.2 ms if it is a part of one frame ...
     MANY_FRAMES = 256        # ... and 40 ms if it is PINGs; so after a read of more frames than that
-    CROWDED_BYTES = 16384    # the next comes a turn later and is no larger than this; so is one into a full inbox
+    CROWDED_BYTES = 16384    # the next comes a turn later and is no larger than this, as into a full inbox
     LEAST_BYTES = 4096       # read at once, however little may wait in memory
     KEPT_BYTES = 262144      # of the read buffer that an idle connection keeps
     PING_BYTES = 14          # a PING of ours on the wire, mask included
@@ -369,9 +369,10 @@ cdef class Peer(Connection):
             f"keepalive: no sign of life for {clock - self._heard_at:.1f} s, "
             f"{self.waiting_bytes()} bytes queued"
         )
-        self.endpoint.logger.warning("closing %s (1011): %s", self.remote_addr, cause)
         self.blame("keepalive")
-        return self.finish(1011, cause)
+        self.finish(1011, cause)
+        self.endpoint.logger.warning("closing %s (1011): %s", self.remote_addr, cause)
+        return 0
 
     # --- memory --------------------------------------------------------------------------
 
