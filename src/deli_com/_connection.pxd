@@ -17,6 +17,7 @@ cdef class Peer(Follower):
     cdef readonly object remote_addr          # Address, or None where the kernel does not say
     cdef readonly object request              # of the WebSocket handshake, or None
     cdef object own_state                     # the user's, behind `state`
+    cdef object __weakref__                   # peers may be keys of weak dictionaries
     cdef ConnectionState stage
 
     # --- for the connection to override ------------------------------------------------

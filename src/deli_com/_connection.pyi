@@ -12,6 +12,7 @@ _Out = TypeVar("_Out", default=Any)
 
 @disjoint_base
 class Peer(Follower, Generic[_Out]):
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     state: Any
     @property
     def remote_addr(self) -> Address | None: ...

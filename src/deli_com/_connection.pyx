@@ -57,6 +57,9 @@ cdef class Peer(Follower):
         """Let annotations say ``Peer[T]``."""
         return GenericAlias(cls, item)
 
+    def __init__(self, *args, **kwargs):
+        raise TypeError("a Peer is not made: servers give one for each client")
+
     def __repr__(self):
         return f"<{type(self).__name__} {self.remote_addr}>"
 

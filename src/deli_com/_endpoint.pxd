@@ -9,7 +9,8 @@ from deli_com._handoff cimport Handoff
 from deli_com._hub cimport Hub
 from deli_com._inbox cimport Inbox
 from deli_com._lane cimport Lane, Lanes
-from deli_com._log cimport Key, Log
+from deli_com._log cimport Log
+from deli_com._records cimport Key
 from deli_com._pacer cimport Pacer
 
 

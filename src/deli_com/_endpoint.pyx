@@ -31,7 +31,8 @@ from deli_com._inbox cimport (
     recv_from_inbox,
 )
 from deli_com._lane cimport DELIVER_LATEST, DELIVER_RELIABLE, Lane
-from deli_com._log cimport Key, Log
+from deli_com._log cimport Log
+from deli_com._records cimport Key
 from deli_com._pacer cimport Paced, Pacer
 from deli_com._lane import lanes_for
 from deli_com._net cimport deli_com_clock_ns
@@ -76,7 +77,8 @@ cdef class Endpoint(Hub):
     def __init__(
         self, loop, Log log, TypeCodec down, TypeCodec up, *,
         bint is_client=False, Py_ssize_t max_message_size=64 << 20, double close_timeout=2.0,
-        ping_interval=20.0, ping_timeout=20.0, str slow_client="disconnect", Py_ssize_t max_keys=1 << 16, **limits,
+        ping_interval=20.0, ping_timeout=20.0, str slow_client="disconnect", Py_ssize_t max_keys=1 << 16,
+        **limits,
     ):
         Hub.__init__(self, loop, log, **limits)
         self.down = down
@@ -199,7 +201,8 @@ cdef class Endpoint(Hub):
             self._after(log.commit_as(&cur, DELIVER_RELIABLE, None, False, barred.id), to, barred)
         else:
             self._after(
-                log.commit_as(&cur, lane.kind, key, lane.retain, 0 if barred is None else barred.id), to, barred)
+                log.commit_as(&cur, lane.kind, key, lane.retain, 0 if barred is None else barred.id),
+                to, barred)
         if self._nested:
             self._append_deferred()
         return lane is not None and lane.waits
@@ -497,8 +500,9 @@ cdef class Endpoint(Hub):
         cdef uint64_t oldest = self.log.oldest_ns()
         cdef uint64_t other
         cdef Audience audience
-        for audience in list(self._groups.values()):
-            other = audience.oldest_ns()
+        for reference in self._groups.valuerefs():  # a copy made at once: another thread may look
+            audience = reference()
+            other = audience.oldest_ns() if audience is not None else 0
             if other and (oldest == 0 or other < oldest):
                 oldest = other
         return oldest

@@ -2,7 +2,8 @@
 
 from libc.stdint cimport uint64_t
 
-from deli_com._log cimport Cursor, Log, Position
+from deli_com._log cimport Cursor, Log
+from deli_com._records cimport Position
 
 
 cdef enum FollowerState:
@@ -60,6 +61,7 @@ cdef class Follower:
     cdef uint64_t behind_turn    # the hub's turn at which it fell behind
     cdef double behind_since     # hub clock, seconds
     cdef double progress_at      # hub clock when bytes were last seen to move, seconds
+    cdef bint holds_reliable     # what its transport holds is of a reliable frame
     cdef uint64_t progress_sent  # bytes that had left the transport by then
     cdef uint64_t progress_acked  # bytes that the peer's kernel had acknowledged by then
 

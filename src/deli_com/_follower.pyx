@@ -8,7 +8,8 @@ it overrides the ``on_`` methods.
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from cpython.object cimport PyObject
 
-from deli_com._log cimport NOWHERE, Cursor, Log, Position
+from deli_com._log cimport Cursor, Log
+from deli_com._records cimport NOWHERE, Position
 
 
 cdef class Keeper:

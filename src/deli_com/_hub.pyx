@@ -27,10 +27,9 @@ up to the end of the log, and falls in with the others at the end of the round.
 """
 
 import os
-from logging import getLogger
 from weakref import WeakSet
 
-from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
+from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 
 from deli_com._arena cimport LARGE_BYTES
@@ -41,18 +40,18 @@ from deli_com._follower cimport (
     FOLLOWER_READY,
     Audience,
     Follower,
-    Keeper,
 )
-from deli_com._log cimport NOWHERE, Cursor, Log, Position
+from deli_com._log cimport Cursor, Log
+from deli_com._records cimport NOWHERE, Position
 from deli_com._net cimport (
     DELI_COM_BROKEN,
     DELI_COM_HAVE_SENDMSG,
     deli_com_clock_ns,
     deli_com_sendv,
-    deli_com_tcp_info,
     iovec,
 )
 from deli_com._plan cimport VECTORS, Piece, Plan
+from deli_com._rosters cimport Roster
 from deli_com._sweep cimport Sweep
 
 cdef extern from "Python.h":
@@ -66,10 +65,9 @@ cdef enum:
     THROUGH_BYTES = 65536      # frames written together through a transport
 
 cdef bint CHECK = os.environ.get("DELI_COM_CHECK") == "1"
-cdef object logger = getLogger("deli_com.hub")
 
 
-cdef class Hub(Keeper):
+cdef class Hub(Bounds):
     """The followers of one log, flushed together.
 
     Parameters
@@ -86,9 +84,6 @@ cdef class Hub(Keeper):
     progress_timeout : float
         Seconds in which a follower that is behind must take a byte.
     """
-
-    def __cinit__(self):
-        self.followers = set()
 
     def __init__(
         self, loop, Log log not None, *,
@@ -110,85 +105,6 @@ cdef class Hub(Keeper):
         self._turn_callback = self._turn
         self.sweep = Sweep(loop, self._on_sweep)
         self.sweep.interval = min(self.sweep.interval, progress_timeout / 4)
-
-    def __dealloc__(self):
-        PyMem_RawFree(self.current.items)
-        PyMem_RawFree(self.ready.items)
-        PyMem_RawFree(self.blocked.items)
-
-    cdef int check_thread(self, str what) except -1:
-        if PyThread_get_thread_ident() != self._thread:
-            raise RuntimeError(
-                f"{what} was called from thread {PyThread_get_thread_ident()}, but its event loop "
-                f"runs in thread {self._thread}; use loop.call_soon_threadsafe"
-            )
-        return 0
-
-    # --- rosters -----------------------------------------------------------------------
-
-    cdef Roster* _roster(self, FollowerState state) noexcept:
-        if state == FOLLOWER_CURRENT:
-            return &self.current
-        if state == FOLLOWER_READY:
-            return &self.ready
-        return &self.blocked
-
-    cdef int _put(self, Follower follower, FollowerState state) except -1:
-        # Moves a follower into the roster of `state`. Whoever is behind holds a pin; the
-        # caller has set `at` (and its record is right if the follower becomes a laggard).
-        cdef Roster* roster = self._roster(state)
-        cdef Py_ssize_t capacity
-        cdef PyObject** items
-        if follower.state == state:
-            return 0
-        if roster.count == roster.capacity:
-            capacity = max(16, 2 * roster.capacity)
-            items = <PyObject**>PyMem_RawRealloc(roster.items, capacity * sizeof(PyObject*))
-            if items == NULL:
-                raise MemoryError("followers")
-            roster.items = items
-            roster.capacity = capacity
-        cdef bint was_behind = follower.is_behind()
-        if follower.state != FOLLOWER_GONE:
-            self._vacate(follower)
-        if state == FOLLOWER_BLOCKED:
-            follower.is_fresh = False  # from here on it is a laggard like any other
-        follower.state = state
-        follower.slot = roster.count
-        roster.items[roster.count] = <PyObject*>follower
-        roster.count += 1
-        if follower.is_behind():
-            if not was_behind:
-                follower._pin_all()
-                follower.behind_turn = self.turns
-                follower.behind_since = self.sweep.clock
-                follower.progress_at = self.sweep.clock
-                follower.progress_sent = 0
-        elif was_behind:
-            follower._unpin_all()
-        return 0
-
-    cdef int _vacate(self, Follower follower) noexcept:
-        cdef Roster* roster = self._roster(follower.state)
-        cdef Follower last
-        if self._in_round and follower.state == FOLLOWER_CURRENT:
-            roster.items[follower.slot] = NULL  # the round counts by index: closed when it ends
-            self._holes += 1
-            return 0
-        roster.count -= 1
-        if follower.slot != roster.count:
-            last = <Follower>roster.items[roster.count]
-            last.slot = follower.slot
-            roster.items[follower.slot] = <PyObject*>last
-        return 0
-
-    cdef void _take_out(self, Follower follower) noexcept:
-        if follower.state == FOLLOWER_GONE:
-            return
-        if follower.is_behind():
-            follower._unpin_all()
-        self._vacate(follower)
-        follower.state = FOLLOWER_GONE
 
     cdef int join(self, Follower follower) except -1:
         # From here on it gets every message appended after this call, and before them the newest
@@ -247,11 +163,6 @@ cdef class Hub(Keeper):
         return 0
 
     # --- appending ---------------------------------------------------------------------
-
-    cdef Py_ssize_t room_for(self, Py_ssize_t frame) noexcept:
-        # Nonzero if a frame of so many bytes may be appended now. Alone it always may.
-        cdef Py_ssize_t retained = self.arena.held - self.arena.newest
-        return retained == 0 or frame <= self.max_retained - retained
 
     cdef void begin(self) noexcept:
         # Call before appending: the first frame of a turn asks the clock for all of them.
@@ -510,19 +421,25 @@ cdef class Hub(Keeper):
         cdef Plan plan = self._plan
         cdef uint64_t limit = <uint64_t>NOWHERE
         cdef Py_ssize_t sent
+        cdef Py_ssize_t given = 0
         if not follower.is_fresh and follower.cursor_count == 1:
             limit = max(self.log.flushed.offset, min(follower.apart_until, self.log.end))
         if follower.fd < 0:
             return self._write_through(follower, follower.cursor_count, limit)
-        if not plan.fits(follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id):
-            plan.make(
-                follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id, PY_SSIZE_T_MAX)
-        if plan.count:
-            sent = deli_com_sendv(follower.fd, plan.vectors, plan.count)
-            if sent != plan.total:
-                return self._cut_alone(follower, sent)
-            self._gave(follower, sent)
-        return self._advance(follower, plan.count)
+        while True:
+            if not plan.fits(follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id):
+                plan.make(
+                    follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id,
+                    PY_SSIZE_T_MAX)
+            if plan.count:
+                sent = deli_com_sendv(follower.fd, plan.vectors, plan.count)
+                if sent != plan.total:
+                    return self._cut_alone(follower, sent)
+                self._gave(follower, sent)
+            self._advance(follower, plan.count)
+            given += plan.total
+            if plan.is_whole or given >= THROUGH_BYTES:
+                return 0  # or there is more than so many vectors hold: it waits for its next turn
 
     cdef void _gave(self, Follower follower, Py_ssize_t size) noexcept:
         follower.given_bytes += <uint64_t>size
@@ -557,6 +474,8 @@ cdef class Hub(Keeper):
         end = log.frame_end(&at, start + 1)
         pieces = log.pieces(&at, start, end)
         self._gave(follower, <Py_ssize_t>(end - at.offset))
+        log.seek(&at, start)
+        follower.holds_reliable = log.is_reliable(&at)
         log.seek(&at, end)
         follower.cursors.at = at
         self._put(follower, FOLLOWER_READY)
@@ -592,6 +511,7 @@ cdef class Hub(Keeper):
         self._gave(follower, sent + <Py_ssize_t>(end - start))
         log.move_pin(&cursor.at, end)
         follower.is_fresh = False
+        follower.holds_reliable = plan.pieces[cut].reliable
         plan.forget()
         return self._hand_over(follower, pieces)
 
@@ -607,8 +527,10 @@ cdef class Hub(Keeper):
         while not follower.choked and follower.state != FOLLOWER_GONE:
             plan.make(follower.cursors, cursors, limit, follower.is_fresh, follower.id, THROUGH_BYTES)
             pieces = []
+            follower.holds_reliable = False
             for i in range(plan.count):
                 piece = &plan.pieces[i]
+                follower.holds_reliable = follower.holds_reliable or piece.reliable
                 cursor = &follower.cursors[piece.cursor]
                 pieces += (<Log>cursor.log).pieces(&cursor.at, piece.start, piece.end)
             self._gave(follower, plan.total)
@@ -636,40 +558,6 @@ cdef class Hub(Keeper):
             self._writing = None
         return self._settle(follower) if follower.state != FOLLOWER_GONE else 0
 
-    cdef int _broken(self, Follower follower) except -1:
-        follower.leave()
-        try:
-            return follower.on_broken()
-        except Exception:
-            return self._report("dropping a broken follower failed")
-
-    # --- limits ------------------------------------------------------------------------
-
-    cdef list laggards(self):
-        cdef Py_ssize_t i
-        return [<Follower>self.blocked.items[i] for i in range(self.blocked.count)] + [
-            <Follower>self.ready.items[i] for i in range(self.ready.count)
-        ]
-
-    cdef int _judge(self) except -1:
-        # Closes who is more than max_backlog behind. Nobody is while the log holds less.
-        cdef Follower follower
-        cdef Py_ssize_t lag
-        if self.arena.reliable <= self.max_backlog:
-            return 0
-        for follower in self.laggards():
-            lag = follower.lag()  # 0 where a log handler of a cut-off before has cut this one off, too
-            if lag <= self.max_backlog or self.turns <= follower.behind_turn + 1:
-                continue
-            if follower._is_alone(lag):
-                continue
-            self._cut_off(
-                follower,
-                f"too slow: {lag} bytes queued, limit {self.max_backlog}, "
-                f"behind for {self.sweep.now() - follower.behind_since:.1f} s",
-            )
-        return self.log.trim(self.log.flushed.offset)  # what they held is free at once
-
     cdef int _relocate(self) except -1:
         # At the end of a flush only: nothing points into slabs then.
         cdef Audience audience
@@ -677,13 +565,6 @@ cdef class Hub(Keeper):
         for audience in self._audiences:
             audience.relocate()
         return 0
-
-    cdef int _cut_off(self, Follower follower, str cause) except -1:
-        follower.leave()
-        try:
-            return follower.on_too_slow(cause)
-        except Exception:
-            return self._report("closing a slow follower failed")
 
     def _on_sweep(self):
         # True while there is somebody to watch.
@@ -696,27 +577,6 @@ cdef class Hub(Keeper):
             except Exception:
                 self._report("the sweep of one follower failed")
         return self.on_sweep() or bool(self.followers)
-
-    cdef int _progress(self) except -1:
-        # A laggard must move bytes: out of the transport, or over the wire as its kernel says.
-        cdef Follower follower
-        cdef uint64_t sent, acked
-        for follower in self.laggards():
-            if follower.hub is None:  # a log handler has cut it off, too
-                continue
-            sent = follower.sent_bytes()
-            acked = deli_com_tcp_info(follower.socket).bytes_acked if follower.socket >= 0 else 0
-            if sent != follower.progress_sent or acked != follower.progress_acked:
-                follower.progress_sent = sent
-                follower.progress_acked = acked
-                follower.progress_at = self.sweep.clock
-            elif self.sweep.clock - follower.progress_at >= self.progress_timeout:
-                self._cut_off(
-                    follower,
-                    f"no progress for {self.sweep.clock - follower.progress_at:.1f} s "
-                    f"with {follower.lag() + follower.given_bytes - sent} bytes queued",
-                )
-        return 0
 
     cdef bint is_drained(self) noexcept:
         # Nothing waits for anybody in this process.
@@ -734,11 +594,6 @@ cdef class Hub(Keeper):
     cdef bint on_sweep(self) except -1:
         return False  # the clock has moved; True to be called again though nobody follows
 
-    cdef int _report(self, str what) except -1:
-        # Errors that belong to one follower must not stop the flush for the others.
-        logger.exception(what)
-        return 0
-
     def _check(self):
         """Assert the invariants (DELI_COM_CHECK=1 runs this after every flush)."""
         cdef Follower follower
@@ -754,7 +609,7 @@ cdef class Hub(Keeper):
                 found += 1
                 assert follower.state == state and follower.slot == i, "Hub: follower in the wrong roster"
                 for c in range(follower.cursor_count):
-                    assert follower.cursors[c].pinned == follower.is_behind(), "Hub: pinned, or not, by mistake"
+                    assert follower.cursors[c].pinned == follower.is_behind(), "Hub: pinned by mistake"
                     assert (<Log>follower.cursors[c].log).head_offset() <= follower.cursors[c].at.offset, \
                         "Hub: its place was freed"
                 if state == FOLLOWER_BLOCKED:

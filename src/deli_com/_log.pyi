@@ -5,9 +5,6 @@ from typing_extensions import disjoint_base
 from deli_com._arena import Arena
 
 @disjoint_base
-class Key: ...
-
-@disjoint_base
 class Log:
     def __new__(
         cls,

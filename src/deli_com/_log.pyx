@@ -22,32 +22,24 @@ records is full, so there are never more of them than of live ones and readers.
 No sockets, no event loop and no reader's state live in this file.
 """
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
-from deli_com._arena cimport LARGE_BYTES, Arena, Frame
+from deli_com._arena cimport LARGE_BYTES, Frame
 from deli_com._framing cimport frame_size
-from deli_com._lane cimport DELIVER_LATEST, DELIVER_RELIABLE, DELIVER_SKIP
+from deli_com._lane cimport DELIVER_RELIABLE, DELIVER_SKIP
+from deli_com._records cimport NOWHERE, Key, Position, Record, Records
+
+cdef enum:
+    LOOK_RECORDS = 64        # that `oldest_ns` looks at
 
 cdef extern from "Python.h":
     char* PyBytes_AS_STRING_ "PyBytes_AS_STRING"(PyObject* object) nogil
     Py_ssize_t PyBytes_GET_SIZE_ "PyBytes_GET_SIZE"(PyObject* object) nogil
 
-cdef enum:
-    STEPS = 4                # records looked at one by one before a binary search
-    AGE_NS = 10000000        # frames so far apart are not one record: it has one age
-
-
-cdef class Key:
-    """A key of a latest-only type: its value, and where its newest frame is."""
-
-
-@cython.no_gc_clear  # its end gives bytes back to the arena, so that must live as long
-cdef class Log:
+cdef class Log(Records):
     """An append-only stream of frames.
 
     Parameters
@@ -64,27 +56,10 @@ cdef class Log:
     2. A `Position` kept over calls is pinned, or the caller never trims beyond it.
     """
 
-    def __cinit__(self, str framing="ws-server", Arena arena=None, *_):
-        self._ring = NULL
-        self.arena = Arena(framing) if arena is None else arena
-        self._ring = <Record*>PyMem_RawMalloc(8 * sizeof(Record))
-        if self._ring == NULL:
-            raise MemoryError("broadcast log")
-        self._mask = 7
+    def __cinit__(self, *_):
         self.skip_limit = 16 << 20
         self._tables = []
         self._doomed = []
-
-    def __dealloc__(self):
-        cdef Record* record
-        if self._ring != NULL:
-            while self._first < self._next:
-                record = self._record(self._first)
-                if record.data != NULL:
-                    self._free(record)
-                self._first += 1
-            PyMem_RawFree(self._ring)
-            self._ring = NULL
 
     @property
     def slabs(self):
@@ -105,9 +80,11 @@ cdef class Log:
         cdef Frame frame
         cdef uint64_t index
         cdef Record* record
-        cdef bint dooms = key is not None and key.start != <uint64_t>NOWHERE and key.start >= self.flushed.offset
+        cdef bint dooms = False
         try:
             self._reserve_records(3)
+            if key is not None and key.start != <uint64_t>NOWHERE:
+                dooms = key.start >= self.flushed.offset
             if dooms:
                 self._doomed.append(key.start)
         except BaseException:
@@ -245,181 +222,6 @@ cdef class Log:
                 return
             index += 1
 
-    # --- records ---------------------------------------------------------------------
-
-    cdef Record* _record(self, uint64_t index) noexcept:
-        return &self._ring[index & self._mask]
-
-    cdef uint64_t _search(self, uint64_t offset) noexcept:
-        # Index of the last record that begins at or before `offset`. There are records.
-        cdef uint64_t low = self._first
-        cdef uint64_t high = self._next
-        cdef uint64_t middle
-        while low + 1 < high:
-            middle = low + (high - low) // 2
-            if self._record(middle).start <= offset:
-                low = middle
-            else:
-                high = middle
-        return low
-
-    cdef uint64_t _find(self, uint64_t start, uint64_t hint) noexcept:
-        # Index of the record that begins at `start`. There is one.
-        if self._first <= hint < self._next and self._record(hint).start == start:
-            return hint
-        return self._search(start)
-
-    cdef int _reserve_records(self, Py_ssize_t count) except -1:
-        # Room for `count` more records, so that what follows cannot fail.
-        cdef uint64_t mask
-        cdef uint64_t index
-        cdef Record* ring
-        if self._next - self._first + <uint64_t>count <= self._mask + 1:
-            return 0
-        self._compact()
-        if 2 * (self._next - self._first + <uint64_t>count) <= self._mask + 1:
-            return 0
-        mask = 2 * self._mask + 1
-        ring = <Record*>PyMem_RawMalloc((mask + 1) * sizeof(Record))
-        if ring == NULL:
-            raise MemoryError("records of the broadcast log")
-        for index in range(self._first, self._next):
-            ring[index & mask] = self._ring[index & self._mask]
-        PyMem_RawFree(self._ring)
-        self._ring = ring
-        self._mask = mask
-        return 0
-
-    cdef void _compact(self) noexcept:
-        # Makes one record of each run of dead ones that nobody stands in. What is left moves up,
-        # to the end of the ring: an index kept somewhere then names its record or one before.
-        cdef uint64_t source = self._next
-        cdef uint64_t target = self._next
-        cdef uint64_t trimmed = self._next
-        cdef Record* record
-        cdef Record* after = NULL
-        while source > self._first:
-            source -= 1
-            record = self._record(source)
-            if after != NULL and record.data == NULL and record.pins == 0 \
-                    and after.data == NULL and after.pins == 0:
-                after.start = record.start
-                after.size += record.size
-                after.number = record.number
-                after.reliable = record.reliable
-                after.begins_frame = record.begins_frame
-                after.skipped += record.skipped
-                after.superseded += record.superseded
-            else:
-                target -= 1
-                after = self._record(target)
-                if target != source:
-                    after[0] = record[0]
-            if source == self._trimmed:
-                trimmed = target
-        self._first = target
-        self._trimmed = trimmed
-
-    cdef void _add(
-        self, Frame* frame, const char* data, Py_ssize_t size, Slab* slab, PyObject* body, bint ends_frame,
-        DeliveryClass kind, uint64_t barred
-    ) noexcept:
-        # Owns `body` from here on. The caller has reserved the record.
-        cdef Arena arena = self.arena
-        cdef Record* record
-        arena.held += size
-        self.held += size
-        if slab != NULL:
-            arena.take(slab, size)
-        if kind == DELIVER_RELIABLE:
-            arena.reliable += size
-            self.reliable += size
-            self.reliable_end += <uint64_t>size
-            if slab != NULL and barred == 0 and self._next > self._first:
-                record = self._record(self._next - 1)
-                if (
-                    record.slab == slab and record.data + record.size == data
-                    and record.kind == DELIVER_RELIABLE and record.barred == 0
-                    and record.last_number + 1 == arena.sequence and record.ends_frame
-                    and arena.now_ns - record.born_ns < AGE_NS
-                ):
-                    record.size += size
-                    record.ends_frame = ends_frame
-                    record.last_number = arena.sequence
-                    self.end += <uint64_t>size
-                    return
-        elif kind == DELIVER_SKIP:
-            self._skip_bytes += size
-        else:
-            arena.newest += size
-        record = self._record(self._next)
-        record.start = self.end
-        record.size = size
-        record.data = data
-        record.slab = slab
-        record.body = body
-        record.pins = self._pins_of_next
-        record.number = arena.sequence
-        record.last_number = arena.sequence
-        record.reliable = self.reliable_end - (<uint64_t>size if kind == DELIVER_RELIABLE else 0)
-        record.born_ns = arena.now_ns
-        record.barred = barred
-        record.key = NULL
-        record.skipped = 0
-        record.superseded = 0
-        record.kind = <uint8_t>kind
-        record.begins_frame = data == frame.start
-        record.ends_frame = ends_frame
-        record.doomed = False
-        record.retain = False
-        self._pins_of_next = 0
-        self._next += 1
-        self.end += <uint64_t>size
-
-    cdef void _free(self, Record* record) noexcept:
-        # Gives the memory of a live record back; it is dead then. Runs no Python code: bodies are
-        # exact bytes, keys hold what is hashable.
-        cdef Arena arena = self.arena
-        cdef Key key
-        arena.held -= record.size
-        self.held -= record.size
-        if record.kind == DELIVER_RELIABLE:
-            arena.reliable -= record.size
-            self.reliable -= record.size
-        elif record.kind == DELIVER_SKIP:
-            self._skip_bytes -= record.size
-        elif not record.doomed:
-            arena.newest -= record.size
-            if record.retain and record.begins_frame:
-                self.retained_keys -= 1
-        record.data = NULL
-        if record.slab != NULL:
-            arena.drop(record.slab, record.size)
-            record.slab = NULL
-        else:
-            Py_DECREF(<object>record.body)
-            record.body = NULL
-        if record.key != NULL:
-            key = <Key>record.key
-            if key.start == record.start:
-                key.start = <uint64_t>NOWHERE
-            record.key = NULL
-            Py_DECREF(key)
-
-    cdef void _kill(self, uint64_t index) noexcept:
-        # The frame that begins in this record dies: laggards pass over it.
-        cdef Record* record = self._record(index)
-        if record.kind == DELIVER_SKIP:
-            record.skipped = 1
-        else:
-            record.superseded = 1
-        while True:
-            record = self._record(index)
-            self._free(record)
-            if record.ends_frame:
-                return
-            index += 1
-
     cdef void _drop_skips(self) noexcept:
         # Of the skip frames that were flushed, the oldest die while there are too many bytes; the
         # newest frame stays, however large it is.
@@ -462,36 +264,25 @@ cdef class Log:
         at.pinned = 0
         return at
 
-    cdef uint64_t head_offset(self) noexcept:
-        return self._record(self._first).start if self._first < self._next else self.end
-
     cdef uint64_t oldest_ns(self) noexcept:
         # When the oldest frame was appended that waits for somebody; 0 if none does.
         cdef uint64_t index = self._trimmed
-        while index < self._next and self._record(index).data == NULL:
+        cdef int steps = 0
+        # Past so many dead ones it is about as old as the last of them.
+        while index < self._next and self._record(index).data == NULL and steps < LOOK_RECORDS:
             index += 1
+            steps += 1
         return self._record(index).born_ns if index < self._next else 0
+
+    cdef bint is_reliable(self, Position* at) noexcept:
+        # Whether the frame there is. There is one.
+        cdef Position walk = at[0]
+        self.seek(&walk, walk.offset)
+        return self._record(walk.record).kind == DELIVER_RELIABLE
 
     cdef Py_ssize_t retained(self) noexcept:
         # Bytes that are held and wait for readers: all but the newest frame of each key.
         return self.arena.held - self.arena.newest
-
-    cdef void seek(self, Position* at, uint64_t offset) noexcept:
-        # Moves a position forward to `offset`, a frame's first byte or the end of the log.
-        cdef Record* record
-        cdef int steps = 0
-        at.offset = offset
-        if at.record < self._first:
-            at.record = self._first
-        while at.record + 1 < self._next:
-            record = self._record(at.record)
-            if offset < record.start + <uint64_t>record.size:
-                return
-            at.record += 1
-            steps += 1
-            if steps == STEPS:
-                at.record = self._search(offset)
-                return
 
     cdef Py_ssize_t reliable_after(self, Cursor* cursor) noexcept:
         # Bytes of reliable frames that the cursor has before it.
@@ -504,7 +295,9 @@ cdef class Log:
         record = self._record(walk.record)
         before = record.reliable
         if record.data == NULL:  # nothing in it is for anybody; it may be several that became one
-            before = self._record(walk.record + 1).reliable if walk.record + 1 < self._next else self.reliable_end
+            before = self.reliable_end
+            if walk.record + 1 < self._next:
+                before = self._record(walk.record + 1).reliable
         elif record.kind == DELIVER_RELIABLE:
             before += walk.offset - record.start
         return <Py_ssize_t>(self.reliable_end - before)
@@ -600,6 +393,7 @@ cdef class Log:
                 span.number = record.number
                 span.ends_frame = record.ends_frame or stop > limit
                 span.many = record.last_number != record.number
+                span.reliable = record.kind == DELIVER_RELIABLE
                 return True
         return False
 

@@ -52,7 +52,9 @@ cdef class Pacer:
             if follower is scope:
                 if follower.lag() > self.high_water:
                     return True
-            elif isinstance(scope, Follower) or scope is not None and follower not in (<Audience>scope).members:
+            elif isinstance(scope, Follower):
+                continue
+            elif scope is not None and follower not in (<Audience>scope).members:
                 continue
             elif (follower.paced or waits) and follower.lag() > self.high_water:
                 return True

@@ -16,6 +16,7 @@ cdef struct Piece:
     uint64_t start           # stream offset in that cursor's log
     uint64_t end
     bint ends_frame
+    bint reliable
     Py_ssize_t skipped       # frames passed over before it
     Py_ssize_t superseded
 

@@ -10,10 +10,8 @@ same vectors: `fits` says so.
 """
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
-from libc.string cimport memset
 
 from deli_com._log cimport Cursor, Log, Span
-from deli_com._net cimport iovec
 
 
 cdef class Plan:
@@ -107,6 +105,7 @@ cdef class Plan:
             piece.start = walk.at.offset
             piece.end = end
             piece.ends_frame = span.ends_frame or end < span.end
+            piece.reliable = span.reliable
             piece.skipped = span.skipped
             piece.superseded = span.superseded
             self.count += 1

@@ -91,7 +91,7 @@ class Events:
     async def settle(self, seconds: float) -> None:
         """Wait until everything is told and its handlers have ended, for so many seconds."""
         end = self._loop.time() + seconds
-        while self._scheduled:
+        while self._scheduled:  # noqa: ASYNC110 - it is for the next turn, with or without an event
             await asyncio.sleep(0)
         if waited := self._departing - self._excused:
             await asyncio.wait(waited, timeout=max(0.0, end - self._loop.time()))

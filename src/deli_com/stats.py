@@ -37,7 +37,7 @@ class ServerStats:
     closed : Mapping of int or None to int
         Connections that have ended, by close code; None where there was none.
     turned_away : Mapping of int to int
-        Handshakes refused, by HTTP status.
+        Handshakes refused, by HTTP status; of all services on its port. Empty over TCP.
     slabs : int
         Blocks of 256 KiB allocated for messages, spare ones included.
     """

@@ -26,7 +26,7 @@ def value(number: int, size: int) -> bytes:
 
 async def connected(server: WsServer[bytes], trusting: Any) -> WsPeer:
     # A connection inherits the send buffer of the listening socket.
-    server._acceptor._accept_loop._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)  # type: ignore[union-attr]
+    server._port._acceptor._accept_loop._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)  # type: ignore[union-attr]
     if trusting is None:
         peer = await dial(server.local_addr(), small=True)
     else:
@@ -43,7 +43,7 @@ async def test_frames_stay_whole(
     transports: str, secure: bool, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random sizes to a peer that reads random amounts, asks for PONGs, and is closed with frames queued."""
-    import deli_com.ws.server as module
+    import deli_com.ws.port as module
 
     monkeypatch.setattr(module, "Acceptor", functools.partial(module.Acceptor, transports=transports))
     tls, trusting = certificates() if secure else (None, None)

@@ -183,7 +183,7 @@ class TestPings:
             for _ in range(40):  # 10 MB; what the kernels hold of the answers is far less
                 await peer.send_raw(ping * 2000)
                 await good.round_trip()
-            held = [c._queued() for c in server._connections()]
+            held = [c.stats().queued_bytes for c in server._connections()]
             assert max(held) < 4096, "what was cut, and one PONG"
             last = masked(b"the last", PING)
             await peer.send_raw(last)

@@ -5,7 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import assert_type
 
-from deli_com import Address, Client, Codec, Server, WsClient, WsServer, f32, u32
+from deli_com import (
+    Address,
+    Client,
+    Codec,
+    Departure,
+    Peer,
+    Request,
+    Server,
+    WsClient,
+    WsServer,
+    f32,
+    u32,
+)
 
 
 class Up(Codec):
@@ -30,7 +42,8 @@ async def websocket() -> None:
         await client.send(Up(3))
         assert_type(await server.recv(), Up)
         await client.send(Up(4))
-        _, value = await server.recv_from()
+        peer, value = await server.recv_from()
+        assert_type(peer, Peer[Down])
         assert_type(value, Up)
         await client.send(Up(5))
         assert_type(await server.recv_many(10), list[Up])
@@ -39,7 +52,8 @@ async def websocket() -> None:
             assert_type(down, Down)
             break
         await client.send(Up(6))
-        async for _, up in server.with_peer():
+        async for peer, up in server.with_peer():
+            assert_type(peer, Peer[Down])
             assert_type(up, Up)
             break
         async with asyncio.TaskGroup() as group:
@@ -70,7 +84,41 @@ async def tcp() -> None:
             assert_type(await server.recv(), Up)
 
 
+async def identity() -> None:
+    departures: list[Departure] = []
+    tasks: list[str] = []
+
+    def on_connect(peer: Peer) -> None:
+        peer.state = {"visits": 1}
+
+    def on_disconnect(peer: Peer, why: Departure) -> None:
+        departures.append(why)
+
+    async def on_disconnect_later(peer: Peer, why: Departure) -> None:
+        tasks.append(why.reason)
+
+    async with (
+        WsServer[u32].bind("127.0.0.1:0", path="/a", on_connect=on_connect, on_disconnect=on_disconnect) as a,
+        WsServer[Down, Up].bind(a, path="/b", on_disconnect=on_disconnect_later) as b,
+        WsClient[u32].connect(a.local_addr(), path="/a"),
+        WsClient[Down, Up].connect(a.local_addr(), path="/b"),
+    ):
+        assert_type(b, WsServer[Down, Up])
+        assert_type(a.clients, frozenset[Peer])
+        for peer in a.clients | b.clients:
+            assert_type(peer.remote_addr, Address | None)
+            assert_type(peer.request, Request | None)
+            assert_type(peer.is_open, bool)
+            peer.close(4000, "by name")
+    (why,) = departures
+    if why.cause == "closed":  # a literal: checkers refuse words that it cannot be
+        assert_type(why.code, int | None)
+        assert_type(why.queued_bytes, int)
+    assert (why.code, why.reason, tasks) == (4000, "by name", ["by name"])
+
+
 async def main() -> None:
     await websocket()
+    await identity()
     await one_type_both_ways()
     await tcp()

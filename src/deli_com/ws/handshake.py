@@ -113,6 +113,7 @@ class Acceptor:
         self._pending = Deadlines(loop, open_timeout, _Handshake.expire)
         self._lingering = Deadlines(loop, LINGER_S, _Handshake.abort)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.turned_away: dict[int, int] = {}  # HTTP status to handshakes refused with it
         self._closed: asyncio.Future[None] | None = None
         self._accept_loop = AcceptLoop(loop, sock, self._on_socket)
 
@@ -350,6 +351,8 @@ class _Handshake(asyncio.BufferedProtocol):
             self.task = None
         paused = self.state is _State.DECIDING
         self.state = _State.LINGERING
+        counts = self.acceptor.turned_away
+        counts[refusal.status] = counts.get(refusal.status, 0) + 1
         self.acceptor._linger(self)
         if self.transport.is_closing():
             return

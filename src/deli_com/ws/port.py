@@ -97,6 +97,10 @@ class Port:
         """Wait until nothing is left of what `close` has refused."""
         await self._acceptor.wait_closed()
 
+    def turned_away(self) -> dict[int, int]:
+        """Return how many handshakes were refused, by HTTP status."""
+        return dict(self._acceptor.turned_away)
+
     def _route(self, request: Request) -> Service | Refusal:
         service = self._services.get(request.path) or self._services.get(None)
         return service or Refusal(404, f"nothing at {request.path[:100]!r}")

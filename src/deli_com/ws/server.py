@@ -186,6 +186,9 @@ class WsServer(ServerBase[Down, Up]):
         bind.__qualname__ = f"{cls.__name__}.bind"  # for Python's own warning if it is never awaited
         return Opening(bind(), f"{cls.__name__}.bind({addr!r})")
 
+    def _turned_away(self) -> dict[int, int]:
+        return {} if self._port is None else self._port.turned_away()
+
 
 def _check_shared(
     server: ServerBase[Any, Any], *, ssl: ssl_module.SSLContext | None, open_timeout: float | None
