@@ -62,7 +62,7 @@ $(BUILT): $(READY) $(COMPILED)
 	@mkdir -p build && touch $@
 
 # --- using it ---------------------------------------------------------------------------------------------
-.PHONY: help build test demo lint format types stubs check bench bench-smoke conformance fuzz cov debug asan annotate \
+.PHONY: help build test demo docs lint format types stubs check bench bench-smoke conformance fuzz cov debug asan annotate \
 	sdist wheel wheels smoke clean
 
 help: ## this list
@@ -75,6 +75,9 @@ test: $(BUILT) $(VENV)/.group-test ## the test suite (ARGS="-k name")
 
 demo: $(BUILT) $(VENV)/.group-demo ## this machine's telemetry at 100 Hz to client processes (ARGS="--seconds 30 --clients 8")
 	@$(PY) -m deli_com demo $(ARGS)
+
+docs: $(BUILT) $(VENV)/.group-docs ## the documentation as a static site in build/site; warnings are errors
+	$(BIN)/properdocs build --quiet --strict
 
 # --- judging it -------------------------------------------------------------------------------------------
 lint: $(MADE) $(VENV)/.group-lint ## formatting, lint of .py and .pyx, spelling
