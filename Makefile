@@ -77,7 +77,7 @@ demo: $(BUILT) $(VENV)/.group-demo ## this machine's telemetry at 100 Hz to clie
 	@$(PY) -m deli_com demo $(ARGS)
 
 docs: $(BUILT) $(VENV)/.group-docs ## the documentation as a static site in build/site; warnings are errors
-	$(BIN)/properdocs build --quiet --strict
+	$(BIN)/properdocs build --strict
 
 # --- judging it -------------------------------------------------------------------------------------------
 lint: $(MADE) $(VENV)/.group-lint ## formatting, lint of .py and .pyx, spelling

@@ -1,7 +1,7 @@
 """Runs the fragments of one page, in order, in one namespace: ``python notebook.py PAGE PORTS``.
 
-PORTS is JSON: the ports of the page and what stands for them. The working directory holds the page's files. Exits
-with a message that names page and line if a fragment raises, or prints other than the page says.
+PORTS is JSON: the ports of the page and what stands for them. The working directory holds the page's files.
+Exits with a message that names page and line if a fragment raises, or prints other than the page says.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 A page is read from top to bottom, as a notebook:
 
-- A ``python`` block is run in the namespace of its page; ``await`` may stand at its top level. If its first line is
-  ``# name.py``, it is a file instead: the blocks below can import it.
-- A ``text`` block below a ``python`` block is what that block prints, ``...`` standing for anything. A block that
-  prints has one. A file with one is also run as a program.
+- A ``python`` block is run in the namespace of its page; ``await`` may stand at its top level. If its first
+  line is ``# name.py``, it is a file instead, which other blocks can import.
+- A ``text`` block below a ``python`` block is what that block prints, ``...`` standing for anything. A block
+  that prints has one. A file with one is also run as a program.
 - Ports from 8765 to 8769 are replaced by free ones.
 
 What readers need not see stands in HTML comments, each on lines of its own::
@@ -13,8 +13,8 @@ What readers need not see stands in HTML comments, each on lines of its own::
     <!-- setup                           Python that is run here and not shown
     ...
     -->
-    <!-- together: serve.py receive.py   programs that run at the same time; each starts when the one before has
-    -->                                  printed its first line
+    <!-- together: serve.py receive.py   programs that run at the same time; each starts when the one
+    -->                                  before has printed its first line
     <!-- not run: reason -->             of the next block
     <!-- excerpt: path -->               the next block is, word for word, in this file, which other tests run
 """

@@ -1,8 +1,8 @@
 """Docstrings for the reference: those of compiled modules, and all of them as Markdown.
 
-griffe reads signatures and types from a module's ``.pyi``; the docstrings are in the compiled module. This extension
-brings the two together. `deli_com` must be importable, as built by ``make build``. What the docstrings have of
-reStructuredText beside numpydoc, literal blocks and simple tables, is turned into Markdown.
+griffe reads signatures and types from a module's ``.pyi``; the docstrings are in the compiled module. This
+extension brings the two together. `deli_com` must be importable, as built by ``make build``. What docstrings
+have of reStructuredText beside numpydoc, literal blocks and simple tables, is turned into Markdown.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """Camera frames to a page in the browser, which draws them on a canvas.
 
-    python examples/camera/camera.py
-
-and open the address that it prints. There is no camera: numpy draws the frames. The page is in ``page/``;
-``page/reader.js`` decodes the bytes that `Frame` becomes.
+Run ``python examples/camera/camera.py`` and open the address that it prints. There is no camera: numpy draws
+the frames. The page is in ``page/``; ``page/reader.js`` decodes the bytes that `Frame` becomes.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """A market: 50 symbols that walk at random, up to 20,000 quotes and 2,000 trades a second.
 
-    python examples/market/market.py          and, beside it, as often as you like,
-    python examples/market/viewer.py
+Run ``python examples/market/market.py`` and, beside it, as often as you like,
+``python examples/market/viewer.py``.
 """
 
 import argparse
