@@ -21,6 +21,7 @@ What readers need not see stands in HTML comments, each on lines of its own::
 
 from __future__ import annotations
 
+import random
 import re
 import socket
 from dataclasses import dataclass, field
@@ -134,11 +135,16 @@ def _with_ports(text: str, ports: dict[str, str] | None) -> str:
 
 def free_ports() -> dict[str, str]:
     """A free port for each that pages may name."""
-    sockets = [socket.socket() for _ in PORTS]
-    try:
-        for free in sockets:
-            free.bind(("127.0.0.1", 0))
-        return {str(port): str(free.getsockname()[1]) for port, free in zip(PORTS, sockets, strict=True)}
-    finally:
-        for free in sockets:
-            free.close()
+    found: list[str] = []
+    while len(found) < len(PORTS):
+        # Below the range that systems take connections' own ports from: nobody is given it meanwhile.
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if str(port) not in found:
+            found.append(str(port))
+    return dict(zip(map(str, PORTS), found, strict=True))
