@@ -62,8 +62,8 @@ $(BUILT): $(READY) $(COMPILED)
 	@mkdir -p build && touch $@
 
 # --- using it ---------------------------------------------------------------------------------------------
-.PHONY: help build test demo docs lint format types stubs check bench bench-smoke conformance fuzz cov debug asan annotate \
-	sdist wheel wheels smoke clean
+.PHONY: help build test demo docs lint format types stubs check bench bench-smoke conformance fuzz soak cov debug \
+	asan annotate sdist wheel wheels smoke clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -102,6 +102,9 @@ conformance: $(BUILT) $(VENV)/.group-conformance ## Autobahn's cases against bot
 
 fuzz: $(BUILT) $(VENV)/.group-fuzz ## mutated messages at the decoder for a minute (ARGS="-max_total_time=600")
 	$(PY) tests/fuzz/fuzz_decode.py $(or $(ARGS),-max_total_time=60)
+
+soak: $(BUILT) $(VENV)/.group-test ## 10^5 connects and an hour's messages: nothing may grow (ARGS="--kind tcp")
+	$(PY) tests/soak/soak.py $(ARGS)
 
 check: lint types stubs test ## all of the above
 

@@ -14,6 +14,8 @@
         link.up.half_close()       # end of stream to the server; the other way stays open
         link.reset()               # RST both ways
 
+    blackhole(sock)            # of a raw peer: its system answers nothing any more, not even with a reset
+
 `down` is what flows from the server to the client, `up` the other way.
 """
 
@@ -21,12 +23,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import socket
 import struct
 from collections.abc import AsyncIterator
 
 READ_BYTES = 1 << 16
+SO_ATTACH_FILTER = 26  # Linux; the socket module does not name it
 TURNS_A_PIECE = 3  # loop turns in which a peer on the same loop reads a piece before the next one comes
+
+
+def blackhole(sock: socket.socket) -> None:
+    """From now on every packet to `sock` vanishes, acknowledgements too, as behind a cut cable (Linux).
+
+    A proxy cannot do that: its own system answers. This is a socket filter that lets nothing through; the other
+    end hears nothing at all, no end of stream and no reset, also not when `sock` is closed.
+    """
+    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF_RET | BPF_K, 0 bytes
+    program = struct.pack("HxxxxxxP", 1, ctypes.addressof(drop_all))  # struct sock_fprog
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 class Pipe:

@@ -35,7 +35,7 @@ cdef struct Frame:
 cdef class Arena:
     cdef readonly bint is_open       # a frame is being encoded: see `open`
     cdef readonly Py_ssize_t slabs   # allocated, spare ones included
-    cdef readonly Py_ssize_t live    # bytes in slabs that records name
+    cdef readonly Py_ssize_t live    # bytes in slabs that records name: the sum of their `live`
     cdef Framing framing
     cdef uint64_t sequence           # number that the next frame gets: one order over all logs
     cdef uint64_t now_ns             # when the turn under way began, for the age of records
@@ -54,7 +54,6 @@ cdef class Arena:
     cdef void abandon(self, WriteCursor* cur) noexcept
     cdef int outgrow(self, WriteCursor* cur, Py_ssize_t need) except -1
 
-    cdef void take(self, Slab* slab, Py_ssize_t size) noexcept
     cdef void drop(self, Slab* slab, Py_ssize_t size) noexcept
     cdef bint is_sparse(self) noexcept
     cdef bint is_worth_leaving(self, Slab* slab) noexcept

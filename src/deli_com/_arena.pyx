@@ -189,11 +189,6 @@ cdef class Arena:
 
     # --- slabs -----------------------------------------------------------------------
 
-    cdef void take(self, Slab* slab, Py_ssize_t size) noexcept:
-        # A record names so many bytes more of `slab`.
-        slab.live += size
-        self.live += size
-
     cdef void drop(self, Slab* slab, Py_ssize_t size) noexcept:
         # A record that named so many bytes of `slab` is gone.
         slab.live -= size
@@ -255,7 +250,8 @@ cdef class Arena:
         copy = new.data + new.used
         memcpy(copy, data, size)
         new.used += size
-        self.take(new, size)
+        new.live += size
+        self.live += size
         self.drop(old, size)
         slab[0] = new
         return copy

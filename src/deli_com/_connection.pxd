@@ -40,6 +40,7 @@ cdef class Connection(Peer):
     cdef str cause                            # Departure's, by who knew first; None: it was lost
     cdef str lost_reason                      # what the transport said of an abrupt end, or None
     cdef Py_ssize_t queued_bytes              # that waited for it when it left the log
+    cdef Py_ssize_t held                      # bytes of input in memory that are no whole message yet
 
     cdef int attach(self, object transport, bint secure) except -1
     cdef int opened(self) except -1
@@ -49,12 +50,15 @@ cdef class Connection(Peer):
     cdef int blame(self, str cause) noexcept
     cdef int blame_lag(self, str cause) except -1
     cdef int depart(self) except -1
+    cdef int hold(self, Py_ssize_t held) except -1
     cdef int finish(self, int code, str reason) except -1
     cdef int linger(self) except -1
     cdef int abort(self) except -1
     cdef int ended(self) except -1
 
     # --- for the wire protocol to override ---------------------------------------------
+    cdef int give_back(self) except -1
+    cdef int on_too_much(self, str cause) except -1
     cdef int say_close(self, int code, str reason) except -1
     cdef bint ended_in_order(self) except -1
     cdef object code_of_close(self)

@@ -11,8 +11,13 @@ while the peer still sends would reset the connection and take the tail with it.
 
 It counts as a client, and is one of `server.clients`, while it is OPEN; on_connect and
 on_disconnect mark the beginning and the end of that.
+
+What has been read and nobody has taken yet is bounded for all connections of an endpoint
+together (`max_inbound`): each tells by `hold` what it keeps, which is a sum; only when that is
+over the bound are connections looked at one by one.
 """
 
+from logging import WARNING, getLogger
 from types import GenericAlias
 
 from deli_com._endpoint cimport Endpoint
@@ -21,11 +26,16 @@ from deli_com._follower cimport Follower
 from deli_com._net cimport deli_com_keep_unsent_low, deli_com_tcp_info
 from deli_com.departure import Departure
 from deli_com.errors import ConnectionClosed, DecodeError
+from deli_com.log_budget import LogBudget
 from deli_com.stats import PeerStats
 
-
+# Of the bound on input, the part that must be free once it was reached: the next look at all
+# connections costs the peers at least so much traffic.
 cdef enum:
+    SPARE_PART = 16
     UNSENT_BYTES = 131072    # that the kernel takes and does not send yet, where messages supersede others
+
+cdef object _shed_log = LogBudget(getLogger("deli_com.server"))
 
 
 cdef bint may_be_sent(int code) noexcept:
@@ -206,7 +216,7 @@ cdef class Connection(Peer):
             return self._refuse_message(error, size)
         if endpoint.inbox.push(self, value, size, False):
             self.pause_reading()
-        return 0
+        return _bound_inbound(endpoint)
 
     cdef int _refuse_message(self, object error, Py_ssize_t size) except -1:
         # A message that is no value costs its sender nothing but that message.
@@ -229,6 +239,13 @@ cdef class Connection(Peer):
             self.transport.pause_reading()
             self.endpoint.inbox.hold_back(self)
         return 0
+
+    cdef int hold(self, Py_ssize_t held) except -1:
+        # So many bytes of its input are kept now, whole messages apart. Look at `stage` afterwards.
+        cdef bint is_more = held > self.held
+        self.endpoint.buffered += held - self.held
+        self.held = held
+        return _bound_inbound(self.endpoint) if is_more else 0
 
     def resume_reading(self):
         """Go on reading: the inbox has room again."""
@@ -367,6 +384,7 @@ cdef class Connection(Peer):
     cdef int ended(self) except -1:
         # The transport is gone.
         cdef Endpoint endpoint = self.endpoint
+        self.hold(0)
         if self.stage == CONNECTION_CLOSED:
             return 0
         self.leave()
@@ -377,6 +395,13 @@ cdef class Connection(Peer):
         if endpoint.is_client:
             endpoint.end(ConnectionClosed(self.close_code, self.close_reason), self.ended_in_order())
         return endpoint.changed()
+
+    cdef int give_back(self) except -1:
+        return 0  # memory that is kept for input to come: `hold` less
+
+    cdef int on_too_much(self, str cause) except -1:
+        # It keeps more than any other, of too much: end it, and `hold` nothing.
+        return self.abort()
 
     cdef int say_close(self, int code, str reason) except -1:
         return 0
@@ -397,3 +422,44 @@ cdef class Connection(Peer):
     def _abort(self):
         self.blame("server closed")
         self.abort()
+
+    def _held(self):
+        return self.held
+
+    def _give_back(self):
+        self.give_back()
+
+
+cdef inline Py_ssize_t _inbound(Endpoint endpoint) noexcept:
+    return endpoint.buffered + endpoint.inbox.held_bytes
+
+
+cdef inline int _bound_inbound(Endpoint endpoint) except -1:
+    return _shed(endpoint) if _inbound(endpoint) > endpoint.max_inbound else 0
+
+
+cdef int _shed(Endpoint endpoint) except -1:
+    # First memory that only waits for more; then connections, those that keep most first, with
+    # the values of theirs that nobody has received: a bound that those stay beyond is none.
+    cdef Connection connection
+    cdef Py_ssize_t before = _inbound(endpoint)
+    cdef Py_ssize_t enough = endpoint.max_inbound - endpoint.max_inbound // SPARE_PART
+    cdef Py_ssize_t share
+    cdef dict shares
+    cdef list connections = endpoint._connections()
+    for connection in connections:
+        connection.give_back()
+    if _inbound(endpoint) <= enough:
+        return 0
+    shares = endpoint.inbox.shares()
+    connections.sort(key=lambda found: (<Connection>found).held + <Py_ssize_t>shares.get(found, 0), reverse=True)
+    for connection in connections:
+        if _inbound(endpoint) <= enough:
+            break
+        share = connection.held + <Py_ssize_t>shares.get(connection, 0)
+        cause = f"too much unreceived: {share} bytes of this client, {before} of all, limit {endpoint.max_inbound}"
+        if connection.stage == CONNECTION_OPEN:
+            _shed_log.log(WARNING, "closing %s (1009): %s", connection.remote_addr, cause)
+        endpoint.inbox.drop_from(connection)
+        connection.on_too_much(cause)
+    return 0

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
+from deli_com._cursor cimport WriteCursor
 from deli_com._encoded cimport Encoded
 from deli_com._fastcodec cimport TypeCodec
 from deli_com._follower cimport Audience, Follower
@@ -19,6 +20,8 @@ cdef class Endpoint(Hub):
     cdef readonly TypeCodec up                # type of what is received; None: nothing is
     cdef readonly Inbox inbox
     cdef readonly Py_ssize_t max_message_size  # bytes of payload, both ways
+    cdef readonly Py_ssize_t max_inbound      # bytes of input that may wait in memory: `buffered` and the inbox
+    cdef readonly Py_ssize_t buffered         # of them in read buffers and fragments; the sum of `Connection.held`
     cdef readonly double close_timeout        # seconds that a close lingers for the peer
     cdef readonly double ping_interval        # seconds of silence after which a peer is asked; inf: never
     cdef readonly double ping_timeout         # seconds it then has
@@ -60,7 +63,9 @@ cdef class Endpoint(Hub):
     cdef Encoded _encode(self, object value, Audience to, Follower barred)
     cdef Audience _private(self, Follower follower)
     cdef int _hand_off(self, Encoded message) except -1
-    cdef int _check_room(self, Audience to, Py_ssize_t payload) except -1
+    cdef int put_to_all(self, object value) except -1
+    cdef int _write(self, WriteCursor* cur, object value, Audience bounded) except -1
+    cdef int _refuse(self, Audience to) except -1
     cdef int _append_deferred(self) except -1
     cdef Py_ssize_t _retained_keys(self) except -1
     cdef uint64_t _oldest_ns(self) except? 0

@@ -34,6 +34,7 @@ class Endpoint(Hub, Generic[_Out, _In]):
         ping_timeout: float | None = 20.0,
         slow_client: Policy = "disconnect",
         max_keys: int = ...,
+        max_inbound: int = ...,
         max_backlog: int = ...,
         max_retained: int = ...,
         progress_timeout: float = 10.0,
@@ -48,6 +49,10 @@ class Endpoint(Hub, Generic[_Out, _In]):
     def is_client(self) -> bool: ...
     @property
     def max_message_size(self) -> int: ...
+    @property
+    def max_inbound(self) -> int: ...
+    @property
+    def buffered(self) -> int: ...
     @property
     def close_timeout(self) -> float: ...
     @property

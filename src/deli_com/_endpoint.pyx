@@ -14,6 +14,10 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport uint64_t
 
 from deli_com._arena cimport Arena
+
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
 from deli_com._cursor cimport WriteCursor
 from deli_com._encoded cimport Encoded, encoded
 from deli_com._fastcodec cimport TypeCodec, codec_encode
@@ -30,7 +34,7 @@ from deli_com._inbox cimport (
     Recv,
     recv_from_inbox,
 )
-from deli_com._lane cimport DELIVER_LATEST, DELIVER_RELIABLE, Lane
+from deli_com._lane cimport DELIVER_LATEST, DELIVER_RELIABLE, DeliveryClass, Lane
 from deli_com._log cimport Log
 from deli_com._records cimport Key
 from deli_com._pacer cimport Paced, Pacer
@@ -41,6 +45,7 @@ from deli_com.errors import BacklogFull, ConnectionClosed, EncodeError, MessageT
 
 cdef enum:
     PRIVATE_BYTES = 1048576  # that may wait for one client alone before sending to it is refused
+    INBOX_BYTES = 16 << 20   # on the wire, of values that wait to be received
 
 Coroutine.register(Paced)
 Coroutine.register(Recv)
@@ -63,6 +68,8 @@ cdef class Endpoint(Hub):
         raised by ``recv``.
     max_message_size : int
         Bytes of payload, both ways.
+    max_inbound : int
+        Bytes of input of all connections that may wait in memory.
     close_timeout : float
         Seconds that a closed connection lingers for its peer.
     ping_interval, ping_timeout : float or None
@@ -78,19 +85,20 @@ cdef class Endpoint(Hub):
         self, loop, Log log, TypeCodec down, TypeCodec up, *,
         bint is_client=False, Py_ssize_t max_message_size=64 << 20, double close_timeout=2.0,
         ping_interval=20.0, ping_timeout=20.0, str slow_client="disconnect", Py_ssize_t max_keys=1 << 16,
-        **limits,
+        Py_ssize_t max_inbound=PY_SSIZE_T_MAX, **limits,
     ):
         Hub.__init__(self, loop, log, **limits)
         self.down = down
         self.up = up
         self.is_client = is_client
         self.max_message_size = max_message_size
+        self.max_inbound = max_inbound
         self.close_timeout = close_timeout
         never = ping_interval is None or ping_timeout is None
         self.ping_interval = math.inf if never else ping_interval
         self.ping_timeout = math.inf if never else ping_timeout
         self.sweep.interval = min(self.sweep.interval, self.ping_interval / 4, self.ping_timeout / 4)
-        self.inbox = Inbox(loop)
+        self.inbox = Inbox(loop, max_bytes=min(INBOX_BYTES, max_inbound // 2))  # pausing comes before closing
         self.pacer = Pacer(self)
         self.logger = getLogger("deli_com.client" if is_client else "deli_com.server")
         self.closing = set()
@@ -135,6 +143,8 @@ cdef class Endpoint(Hub):
         """
         if PyThread_get_thread_ident() != self._thread:
             self.put_from_any_thread(value, None, except_)
+        elif self.lanes is None and except_ is None:
+            self.put_to_all(value)
         else:
             self.put(value, None, except_)
 
@@ -155,57 +165,90 @@ cdef class Endpoint(Hub):
         """Return the number of connected clients."""
         return len(self.followers)
 
-    cdef bint put(self, object value, Audience to, Follower barred) except -1:
-        # Encodes and appends: for all, or `to` some, but not for `barred`. On the loop's thread.
-        # True if its policy is to wait for everybody.
+    cdef int put_to_all(self, object value) except -1:
+        # Encodes and appends, where there are no policies to ask. On the loop's thread.
         cdef WriteCursor cur
-        cdef Py_ssize_t payload
-        cdef Arena arena = self.arena
+        self._check_sendable()
+        if self.arena.is_open:
+            # Encoding an outer value ran user code (`__index__`, `__buffer__`, a finalizer) that
+            # sends: encoded on its own, appended behind the outer one.
+            self._nested.append(self._encode(value, None, None))
+            return 0
+        if self.log.end == self.log.flushed.offset:
+            self.begin()
+        self._write(&cur, value, None)
+        self.messages_out += 1
+        if len(self.followers) == 0:
+            self.arena.abandon(&cur)
+        else:
+            self.appended(self.log.commit(&cur))
+        if self._nested:
+            self._append_deferred()
+        return 0
+
+    cdef bint put(self, object value, Audience to, Follower barred) except -1:
+        # The same: for all, or `to` some, but not for `barred`, as the value's policy says. True if
+        # that is to wait for everybody.
+        cdef WriteCursor cur
         cdef Log log = self.log if to is None else to
         cdef Lane lane = None
         cdef Key key = None
+        cdef DeliveryClass kind = DELIVER_RELIABLE
+        if self.lanes is None and to is None and barred is None:
+            self.put_to_all(value)
+            return False
         self._check_sendable()
-        if arena.is_open:
-            # Encoding an outer value ran user code (`__index__`, `__buffer__`, a finalizer) that
-            # sends: encoded on its own, appended behind the outer one.
+        if self.arena.is_open:
             self._nested.append(self._encode(value, to, barred))
             return False
         if self.lanes is not None:
             lane = self.lanes.of(value)
-            if lane.kind == DELIVER_LATEST:
+            kind = lane.kind
+            if kind == DELIVER_LATEST:
                 key = self._key(log, lane, lane.key_of(value))
         self.begin()
-        arena.open(&cur, self.down.max_size)
-        try:
-            codec_encode(self.down, &cur, value)
-            payload = arena.payload_size(&cur)
-            if payload > self.max_message_size:
-                raise MessageTooLarge(payload, self.max_message_size)
-            if not self.room_for(payload):
-                self.schedule()  # the turn in which laggards are judged
-                self.refused_sends += 1
-                raise BacklogFull(log.retained(), self.max_retained)
-            if to is not None and to.cap and (lane is None or lane.kind == DELIVER_RELIABLE):
-                self._check_room(to, payload)
-        except BaseException:
-            arena.abandon(&cur)
-            if self._nested:
-                self._append_deferred()
-            raise
+        self._write(&cur, value, to if kind == DELIVER_RELIABLE else None)
         self.messages_out += 1
         if self._is_for_nobody(lane, to):
-            arena.abandon(&cur)
-        elif lane is None and barred is None:
-            self._after(log.commit(&cur), to, None)
-        elif lane is None:
-            self._after(log.commit_as(&cur, DELIVER_RELIABLE, None, False, barred.id), to, barred)
+            self.arena.abandon(&cur)
         else:
             self._after(
-                log.commit_as(&cur, lane.kind, key, lane.retain, 0 if barred is None else barred.id),
+                log.commit_as(
+                    &cur, kind, key, lane is not None and lane.retain, 0 if barred is None else barred.id),
                 to, barred)
         if self._nested:
             self._append_deferred()
         return lane is not None and lane.waits
+
+    cdef int _write(self, WriteCursor* cur, object value, Audience bounded) except -1:
+        # Opens a frame and encodes into it; it is open when this returns, and gone if it raises.
+        # `bounded`: the audience whose own bound counts, or None.
+        cdef Arena arena = self.arena
+        cdef Py_ssize_t payload
+        arena.open(cur, self.down.max_size)
+        try:
+            codec_encode(self.down, cur, value)
+            payload = arena.payload_size(cur)
+            if payload > self.max_message_size:
+                raise MessageTooLarge(payload, self.max_message_size)
+            if not self.room_for(payload):
+                self._refuse(None)
+            if bounded is not None and not bounded.has_room(payload):
+                self._refuse(bounded)
+        except BaseException:
+            arena.abandon(cur)
+            if self._nested:
+                self._append_deferred()
+            raise
+        return 0
+
+    cdef int _refuse(self, Audience to) except -1:
+        # A log is at its bound: that of this audience, or all together.
+        self.schedule()  # the turn in which laggards are judged
+        self.refused_sends += 1
+        if to is not None:
+            raise BacklogFull(to.reliable, to.cap)
+        raise BacklogFull(self.log.retained(), self.max_retained)
 
     cdef int _after(self, Py_ssize_t frame, Audience to, Follower barred) except -1:
         # A frame of so many bytes was committed.
@@ -228,13 +271,6 @@ cdef class Endpoint(Hub):
             self.refused_sends += 1
             raise BacklogFull(self.arena.keys, self.arena.max_keys, "keys are held")
         return key
-
-    cdef int _check_room(self, Audience to, Py_ssize_t payload) except -1:
-        if not to.has_room(payload):
-            self.schedule()  # the turn in which laggards are judged
-            self.refused_sends += 1
-            raise BacklogFull(to.reliable, to.cap)
-        return 0
 
     cdef int _check_sendable(self) except -1:
         if self._ended is not None:
@@ -281,8 +317,8 @@ cdef class Endpoint(Hub):
             if ready.alone.hub is None:
                 return 0  # it has left meanwhile
             ready.to = self._private(ready.alone)
-            if lane is None or lane.kind == DELIVER_RELIABLE:
-                self._check_room(ready.to, len(ready.payload))
+            if (lane is None or lane.kind == DELIVER_RELIABLE) and not ready.to.has_room(len(ready.payload)):
+                self._refuse(ready.to)
         self.messages_out += 1
         if self._is_for_nobody(lane, ready.to):
             return 0

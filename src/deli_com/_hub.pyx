@@ -166,7 +166,7 @@ cdef class Hub(Bounds):
 
     cdef void begin(self) noexcept:
         # Call before appending: the first frame of a turn asks the clock for all of them.
-        if self.log.end == self.log.flushed.offset and not self._dirty:
+        if self.log.end == self.log.flushed.offset and len(self.followers) and not self._dirty:
             self.arena.now_ns = deli_com_clock_ns()
 
     cdef int appended(self, Py_ssize_t frame) except -1:

@@ -31,6 +31,8 @@ cdef class Inbox:
     cdef bint is_full(self) noexcept
     cdef bint push(self, object source, object value, Py_ssize_t wire, bint is_error) except -1
     cdef int hold_back(self, object source) except -1
+    cdef dict shares(self)
+    cdef Py_ssize_t drop_from(self, object source) except -1
     cdef int close(self, object error, bint in_order) except -1
 
     # --- private ---------------------------------------------------------------------
@@ -48,6 +50,7 @@ cdef class Inbox:
     cdef int _wake(self) except -1
     cdef Entry _take(self) except *
     cdef int _resume_sources(self) except -1
+    cdef bint _has_room(self) noexcept
     cdef object _ending(self)
 
 

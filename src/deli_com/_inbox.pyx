@@ -149,9 +149,50 @@ cdef class Inbox:
         cdef Entry entry = self._ring[self._first & self._mask]
         self._first += 1
         self.held_bytes -= entry.wire
-        if self._held_back and 2 * self.held_bytes <= self.max_bytes and 2 * self.count() <= self.max_count:
+        if self._held_back and self._has_room():
             self._resume_sources()
         return entry
+
+    cdef dict shares(self):
+        # Wire bytes held, by the source they came from.
+        cdef dict shares = {}
+        cdef size_t i
+        cdef Entry* entry
+        for i in range(self._first, self._next):
+            entry = &self._ring[i & self._mask]
+            source = <object>entry.source
+            shares[source] = shares.get(source, 0) + entry.wire
+        return shares
+
+    cdef Py_ssize_t drop_from(self, object source) except -1:
+        # Drops and counts what came from `source`; returns its wire bytes. The others keep their order.
+        # A waiter that was woken for one of these waits anew.
+        cdef list gone = []  # freed at the end: that may run code of the user's
+        cdef size_t i
+        cdef size_t kept = self._first
+        cdef Py_ssize_t wire = 0
+        cdef Entry entry
+        for i in range(self._first, self._next):
+            if self._ring[i & self._mask].source == <PyObject*>source:
+                gone.append(<object>self._ring[i & self._mask].value)
+        for i in range(self._first, self._next):
+            entry = self._ring[i & self._mask]
+            if entry.source == <PyObject*>source:
+                wire += entry.wire
+                Py_XDECREF(entry.value)
+                Py_XDECREF(entry.source)
+            else:
+                self._ring[kept & self._mask] = entry
+                kept += 1
+        self._next = kept
+        self.dropped += len(gone)
+        self.held_bytes -= wire
+        if self._held_back and self._has_room():
+            self._resume_sources()
+        return wire
+
+    cdef bint _has_room(self) noexcept:
+        return 2 * self.held_bytes <= self.max_bytes and 2 * self.count() <= self.max_count
 
     cdef int close(self, object error, bint in_order) except -1:
         # What is held can still be taken; then every recv raises a copy of `error`.

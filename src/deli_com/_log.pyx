@@ -35,10 +35,6 @@ from deli_com._records cimport NOWHERE, Key, Position, Record, Records
 cdef enum:
     LOOK_RECORDS = 64        # that `oldest_ns` looks at
 
-cdef extern from "Python.h":
-    char* PyBytes_AS_STRING_ "PyBytes_AS_STRING"(PyObject* object) nogil
-    Py_ssize_t PyBytes_GET_SIZE_ "PyBytes_GET_SIZE"(PyObject* object) nogil
-
 cdef class Log(Records):
     """An append-only stream of frames.
 
@@ -71,7 +67,15 @@ cdef class Log(Records):
     cdef Py_ssize_t commit(self, WriteCursor* cur) except -1:
         # Frames what was written and makes it part of the stream: a reliable frame for everybody.
         # Returns the frame's size in bytes. On MemoryError the frame is abandoned.
-        return self.commit_as(cur, DELIVER_RELIABLE, None, False, 0)
+        cdef Frame frame
+        try:
+            self._reserve_records(3)
+        except BaseException:
+            self.arena.abandon(cur)
+            raise
+        self.arena.seal(cur, &frame)
+        self._add_frame(&frame, DELIVER_RELIABLE, 0)
+        return frame.size
 
     cdef Py_ssize_t commit_as(
         self, WriteCursor* cur, DeliveryClass kind, Key key, bint retain, uint64_t barred
@@ -100,18 +104,7 @@ cdef class Log(Records):
         if key is not None:
             self._retire(key)
         index = self._next
-        self._add(
-            &frame, frame.start, frame.in_slab, frame.slab, NULL, frame.big == NULL and frame.tail == NULL,
-            kind, barred)
-        if frame.big != NULL:
-            self._add(
-                &frame, PyBytes_AS_STRING_(frame.big), PyBytes_GET_SIZE_(frame.big), NULL, frame.big,
-                frame.tail == NULL, kind, barred)
-        if frame.tail != NULL:
-            self._add(
-                &frame, PyBytes_AS_STRING_(frame.tail), PyBytes_GET_SIZE_(frame.tail), NULL, frame.tail, True,
-                kind, barred)
-        self.arena.sequence += 1
+        self._add_frame(&frame, kind, barred)
         if kind == DELIVER_RELIABLE:
             return frame.size
         if kind == DELIVER_SKIP:

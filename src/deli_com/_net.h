@@ -19,6 +19,7 @@ struct deli_com_tcp {
     int is_known;         /* 0: this system does not say, the rest means nothing */
     uint64_t bytes_acked; /* of ours, by the peer's kernel, since the connection began */
     int64_t silent_ms;    /* since data last arrived, read by us or not */
+    int64_t ack_ms;       /* since anything last arrived, an answer to a probe or to our bytes too */
     int is_dead;          /* reset, timed out, or ended by both sides */
 };
 
@@ -49,7 +50,7 @@ static inline uint64_t deli_com_clock_ns(void) {
 }
 
 static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
-    struct deli_com_tcp known = {0, 0, -1, 0};
+    struct deli_com_tcp known = {0, 0, -1, -1, 0};
     (void)fd;
     return known;
 }
@@ -98,7 +99,7 @@ static inline uint64_t deli_com_clock_ns(void) {
 #include <linux/tcp.h>
 #include <netinet/in.h>
 static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
-    struct deli_com_tcp known = {0, 0, -1, 0};
+    struct deli_com_tcp known = {0, 0, -1, -1, 0};
     struct tcp_info info;
     socklen_t size = sizeof info;
     memset(&info, 0, sizeof info);
@@ -107,13 +108,14 @@ static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
     known.is_known = 1;
     known.bytes_acked = info.tcpi_bytes_acked;
     known.silent_ms = info.tcpi_last_data_recv;
+    known.ack_ms = info.tcpi_last_ack_recv;
     /* 7 is TCP_CLOSE of the kernel's net/tcp_states.h, which linux/tcp.h does not name. */
     known.is_dead = info.tcpi_state == 7;
     return known;
 }
 #else
 static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
-    struct deli_com_tcp known = {0, 0, -1, 0};
+    struct deli_com_tcp known = {0, 0, -1, -1, 0};
     (void)fd;
     return known;
 }

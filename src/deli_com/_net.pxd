@@ -19,6 +19,7 @@ cdef extern from "_net.h" nogil:
         bint is_known                         # Linux only
         uint64_t bytes_acked
         int64_t silent_ms
+        int64_t ack_ms
         bint is_dead
 
     deli_com_tcp deli_com_tcp_info(int fd)    # a system call: 1.5 to 3.4 microseconds

@@ -46,7 +46,8 @@ cdef enum:
     PONGS_A_READ = 16        # PINGs answered one by one; of more in one read only the last
     READ_BYTES = 1048576     # read at once, while others wait: 0.2 ms if it is a part of one frame ...
     MANY_FRAMES = 256        # ... and 40 ms if it is PINGs; so after a read of more frames than that
-    CROWDED_BYTES = 16384    # the next comes a turn later and is no larger than this
+    CROWDED_BYTES = 16384    # the next comes a turn later and is no larger than this; so is one into a full inbox
+    LEAST_BYTES = 4096       # read at once, however little may wait in memory
     KEPT_BYTES = 262144      # of the read buffer that an idle connection keeps
     PING_BYTES = 14          # a PING of ours on the wire, mask included
 
@@ -94,7 +95,7 @@ cdef class Peer(Connection):
     cdef uint64_t _pinged_ns         # system clock at that PING
     cdef uint64_t _acked             # of our bytes, by the peer's kernel, when last asked
     cdef readonly double round_trip  # seconds, of the last PING answered; nan before
-    cdef bint _was_large             # a payload over KEPT_BYTES came: its pages may be idle now
+    cdef Py_ssize_t _touched         # bytes of picows' read buffer that hold memory, as far as we know
     cdef Py_ssize_t _seen_messages   # at the last sweep
 
     def __cinit__(self):
@@ -114,8 +115,6 @@ cdef class Peer(Connection):
     cdef int on_frame(self, WSFrame frame) except -1:
         self._heard_at = self.endpoint.sweep.clock
         self._frames += 1
-        if frame.payload_size > KEPT_BYTES:
-            self._was_large = True
         if self.stage != CONNECTION_OPEN:
             if frame.msg_type == WSMsgType.CLOSE:
                 self._on_close(frame)
@@ -167,9 +166,10 @@ cdef class Peer(Connection):
             memcpy(self._joined + self._joined_size, frame.payload_ptr, frame.payload_size)
         self._joined_size = size
         if not frame.fin:
-            return 0
+            return self._recount() if kept else 0
         self._fragments = 0
         self._joined_size = 0
+        self._recount()
         if not kept:
             return self._take_text(NULL, 0)
         # The memory leaves with the message: nothing stays behind for an idle connection.
@@ -279,6 +279,7 @@ cdef class Peer(Connection):
         if self._ending:
             return 0
         self._ending = True
+        self._drop_input()
         self.resume_reading()
         if self.endpoint.is_client or self.transport.is_closing():
             return 0
@@ -290,6 +291,10 @@ cdef class Peer(Connection):
         except OSError:
             return self.abort()  # the peer has reset the connection; what is unread does not matter
         return 0
+
+    cdef int on_too_much(self, str cause) except -1:
+        self.blame("too much input")
+        return self._fail(1009, cause)
 
     cdef int _fail(self, int code, str reason) except -1:
         # The peer has broken the protocol: its answer is not waited for (RFC 6455 section 7.1.7).
@@ -332,9 +337,8 @@ cdef class Peer(Connection):
         Connection.on_sweep(self, clock)
         if self.stage != CONNECTION_OPEN:
             return 0
-        if self._was_large and self._seen_messages == self.messages_in:
-            self._was_large = False
-            self._give_back()
+        if self._touched > KEPT_BYTES and self._seen_messages == self.messages_in:
+            self._give_back_pages(KEPT_BYTES)
         self._seen_messages = self.messages_in
         if self._pinged_at and self._heard_at >= self._pinged_at:
             self._pinged_at = 0  # any frame is a sign of life
@@ -369,23 +373,47 @@ cdef class Peer(Connection):
         self.blame("keepalive")
         return self.finish(1011, cause)
 
-    cdef int _give_back(self) except -1:
+    # --- memory --------------------------------------------------------------------------
+
+    cdef int _recount(self) except -1:
+        return self.hold(self._touched + self._joined_size)
+
+    cdef int give_back(self) except -1:
+        return self._give_back_pages(0)
+
+    cdef int _give_back_pages(self, Py_ssize_t keep) except -1:
         # picows' read buffer never shrinks. The pages of its free part, beyond what the next
         # read needs, go back to the system; they come again, as zeros, when they are written.
-        cdef object free = self._intake.free_space(-1)
-        cdef Py_buffer* view = PyMemoryView_GET_BUFFER(free)
-        deli_com_give_back(<char*>view.buf + KEPT_BYTES, view.len - KEPT_BYTES)
-        return 0
+        cdef PeerIntake intake = self._intake
+        cdef object free
+        cdef Py_buffer* view
+        if intake is None or intake.free_space is None or intake.is_busy:
+            return 0
+        free = intake.free_space(-1)
+        view = PyMemoryView_GET_BUFFER(free)
+        deli_com_give_back(<char*>view.buf + keep, view.len - keep)
+        self._touched = min(self._touched, intake.used_of(view.len) + keep)
+        return self._recount()
+
+    cdef int _drop_input(self) except -1:
+        # Nothing of it counts any more. The parser, and with it the read buffer, goes as soon as
+        # it has returned: a connection that lingers costs no memory for input.
+        PyMem_RawFree(self._joined)
+        self._joined = NULL
+        self._joined_size = self._joined_capacity = self._touched = 0
+        if self._intake is not None:
+            self._intake.parser = self._intake.free_space = self._intake.parse = None
+        return self._recount()
 
     # --- transport -----------------------------------------------------------------------
 
-    cdef int connected(self, WSTransport ws) except -1:
+    cdef int connected(self, WSTransport ws, PeerListener listener) except -1:
         self._ws = ws
         self.attach(ws.underlying_transport, ws.is_secure)
         self.muted = &ws.is_close_frame_sent
         self.round_trip = math.nan
         self._heard_at = self.endpoint.sweep.clock
-        self._intake = PeerIntake(self, self.transport.get_protocol())
+        self._intake = PeerIntake(self, listener, self.transport.get_protocol())
         self.transport.set_protocol(self._intake)
         ws.underlying_transport = self._intake
         return self.opened()
@@ -442,7 +470,7 @@ cdef class PeerListener(WSListener):
         self.peer = peer
 
     cpdef on_ws_connected(self, WSTransport transport):
-        self.peer.connected(transport)
+        self.peer.connected(transport, self)
 
     cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
         self.peer.on_frame(frame)
@@ -470,12 +498,17 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
     """
 
     cdef Peer peer
-    cdef object parser          # picows' WSProtocol
+    cdef PeerListener listener
+    cdef object parser          # picows' WSProtocol; None once nothing counts that may still come
     cdef object free_space      # its get_buffer
     cdef object parse           # its buffer_updated
+    cdef bint is_busy           # inside a read: its buffer must stay as it is
+    cdef Py_ssize_t size        # of picows' read buffer; 0 before the first read
+    cdef Py_ssize_t used        # bytes of it that an incomplete frame takes
 
-    def __cinit__(self, Peer peer not None, parser):
+    def __cinit__(self, Peer peer not None, PeerListener listener not None, parser):
         self.peer = peer
+        self.listener = listener
         self.parser = parser
         self.free_space = parser.get_buffer
         self.parse = parser.buffer_updated
@@ -485,18 +518,42 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
     def get_buffer(self, sizehint):
         if self.peer._ending:
             return DISCARDED
-        cdef Py_ssize_t most = READ_BYTES if self.peer._frames <= MANY_FRAMES else CROWDED_BYTES
+        # A read alone must not be a large part of what may wait in memory.
+        cdef Py_ssize_t most = min(READ_BYTES, max(LEAST_BYTES, self.peer.endpoint.max_inbound // 8))
+        if self.peer._frames > MANY_FRAMES or self.peer.endpoint.inbox.is_full():
+            most = CROWDED_BYTES
         free = self.free_space(sizehint)
+        self.used = self.used_of(len(free))
         return free if len(free) <= most else free[:most]
 
     def buffer_updated(self, nbytes):
-        if not self.peer._ending:
-            self.peer._frames = self.peer._pings = 0
-            self.peer.sweeps_to_look = 2
-            self.parse(nbytes)
-            self.peer.read_done()
-            if self.peer._frames > MANY_FRAMES:
-                self.peer.give_way()
+        cdef Peer peer = self.peer
+        cdef Py_ssize_t reach = self.used + <Py_ssize_t>nbytes
+        if peer._ending:
+            return
+        peer._frames = peer._pings = 0
+        peer.sweeps_to_look = 2
+        if 100 * reach >= 91 * self.size or self.size - reach <= 256:
+            self.size *= 2  # as picows does now
+        self.is_busy = True  # from here on the bytes just read are in what picows still takes for free
+        try:
+            if reach > peer._touched:
+                peer._touched = reach
+                peer._recount()
+            if not peer._ending:
+                self.parse(nbytes)
+        finally:
+            self.is_busy = False
+        peer.read_done()
+        if peer._frames > MANY_FRAMES:
+            peer.give_way()
+
+    cdef Py_ssize_t used_of(self, Py_ssize_t free) noexcept:
+        # picows tells how much of its buffer is free, not how large that is. It begins empty, and
+        # is doubled by a rule that tests/net/test_inbound.py checks. For the sum of memory only.
+        if free > self.size:
+            self.size = free
+        return self.size - free
 
     def is_buffered_protocol(self):
         return True
@@ -512,7 +569,10 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
 
     def connection_lost(self, error):
         self.peer.lost_reason = reason_of_loss(error)
-        self.parser.connection_lost(error)
+        if self.parser is not None:
+            self.parser.connection_lost(error)
+        else:
+            self.listener.on_ws_disconnected(self.peer._ws)
 
     # --- picows' transport ---------------------------------------------------------------
 

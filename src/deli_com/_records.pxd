@@ -71,6 +71,7 @@ cdef class Records:
     cdef Record* _record(self, uint64_t index) noexcept
     cdef uint64_t _search(self, uint64_t offset) noexcept
     cdef uint64_t _find(self, uint64_t start, uint64_t hint) noexcept
+    cdef void _add_frame(self, Frame* frame, DeliveryClass kind, uint64_t barred) noexcept
     cdef void _add(
         self, Frame* frame, const char* data, Py_ssize_t size, Slab* slab, PyObject* body, bint ends_frame,
         DeliveryClass kind, uint64_t barred

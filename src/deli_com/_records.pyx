@@ -7,10 +7,15 @@ of them than of live ones and readers.
 
 cimport cython
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 
 from deli_com._arena cimport Arena, Frame
 from deli_com._lane cimport DELIVER_RELIABLE, DELIVER_SKIP
+
+cdef extern from "Python.h":
+    char* PyBytes_AS_STRING_ "PyBytes_AS_STRING"(PyObject* object) nogil
+    Py_ssize_t PyBytes_GET_SIZE_ "PyBytes_GET_SIZE"(PyObject* object) nogil
 
 cdef enum:
     STEPS = 4                # records looked at one by one before a binary search
@@ -123,23 +128,38 @@ cdef class Records:
         self._first = target
         self._trimmed = trimmed
 
+    cdef void _add_frame(self, Frame* frame, DeliveryClass kind, uint64_t barred) noexcept:
+        # Owns what the frame owns from here on. The caller has reserved three records.
+        cdef bint is_small = frame.big == NULL and frame.tail == NULL
+        self._add(frame, frame.start, frame.in_slab, frame.slab, NULL, is_small, kind, barred)
+        if frame.big != NULL:
+            self._add(
+                frame, PyBytes_AS_STRING_(frame.big), PyBytes_GET_SIZE_(frame.big), NULL, frame.big,
+                frame.tail == NULL, kind, barred)
+        if frame.tail != NULL:
+            self._add(
+                frame, PyBytes_AS_STRING_(frame.tail), PyBytes_GET_SIZE_(frame.tail), NULL, frame.tail, True,
+                kind, barred)
+        self.arena.sequence += 1
+
     cdef void _add(
         self, Frame* frame, const char* data, Py_ssize_t size, Slab* slab, PyObject* body, bint ends_frame,
         DeliveryClass kind, uint64_t barred
     ) noexcept:
-        # Owns `body` from here on. The caller has reserved the record.
+        # One run of bytes of a frame.
         cdef Arena arena = self.arena
         cdef Record* record
         arena.held += size
         self.held += size
         if slab != NULL:
-            arena.take(slab, size)
+            slab.live += size
+            arena.live += size
         if kind == DELIVER_RELIABLE:
             arena.reliable += size
             self.reliable += size
             self.reliable_end += <uint64_t>size
             if slab != NULL and barred == 0 and self._next > self._first:
-                record = self._record(self._next - 1)
+                record = &self._ring[(self._next - 1) & self._mask]
                 if (
                     record.slab == slab and record.data + record.size == data
                     and record.kind == DELIVER_RELIABLE and record.barred == 0

@@ -33,12 +33,15 @@ from deli_com._connection cimport (
     reason_of_loss,
 )
 from deli_com._endpoint cimport Endpoint
+from deli_com._net cimport deli_com_tcp, deli_com_tcp_info
 from deli_com.errors import ConnectionClosed, MessageTooLarge
+from deli_com.keepalive import probe
 from deli_com.transports import remote_address
 
 cdef enum:
     LENGTH_BYTES = 4
     READ_BYTES = 262144          # most of one read; aiofastnet turns to other work after as many
+    FULL_BYTES = 16384           # ... while the inbox is full: it takes what one read holds, of each connection
     PART_BYTES = 65536           # first memory for an incomplete frame: a length alone allocates no more
 
 cdef double SPARE_S = 1.0        # how long memory of a large frame is kept for the next
@@ -135,6 +138,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     cdef Py_ssize_t _part_bytes  # allocated
     cdef Py_ssize_t _part_room   # of them for this frame: up to its end at most
     cdef bint _ended_in_order
+    cdef double _look_at         # endpoint clock, seconds: when the kernel is asked for a sign of life
 
     def __init__(self, Endpoint endpoint not None, ReadBuffer buffer not None, on_opened=None, log=None):
         Connection.__init__(self, endpoint)
@@ -157,6 +161,8 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             return PyMemoryView_FromMemory(<char*>self._part + self._part_size, room, PyBUF_WRITE)
         if self._buffer.is_parsed:
             raise RuntimeError("the event loop ran inside the decoding of a message")
+        if self.endpoint.inbox.is_full():
+            return self._buffer.view[:FULL_BYTES]
         return self._buffer.view
 
     def buffer_updated(self, Py_ssize_t nbytes):
@@ -168,7 +174,9 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         self.sweeps_to_look = 2
         if self._part != NULL:
             self._part_size += nbytes
-            self._complete_part()
+            self.hold(self._part_size)
+            if self._part != NULL:
+                self._complete_part()
             return
         self._buffer.is_parsed = True
         try:
@@ -194,6 +202,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         if data != end and self._make_room(data, end - data):
             memcpy(self._part, data, end - data)
             self._part_size = end - data
+            self.hold(self._part_size)
         return 0
 
     cdef int _complete_part(self) except -1:
@@ -208,6 +217,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
                 self._make_room(part, self._part_size)
             return 0
         self._part = NULL
+        self.hold(0)
         try:
             self.deliver(<const char*>part + LENGTH_BYTES, length)
         finally:
@@ -238,10 +248,10 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         self._part_room = min(end, self._part_bytes)
         return True
 
-    cdef int _drop_part(self) noexcept:
+    cdef int _drop_part(self) except -1:
         PyMem_RawFree(self._part)
         self._part = NULL
-        return 0
+        return self.hold(0)
 
     # --- what must not be ----------------------------------------------------------------
 
@@ -286,6 +296,8 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             return
         secure = transport.get_extra_info("sslcontext") is not None
         self.attach(transport, secure)
+        probe(transport.get_extra_info("socket"), self.endpoint.ping_interval, self.endpoint.ping_timeout)
+        self._look_at = self.endpoint.sweep.clock + self.endpoint.ping_interval + self.endpoint.ping_timeout
         if self.endpoint._events is None or secure:
             self._open()
         else:
@@ -350,6 +362,32 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             self.stage = CONNECTION_CLOSED
         else:
             self.abort()
+
+    cdef int on_sweep(self, double clock) except -1:
+        Connection.on_sweep(self, clock)
+        return self._judge_silence(clock) if clock >= self._look_at and self.stage == CONNECTION_OPEN else 0
+
+    cdef int _judge_silence(self, double clock) except -1:
+        # Whatever came from its system, a bare acknowledgement too, is a sign of life: the system
+        # probes an idle peer, and one that does not read answers probes of its window.
+        cdef deli_com_tcp known = deli_com_tcp_info(self.socket)
+        cdef double limit = self.endpoint.ping_interval + self.endpoint.ping_timeout
+        cdef double silent = min(known.silent_ms, known.ack_ms) / 1e3
+        if not known.is_known or silent < limit:
+            self._look_at = clock + (limit - silent if known.is_known else limit)
+            return 0
+        self.close_reason = (
+            f"keepalive: no sign of life for {silent:.1f} s, "
+            f"{self.waiting_bytes()} bytes queued"
+        )
+        self.endpoint.logger.warning("closing %s: %s", self.remote_addr, self.close_reason)
+        self.blame("keepalive")
+        return self._reset()
+
+    cdef int on_too_much(self, str cause) except -1:
+        self.blame("too much input")
+        self._drop_part()
+        return self.finish(0, cause)
 
     cdef int on_too_slow(self, str cause) except -1:
         self.blame_lag(cause)

@@ -19,7 +19,9 @@ from .log_budget import LogBudget
 
 __all__ = ["AcceptLoop"]
 
-ACCEPTS_A_TURN = 32  # about 1 ms: the loop's other work waits no longer than that
+ACCEPTS_A_TURN = (
+    8  # the loop's other work waits for so many accepts, and then for their handshakes: about 2 ms
+)
 SHED_A_TURN = 64  # connections turned away when descriptors have run out, before the pause
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 1.0  # service resumes within this time after descriptors are free again

@@ -8,7 +8,15 @@ from typing import Literal, TypeAlias
 __all__ = ["Cause", "Departure"]
 
 Cause: TypeAlias = Literal[
-    "left", "lost", "too slow", "no progress", "keepalive", "protocol error", "closed", "server closed"
+    "left",
+    "lost",
+    "too slow",
+    "no progress",
+    "keepalive",
+    "too much input",
+    "protocol error",
+    "closed",
+    "server closed",
 ]
 
 
@@ -25,6 +33,7 @@ class Departure:
         ``too slow``       it was more than ``max_backlog`` behind
         ``no progress``    it was behind and took no byte for ``progress_timeout``
         ``keepalive``      no sign of life for ``ping_interval`` and ``ping_timeout``
+        ``too much input`` it sent most of what ``max_inbound`` bounds, and nobody received it
         ``protocol error`` it broke the protocol, or sent more than ``max_message_size``
         ``closed``         by `Peer.close`
         ``server closed``  the server was closed

@@ -22,6 +22,7 @@ __all__ = ["ServerBase"]
 GOING_AWAY = 1001  # RFC 6455 section 7.4.1
 DRAIN_S = 1.0  # how long close() waits for what is queued, unless told otherwise
 MIN_RETAINED = 64 << 20  # bytes that the log may hold within one turn, at the least
+MAX_INBOUND = 256 << 20  # bytes of input that may wait in memory, unless one message is a large part of it
 CLOSE_SLACK_S = 0.5  # for the last sweep, the transports' own turns, and the last on_disconnect
 
 
@@ -54,9 +55,15 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         max_backlog: int,
         on_connect: OnConnect | None,
         on_disconnect: OnDisconnect | None,
+        max_inbound: int | None,
+        max_message_size: int,
         **limits: Any,
     ) -> None:
         """Initialise in place of ``__init__``, on the loop's thread."""
+        if max_inbound is None:
+            max_inbound = max(MAX_INBOUND, 4 * max_message_size)
+        elif max_inbound < 1:
+            raise ValueError(f"max_inbound is {max_inbound}, expected 1 byte or more, or None")
         Endpoint.__init__(
             self,
             asyncio.get_running_loop(),
@@ -65,6 +72,8 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
             up,
             max_backlog=max_backlog,
             max_retained=max(MIN_RETAINED, 2 * max_backlog),
+            max_inbound=max_inbound,
+            max_message_size=max_message_size,
             **limits,
         )
         self._address = address

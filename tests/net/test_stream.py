@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from helpers import until
 
-from deli_com import DecodeError, WebSocketError, WsClient, WsServer, u32
+from deli_com import DecodeError, IoError, WebSocketError, WsClient, WsServer, u32
+from deli_com.ws import stream as stream_module
 
 
 class TestStream:
@@ -74,7 +75,10 @@ class TestStream:
                 assert await step == 5
         assert told == [], "it was never there, so it was never away"
 
-    @pytest.mark.parametrize(("verdict", "status"), [((401, "who?"), 401), (False, 403)])
+    @pytest.mark.parametrize(
+        ("verdict", "status"),
+        [((401, "who?"), 401), (False, 403), ((404, "nobody"), 404), ((410, "no more"), 410)],
+    )
     async def test_gives_up_where_the_server_refuses_for_good(self, verdict, status):
         async with WsServer[u32].bind("127.0.0.1:0", authorize=lambda request: verdict) as server:
             async with WsClient[u32].stream(server.local_addr(), first_delay=0.01) as values:
@@ -125,6 +129,70 @@ class TestStream:
                 with pytest.raises(DecodeError):
                     await step
                 assert await anext(values) == (4, int.from_bytes(b"abcd", "little"))
+
+    async def test_delays_double_from_the_first_to_the_largest_with_jitter(self, monkeypatch):
+        """At once, then drawn from the upper half of 1, 2, 4, 8, 8, 8 s; a value received begins anew."""
+        slept: list[float] = []
+        draws = iter([0.5, 1.0, 0.75, 0.5, 1.0, 0.6, 1.0])
+        limits: list[tuple[float, float]] = []
+        real = asyncio.sleep
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            await real(0)
+
+        def uniform(low: float, high: float) -> float:
+            limits.append((low, high))
+            return next(draws)
+
+        monkeypatch.setattr(stream_module.asyncio, "sleep", sleep)
+        monkeypatch.setattr(stream_module.random, "uniform", uniform)
+        attempts = 0
+        async with WsServer[u32].bind("127.0.0.1:0") as server:
+
+            async def connect():
+                nonlocal attempts
+                attempts += 1
+                if attempts <= 7:
+                    raise IoError("refused")
+                return await WsClient[u32].connect(server.local_addr())
+
+            async with stream_module.Stream(connect, first_delay=1.0, max_delay=8.0) as values:
+                step = asyncio.ensure_future(anext(values))
+                await server.wait_clients(1)
+                assert slept == [0.5, 2.0, 3.0, 4.0, 8.0, 4.8, 8.0]
+                assert limits == [(0.5, 1.0)] * 7
+                await server.send(1)
+                assert await step == 1
+                assert values._delay == 0.0, "the next loss is followed by an attempt at once"
+
+    @pytest.mark.parametrize("where", ["connecting", "waiting", "receiving"])
+    async def test_aclose_of_another_task_leaves_no_client(self, where):
+        """While a connection is being made, too: what comes out of that is closed."""
+        go_on = asyncio.Event()
+        clients = []
+        async with WsServer[u32].bind("127.0.0.1:0") as server:
+
+            async def connect():
+                if where == "waiting":
+                    raise IoError("refused")
+                client = await WsClient[u32].connect(server.local_addr())
+                clients.append(client)
+                if where == "connecting":
+                    await go_on.wait()
+                return client
+
+            values = stream_module.Stream(connect, first_delay=0.05, max_delay=0.05)
+            step = asyncio.ensure_future(anext(values))
+            await until(lambda: where == "waiting" or server.client_count() == 1)
+            await asyncio.sleep(0.01)
+            await values.aclose()
+            go_on.set()
+            with pytest.raises(StopAsyncIteration):
+                await step
+            await until(lambda: server.client_count() == 0)
+            assert all(client._is_ended() for client in clients)
+            assert values.client is None
 
     def test_delays_must_make_sense(self):
         with pytest.raises(ValueError, match="first_delay"):

@@ -10,6 +10,7 @@ from typing import Self
 from deli_com._stream import ReadBuffer, Stream
 from deli_com.address import AddressLike, parse_address
 from deli_com.client_base import ClientBase
+from deli_com.keepalive import check_keepalive
 from deli_com.opening import Opening
 from deli_com.tcp.limits import check_message_size
 from deli_com.transports import attach_connected, connect_socket, connecting
@@ -34,6 +35,8 @@ class Client(ClientBase[Down, Up]):
         max_message_size: int = 64 << 20,
         open_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
+        keepalive_interval: float | None = 20.0,
+        keepalive_timeout: float | None = 20.0,
     ) -> Opening[Self]:
         """Connect to a server; await the result, or use it in ``async with``.
 
@@ -53,6 +56,9 @@ class Client(ClientBase[Down, Up]):
             Seconds for resolving, connecting and TLS together.
         close_timeout : float
             Seconds that a closed connection is given to close its own end.
+        keepalive_interval, keepalive_timeout : float or None
+            Seconds of silence after which the system asks the server's system whether it is
+            there, and that it then has to answer; whole seconds, as TCP has them. None: never.
 
         Raises
         ------
@@ -63,6 +69,7 @@ class Client(ClientBase[Down, Up]):
         """
         down, up = cls._codecs("connect(addr)")
         check_message_size(max_message_size)
+        check_keepalive(keepalive_interval, keepalive_timeout)
         address = parse_address(addr)
         if address.port == 0:
             raise ValueError(f"cannot connect to port 0: {addr!r}")
@@ -71,7 +78,15 @@ class Client(ClientBase[Down, Up]):
             loop = asyncio.get_running_loop()
             context = ssl_module.create_default_context() if ssl is True else ssl or None
             self = cls.__new__(cls)
-            self._start("tcp", down, up, max_message_size=max_message_size, close_timeout=close_timeout)
+            self._start(
+                "tcp",
+                down,
+                up,
+                max_message_size=max_message_size,
+                close_timeout=close_timeout,
+                ping_interval=keepalive_interval,
+                ping_timeout=keepalive_timeout,
+            )
             sock: socket.socket | None = None
             opened: asyncio.Future[None] = loop.create_future()
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 from deli_com._stream import ReadBuffer, Stream
 from deli_com.address import Address, AddressLike, open_listener
 from deli_com.events import OnConnect, OnDisconnect
+from deli_com.keepalive import check_keepalive
 from deli_com.log_budget import LogBudget
 from deli_com.opening import Opening
 from deli_com.policy import Policy
@@ -39,11 +40,14 @@ class Server(ServerBase[Down, Up]):
         max_backlog: int = 16 << 20,
         max_keys: int = 1 << 16,
         max_message_size: int = 64 << 20,
+        max_inbound: int | None = None,
         max_clients: int | None = None,
         progress_timeout: float = 10.0,
         close_timeout: float = 2.0,
         on_connect: OnConnect | None = None,
         on_disconnect: OnDisconnect | None = None,
+        keepalive_interval: float | None = 20.0,
+        keepalive_timeout: float | None = 20.0,
     ) -> Opening[Self]:
         """Listen at `addr`; await the result, or use it in ``async with``.
 
@@ -68,6 +72,11 @@ class Server(ServerBase[Down, Up]):
         max_message_size : int
             Bytes of one encoded message, both ways, at most 2**32 - 1. A client that
             announces more is closed.
+        max_inbound : int, optional
+            Bytes that all clients together may have sent and nobody has received yet: incomplete
+            messages, and values that wait for ``recv``. Beyond it the clients with most of them are
+            closed, and those values dropped. 256 MiB if None, or four times
+            ``max_message_size`` where that is more.
         max_clients : int, optional
             Further clients are closed at once.
         progress_timeout : float
@@ -82,6 +91,9 @@ class Server(ServerBase[Down, Up]):
             ``on_connect`` tells of, however it left. Messages of it may still wait to be received.
 
             Both may be coroutine functions, which run as tasks of the server's. Errors are logged.
+        keepalive_interval, keepalive_timeout : float or None
+            Seconds of silence after which the system asks the client's system whether it is
+            there, and that it then has to answer; whole seconds, as TCP has them. None: never.
 
         Raises
         ------
@@ -92,6 +104,7 @@ class Server(ServerBase[Down, Up]):
         """
         down, up = cls._codecs("bind(addr)")
         check_message_size(max_message_size)
+        check_keepalive(keepalive_interval, keepalive_timeout)
 
         async def bind() -> Self:
             sock = await open_listener(addr)
@@ -106,10 +119,13 @@ class Server(ServerBase[Down, Up]):
                     max_backlog=max_backlog,
                     max_keys=max_keys,
                     max_message_size=max_message_size,
+                    max_inbound=max_inbound,
                     progress_timeout=progress_timeout,
                     close_timeout=close_timeout,
                     on_connect=on_connect,
                     on_disconnect=on_disconnect,
+                    ping_interval=keepalive_interval,
+                    ping_timeout=keepalive_timeout,
                 )
                 self._acceptor = Acceptor(sock, _streams(self, max_clients), ssl=ssl)
             except BaseException:

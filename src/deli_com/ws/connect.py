@@ -300,7 +300,7 @@ class _Opening(asyncio.BufferedProtocol):
         rest, token = self._reader.rest, head.headers["Sec-WebSocket-Accept"]
         transport.set_protocol(self._protocol)
         feed(self._protocol, transport, client_feed(token))
-        feed(self._protocol, transport, rest)
+        feed(transport.get_protocol(), transport, rest)  # which the listener may have changed
         if not self.done.done():
             self.done.set_result(self._protocol.transport)
 

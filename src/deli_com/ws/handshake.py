@@ -485,7 +485,7 @@ class _Handshake(asyncio.BufferedProtocol):
             if paused:
                 transport.resume_reading()  # before the listener runs, who may want to pause it again
             feed(protocol, transport, server_feed(key))
-            feed(protocol, transport, rest)
+            feed(transport.get_protocol(), transport, rest)  # which the listener may have changed
         except BaseException:
             transport.abort()
             raise

@@ -48,6 +48,7 @@ class WsServer(ServerBase[Down, Up]):
         max_backlog: int = 16 << 20,
         max_keys: int = 1 << 16,
         max_message_size: int = 64 << 20,
+        max_inbound: int | None = None,
         max_clients: int | None = None,
         open_timeout: float | None = OPEN_TIMEOUT_S,
         progress_timeout: float = 10.0,
@@ -97,6 +98,11 @@ class WsServer(ServerBase[Down, Up]):
             (`BacklogFull`).
         max_message_size : int
             Bytes of one encoded message, both ways.
+        max_inbound : int, optional
+            Bytes that all clients together may have sent and nobody has received yet: incomplete
+            messages, and values that wait for ``recv``. Beyond it the clients with most of them are
+            closed (1009), and those values dropped. 256 MiB if None, or four times
+            ``max_message_size`` where that is more.
         max_clients : int, optional
             Further clients are answered 503.
         open_timeout : float or None
@@ -157,6 +163,7 @@ class WsServer(ServerBase[Down, Up]):
                     max_backlog=max_backlog,
                     max_keys=max_keys,
                     max_message_size=max_message_size,
+                    max_inbound=max_inbound,
                     progress_timeout=progress_timeout,
                     close_timeout=close_timeout,
                     ping_interval=ping_interval,

@@ -98,6 +98,7 @@ class Stream(Generic[T]):
                 continue
             if self._announce:
                 await self._tell()
+                continue  # it may have been closed meanwhile
             try:
                 value = await self._client.recv()
             except ConnectionClosed as error:
@@ -129,13 +130,17 @@ class Stream(Generic[T]):
             await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))
         self._delay = min(max(self._first_delay, 2 * self._delay), self._max_delay)
         try:
-            self._client = await self._connect()
+            client = await self._connect()
         except (IoError, ConnectionClosed, WebSocketError) as error:
             if _is_hopeless(error):
                 self._closed = True
                 raise
             _log.info("%s; trying again in at most %.1f s", error, self._delay)
             return
+        if self._closed:  # meanwhile, by another task
+            await client.close()
+            return
+        self._client = client
         self._announce = self._lost_at is not None
 
     async def _tell(self) -> None:

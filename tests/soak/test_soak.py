@@ -1,0 +1,22 @@
+"""A short soak; run soak.py by hand, or `make soak`, for the long one."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from soak import soak as module
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="figures are read from /proc")
+
+
+@pytest.mark.parametrize(
+    ("kind", "tls", "connects"), [("ws", False, 3000), ("tcp", False, 3000), ("ws", True, 600)]
+)
+def test_nothing_grows(kind: str, tls: bool, connects: int) -> None:
+    lines: list[Any] = []
+    found = module.soak(connects, 20_000, kind, tls, say=lines.append)
+    assert found["grown"] == {}, lines
+    assert found["end"]["peers"] == module.STEADY
+    assert found["end"]["received"] > connects / 4, "most visitors left a value"
