@@ -46,6 +46,7 @@ cdef class Arena:
     cdef Py_ssize_t newest           # ... of the newest frame of each key
 
     cdef readonly Py_ssize_t keys    # of latest-only types, in all logs
+    cdef readonly Py_ssize_t stale_keys  # of them, those that hold no frame
     cdef public Py_ssize_t max_keys  # beyond it `Log.key` makes no new one
 
     cdef int open(self, WriteCursor* cur, Py_ssize_t max_size) except -1

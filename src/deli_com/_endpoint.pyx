@@ -380,6 +380,8 @@ cdef class Endpoint(Hub):
                         raise
                     continue  # a key of another type's form
                 found = log.forget(lane.index, value) or found
+        if log is not self.log and log.retained_keys == 0:
+            self._kept.discard(log)
         if not any_lane:
             what = "no type" if type is None else f"{type!r} is not, or"
             raise TypeError(f"forget: {what} of what is sent has policy 'latest'")

@@ -122,7 +122,7 @@ cdef class Hub(Bounds):
         self._last_id += 1
         follower.id = self._last_id
         follower.paced_mark = follower.sent_bytes()
-        if at.offset == self.log.flushed.offset and not self._in_round and not follower.choked:
+        if at.offset == self.log.end == self.log.flushed.offset and not self._in_round and not follower.choked:
             self._put(follower, FOLLOWER_CURRENT)
         else:
             self._put(follower, FOLLOWER_BLOCKED if follower.choked else FOLLOWER_READY)

@@ -115,6 +115,7 @@ cdef class Log(Records):
         record.key = <PyObject*>key
         key.start = record.start
         key.record = index
+        self.arena.stale_keys -= 1
         if retain:
             self.retained_keys += 1
             while index < self._next:
@@ -157,7 +158,8 @@ cdef class Log(Records):
         key = table.get(value)
         if key is None:
             if self.arena.keys >= self.arena.max_keys:
-                self._purge()
+                if self.arena.stale_keys:
+                    self._purge()
                 if self.arena.keys >= self.arena.max_keys:
                     return None
             key = Key.__new__(Key)
@@ -165,6 +167,7 @@ cdef class Log(Records):
             key.start = <uint64_t>NOWHERE
             table[value] = key
             self.arena.keys += 1
+            self.arena.stale_keys += 1
         return key
 
     def _purge(self):
@@ -175,10 +178,13 @@ cdef class Log(Records):
                 if key.start == <uint64_t>NOWHERE:
                     del (<dict>table)[key.value]
                     self.arena.keys -= 1
+                    self.arena.stale_keys -= 1
 
     cdef bint forget(self, Py_ssize_t lane, object value) except -1:
         # Drops the newest frame of a key; laggards and those who join do not get it any more.
         cdef Key key
+        if self.arena.is_open:
+            raise RuntimeError("forget was called while a value was being encoded")
         if lane >= len(self._tables):
             return False
         key = (<dict>self._tables[lane]).pop(value, None)
@@ -186,10 +192,12 @@ cdef class Log(Records):
             return False
         self.arena.keys -= 1
         if key.start == <uint64_t>NOWHERE:
+            self.arena.stale_keys -= 1
             return False
         if key.start >= self.flushed.offset:
             self._doomed.append(key.start)
         self._retire(key)
+        self.arena.stale_keys -= 1
         return True
 
     cdef void _retire(self, Key key) noexcept:
@@ -202,6 +210,7 @@ cdef class Log(Records):
             return
         index = self._find(start, key.record)
         key.start = <uint64_t>NOWHERE
+        self.arena.stale_keys += 1
         if start < self.flushed.offset:
             self._kill(index)
             return

@@ -1,5 +1,6 @@
 # How `await send` waits for the clients that keep up.
 
+from deli_com._follower cimport Follower
 from deli_com._hub cimport Hub
 
 
@@ -17,6 +18,7 @@ cdef class Pacer:
     cdef unsigned long long _loop_ran_ns  # when it last ran, as far as seen from here
 
     cdef bint must_wait(self, object scope, bint waits) except -1
+    cdef bint _is_full(self, Follower follower) except -1
     cdef bint must_yield(self) noexcept
     cdef int loop_ran(self) noexcept
     cdef object wait(self, object scope, bint waits)

@@ -46,19 +46,25 @@ cdef class Pacer:
     cdef bint must_wait(self, object scope, bint waits) except -1:
         # Whether somebody of `scope` is too far behind: one that is paced, or anybody if `waits`.
         cdef Follower follower
+        if isinstance(scope, Follower):
+            return self._is_full(scope)
         if self.hub.arena.reliable <= self.high_water:
             return False  # nobody can be that far behind
         for follower in self.hub.laggards():
-            if follower is scope:
-                if follower.lag() > self.high_water:
-                    return True
-            elif isinstance(scope, Follower):
+            if scope is not None and follower not in (<Audience>scope).members:
                 continue
-            elif scope is not None and follower not in (<Audience>scope).members:
-                continue
-            elif (follower.paced or waits) and follower.lag() > self.high_water:
+            if (follower.paced or waits) and follower.lag() > self.high_water:
                 return True
         return False
+
+    cdef bint _is_full(self, Follower follower) except -1:
+        # What is for one alone waits at half of its own bound, before it is refused.
+        cdef Audience private = follower.private
+        if not follower.is_behind():
+            return False
+        if private is not None and 2 * private.reliable > private.cap:
+            return True
+        return follower.lag() > self.high_water
 
     cdef bint must_yield(self) noexcept:
         # A loop of awaited sends that never waits must still let the event loop run.

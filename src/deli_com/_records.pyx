@@ -226,6 +226,7 @@ cdef class Records:
             key = <Key>record.key
             if key.start == record.start:
                 key.start = <uint64_t>NOWHERE
+                arena.stale_keys += 1
             record.key = NULL
             Py_DECREF(key)
 
