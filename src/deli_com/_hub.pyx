@@ -110,6 +110,7 @@ cdef class Hub(Bounds):
         # From here on it gets every message appended after this call, and before them the newest
         # of each key that is retained.
         cdef Position at = self.log.tail()
+        cdef bint is_current
         if follower.state != FOLLOWER_GONE:
             raise RuntimeError("Hub.join: the follower has joined already")
         if not DELI_COM_HAVE_SENDMSG:
@@ -122,7 +123,8 @@ cdef class Hub(Bounds):
         self._last_id += 1
         follower.id = self._last_id
         follower.paced_mark = follower.sent_bytes()
-        if at.offset == self.log.end == self.log.flushed.offset and not self._in_round and not follower.choked:
+        is_current = at.offset == self.log.end == self.log.flushed.offset
+        if is_current and not self._in_round and not follower.choked:
             self._put(follower, FOLLOWER_CURRENT)
         else:
             self._put(follower, FOLLOWER_BLOCKED if follower.choked else FOLLOWER_READY)
