@@ -59,6 +59,7 @@ cdef class Hub(Bounds):
     cdef int _advance(self, Follower follower, int pieces) except -1
     cdef int _cut_alone(self, Follower follower, Py_ssize_t sent) except -1
     cdef int _cut_in_round(self, Follower follower, Py_ssize_t sent) except -1
+    cdef void _missed(self, Follower follower, Py_ssize_t skipped, Py_ssize_t superseded) noexcept
     cdef void _gave(self, Follower follower, Py_ssize_t size) noexcept
     cdef int _hand_over(self, Follower follower, list pieces) except -1
     cdef int _settle_all(self) except -1

@@ -453,14 +453,17 @@ cdef class Hub(Bounds):
         cdef Log log
         cdef int i
         plan.advance(follower.cursors, pieces)
-        follower.skipped += plan.skipped
-        follower.superseded += plan.superseded
-        self.skipped += plan.skipped
-        self.superseded += plan.superseded
+        self._missed(follower, plan.skipped, plan.superseded)
         for i in range(1, follower.cursor_count):
             log = <Log>follower.cursors[i].log
             log.trim(log.flushed.offset)
         return 0
+
+    cdef void _missed(self, Follower follower, Py_ssize_t skipped, Py_ssize_t superseded) noexcept:
+        follower.skipped += skipped
+        follower.superseded += superseded
+        self.skipped += skipped
+        self.superseded += superseded
 
     cdef int _cut_in_round(self, Follower follower, Py_ssize_t sent) except -1:
         # `sent` bytes went out, fewer than were offered. The transport gets the rest of the frame
@@ -503,6 +506,8 @@ cdef class Hub(Bounds):
         while first > 0 and not plan.pieces[first - 1].ends_frame:
             first -= 1  # the frame that is cut begins here
         self._advance(follower, first)
+        for i in range(first, cut + 1):
+            self._missed(follower, plan.pieces[i].skipped, plan.pieces[i].superseded)
         cursor = &follower.cursors[plan.pieces[cut].cursor]
         log = <Log>cursor.log
         at = cursor.at
