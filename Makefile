@@ -94,7 +94,8 @@ types: $(BUILT) $(VENV)/.group-lint ## mypy --strict and pyright strict
 	$(PY) -m mypy src/deli_com setup.py tools $(wildcard tests/typing/*.py)
 	$(BIN)/pyright --pythonpath $(PY)
 	@for folder in examples/*/; do echo "mypy --strict $$folder"; (cd $$folder && \
-		MYPYPATH=$(abspath src) $(abspath $(PY)) -m mypy --strict --python-version 3.11 *.py) || exit 1; done
+		MYPYPATH=$(abspath src) $(abspath $(PY)) -m mypy --strict --python-version 3.11 \
+		--cache-dir $(abspath .mypy_cache) *.py) || exit 1; done
 
 stubs: $(BUILT) $(VENV)/.group-lint ## the stubs against the compiled modules
 	$(PY) -m mypy.stubtest deli_com $(if $(wildcard tests/typing/stubtest.allow),--allowlist tests/typing/stubtest.allow)
