@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import difflib
 import doctest
+import gc
 import inspect
 import io
 import json
@@ -38,6 +39,9 @@ def main(page: Page) -> None:
                 compare(page, block, printed.getvalue())
             elif printed.getvalue():
                 sys.exit(f"{page.name}:{block.line}: the set-up prints {printed.getvalue()!r}")
+        # What a page opens it closes: ResourceWarnings come now, and go to stderr.
+        vars(module).clear()
+        gc.collect()
 
 
 def run(page: Page, block: Block, module: types.ModuleType, runner: asyncio.Runner) -> None:
