@@ -20,8 +20,10 @@ over the bound are connections looked at one by one.
 import logging
 from types import GenericAlias
 
+from cpython.object cimport PyObject
+
 from deli_com._endpoint cimport Endpoint
-from deli_com._fastcodec cimport codec_decode
+from deli_com._fastcodec cimport TypeCodec, codec_decode
 from deli_com._follower cimport Follower
 from deli_com._net cimport deli_com_keep_unsent_low, deli_com_tcp_info
 from deli_com.departure import Departure
@@ -34,6 +36,15 @@ from deli_com.stats import PeerStats
 cdef enum:
     SPARE_PART = 16
     UNSENT_BYTES = 131072    # that the kernel takes and does not send yet, where messages supersede others
+
+cdef extern from *:
+    "static int dc_reraise_undecoded(void) { return -1; }"
+    int _reraise "dc_reraise_undecoded"() except -1
+    void C_DECREF "Py_DECREF"(PyObject* value) noexcept
+
+# `codec_decode` as C sees it: a new reference, or NULL with the exception set.
+ctypedef PyObject* (*DecodeFunction)(TypeCodec, const char*, Py_ssize_t) noexcept
+cdef DecodeFunction _decode = <DecodeFunction><void*>codec_decode
 
 cdef object _shed_log = LogBudget(logging.getLogger("deli_com.server"))
 
@@ -199,14 +210,26 @@ cdef class Connection(Peer):
     cdef int deliver(self, const char* data, Py_ssize_t size) except -1:
         # One whole message; `data` is borrowed for the call.
         cdef Endpoint endpoint = self.endpoint
+        cdef PyObject* made
         self.messages_in += 1
         endpoint.messages_in += 1
         endpoint.bytes_in += size
         if endpoint.up is None:
             endpoint.unwanted += 1
             return 0
+        made = _decode(endpoint.up, data, size)
+        if made == NULL:
+            return self._refuse_undecoded(size)
+        value = <object>made
+        C_DECREF(made)
+        if endpoint.inbox.push(self, value, size, False):
+            self.pause_reading()
+        return _bound_inbound(endpoint)
+
+    cdef int _refuse_undecoded(self, Py_ssize_t size) except -1:
+        # The decoder's exception is set. Caught here: a `try` around each message would cost more than a field.
         try:
-            value = codec_decode(endpoint.up, data, size)
+            _reraise()
         except DecodeError as error:
             return self._refuse_message(error, size)
         except Exception as cause:
@@ -214,9 +237,6 @@ cdef class Connection(Peer):
             error = DecodeError(f"{type(cause).__name__} while the value was made: {cause}")
             error.__cause__ = cause
             return self._refuse_message(error, size)
-        if endpoint.inbox.push(self, value, size, False):
-            self.pause_reading()
-        return _bound_inbound(endpoint)
 
     cdef int _refuse_message(self, object error, Py_ssize_t size) except -1:
         # A message that is no value costs its sender nothing but that message.
