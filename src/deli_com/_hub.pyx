@@ -334,7 +334,9 @@ cdef class Hub(Bounds):
                 continue
             if follower.fd < 0:
                 count = 0
+                follower.is_fresh = True
                 self._write_through(follower, 1, self._round_end)
+                follower.is_fresh = False
                 continue
             if count == 0:
                 count = self.log.vectors(&self.log.flushed, self._round_end, vectors, VECTORS, &total)
@@ -546,6 +548,7 @@ cdef class Hub(Bounds):
             if not pieces:
                 return 0
             self._hand_over(follower, pieces)
+        follower.is_fresh = False  # what its transport holds, it is behind by
         return 0
 
     cdef int _hand_over(self, Follower follower, list pieces) except -1:

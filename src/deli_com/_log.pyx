@@ -468,7 +468,7 @@ cdef class Log(Records):
         # Keeps everything from `at` on, until `unpin` of the same position.
         cdef Record* record
         self.seek(at, at.offset)
-        if at.record < self._next:
+        if at.offset < self.end and at.record < self._next:
             record = self._record(at.record)
             record.pins += 1
             at.pinned = record.start

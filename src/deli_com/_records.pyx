@@ -158,7 +158,8 @@ cdef class Records:
             arena.reliable += size
             self.reliable += size
             self.reliable_end += <uint64_t>size
-            if slab != NULL and barred == 0 and self._next > self._first:
+            # Who stands at the end pins what comes next, which must then begin there.
+            if slab != NULL and barred == 0 and self._pins_of_next == 0 and self._next > self._first:
                 record = &self._ring[(self._next - 1) & self._mask]
                 if (
                     record.slab == slab and record.data + record.size == data
