@@ -39,7 +39,7 @@ cdef struct Record:
 cdef struct Position:
     uint64_t offset          # stream offset, always at a frame's first byte
     uint64_t record          # index of the record that holds it, or of one before
-    uint64_t pinned          # stream offset in the record that is pinned for it; the end of the log: none is yet
+    uint64_t pinned          # stream offset in the record pinned for it; the end of the log: it is to come
 
 
 cdef class Key:
