@@ -3,6 +3,7 @@
 from deli_com import _abi  # first: refuses to go on beside another picows than the one built for
 from deli_com._fastcodec import TypeCodec
 from deli_com.address import Address
+from deli_com.background import Background, serve_background
 from deli_com.errors import (
     BacklogFull,
     ComError,
@@ -28,6 +29,7 @@ from deli_com.ws.server import WsServer
 __all__ = [
     "Address",
     "Array",
+    "Background",
     "BacklogFull",
     "Client",
     "Codec",
@@ -55,6 +57,7 @@ __all__ = [
     "i16",
     "i32",
     "i64",
+    "serve_background",
     "u8",
     "u16",
     "u32",
