@@ -62,8 +62,8 @@ $(BUILT): $(READY) $(COMPILED)
 	@mkdir -p build && touch $@
 
 # --- using it ---------------------------------------------------------------------------------------------
-.PHONY: help build test demo lint format types stubs check bench bench-smoke conformance fuzz soak cov debug asan annotate \
-	sdist wheel wheels smoke clean
+.PHONY: help build test demo docs lint format types stubs check bench bench-smoke conformance fuzz soak cov debug \
+	asan annotate sdist wheel wheels smoke clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -75,6 +75,9 @@ test: $(BUILT) $(VENV)/.group-test ## the test suite (ARGS="-k name")
 
 demo: $(BUILT) $(VENV)/.group-demo ## this machine's telemetry at 100 Hz to client processes (ARGS="--seconds 30 --clients 8")
 	@$(PY) -m deli_com demo $(ARGS)
+
+docs: $(BUILT) $(VENV)/.group-docs ## the documentation as a static site in build/site; warnings are errors
+	$(BIN)/properdocs build --strict
 
 # --- judging it -------------------------------------------------------------------------------------------
 lint: $(MADE) $(VENV)/.group-lint ## formatting, lint of .py and .pyx, spelling
@@ -90,6 +93,9 @@ format: $(MADE) $(VENV)/.group-lint ## rewrite .py files in the project's format
 types: $(BUILT) $(VENV)/.group-lint ## mypy --strict and pyright strict
 	$(PY) -m mypy src/deli_com setup.py tools $(wildcard tests/typing/*.py)
 	$(BIN)/pyright --pythonpath $(PY)
+	@for folder in examples/*/; do echo "mypy --strict $$folder"; (cd $$folder && \
+		MYPYPATH=$(abspath src) $(abspath $(PY)) -m mypy --strict --python-version 3.11 \
+		--cache-dir $(abspath .mypy_cache) *.py) || exit 1; done
 
 stubs: $(BUILT) $(VENV)/.group-lint ## the stubs against the compiled modules
 	$(PY) -m mypy.stubtest deli_com $(if $(wildcard tests/typing/stubtest.allow),--allowlist tests/typing/stubtest.allow)
