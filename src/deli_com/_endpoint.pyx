@@ -214,7 +214,7 @@ cdef class Endpoint(Hub):
         else:
             self._after(
                 log.commit_as(
-                    &cur, kind, key, lane is not None and lane.retain, 0 if barred is None else barred.id),
+                    &cur, kind, key, _retains(lane, to), 0 if barred is None else barred.id),
                 to, barred)
         if self._nested:
             self._append_deferred()
@@ -261,7 +261,7 @@ cdef class Endpoint(Hub):
         return self.appended(frame)
 
     cdef bint _is_for_nobody(self, Lane lane, Audience to) noexcept:
-        if lane is not None and lane.retain:
+        if _retains(lane, to):
             return False  # for those who come
         return len(self.followers) == 0 if to is None else len(to.members) == 0
 
@@ -319,17 +319,18 @@ cdef class Endpoint(Hub):
             ready.to = self._private(ready.alone)
             if (lane is None or lane.kind == DELIVER_RELIABLE) and not ready.to.has_room(len(ready.payload)):
                 self._refuse(ready.to)
-        self.messages_out += 1
         if self._is_for_nobody(lane, ready.to):
+            self.messages_out += 1
             return 0
         log = self.log if ready.to is None else ready.to
         if lane is not None and lane.kind == DELIVER_LATEST:
             key = self._key(log, lane, ready.key)
+        self.messages_out += 1
         self.begin()
         return self._after(
             log.append_as(
                 ready.payload, DELIVER_RELIABLE if lane is None else lane.kind, key,
-                lane is not None and lane.retain, barred),
+                _retains(lane, ready.to), barred),
             ready.to, ready.barred)
 
     cdef int _append_deferred(self) except -1:
@@ -494,7 +495,19 @@ cdef class Endpoint(Hub):
         return self._ended is not None
 
     def _is_drained(self):
-        return self.is_drained()
+        return self.is_drained() and (self.handoff is None or self.handoff.is_empty())
+
+    def _must_pace(self):
+        """Whether so much is queued that a thread which sends should await `_pace`. Legal from any thread."""
+        cdef Py_ssize_t queued = self.log.retained()
+        if self.handoff is not None:
+            queued += self.handoff.held_bytes
+        return queued > self.pacer.high_water
+
+    def _pace(self):
+        """What `send` returns, for a message that is queued already."""
+        self.check_thread("send")
+        return Paced(self.pacer)
 
     def stats(self):
         """Return counts, and what is held now, as `ServerStats`. Legal from any thread."""
@@ -551,6 +564,11 @@ cdef class Endpoint(Hub):
 
     def _check_thread(self, what):
         self.check_thread(what)
+
+
+cdef inline bint _retains(Lane lane, Audience to) noexcept:
+    # Nobody comes to a log of one client: there is nothing to retain in it, only the newest.
+    return lane is not None and lane.retain and (to is None or to.cap == 0)
 
 
 cdef class Pairs:
