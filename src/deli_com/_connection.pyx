@@ -21,6 +21,7 @@ import logging
 from types import GenericAlias
 
 from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
 
 from deli_com._endpoint cimport Endpoint
 from deli_com._fastcodec cimport TypeCodec, codec_decode
@@ -332,7 +333,10 @@ cdef class Connection(Peer):
         )
 
     cdef Py_ssize_t waiting_bytes(self) except -1:
-        # Bytes for this peer that are still in this process: of the logs, and in its transport.
+        # Bytes for this peer that are still in this process: of the logs, and in its transport, which
+        # answers in its own thread only.
+        if PyThread_get_thread_ident() != self.endpoint._thread:
+            return self.lag()
         return self.lag() + <Py_ssize_t>self.transport.get_write_buffer_size()
 
     cdef object round_trip_time(self):

@@ -202,13 +202,13 @@ cdef class Hub(Bounds):
         if self._flushing:
             return self.schedule()
         if self._aside >= EARLY_BYTES or frame >= LARGE_BYTES:
-            return self.flush_now()
-        if is_first and len(audience.members) <= EAGER_FOLLOWERS:
+            self.flush_now()
+        elif is_first and len(audience.members) <= EAGER_FOLLOWERS:
             if self.arena.now_ns - self._last_append_ns > EAGER_QUIET_NS:
                 self._last_append_ns = self.arena.now_ns
                 return self.flush_now()
             self._last_append_ns = self.arena.now_ns
-        return self.schedule()
+        return self.schedule()  # after a flush, too: laggards are judged in turns
 
     cdef int set_apart(self, Follower follower) except -1:
         # The last frame in the log of all is not for it: no round may serve it that far.
