@@ -62,8 +62,8 @@ $(BUILT): $(READY) $(COMPILED)
 	@mkdir -p build && touch $@
 
 # --- using it ---------------------------------------------------------------------------------------------
-.PHONY: help build test demo lint format types stubs check bench bench-smoke conformance fuzz soak cov debug asan annotate \
-	sdist wheel wheels smoke clean
+.PHONY: help build test demo docs lint format types stubs check bench bench-smoke conformance fuzz soak cov debug \
+	asan annotate sdist wheel wheels smoke clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -75,6 +75,9 @@ test: $(BUILT) $(VENV)/.group-test ## the test suite (ARGS="-k name")
 
 demo: $(BUILT) $(VENV)/.group-demo ## this machine's telemetry at 100 Hz to client processes (ARGS="--seconds 30 --clients 8")
 	@$(PY) -m deli_com demo $(ARGS)
+
+docs: $(BUILT) $(VENV)/.group-docs ## the documentation as a static site in build/site; warnings are errors
+	$(BIN)/properdocs build --strict
 
 # --- judging it -------------------------------------------------------------------------------------------
 lint: $(MADE) $(VENV)/.group-lint ## formatting, lint of .py and .pyx, spelling
@@ -90,6 +93,9 @@ format: $(MADE) $(VENV)/.group-lint ## rewrite .py files in the project's format
 types: $(BUILT) $(VENV)/.group-lint ## mypy --strict and pyright strict
 	$(PY) -m mypy src/deli_com setup.py tools $(wildcard tests/typing/*.py)
 	$(BIN)/pyright --pythonpath $(PY)
+	@for folder in examples/*/; do echo "mypy --strict $$folder"; (cd $$folder && \
+		MYPYPATH=$(abspath src) $(abspath $(PY)) -m mypy --strict --python-version 3.11 \
+		--cache-dir $(abspath .mypy_cache) *.py) || exit 1; done
 
 stubs: $(BUILT) $(VENV)/.group-lint ## the stubs against the compiled modules
 	$(PY) -m mypy.stubtest deli_com $(if $(wildcard tests/typing/stubtest.allow),--allowlist tests/typing/stubtest.allow)
@@ -125,13 +131,17 @@ cov: $(VENV)/.group-cov ## line and branch coverage of .py and .pyx
 	$(PY) -m coverage run -m pytest $(ARGS)
 	$(PY) -m coverage report
 
+# The frame path and the handshake meet bytes from outside over real sockets, by a generator and by fault tests.
+FAULTS := tests/fuzz tests/net/test_hostile.py tests/net/test_inbound.py tests/net/test_full_buffers.py
+
 # PYTHONMALLOC=malloc: in pymalloc's arenas an overflow is no error. No leak check: CPython leaks by design at exit.
 # --capture=sys: the report of a sanitizer, which ends the process, would be lost in pytest's captured stderr.
-asan: $(VENV)/.group-test ## the unit tests under address and undefined-behaviour sanitizers (Linux, gcc)
+asan: $(VENV)/.group-test ## units, fuzzed frames and faults under address and UB sanitizers (Linux, gcc)
 	$(MAKE) --no-print-directory build DELI_COM_SANITIZE=1 DELI_COM_DEBUG=1
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
-	$(PY) -m pytest --capture=sys tests/unit $(ARGS)
+	DELI_COM_TEST_SLOW=$${DELI_COM_TEST_SLOW:-4} \
+	$(PY) -m pytest --capture=sys --timeout=300 tests/unit $(FAULTS) $(ARGS)
 
 # --- shipping it ------------------------------------------------------------------------------------------
 sdist: $(READY) $(VENV)/.group-dist ## dist/*.tar.gz

@@ -1,7 +1,7 @@
 """Headless Chromium, driven over its DevTools protocol: open a page, evaluate JavaScript in it.
 
-``DELI_COM_CHROMIUM`` names the program; with it set, a browser that is missing is an error. Without it and without
-a browser in PATH, `program` skips the test.
+``DELI_COM_CHROMIUM`` names the program; with it set, a browser that is missing is an error. Without it and
+without a browser in PATH, `program` skips the test.
 """
 
 from __future__ import annotations

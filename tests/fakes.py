@@ -84,6 +84,7 @@ class FakeTransport:
         self.buffered = b""
         self.held: list[Any] = []
         self.choked = False
+        self.ever_held = False  # the socket did not take all at once, some time
 
     def get_write_buffer_size(self) -> int:
         return len(self.buffered)
@@ -97,6 +98,7 @@ class FakeTransport:
         if not self.buffered and self.eager:
             data = data[self._send(data) :]
         self.buffered += data
+        self.ever_held = self.ever_held or bool(self.buffered)
         if self.buffered and not self.choked:
             self.choked = True
             self.follower.choke_()

@@ -1,7 +1,7 @@
 """Runs the fragments of one page, in order, in one namespace: ``python notebook.py PAGE PORTS``.
 
-PORTS is JSON: the ports of the page and what stands for them. The working directory holds the page's files. Exits
-with a message that names page and line if a fragment raises, or prints other than the page says.
+PORTS is JSON: the ports of the page and what stands for them. The working directory holds the page's files.
+Exits with a message that names page and line if a fragment raises, or prints other than the page says.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import difflib
 import doctest
+import gc
 import inspect
 import io
 import json
@@ -38,6 +39,9 @@ def main(page: Page) -> None:
                 compare(page, block, printed.getvalue())
             elif printed.getvalue():
                 sys.exit(f"{page.name}:{block.line}: the set-up prints {printed.getvalue()!r}")
+        # What a page opens it closes: ResourceWarnings come now, and go to stderr.
+        vars(module).clear()
+        gc.collect()
 
 
 def run(page: Page, block: Block, module: types.ModuleType, runner: asyncio.Runner) -> None:

@@ -2,10 +2,10 @@
 
 A page is read from top to bottom, as a notebook:
 
-- A ``python`` block is run in the namespace of its page; ``await`` may stand at its top level. If its first line is
-  ``# name.py``, it is a file instead: the blocks below can import it.
-- A ``text`` block below a ``python`` block is what that block prints, ``...`` standing for anything. A block that
-  prints has one. A file with one is also run as a program.
+- A ``python`` block is run in the namespace of its page; ``await`` may stand at its top level. If its first
+  line is ``# name.py``, it is a file instead, which other blocks can import.
+- A ``text`` block below a ``python`` block is what that block prints, ``...`` standing for anything. A block
+  that prints has one. A file with one is also run as a program.
 - Ports from 8765 to 8769 are replaced by free ones.
 
 What readers need not see stands in HTML comments, each on lines of its own::
@@ -13,14 +13,15 @@ What readers need not see stands in HTML comments, each on lines of its own::
     <!-- setup                           Python that is run here and not shown
     ...
     -->
-    <!-- together: serve.py receive.py   programs that run at the same time; each starts when the one before has
-    -->                                  printed its first line
+    <!-- together: serve.py receive.py   programs that run at the same time; each starts when the one
+    -->                                  before has printed its first line
     <!-- not run: reason -->             of the next block
     <!-- excerpt: path -->               the next block is, word for word, in this file, which other tests run
 """
 
 from __future__ import annotations
 
+import random
 import re
 import socket
 from dataclasses import dataclass, field
@@ -134,11 +135,16 @@ def _with_ports(text: str, ports: dict[str, str] | None) -> str:
 
 def free_ports() -> dict[str, str]:
     """A free port for each that pages may name."""
-    sockets = [socket.socket() for _ in PORTS]
-    try:
-        for free in sockets:
-            free.bind(("127.0.0.1", 0))
-        return {str(port): str(free.getsockname()[1]) for port, free in zip(PORTS, sockets, strict=True)}
-    finally:
-        for free in sockets:
-            free.close()
+    found: list[str] = []
+    while len(found) < len(PORTS):
+        # Below the range that systems take connections' own ports from: nobody is given it meanwhile.
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if str(port) not in found:
+            found.append(str(port))
+    return dict(zip(map(str, PORTS), found, strict=True))

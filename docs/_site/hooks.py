@@ -1,19 +1,24 @@
 """Pages and files from outside docs/, for the site: no page is written twice.
 
-README.md is the first page; the others are in `PAGES`. Relative links, which lead to files of the repository, are
-turned into links of the site: to the page made of that file, or to a copy of the file. A link that leads nowhere ends
-the build.
+README.md is the first page; the others are in `PAGES`. Relative links, which lead to files of the repository,
+are turned into links of the site: to the page made of that file, or to a copy of the file. A link that leads
+nowhere ends the build, and so does a public name or method that the reference does not show (it shows none
+without a docstring).
 """
 
 from __future__ import annotations
 
+import inspect
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from properdocs.exceptions import Abort
 from properdocs.structure.files import File, Files
+
+import deli_com
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,6 +65,33 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
 
     parts = _FENCED.split(markdown)
     return "".join(part if index % 2 else _LINK.sub(rewrite, part) for index, part in enumerate(parts))
+
+
+def on_post_build(config: Any) -> None:
+    page = Path(config.site_dir, "reference.html").read_text(encoding="utf-8")
+    missing = [name for name in _public() if f'id="deli_com.{name}"' not in page]
+    if missing:
+        raise Abort(f"the reference does not show {', '.join(missing)}")
+
+
+def _public() -> Iterator[str]:
+    """Names that `deli_com` exports, and the methods of classes among them.
+
+    Not the number types, which have a section of their own.
+    """
+    for name in deli_com.__all__:
+        exported = getattr(deli_com, name)
+        if re.fullmatch("[uif][0-9]+", name):
+            continue
+        yield name
+        for base in inspect.getmro(exported) if inspect.isclass(exported) else ():
+            if base.__module__.startswith("deli_com"):
+                yield from (
+                    f"{name}.{method}"
+                    for method, value in vars(base).items()
+                    if not method.startswith("_")
+                    and (callable(value) or isinstance(value, (classmethod, staticmethod)))
+                )
 
 
 def _links(markdown: str) -> list[tuple[str, str, str]]:

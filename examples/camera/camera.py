@@ -1,9 +1,7 @@
 """Camera frames to a page in the browser, which draws them on a canvas.
 
-    python examples/camera/camera.py
-
-and open the address that it prints. There is no camera: numpy draws the frames. The page is in ``page/``;
-``page/reader.js`` decodes the bytes that `Frame` becomes.
+Run ``python examples/camera/camera.py`` and open the address that it prints. There is no camera: numpy draws
+the frames. The page is in ``page/``; ``page/reader.js`` decodes the bytes that `Frame` becomes.
 """
 
 import argparse
@@ -20,7 +18,8 @@ from deli_com import Codec, WsServer, u16, u32
 PAGE = Path(__file__).parent / "page"
 
 
-class Frame(Codec):
+# A page that cannot keep up gets the newest frame of each camera, and skips the others.
+class Frame(Codec, policy="latest", key="camera"):
     camera: str
     number: u32
     width: u16
@@ -61,7 +60,7 @@ async def main(port: int, page_port: int, fps: float) -> None:
         print(f"open http://127.0.0.1:{page.server_port}/#ws://{server.local_addr()}", flush=True)
         number = 0
         while True:
-            await server.send(Frame("front", number, 320, 240, draw(number)))
+            server.send_nowait(Frame("front", number, 320, 240, draw(number)))
             number += 1
             await asyncio.sleep(1 / fps)
 

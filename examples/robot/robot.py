@@ -1,7 +1,6 @@
 """A robot arm that sends 1,000 samples a second, ten in a message, until a monitor stops it.
 
-    python examples/robot/robot.py          and, beside it,
-    python examples/robot/monitor.py
+Run ``python examples/robot/robot.py`` and, beside it, ``python examples/robot/monitor.py``.
 """
 
 import argparse

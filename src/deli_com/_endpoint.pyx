@@ -495,7 +495,19 @@ cdef class Endpoint(Hub):
         return self._ended is not None
 
     def _is_drained(self):
-        return self.is_drained()
+        return self.is_drained() and (self.handoff is None or self.handoff.is_empty())
+
+    def _must_pace(self):
+        """Whether so much is queued that a thread which sends should await `_pace`. Legal from any thread."""
+        cdef Py_ssize_t queued = self.log.retained()
+        if self.handoff is not None:
+            queued += self.handoff.held_bytes
+        return queued > self.pacer.high_water
+
+    def _pace(self):
+        """What `send` returns, for a message that is queued already."""
+        self.check_thread("send")
+        return Paced(self.pacer)
 
     def stats(self):
         """Return counts, and what is held now, as `ServerStats`. Legal from any thread."""

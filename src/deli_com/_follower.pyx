@@ -40,10 +40,16 @@ cdef class Audience(Log):
     cdef int add_member(self, Follower follower) except -1:
         # From here on it gets every frame appended to this log, after what is retained in it.
         cdef Position at = self.tail()
+        cdef int i
         if follower in self.members:
             return 0
         if self.retained_keys:
             at = self.head()
+            for i in range(1, follower.cursor_count):
+                # It was a member until a moment ago: what was retained then is still on its way.
+                if follower.cursors[i].log == <PyObject*>self and follower.cursors[i].limit > at.offset:
+                    at.offset = follower.cursors[i].limit
+        self.wall()
         follower._add_cursor(self, at, self.end)
         self.members.add(follower)
         if at.offset < self.end:
@@ -180,7 +186,7 @@ cdef class Follower:
         cdef Log log = <Log>self.cursors[i].log
         if self.cursors[i].pinned:
             log.unpin(&self.cursors[i].at)
-            log.trim(log.flushed.offset)
+        log.trim(log.flushed.offset)
         self.cursor_count -= 1
         while i < self.cursor_count:
             self.cursors[i] = self.cursors[i + 1]

@@ -11,6 +11,7 @@ from deli_com._records cimport Position
 
 
 cdef class Hub(Bounds):
+    cdef public uint64_t slice_ns             # a flush that takes longer lets the loop run
     cdef readonly uint64_t bytes_out          # to all followers, frame headers included
     cdef readonly Py_ssize_t skipped          # messages that laggards did not get, policy skip
     cdef readonly Py_ssize_t superseded       # and policy latest
@@ -41,6 +42,7 @@ cdef class Hub(Bounds):
     cdef bint _unsettled                      # `choked` of some follower changed inside flush_now
     cdef Follower _writing                    # whose transport is being called; settled right after
     cdef uint64_t _round_end
+    cdef bint _served_all                     # before the round, nobody of the READY was left out
     cdef Py_ssize_t _round_start              # rotates: nobody is always last
     cdef Py_ssize_t _round_done
     cdef bint _scheduled

@@ -61,7 +61,7 @@ cdef enum:
     EARLY_BYTES = 131072       # pending bytes that are flushed at once: half a slab
     EAGER_FOLLOWERS = 8        # so few are served at once ...
     EAGER_QUIET_NS = 100000    # ... when nothing was appended for this long
-    SLICE_NS = 2000000         # a flush that takes longer lets the loop run
+    SLICE_NS = 2000000         # `slice_ns`, unless somebody sets it
     THROUGH_BYTES = 65536      # frames written together through a transport
 
 cdef bint CHECK = os.environ.get("DELI_COM_CHECK") == "1"
@@ -97,8 +97,10 @@ cdef class Hub(Bounds):
         self.progress_timeout = progress_timeout
         self._thread = PyThread_get_thread_ident()
         self.log.flushed = log.tail()
+        self.log.passed = log.end
         log.skip_limit = max_backlog
         self._plan = Plan()
+        self.slice_ns = SLICE_NS
         self._dirty = []
         self._apart = []
         self._audiences = WeakSet()
@@ -118,6 +120,7 @@ cdef class Hub(Bounds):
         self.sweep.start()
         if self.log.retained_keys:
             at = self.log.head()
+        self.log.wall()
         follower._add_cursor(self.log, at, self.log.end)
         follower.hub = self
         self._last_id += 1
@@ -127,6 +130,7 @@ cdef class Hub(Bounds):
         if is_current and not self._in_round and not follower.choked:
             self._put(follower, FOLLOWER_CURRENT)
         else:
+            follower.is_fresh = True  # it gets all that comes from now on, superseded or not
             self._put(follower, FOLLOWER_BLOCKED if follower.choked else FOLLOWER_READY)
             self.schedule()
         self.followers.add(follower)
@@ -267,7 +271,7 @@ cdef class Hub(Bounds):
         cdef uint64_t deadline
         cdef bint done = True
         self.arena.now_ns = deli_com_clock_ns()
-        deadline = self.arena.now_ns + SLICE_NS
+        deadline = self.arena.now_ns + self.slice_ns
         if not self._in_round:
             if self._dirty or self._apart:
                 self._take_apart()
@@ -275,8 +279,9 @@ cdef class Hub(Bounds):
                 done = self._serve_ready(deadline)
             if self._dirty and done:
                 self._settle_audiences()
+            self._served_all = done
             if self.log.end == self.log.flushed.offset:
-                self.log.trim(self.log.flushed.offset)
+                self.log.settle(self.log.end, done)
                 return done and not self._dirty
             self._in_round = True
             self._round_end = self.log.end
@@ -309,7 +314,7 @@ cdef class Hub(Bounds):
         cdef list dirty = self._dirty
         self._dirty = []
         for audience in dirty:
-            audience.settle(audience.marked)
+            audience.settle(audience.marked, True)
             audience.is_dirty = audience.end > audience.marked
             if audience.is_dirty:
                 self._dirty.append(audience)
@@ -334,9 +339,7 @@ cdef class Hub(Bounds):
                 continue
             if follower.fd < 0:
                 count = 0
-                follower.is_fresh = True
                 self._write_through(follower, 1, self._round_end)
-                follower.is_fresh = False
                 continue
             if count == 0:
                 count = self.log.vectors(&self.log.flushed, self._round_end, vectors, VECTORS, &total)
@@ -369,7 +372,7 @@ cdef class Hub(Bounds):
                     kept += 1
             self.current.count = kept
             self._holes = 0
-        self.log.settle(self._round_end)
+        self.log.settle(self._round_end, self._served_all)
         i = self.ready.count
         while i > 0:  # backwards: taking one out moves only a follower that was looked at already
             i -= 1
@@ -384,6 +387,7 @@ cdef class Hub(Bounds):
         if (
             follower.cursors.at.offset != self.log.flushed.offset
             or follower.apart_until > self.log.flushed.offset
+            or follower.cursors.floor > self.log.flushed.offset
         ):
             return 0
         for i in range(1, follower.cursor_count):
@@ -396,11 +400,13 @@ cdef class Hub(Bounds):
             log = <Log>follower.cursors[i].log
             if follower.cursors[i].limit != <uint64_t>NOWHERE:
                 follower._drop_cursor(i)
-            log.trim(log.flushed.offset)
+            else:
+                log.trim(log.flushed.offset)
         return 0
 
     cdef bint _serve_ready(self, uint64_t deadline) except -1:
-        # Each by itself. True if it came to all of them.
+        # Each by itself. True if those of them that were up to date are so again.
+        cdef bint is_all = True
         cdef Py_ssize_t i
         cdef Py_ssize_t count = self.ready.count
         cdef Follower follower
@@ -416,10 +422,11 @@ cdef class Hub(Bounds):
             self._serve_alone(follower)
             if follower.state == FOLLOWER_READY:
                 self._catch_up(follower)
+                is_all = is_all and (not follower.is_fresh or follower.has_all())
             served += 1
             if served & 15 == 0 and deli_com_clock_ns() > deadline:
-                return follower is turn[len(turn) - 1]
-        return True
+                return is_all and follower is turn[len(turn) - 1]
+        return is_all
 
     cdef int _serve_alone(self, Follower follower) except -1:
         # One with nothing of its own goes as far as the others are; the round takes it on.
@@ -535,9 +542,11 @@ cdef class Hub(Bounds):
         cdef Piece* piece
         cdef Cursor* cursor
         cdef list pieces
+        cdef bint is_fresh
         cdef int i
         while not follower.choked and follower.state != FOLLOWER_GONE:
-            plan.make(follower.cursors, cursors, limit, follower.is_fresh, follower.id, THROUGH_BYTES)
+            is_fresh = follower.is_fresh or follower.state == FOLLOWER_CURRENT
+            plan.make(follower.cursors, cursors, limit, is_fresh, follower.id, THROUGH_BYTES)
             pieces = []
             follower.holds_reliable = False
             for i in range(plan.count):
@@ -551,7 +560,6 @@ cdef class Hub(Bounds):
             if not pieces:
                 return 0
             self._hand_over(follower, pieces)
-        follower.is_fresh = False  # it waits for its transport: it is behind
         return 0
 
     cdef int _hand_over(self, Follower follower, list pieces) except -1:

@@ -34,7 +34,7 @@ cdef struct Span:
 
 
 cdef class Log(Records):
-    cdef Position flushed            # what everybody has who is up to date
+    cdef uint64_t passed             # what everybody has who is up to date: superseded before it dies at once
     cdef Py_ssize_t skip_limit       # bytes of skip frames kept for laggards
 
     # --- appending -------------------------------------------------------------------
@@ -52,6 +52,7 @@ cdef class Log(Records):
     # --- reading ---------------------------------------------------------------------
     cdef Position tail(self) noexcept
     cdef Position head(self) noexcept
+    cdef void wall(self) noexcept
     cdef uint64_t oldest_ns(self) noexcept
     cdef bint is_reliable(self, Position* at) noexcept
     cdef Py_ssize_t retained(self) noexcept
@@ -67,12 +68,11 @@ cdef class Log(Records):
     cdef void pin(self, Position* at) noexcept
     cdef void unpin(self, Position* at) noexcept
     cdef void move_pin(self, Position* at, uint64_t offset) noexcept
-    cdef int settle(self, uint64_t offset) except -1
+    cdef int settle(self, uint64_t offset, bint is_all) except -1
     cdef int trim(self, uint64_t limit) except -1
     cdef int relocate(self) except -1
 
     # --- private ---------------------------------------------------------------------
-    cdef Py_ssize_t _early_pins      # pins on records before `_trimmed`: nothing is trimmed meanwhile
     cdef uint64_t _skip_at           # no live skip frame is in a record before this index
     cdef list _tables                # by lane: dict of key value to Key
     cdef list _doomed                # Keys' former frames: start offsets, in no order

@@ -15,7 +15,7 @@ here that appends, settles, trims or relocates.
 The log is compacted for those who are behind: a frame of class latest dies when a newer
 one of its key comes, the oldest frames of class skip die when there are more of them than
 `skip_limit` bytes. Who is up to date gets every frame: one that is superseded before it
-was flushed is only doomed, and dies when the flush has passed it. A dead record keeps its
+was flushed to all of them is only doomed, and dies when the flush has passed it. A dead record keeps its
 place in the stream and loses its memory; runs of dead ones become one when the ring of
 records is full, so there are never more of them than of live ones and readers.
 
@@ -88,7 +88,7 @@ cdef class Log(Records):
         try:
             self._reserve_records(3)
             if key is not None and key.start != <uint64_t>NOWHERE:
-                dooms = key.start >= self.flushed.offset
+                dooms = key.start >= self.passed
             if dooms:
                 self._doomed.append(key.start)
         except BaseException:
@@ -194,7 +194,7 @@ cdef class Log(Records):
         if key.start == <uint64_t>NOWHERE:
             self.arena.stale_keys -= 1
             return False
-        if key.start >= self.flushed.offset:
+        if key.start >= self.passed:
             self._doomed.append(key.start)
         self._retire(key)
         self.arena.stale_keys -= 1
@@ -211,7 +211,7 @@ cdef class Log(Records):
         index = self._find(start, key.record)
         key.start = <uint64_t>NOWHERE
         self.arena.stale_keys += 1
-        if start < self.flushed.offset:
+        if start < self.passed:
             self._kill(index)
             return
         while True:
@@ -232,7 +232,7 @@ cdef class Log(Records):
             self._skip_at = self._first
         while self._skip_bytes > self.skip_limit and self._skip_at < self._next:
             record = self._record(self._skip_at)
-            if record.start >= self.flushed.offset:
+            if record.start >= self.passed:
                 return
             if record.data != NULL and record.kind == DELIVER_SKIP and record.begins_frame:
                 if self._frame_bytes(self._skip_at) == self._skip_bytes:
@@ -265,6 +265,10 @@ cdef class Log(Records):
         at.record = self._first
         at.pinned = 0
         return at
+
+    cdef void wall(self) noexcept:
+        # A cursor gets its floor at the end of the log: what it has missed is counted from there.
+        self._walls_next = True
 
     cdef uint64_t oldest_ns(self) noexcept:
         # When the oldest frame was appended that waits for somebody; 0 if none does.
@@ -465,18 +469,19 @@ cdef class Log(Records):
     # --- retention -------------------------------------------------------------------
 
     cdef void pin(self, Position* at) noexcept:
-        # Keeps everything from `at` on, until `unpin` of the same position.
+        # Keeps everything from `at` on, until `unpin` of the same position. At the end that is the
+        # record to come, and nothing of what there is.
         cdef Record* record
         self.seek(at, at.offset)
-        if at.offset < self.end:
-            record = self._record(at.record)
-            record.pins += 1
-            at.pinned = record.start
-            if at.record < self._trimmed:
-                self._early_pins += 1
-        else:
-            self._pins_of_next += 1
+        if at.offset == self.end:
             at.pinned = self.end
+            self._pins_of_next += 1
+            return
+        record = self._record(at.record)
+        record.pins += 1
+        at.pinned = record.start
+        if at.record < self._trimmed:
+            self._early_pins += 1
 
     cdef void unpin(self, Position* at) noexcept:
         cdef uint64_t index
@@ -494,33 +499,36 @@ cdef class Log(Records):
         at.offset = offset
         self.pin(at)
 
-    cdef int settle(self, uint64_t offset) except -1:
-        # A flush has passed `offset`: what is up to date has everything before it.
+    cdef int settle(self, uint64_t offset, bint is_all) except -1:
+        # A flush has come to `offset`. `is_all`: everybody who is up to date has everything before
+        # it, also those who are served alone; what was only doomed because of them dies.
         cdef uint64_t start
         cdef list doomed
         self.seek(&self.flushed, offset)
-        if self._doomed:
-            doomed = self._doomed
-            self._doomed = []
-            for start in doomed:
-                if start < offset:
-                    self._kill(self._find(start, self._first))
-                else:
-                    self._doomed.append(start)
-        if self._skip_bytes > self.skip_limit:
-            self._drop_skips()
+        if is_all:
+            self.passed = offset
+            if self._doomed:
+                doomed = self._doomed
+                self._doomed = []
+                for start in doomed:
+                    if start < offset:
+                        self._kill(self._find(start, self._first))
+                    else:
+                        self._doomed.append(start)
+            if self._skip_bytes > self.skip_limit:
+                self._drop_skips()
         return self.trim(offset)
 
     cdef int trim(self, uint64_t limit) except -1:
         # Frees records that end at or before `limit`, oldest first, up to one that is pinned.
-        # What is retained stays, and is passed over once.
+        # What is retained stays, and what is doomed until `settle`; both are passed over once.
         cdef Record* record
         if self._early_pins == 0:
             while self._trimmed < self._next:
                 record = self._record(self._trimmed)
                 if record.pins != 0 or record.start + <uint64_t>record.size > limit:
                     break
-                if record.data != NULL and (record.doomed or not record.retain):
+                if record.data != NULL and not record.doomed and not record.retain:
                     self._free(record)
                 self._trimmed += 1
         while self._first < self._trimmed:

@@ -32,13 +32,14 @@ cdef struct Record:
     bint begins_frame
     bint ends_frame          # its last byte is the last byte of a frame
     bint doomed              # superseded, but not flushed yet: dies at the end of the flush
+    bint wall                # a cursor's floor may be where it begins: it is not joined to what is before
     bint retain              # kept for those who join later, as long as it is the newest
 
 
 cdef struct Position:
     uint64_t offset          # stream offset, always at a frame's first byte
     uint64_t record          # index of the record that holds it, or of one before
-    uint64_t pinned          # stream offset where the record begins that is pinned for it
+    uint64_t pinned          # stream offset in the record pinned for it; the end of the log: it is to come
 
 
 cdef class Key:
@@ -54,6 +55,7 @@ cdef class Records:
     cdef readonly Py_ssize_t held    # bytes of live records
     cdef readonly Py_ssize_t reliable  # ... of reliable frames
     cdef readonly Py_ssize_t retained_keys  # frames kept for those who join later
+    cdef Position flushed            # what everybody has who is served by the round
     cdef uint64_t reliable_end       # bytes of reliable frames ever appended
 
     cdef uint64_t head_offset(self) noexcept
@@ -65,6 +67,8 @@ cdef class Records:
     cdef uint64_t _first             # index of the oldest record
     cdef uint64_t _next              # index that the next record gets
     cdef uint64_t _trimmed           # records before this index are dead, or retained
+    cdef bint _walls_next            # the record to come is a wall
+    cdef Py_ssize_t _early_pins      # pins on records before `_trimmed`: nothing is trimmed meanwhile
     cdef Py_ssize_t _pins_of_next    # pins that the record to come will start with
     cdef Py_ssize_t _skip_bytes      # of live skip frames
 

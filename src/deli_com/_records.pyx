@@ -99,8 +99,10 @@ cdef class Records:
         return 0
 
     cdef void _compact(self) noexcept:
-        # Makes one record of each run of dead ones that nobody stands in. What is left moves up,
-        # to the end of the ring: an index kept somewhere then names its record or one before.
+        # Makes one record of each run of dead ones that nobody stands in, nor between them: one
+        # cursor's count of what it has missed ends there. What is left moves up, to the end of the
+        # ring: an index kept somewhere then names its record or one before.
+        cdef bint is_wall
         cdef uint64_t source = self._next
         cdef uint64_t target = self._next
         cdef uint64_t trimmed = self._next
@@ -109,8 +111,13 @@ cdef class Records:
         while source > self._first:
             source -= 1
             record = self._record(source)
-            if after != NULL and record.data == NULL and record.pins == 0 \
+            is_wall = after != NULL and (
+                after.start == self.flushed.offset
+                or after.wall and (source >= self._trimmed or self._early_pins != 0)
+            )
+            if after != NULL and not is_wall and record.data == NULL and record.pins == 0 \
                     and after.data == NULL and after.pins == 0:
+                after.wall = record.wall
                 after.start = record.start
                 after.size += record.size
                 after.number = record.number
@@ -166,11 +173,11 @@ cdef class Records:
                     and record.last_number + 1 == arena.sequence and record.ends_frame
                     and arena.now_ns - record.born_ns < AGE_NS
                 ):
+                    record.pins += self._pins_of_next
+                    self._pins_of_next = 0
                     record.size += size
                     record.ends_frame = ends_frame
                     record.last_number = arena.sequence
-                    record.pins += self._pins_of_next
-                    self._pins_of_next = 0
                     self.end += <uint64_t>size
                     return
         elif kind == DELIVER_SKIP:
@@ -196,6 +203,8 @@ cdef class Records:
         record.begins_frame = data == frame.start
         record.ends_frame = ends_frame
         record.doomed = False
+        record.wall = self._walls_next
+        self._walls_next = False
         record.retain = False
         self._pins_of_next = 0
         self._next += 1

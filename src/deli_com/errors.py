@@ -42,10 +42,7 @@ class ComError(Exception):
 class IoError(ComError, OSError):
     """The operating system refused, failed or ran out of time.
 
-    Parameters
-    ----------
-    *args
-        As for `OSError`: ``(errno, strerror)``, or one message.
+    Made of the same arguments as `OSError`: ``(errno, strerror)``, or one message.
 
     Notes
     -----

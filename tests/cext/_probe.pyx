@@ -4,16 +4,18 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
 from deli_com._cursor cimport WriteCursor, cursor_need
-from deli_com._follower cimport FOLLOWER_BLOCKED, FOLLOWER_CURRENT, FOLLOWER_READY, Follower
+from deli_com._follower cimport FOLLOWER_BLOCKED, FOLLOWER_CURRENT, FOLLOWER_READY, Audience, Follower
 from deli_com._hub cimport Hub
+from deli_com._lane cimport DELIVER_LATEST, DELIVER_SKIP, DeliveryClass
 from deli_com._inbox cimport NEXT_PAIR, NEXT_VALUE, RECV_MANY, RECV_PAIR, RECV_VALUE, Inbox, recv_from_inbox
 from deli_com._log cimport Log
 from deli_com._net cimport iovec
 from deli_com._pacer cimport Pacer
-from deli_com._records cimport Position
+from deli_com._records cimport Key, Position, Record
 
 STATES = {FOLLOWER_CURRENT: "current", FOLLOWER_READY: "ready", FOLLOWER_BLOCKED: "blocked"}
 
@@ -63,6 +65,14 @@ cdef class ProbeFollower(Follower):
         return self.lag()
 
     @property
+    def private_log(self):
+        return self.private
+
+    @property
+    def lost(self):
+        return self.skipped, self.superseded
+
+    @property
     def is_paced(self):
         return self.paced
 
@@ -80,6 +90,78 @@ cdef class ProbeHub(Hub):
         self.begin()
         self.appended(self.log.append(payload))
         return True
+
+    def put(self, bytes payload, int kind, key, bint retain, Audience to=None, ProbeFollower barred=None):
+        """As an endpoint appends: False if the log is at its bound, or there is no room for the key."""
+        cdef Log log = self.log if to is None else to
+        cdef Key found = None
+        if not self.room_for(len(payload)):
+            return False
+        if kind == DELIVER_LATEST:
+            found = log.key(0, key)
+            if found is None:
+                return False
+        self.begin()
+        frame = log.append_as(payload, <DeliveryClass>kind, found, retain, 0 if barred is None else barred.id)
+        if to is not None:
+            self.addressed(to, frame)
+        else:
+            if barred is not None:
+                self.set_apart(barred)
+            self.appended(frame)
+        return True
+
+    def forget(self, key, Audience of=None):
+        cdef Log log = self.log if of is None else of
+        return log.forget(0, key)
+
+    def group(self):
+        return self.new_audience("group")
+
+    def add(self, Audience group, ProbeFollower follower):
+        group.add_member(follower)
+
+    def discard(self, Audience group, ProbeFollower follower):
+        group.discard_member(follower)
+
+    def private(self, ProbeFollower follower):
+        if follower.private is None:
+            follower.private = self.new_audience(None)
+            follower.private.add_member(follower)
+        return follower.private
+
+    def recount(self, list audiences):
+        """Counters of the arena beside what its records say."""
+        cdef Log log
+        cdef Record* record
+        cdef uint64_t index
+        held = reliable = newest = live = 0
+        for log in [self.log, *audiences]:
+            own = retained = skips = 0
+            for index in range(log._first, log._next):
+                record = log._record(index)
+                if record.data == NULL:
+                    continue
+                own += record.size
+                live += record.size if record.slab != NULL else 0
+                reliable += record.size if record.kind == 0 else 0
+                newest += record.size if record.kind == DELIVER_LATEST and not record.doomed else 0
+                skips += record.size if record.kind == DELIVER_SKIP else 0
+                retained += record.retain and record.begins_frame and not record.doomed
+            said = log.held, log.retained_keys, log._skip_bytes
+            assert (own, retained, skips) == said, f"{(own, retained, skips)} in records, {said} counted"
+            held += own
+        said = self.arena.held, self.arena.reliable, self.arena.newest, self.arena.live
+        found = held, reliable, newest, live
+        assert found == said, f"{found} in records, {said} counted"
+        return held, newest
+
+    def set_window(self, Py_ssize_t window, Audience of=None):
+        cdef Log log = self.log if of is None else of
+        log.skip_limit = window
+
+    def records(self):
+        return self.log._next - self.log._first
 
     def flush(self):
         self.flush_now()

@@ -139,7 +139,7 @@ COMMAND = re.compile(
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_shell_commands_exist(page: Page) -> None:
-    """Commands are not run here (each is a job of CI): but targets, extras, files and kernel settings exist."""
+    """Commands are not run here (CI does), but targets, extras, files and kernel settings exist."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for block in page.blocks:

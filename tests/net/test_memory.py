@@ -229,6 +229,28 @@ class TestFloods:
                 ask(other, b"still there")
                 assert server.peak_bytes() - before < 16 * MB
 
+    @pytest.mark.parametrize(
+        ("limit", "least", "most"), [(64 << 20, 32 * MB, 130 * MB), (1 << 30, 200 * MB, 400 * MB)]
+    )
+    def test_half_messages_of_many_clients(self, limit: int, least: int, most: int) -> None:
+        """30 clients send 8 MiB of 20 each: `max_inbound` is what they cost together; without it, it is seen.
+
+        With room for the allocator, which does not always grow a buffer in place.
+        """
+        options = {"max_inbound": limit}
+        with running("server", kind="bytes", readers=0, stalled=31, messages=0, options=options) as server:
+            address = server.hear()["address"]
+            with contextlib.ExitStack() as stack:
+                other, *peers = [stack.enter_context(stalled_client(address)) for _ in range(31)]
+                server.hear()
+                before = server.peak_bytes()
+                begun = b"\x82\xff" + struct.pack("!Q", 20 << 20) + b"\0\0\0\0" + bytes(8 << 20)
+                for peer in peers:
+                    with contextlib.suppress(ConnectionError):
+                        peer.sendall(begun)
+                ask(other, b"still there")
+                assert least < server.peak_bytes() - before < most
+
 
 def ask(sock: socket.socket, token: bytes) -> None:
     """PING, and read its PONG: what was sent before has been read by then."""

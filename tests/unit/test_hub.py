@@ -3,78 +3,14 @@
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fakes import FakeLoop, FakeTransport, split_frames
-
-from deli_com._log import Log
+from rig import End, Rig
 
 PONG = b"\x8a\x00"
 LARGE = 32768
-
-
-class Rig:
-    """A hub, its loop, and receivers that read when they are told to."""
-
-    def __init__(self, probe: Any, **limits: Any) -> None:
-        self.probe = probe
-        self.loop = FakeLoop()
-        self.hub = probe.ProbeHub(self.loop, Log("ws-server"), **limits)
-        self.ends: list[End] = []
-
-    def connect(self, **kind: Any) -> End:
-        end = End(self, **kind)
-        end.follower.join(self.hub)
-        self.ends.append(end)
-        return end
-
-    def settle(self) -> None:
-        """Read and turn until nothing moves any more."""
-        moved = True
-        while moved:
-            moved = False
-            for end in self.ends:
-                moved = end.read() or moved
-                end.transport.pump()
-            moved = self.loop.turn() or moved
-        self.hub.check()
-
-    def close(self) -> None:
-        for end in self.ends:
-            end.follower.leave_()
-            end.ours.close()
-            end.theirs.close()
-
-
-class End:
-    """One receiver: a follower, its transport, and the other side of the socket."""
-
-    def __init__(self, rig: Rig, fd: bool = True, eager: bool = True, buffer: int = 4096) -> None:
-        self.ours, self.theirs = socket.socketpair()
-        self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
-        self.ours.setblocking(False)
-        self.theirs.setblocking(False)
-        self.transport = FakeTransport(self.ours, eager)
-        self.follower = rig.probe.ProbeFollower(self.transport, self.ours.fileno() if fd else -1)
-        self.transport.follower = self.follower
-        self.stream = bytearray()
-        self.expected: list[bytes] = []
-
-    def read(self, most: int = 1 << 20) -> bool:
-        try:
-            data = self.theirs.recv(most)
-        except BlockingIOError:
-            return False
-        self.stream += data
-        return bool(data)
-
-    def messages(self) -> list[bytes]:
-        frames, rest = split_frames(bytes(self.stream))
-        assert not rest, "a frame is cut"
-        return [payload for opcode, payload in frames if opcode == 2]
 
 
 @pytest.fixture
