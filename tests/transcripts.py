@@ -144,7 +144,7 @@ class History:
         )
 
     def unread(self, reader: Reader) -> int:
-        """Bytes of reliable messages for it that it has not read."""
+        """Bytes of reliable messages that it has not read, of logs it is in; those it is barred from, too."""
         got = {number for number, _ in reader.got}
         return sum(
             sent.size

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from helpers import certificates, until
-from readers import Client, Event, Mode, State, Tick, Word, body
+from readers import Client, Event, Mode, Pose, State, Tick, Word, body
 from transcripts import History
 
 from deli_com import Peer, WsServer
@@ -119,3 +119,22 @@ async def test_what_another_thread_sends_and_a_full_table_of_keys_refuses_is_not
         await asyncio.to_thread(server.send_nowait, make(Mode, 1, id=1))
         await until(lambda: server.stats().refused["backlog full"])
         assert server.messages_out == 1
+
+
+async def test_keys_that_hold_nothing_make_room() -> None:
+    """Those of a client that has left, and those of another log whose messages everybody has."""
+    async with WsServer[Event, None].bind("127.0.0.1:0", max_keys=2) as server:
+        for number in range(5):
+            async with connected(server) as client:
+                assert client.peer is not None
+                client.peer.send_nowait(make(Pose, number, id=number))
+                assert await numbers(client, server) == [number]
+            await until(lambda: server.client_count() == 0)
+        async with connected(server) as client:
+            group = server.group("a")
+            group.add(client.peer)  # type: ignore[arg-type]
+            for number in range(4):
+                for to in (server, group):
+                    to.send_nowait(make(Pose, number, id=number))
+                    await until(server._is_drained)
+            assert server.arena.keys <= 2

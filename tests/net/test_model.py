@@ -185,6 +185,12 @@ class Model:
         self.note(event, log, barred)
         return True
 
+    def post(self) -> None:
+        """A message of its own to each."""
+        kind = self.rng.choice(list(self.kinds))
+        for client in self.here():
+            self.send_one(client, client.peer, self.make(kind, 50))
+
     async def flood(self) -> None:
         """A little of each slab is retained: what lies there moves."""
         log, to = self.where()
@@ -301,7 +307,7 @@ class Model:
         rng = self.rng
         chosen = rng.random()
         if chosen < 0.40:
-            self.send()
+            rng.choice([self.send] * 9 + [self.post])()
         elif chosen < 0.55:
             await self.turn()
         elif chosen < 0.74:
@@ -318,7 +324,7 @@ class Model:
         elif chosen < 0.95:
             self.forget()
         elif chosen < 0.97:
-            await rng.choice([self.flood, self.turn, self.turn])()
+            await rng.choice([self.flood, self.turn])()
             self.server.flush()
         elif chosen < 0.99:
             await self.send_from_a_thread()
