@@ -135,21 +135,25 @@ class History:
             return skips > self.window(sent.log)
         return False
 
-    def is_for(self, sent: Sent, reader: Reader) -> bool:
-        return sent.barred is not reader and any(
+    def is_in(self, sent: Sent, reader: Reader) -> bool:
+        """Whether it was a member where that was sent, when it was."""
+        return any(
             stay.log == sent.log
             and stay.since < sent.number
             and (stay.until is None or sent.number < stay.until)
             for stay in reader.stays
         )
 
+    def is_for(self, sent: Sent, reader: Reader) -> bool:
+        return sent.barred is not reader and self.is_in(sent, reader)
+
     def unread(self, reader: Reader) -> int:
-        """Bytes of reliable messages that it has not read, of logs it is in; those it is barred from, too."""
+        """Bytes of reliable messages it has not read; what it is barred from is in its way as well."""
         got = {number for number, _ in reader.got}
         return sum(
             sent.size
             for sent in self.sent.values()
-            if sent.kind == "reliable" and sent.number not in got and self.is_for(sent, reader)
+            if sent.kind == "reliable" and sent.number not in got and self.is_in(sent, reader)
         )
 
     # --- judging -------------------------------------------------------------------------
