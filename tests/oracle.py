@@ -74,7 +74,7 @@ class World:
         happens between two sends has no order here: forgotten at the same number may be after.)"""
         found = {m.key: m for m in self.sent[:before] if m.kind == LATEST and m.audience == audience}
         return {
-            k: m for k, m in found.items() if not m.number < self.forgotten.get((audience, k), -1) <= before
+            k: m for k, m in found.items() if not m.number < self.forgotten.get((audience, k), -1) < before
         }
 
     def check(self, client: Client, got: list[int], lost: tuple[int, int], *, never_behind: bool) -> None:

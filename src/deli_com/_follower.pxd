@@ -71,6 +71,7 @@ cdef class Follower:
 
     cdef bint is_behind(self) noexcept
     cdef bint has_all(self) noexcept
+    cdef bint has_all_of(self, Audience audience) noexcept
     cdef uint64_t sent_bytes(self) except? 0
     cdef Py_ssize_t lag(self) noexcept
     cdef int choke(self) except -1

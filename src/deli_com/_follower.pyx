@@ -100,6 +100,14 @@ cdef class Follower:
                 return False
         return True
 
+    cdef bint has_all_of(self, Audience audience) noexcept:
+        # The same for one audience that it is a member of.
+        cdef int i
+        for i in range(1, self.cursor_count):
+            if self.cursors[i].log == <PyObject*>audience and self.cursors[i].at.offset < audience.end:
+                return False
+        return True
+
     cdef uint64_t sent_bytes(self) except? 0:
         # Bytes for it that have left this process, ever.
         cdef uint64_t waiting = 0

@@ -299,7 +299,8 @@ cdef class Hub(Bounds):
         for audience in self._dirty:
             audience.marked = audience.end
             for follower in audience.members:
-                if follower.state == FOLLOWER_CURRENT:
+                # (Not who was served in an earlier slice: a large group would never be done.)
+                if follower.state == FOLLOWER_CURRENT and not follower.has_all_of(audience):
                     follower.is_fresh = True
                     self._put(follower, FOLLOWER_READY)
         for follower in apart:

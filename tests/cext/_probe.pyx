@@ -64,6 +64,9 @@ cdef class ProbeFollower(Follower):
     def bytes_behind(self):
         return self.lag()
 
+    def places(self):
+        return [(self.cursors[i].at.offset, self.cursors[i].floor, self.cursors[i].limit, self.cursors[i].pinned) for i in range(self.cursor_count)], self.is_fresh, self.apart_until
+
     @property
     def private_log(self):
         return self.private
@@ -159,6 +162,9 @@ cdef class ProbeHub(Hub):
     def set_window(self, Py_ssize_t window, Audience of=None):
         cdef Log log = self.log if of is None else of
         log.skip_limit = window
+
+    def places(self):
+        return self.log.end, self.log.flushed.offset, self.log.passed, self._in_round, len(self._dirty), self.ready.count, self.current.count
 
     def records(self):
         return self.log._next - self.log._first
