@@ -143,13 +143,17 @@ cov: $(VENV)/.group-cov ## line and branch coverage of .py and .pyx
 	$(PY) -m coverage run -m pytest $(ARGS)
 	$(PY) -m coverage report
 
+# The frame path and the handshake meet bytes from outside over real sockets, by a generator and by fault tests.
+FAULTS := tests/fuzz tests/net/test_hostile.py tests/net/test_inbound.py tests/net/test_full_buffers.py
+
 # PYTHONMALLOC=malloc: in pymalloc's arenas an overflow is no error. No leak check: CPython leaks by design at exit.
 # --capture=sys: the report of a sanitizer, which ends the process, would be lost in pytest's captured stderr.
-asan: $(VENV)/.group-test ## the unit tests under address and undefined-behaviour sanitizers (Linux, gcc)
+asan: $(VENV)/.group-test ## units, fuzzed frames and faults under address and UB sanitizers (Linux, gcc)
 	$(MAKE) --no-print-directory build DELI_COM_SANITIZE=1 DELI_COM_DEBUG=1
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
-	$(PY) -m pytest --capture=sys tests/unit $(ARGS)
+	DELI_COM_TEST_SLOW=$${DELI_COM_TEST_SLOW:-4} \
+	$(PY) -m pytest --capture=sys --timeout=300 tests/unit $(FAULTS) $(ARGS)
 
 # --- shipping it ------------------------------------------------------------------------------------------
 sdist: $(READY) $(VENV)/.group-dist ## dist/*.tar.gz

@@ -114,8 +114,8 @@ class Child:
             self.process.stdout.close()
 
 
-def run_server(name: str, job: Job, **load: Any) -> dict[str, Any]:
-    """Measure a server program under the load generator; the load's report is under `load`."""
+def run_server(name: str, job: Job, *, load_program: str = "load_client", **load: Any) -> dict[str, Any]:
+    """Measure a server program under a load generator; the load's report is under `load`."""
     core, load_core = cores()
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
@@ -129,7 +129,7 @@ def run_server(name: str, job: Job, **load: Any) -> dict[str, Any]:
             given |= load
             if "stamp" in load:
                 given["stamp"] = load["stamp"] + given["prefix"]
-            client = Child([str(compiled("load_client")), *options(given)], folder / "load")
+            client = Child(program(load_program) + options(given), folder / "load")
             try:
                 return server.line(client) | {"load": client.line()}
             finally:

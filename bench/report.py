@@ -17,6 +17,7 @@ TITLES = {
     "receive": "Receiving in one client: CPU a message, times picows' Python listener",
     "uplink": "Many clients to one server: CPU a message in the server, times picows",
     "idle": "Idle clients: memory each (KiB), CPU of an accept (µs)",
+    "tls": "Fan-out over TLS: CPU a delivery in the server, times picows",
     "footprint": "Held after one 9 MB message each, some seconds later (KiB)",
 }
 COLOURS = {"C floor": "#555555", "deli-com": "#1668b8", "picows": "#e08214", "websockets": "#7b3294"}
@@ -60,7 +61,7 @@ def case_name(case: dict[str, int]) -> str:
 
 def cell(bench: str, row: Row, base: Row | None) -> str:
     """One library in one case."""
-    if bench in ("fanout", "receive", "uplink"):
+    if bench in ("fanout", "receive", "uplink", "tls"):
         text = nanoseconds(median(row, "cpu_ns"))
         if base is not None and base is not row:
             text += f" **{ratio(row, base, 'cpu_ns'):.2f}**"

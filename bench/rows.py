@@ -285,7 +285,10 @@ class Footprint:
         return {"held_kib": result["held_kib"], "peak_kib": result["peak_kib"]}
 
 
-Bench = Fanout | Latency | Stalled | Receive | Uplink | Idle | Footprint
+from rows_tls import Tls  # noqa: E402 - it is made of the above
+
+Bench = Fanout | Latency | Stalled | Receive | Uplink | Idle | Footprint | Tls
 BENCHES: dict[str, Bench] = {
-    bench.name: bench for bench in (Fanout(), Stalled(), Latency(), Receive(), Uplink(), Idle(), Footprint())
+    bench.name: bench
+    for bench in (Fanout(), Stalled(), Latency(), Receive(), Uplink(), Idle(), Footprint(), Tls())
 }

@@ -159,12 +159,16 @@ class RawPeer:
         try:
             await asyncio.get_running_loop().sock_connect(sock, tuple(address))
             if ssl is not None:
-                peer._tls = ssl.wrap_bio(peer._incoming, peer._outgoing, server_hostname=hostname)
-                await peer._drive(peer._tls.do_handshake)
+                await peer.start_tls(ssl, hostname)
         except BaseException:
             peer.close()
             raise
         return peer
+
+    async def start_tls(self, context: ssl_module.SSLContext, hostname: str = "localhost") -> None:
+        """The client's side of the TLS handshake."""
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)
+        await self._drive(self._tls.do_handshake)
 
     async def _drive(self, step: Callable[[], Any]) -> Any:
         loop = asyncio.get_running_loop()

@@ -54,7 +54,9 @@ class World:
     def __init__(self, window: int) -> None:
         self.window = window  # bytes of skip messages that a laggard gets
         self.sent: list[Sent] = []
-        self.forgotten: dict[tuple[Hashable, Hashable], int] = {}  # (audience, key) to the number it happened at
+        self.forgotten: dict[
+            tuple[Hashable, Hashable], int
+        ] = {}  # (audience, key) to the number it happened at
 
     @property
     def now(self) -> int:
@@ -68,26 +70,16 @@ class World:
         self.forgotten[audience, key] = self.now
 
     def newest(self, audience: Hashable, before: int) -> dict[Hashable, Sent]:
-        """The newest message of each key sent before that number, but for what was forgotten by then."""
+        """The newest message of each key sent before that number, but for what was forgotten by then. (What
+        happens between two sends has no order here: forgotten at the same number may be after.)"""
         found = {m.key: m for m in self.sent[:before] if m.kind == LATEST and m.audience == audience}
-        return {k: m for k, m in found.items() if not m.number < self.forgotten.get((audience, k), -1) <= before}
+        return {
+            k: m for k, m in found.items() if not m.number < self.forgotten.get((audience, k), -1) <= before
+        }
 
     def check(self, client: Client, got: list[int], lost: tuple[int, int], *, never_behind: bool) -> None:
         """`got`: numbers in order of arrival, all drained. `lost`: what it says it skipped and superseded."""
-        messages = [self.sent[number] for number in got]
-        live = [m for m in messages if client.is_in(m)]
-        early = [m for m in messages if not client.is_in(m)]
-        for message in {m for m in messages if got.count(m.number) > 1}:
-            # Only what is retained may, and only to one that left and came again.
-            again = [a for a, _ in client.spans[message.audience] if a > message.number]
-            assert message.retain and len(again) >= got.count(message.number) - client.is_in(message), f"{message} twice"
-            for _ in range(got.count(message.number) - 1):
-                live.reverse()
-                if message in live:
-                    live.remove(message)
-                live.reverse()
-        numbers = [m.number for m in live]
-        assert numbers == sorted(numbers), "out of order"
+        messages, live, early = self.check_order(client, got)
         self._check_early(client, messages, early)
         due = [m for m in self.sent if client.is_in(m)]
         arrived = set(got)
@@ -97,6 +89,26 @@ class World:
         self._check_skip(client, arrived, due, lost[0])
         self._check_latest(client, arrived, live, due, lost[1])
 
+    def check_order(self, client: Client, got: list[int]) -> tuple[list[Sent], list[Sent], list[Sent]]:
+        """What came, and of it what was sent while it was a client, and what before."""
+        messages = [self.sent[number] for number in got]
+        live = [m for m in messages if client.is_in(m)]
+        early = [m for m in messages if not client.is_in(m)]
+        for message in {m for m in messages if got.count(m.number) > 1}:
+            # Only what is retained may, and only to one that left and came again.
+            again = [a for a, _ in client.spans[message.audience] if a > message.number]
+            assert message.retain and len(again) >= got.count(message.number) - client.is_in(message), (
+                f"{message} twice"
+            )
+            for _ in range(got.count(message.number) - 1):
+                live.reverse()
+                if message in live:
+                    live.remove(message)
+                live.reverse()
+        numbers = [m.number for m in live]
+        assert numbers == sorted(numbers), "out of order"
+        return messages, live, early
+
     def _check_early(self, client: Client, messages: list[Sent], early: list[Sent]) -> None:
         # From before it joined: only retained messages, those that were newest then, before all live ones.
         for message in early:
@@ -105,16 +117,16 @@ class World:
             spans = client.spans.get(message.audience, ())
             joined = [a for a, _ in spans if a > message.number]
             assert joined, f"{message} is of an audience it was never in afterwards"
-            assert any(
-                self.newest(message.audience, a).get(message.key) == message for a in joined
-            ), f"{message} was not the newest when it joined"
+            assert any(self.newest(message.audience, a).get(message.key) == message for a in joined), (
+                f"{message} was not the newest when it joined"
+            )
             later = messages[messages.index(message) + 1 :]
             same = [m for m in later if m.audience == message.audience and m in early and len(joined) == 1]
             assert all(m.number > message.number for m in same), "retained messages out of order"
             ahead = messages[: messages.index(message)]
-            assert not any(
-                m.audience == message.audience and m.number >= joined[-1] for m in ahead
-            ), "a retained message after live ones"
+            assert not any(m.audience == message.audience and m.number >= joined[-1] for m in ahead), (
+                "a retained message after live ones"
+            )
 
     def _check_skip(self, client: Client, arrived: set[int], due: list[Sent], said: int) -> None:
         skips = [m for m in due if m.kind == SKIP]

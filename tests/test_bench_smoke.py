@@ -34,7 +34,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 class TestEveryBenchRuns:
     @pytest.mark.parametrize(
-        "name", ["fanout", "stalled", "latency", "receive", "uplink", "idle", "footprint"]
+        "name", ["fanout", "stalled", "latency", "receive", "uplink", "idle", "footprint", "tls"]
     )
     def test_quick_run_measures_every_installed_library(self, name: str, tmp_path: Path) -> None:
         """Each library yields its headline metric; contents are checked by the load where it broadcasts."""

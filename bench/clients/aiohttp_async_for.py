@@ -18,8 +18,6 @@ async def receive(url: str, job: Job, tally: Tally) -> None:
             tally.count += 1
             if tally.count == tally.mark:
                 tally.reached()
-            if tally.count == tally.total:
-                break
 
 
 run(receive, job)

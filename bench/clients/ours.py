@@ -26,8 +26,6 @@ async def receive(url: str, job: Job, tally: Tally) -> None:
             tally.count += 1
             if tally.count == tally.mark:
                 tally.reached()
-            if tally.count == tally.total:
-                break
     elif job.style == "recv_many":
         while tally.count < tally.total:
             values = await client.recv_many(min(256, tally.mark - tally.count))
@@ -36,7 +34,7 @@ async def receive(url: str, job: Job, tally: Tally) -> None:
                 tally.reached()
     else:
         recv = client.recv
-        while tally.count < tally.total:
+        while True:  # `reached` ends the process
             await recv()
             tally.count += 1
             if tally.count == tally.mark:

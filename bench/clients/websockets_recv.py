@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect  # noqa: E402
 async def receive(url: str, job: Job, tally: Tally) -> None:
     async with connect(url, compression=None, ping_interval=None, max_size=None, proxy=None) as connection:
         recv = connection.recv
-        while tally.count < tally.total:
+        while True:  # `reached` ends the process
             await recv()
             tally.count += 1
             if tally.count == tally.mark:

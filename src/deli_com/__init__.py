@@ -5,6 +5,7 @@ from deli_com._connection import Peer
 from deli_com._fastcodec import TypeCodec
 from deli_com._group import Group
 from deli_com.address import Address
+from deli_com.background import Background, serve_background
 from deli_com.departure import Departure
 from deli_com.errors import (
     BacklogFull,
@@ -33,6 +34,7 @@ from deli_com.ws.service import Request
 __all__ = [
     "Address",
     "Array",
+    "Background",
     "BacklogFull",
     "Client",
     "Codec",
@@ -66,6 +68,7 @@ __all__ = [
     "i16",
     "i32",
     "i64",
+    "serve_background",
     "u8",
     "u16",
     "u32",

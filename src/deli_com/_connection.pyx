@@ -17,11 +17,14 @@ together (`max_inbound`): each tells by `hold` what it keeps, which is a sum; on
 over the bound are connections looked at one by one.
 """
 
-from logging import WARNING, getLogger
+import logging
 from types import GenericAlias
 
+from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
+
 from deli_com._endpoint cimport Endpoint
-from deli_com._fastcodec cimport codec_decode
+from deli_com._fastcodec cimport TypeCodec, codec_decode
 from deli_com._follower cimport Follower
 from deli_com._net cimport deli_com_keep_unsent_low, deli_com_tcp_info
 from deli_com.departure import Departure
@@ -35,7 +38,16 @@ cdef enum:
     SPARE_PART = 16
     UNSENT_BYTES = 131072    # that the kernel takes and does not send yet, where messages supersede others
 
-cdef object _shed_log = LogBudget(getLogger("deli_com.server"))
+cdef extern from *:
+    "static int dc_reraise_undecoded(void) { return -1; }"
+    int _reraise "dc_reraise_undecoded"() except -1
+    void C_DECREF "Py_DECREF"(PyObject* value) noexcept
+
+# `codec_decode` as C sees it: a new reference, or NULL with the exception set.
+ctypedef PyObject* (*DecodeFunction)(TypeCodec, const char*, Py_ssize_t) noexcept
+cdef DecodeFunction _decode = <DecodeFunction><void*>codec_decode
+
+cdef object _shed_log = LogBudget(logging.getLogger("deli_com.server"))
 
 
 cdef bint may_be_sent(int code) noexcept:
@@ -199,14 +211,26 @@ cdef class Connection(Peer):
     cdef int deliver(self, const char* data, Py_ssize_t size) except -1:
         # One whole message; `data` is borrowed for the call.
         cdef Endpoint endpoint = self.endpoint
+        cdef PyObject* made
         self.messages_in += 1
         endpoint.messages_in += 1
         endpoint.bytes_in += size
         if endpoint.up is None:
             endpoint.unwanted += 1
             return 0
+        made = _decode(endpoint.up, data, size)
+        if made == NULL:
+            return self._refuse_undecoded(size)
+        value = <object>made
+        C_DECREF(made)
+        if endpoint.inbox.push(self, value, size, False):
+            self.pause_reading()
+        return _bound_inbound(endpoint)
+
+    cdef int _refuse_undecoded(self, Py_ssize_t size) except -1:
+        # The decoder has set its exception. Caught here: a `try` around each message costs more than a field.
         try:
-            value = codec_decode(endpoint.up, data, size)
+            _reraise()
         except DecodeError as error:
             return self._refuse_message(error, size)
         except Exception as cause:
@@ -214,9 +238,6 @@ cdef class Connection(Peer):
             error = DecodeError(f"{type(cause).__name__} while the value was made: {cause}")
             error.__cause__ = cause
             return self._refuse_message(error, size)
-        if endpoint.inbox.push(self, value, size, False):
-            self.pause_reading()
-        return _bound_inbound(endpoint)
 
     cdef int _refuse_message(self, object error, Py_ssize_t size) except -1:
         # A message that is no value costs its sender nothing but that message.
@@ -312,7 +333,10 @@ cdef class Connection(Peer):
         )
 
     cdef Py_ssize_t waiting_bytes(self) except -1:
-        # Bytes for this peer that are still in this process: of the logs, and in its transport.
+        # Bytes for this peer that are still in this process: of the logs, and in its transport, which
+        # answers in its own thread only.
+        if PyThread_get_thread_ident() != self.endpoint._thread:
+            return self.lag()
         return self.lag() + <Py_ssize_t>self.transport.get_write_buffer_size()
 
     cdef object round_trip_time(self):
@@ -320,8 +344,9 @@ cdef class Connection(Peer):
 
     cdef int on_too_slow(self, str cause) except -1:
         self.blame_lag(cause)
+        self.finish(1013, cause)  # first: a handler of the user's may raise
         self.endpoint.logger.warning("closing %s (1013): %s", self.remote_addr, cause)
-        return self.finish(1013, cause)
+        return 0
 
     cdef int on_broken(self) except -1:
         return self.abort()
@@ -444,7 +469,6 @@ cdef int _shed(Endpoint endpoint) except -1:
     cdef Connection connection
     cdef Py_ssize_t before = _inbound(endpoint)
     cdef Py_ssize_t enough = endpoint.max_inbound - endpoint.max_inbound // SPARE_PART
-    cdef Py_ssize_t share
     cdef dict shares
     cdef list connections = endpoint._connections()
     for connection in connections:
@@ -452,14 +476,19 @@ cdef int _shed(Endpoint endpoint) except -1:
     if _inbound(endpoint) <= enough:
         return 0
     shares = endpoint.inbox.shares()
-    connections.sort(key=lambda found: (<Connection>found).held + <Py_ssize_t>shares.get(found, 0), reverse=True)
+    for connection in connections:
+        shares[connection] = connection.held + <Py_ssize_t>shares.get(connection, 0)
+    connections.sort(key=shares.__getitem__, reverse=True)
     for connection in connections:
         if _inbound(endpoint) <= enough:
             break
-        share = connection.held + <Py_ssize_t>shares.get(connection, 0)
-        cause = f"too much unreceived: {share} bytes of this client, {before} of all, limit {endpoint.max_inbound}"
-        if connection.stage == CONNECTION_OPEN:
-            _shed_log.log(WARNING, "closing %s (1009): %s", connection.remote_addr, cause)
+        cause = (
+            f"too much unreceived: {shares[connection]} bytes of this client, {before} of all, "
+            f"limit {endpoint.max_inbound}"
+        )
+        is_open = connection.stage == CONNECTION_OPEN
         endpoint.inbox.drop_from(connection)
         connection.on_too_much(cause)
+        if is_open:
+            _shed_log.log(logging.WARNING, "closing %s (1009): %s", connection.remote_addr, cause)
     return 0

@@ -267,6 +267,10 @@ cdef class Endpoint(Hub):
 
     cdef Key _key(self, Log log, Lane lane, object value):
         cdef Key key = log.key(lane.index, value)
+        if key is None and self.arena.stale_keys:
+            for other in [self.log, *self._audiences]:
+                other._purge()
+            key = log.key(lane.index, value)
         if key is None:
             self.refused_sends += 1
             raise BacklogFull(self.arena.keys, self.arena.max_keys, "keys are held")
@@ -495,7 +499,19 @@ cdef class Endpoint(Hub):
         return self._ended is not None
 
     def _is_drained(self):
-        return self.is_drained()
+        return self.is_drained() and (self.handoff is None or self.handoff.is_empty())
+
+    def _must_pace(self):
+        """Whether so much is queued that a thread which sends should await `_pace`. Legal from any thread."""
+        cdef Py_ssize_t queued = self.log.retained()
+        if self.handoff is not None:
+            queued += self.handoff.held_bytes
+        return queued > self.pacer.high_water
+
+    def _pace(self):
+        """What `send` returns, for a message that is queued already."""
+        self.check_thread("send")
+        return Paced(self.pacer)
 
     def stats(self):
         """Return counts, and what is held now, as `ServerStats`. Legal from any thread."""

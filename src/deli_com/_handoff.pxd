@@ -16,4 +16,5 @@ cdef class Handoff:
 
     cdef int put(self, Encoded message) except -1
     cdef int end(self, object error) except -1
+    cdef bint is_empty(self) noexcept
     cdef bint _is_full(self, Py_ssize_t more) noexcept

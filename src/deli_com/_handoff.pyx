@@ -84,6 +84,10 @@ cdef class Handoff:
             self.hub.loop.call_soon(self._drain_callback)
         else:
             self._scheduled = False
+            self.hub.schedule()  # a close may wait for this queue
+
+    cdef bint is_empty(self) noexcept:
+        return len(self._queue) == 0
 
     cdef int end(self, object error) except -1:
         # Nothing more is taken; waiting threads get the error.

@@ -202,13 +202,13 @@ cdef class Hub(Bounds):
         if self._flushing:
             return self.schedule()
         if self._aside >= EARLY_BYTES or frame >= LARGE_BYTES:
-            return self.flush_now()
-        if is_first and len(audience.members) <= EAGER_FOLLOWERS:
+            self.flush_now()
+        elif is_first and len(audience.members) <= EAGER_FOLLOWERS:
             if self.arena.now_ns - self._last_append_ns > EAGER_QUIET_NS:
                 self._last_append_ns = self.arena.now_ns
                 return self.flush_now()
             self._last_append_ns = self.arena.now_ns
-        return self.schedule()
+        return self.schedule()  # after a flush, too: laggards are judged in turns
 
     cdef int set_apart(self, Follower follower) except -1:
         # The last frame in the log of all is not for it: no round may serve it that far.
@@ -339,9 +339,7 @@ cdef class Hub(Bounds):
                 continue
             if follower.fd < 0:
                 count = 0
-                follower.is_fresh = True
                 self._write_through(follower, 1, self._round_end)
-                follower.is_fresh = False
                 continue
             if count == 0:
                 count = self.log.vectors(&self.log.flushed, self._round_end, vectors, VECTORS, &total)
@@ -402,7 +400,8 @@ cdef class Hub(Bounds):
             log = <Log>follower.cursors[i].log
             if follower.cursors[i].limit != <uint64_t>NOWHERE:
                 follower._drop_cursor(i)
-            log.trim(log.flushed.offset)
+            else:
+                log.trim(log.flushed.offset)
         return 0
 
     cdef bint _serve_ready(self, uint64_t deadline) except -1:
@@ -561,7 +560,6 @@ cdef class Hub(Bounds):
             if not pieces:
                 return 0
             self._hand_over(follower, pieces)
-        follower.is_fresh = False  # it waits for its transport: it is behind
         return 0
 
     cdef int _hand_over(self, Follower follower, list pieces) except -1:

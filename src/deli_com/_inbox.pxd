@@ -41,6 +41,7 @@ cdef class Inbox:
     cdef size_t _first
     cdef size_t _next
     cdef object _waiters                  # deque of futures that were not woken yet
+    cdef Py_ssize_t _waiting              # futures in it
     cdef Py_ssize_t _woken                # woken waiters that have not taken their value yet
     cdef list _held_back                  # sources whose reading is paused
     cdef object _closed                   # the exception that ends it, or None
@@ -48,6 +49,7 @@ cdef class Inbox:
 
     cdef int _grow(self) except -1
     cdef int _wake(self) except -1
+    cdef int _leave_queue(self, future) except -1
     cdef Entry _take(self) except *
     cdef int _resume_sources(self) except -1
     cdef bint _has_room(self) noexcept

@@ -23,20 +23,76 @@ cdef extern from *:
     #define Py_TPFLAGS_HAVE_AM_SEND (1UL << 21)
     #endif
     typedef PySendResult (*deli_com_sendfunc)(PyObject *, PyObject *, PyObject **);
-    /* `await` then takes the result from C, without a StopIteration (bytecode of 3.11; Task steps). */
-    static void deli_com_set_am_send(PyTypeObject *type, int (*send)(PyObject *, PyObject *, PyObject **)) {
+
+    /* As CPython's generators end, but for the traceback: a tuple or an exception would be taken for the
+     * arguments of StopIteration. */
+    static PyObject *deli_com_iternext(PyObject *self) {
+        PyObject *result = NULL, *stop;
+        switch (((deli_com_sendfunc)Py_TYPE(self)->tp_as_async->am_send)(self, Py_None, &result)) {
+        case PYGEN_NEXT:
+            return result;
+        case PYGEN_RETURN:
+            if (PyTuple_Check(result) || PyExceptionInstance_Check(result)) {
+                stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+                if (stop != NULL) {
+                    PyErr_SetObject(PyExc_StopIteration, stop);
+                    Py_DECREF(stop);
+                }
+            } else {
+                PyErr_SetObject(PyExc_StopIteration, result);
+            }
+            Py_DECREF(result);
+            return NULL;
+        default:
+            return NULL;
+        }
+    }
+
+    /* With am_send, `await` takes the result from C, without a StopIteration: in the bytecode of 3.11, and in
+     * the steps of a task. From 3.12 on the bytecode calls tp_iternext. */
+    static void deli_com_set_slots(PyTypeObject *type, int (*send)(PyObject *, PyObject *, PyObject **)) {
         type->tp_as_async->am_send = (deli_com_sendfunc)(void (*)(void))send;
         type->tp_flags |= Py_TPFLAGS_HAVE_AM_SEND;
+        type->tp_iternext = deli_com_iternext;
+        PyType_Modified(type);
+    }
+
+    /* The exception that is set, if one is, while something is deallocated. */
+    static PyObject *deli_com_put_error_aside(void) {
+    #if PY_VERSION_HEX >= 0x030C0000
+        return PyErr_GetRaisedException();
+    #else
+        PyObject *type, *error, *traceback;
+        PyErr_Fetch(&type, &error, &traceback);
+        if (type == NULL) return NULL;
+        PyErr_NormalizeException(&type, &error, &traceback);
+        if (traceback != NULL) PyException_SetTraceback(error, traceback);
+        Py_DECREF(type);
+        Py_XDECREF(traceback);
+        return error;
+    #endif
+    }
+    static void deli_com_put_error_back(PyObject *error) {
+        if (error == NULL) return;
+    #if PY_VERSION_HEX >= 0x030C0000
+        PyErr_SetRaisedException(error);
+    #else
+        PyErr_Restore(Py_NewRef(Py_TYPE(error)), error, PyException_GetTraceback(error));
+    #endif
     }
     """
-    void deli_com_set_am_send(PyTypeObject* type, int (*send)(PyObject*, PyObject*, PyObject**) except -1)
+    void deli_com_set_slots(PyTypeObject* type, int (*send)(PyObject*, PyObject*, PyObject**) except -1)
+    PyObject* deli_com_put_error_aside() noexcept
+    void deli_com_put_error_back(PyObject* error) noexcept
 
     ctypedef int (*visitproc)(PyObject* object, void* argument) noexcept
     ctypedef int (*traverseproc)(PyObject* self, visitproc visit, void* argument) noexcept
     ctypedef int (*inquiry)(PyObject* self) noexcept
+    ctypedef void (*destructor)(PyObject* self) noexcept
     ctypedef struct CollectedType "PyTypeObject":
         traverseproc tp_traverse
         inquiry tp_clear
+        destructor tp_dealloc
 
 
 cdef enum:
@@ -106,7 +162,7 @@ cdef class Inbox:
         entry.is_error = is_error
         self._next += 1
         self.held_bytes += wire
-        if self._waiters:
+        if self._waiting:
             self._wake()
         return self.wanted and self.is_full()
 
@@ -137,12 +193,30 @@ cdef class Inbox:
 
     cdef int _wake(self) except -1:
         # Wakes waiters while there are values that no woken waiter will take.
-        while self._waiters and (self._woken < self.count() or self._closed is not None):
+        while self._waiting and (self._woken < self.count() or self._closed is not None):
             future = self._waiters.popleft()
+            self._waiting -= 1
             if not future.done():
                 self._woken += 1
                 future.set_result(None)
         return 0
+
+    cdef int _leave_queue(self, future) except -1:
+        # A waiter goes without a value; what it was woken for goes to the next.
+        if future.done() and not future.cancelled():
+            self._woken -= 1
+            self._wake()
+            return 0
+        try:
+            self._waiters.remove(future)
+        except ValueError:
+            return 0
+        self._waiting -= 1
+        return 0
+
+    def _left(self, future):
+        # `_leave_queue` for a waiter that died in another thread.
+        self._leave_queue(future)
 
     cdef Entry _take(self) except *:
         # The oldest entry; the caller owns its references. There is one.
@@ -261,11 +335,13 @@ cdef class Recv:
     cdef object _step(self):
         # The result, or PENDING with the future to yield in `_steps`.
         cdef Inbox inbox = self._inbox
+        if inbox is None:
+            raise RuntimeError("not made by recv(), recv_from(), recv_many() or an async for")
         if self._state == NEW:
             if PyThread_get_thread_ident() != inbox.thread:
                 raise RuntimeError("recv was awaited in another thread than that of the event loop")
             # Waiters that are ahead come first, woken or not.
-            if inbox.count() > 0 and inbox._woken == 0 and not inbox._waiters:
+            if inbox.count() > 0 and inbox._woken == 0 and inbox._waiting == 0:
                 self._state = ENDED
                 return self._value()
         elif self._state == WAITING:
@@ -287,6 +363,7 @@ cdef class Recv:
         self._future = inbox.loop.create_future()
         self._state = WAITING
         inbox._waiters.append(self._future)
+        inbox._waiting += 1
         inbox._wake()  # values may be left over behind waiters that are ahead
         # Woken at once, it still lets them run first: a bare yield, which takes one turn of the loop.
         self._steps = iter((None,)) if self._future.done() else iter(self._future)
@@ -324,15 +401,8 @@ cdef class Recv:
         if self._state == WAITING and future is not None:
             self._future = None
             self._steps = None
-            if future.done() and not future.cancelled():
-                inbox._woken -= 1
-                inbox._wake()  # the value it was woken for goes to the next
-            else:
-                try:
-                    inbox._waiters.remove(future)
-                except ValueError:
-                    pass
-                future.cancel()
+            inbox._leave_queue(future)
+            future.cancel()
         self._state = ENDED
         return 0
 
@@ -343,6 +413,27 @@ cdef object _TYPE = type
 cdef int _recv_am_send(PyObject* self, PyObject* argument, PyObject** result) except -1:
     # 0: returned, 1: yielded, -1: raised (PySendResult).
     cdef Recv recv = <Recv>self
+    cdef Inbox inbox = recv._inbox
+    cdef Entry* entry
+    if (
+        recv._state == NEW
+        and (recv._mode == RECV_VALUE or recv._mode == NEXT_VALUE)
+        and inbox is not None
+        and inbox.count() > 0
+        and inbox._woken == 0
+        and inbox._waiting == 0
+        and not inbox._held_back
+        and PyThread_get_thread_ident() == inbox.thread
+    ):
+        # What `_step` does with a value that is there, and nothing else: the common case.
+        entry = &inbox._ring[inbox._first & inbox._mask]
+        if not entry.is_error:
+            recv._state = ENDED
+            inbox._first += 1
+            inbox.held_bytes -= entry.wire
+            result[0] = entry.value
+            Py_XDECREF(entry.source)
+            return 0
     value = recv._step()
     if value is PENDING:
         value = next(recv._steps)
@@ -354,7 +445,46 @@ cdef int _recv_am_send(PyObject* self, PyObject* argument, PyObject** result) ex
     return 0
 
 
-deli_com_set_am_send(<PyTypeObject*>Recv, _recv_am_send)
+# One that was driven by hand and is dropped in mid-wait, without close(), gives its place up too.
+
+cdef destructor _free_recv = (<CollectedType*>Recv).tp_dealloc
+cdef inquiry _clear_recv = (<CollectedType*>Recv).tp_clear
+
+
+cdef void _recv_dealloc(PyObject* self) noexcept:
+    if (<Recv>self)._state == WAITING:
+        (<Recv>self)._state = ENDED
+        _abandon(<PyObject*>(<Recv>self)._inbox, <PyObject*>(<Recv>self)._future)
+    _free_recv(self)
+
+
+cdef int _recv_clear(PyObject* self) noexcept:
+    if (<Recv>self)._state == WAITING:
+        (<Recv>self)._state = ENDED
+        _abandon(<PyObject*>(<Recv>self)._inbox, <PyObject*>(<Recv>self)._future)
+    return _clear_recv(self)
+
+
+cdef int _abandon(PyObject* of, PyObject* waiter) noexcept:
+    # Reports nothing: there is nobody to tell, and an inbox or a loop that is gone has no next waiter.
+    cdef Inbox inbox
+    cdef PyObject* error = deli_com_put_error_aside()
+    try:
+        inbox = <Inbox>of
+        future = <object>waiter
+        if PyThread_get_thread_ident() == inbox.thread:
+            inbox._leave_queue(future)
+        else:  # the collector runs in any thread
+            inbox.loop.call_soon_threadsafe(inbox._left, future)
+    except BaseException:
+        pass
+    deli_com_put_error_back(error)
+    return 0
+
+
+deli_com_set_slots(<PyTypeObject*>Recv, _recv_am_send)
+(<CollectedType*>Recv).tp_dealloc = _recv_dealloc
+(<CollectedType*>Recv).tp_clear = _recv_clear
 
 
 # The ring is C memory: without these two, the collector would not see that a value left in the

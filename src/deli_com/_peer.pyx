@@ -46,7 +46,10 @@ cdef enum:
     PONGS_A_READ = 16        # PINGs answered one by one; of more in one read only the last
     READ_BYTES = 1048576     # read at once, while others wait: 0.2 ms if it is a part of one frame ...
     MANY_FRAMES = 256        # ... and 40 ms if it is PINGs; so after a read of more frames than that
-    CROWDED_BYTES = 16384    # the next comes a turn later and is no larger than this; so is one into a full inbox
+    # the next comes a turn later and is no larger than this. (Small values cost less so, too: those of 1 MiB
+    # of 64-byte messages outgrow the caches before anybody takes them.)
+    CROWDED_BYTES = 65536
+    FULL_BYTES = 16384       # read at once into a full inbox, by each client
     LEAST_BYTES = 4096       # read at once, however little may wait in memory
     KEPT_BYTES = 262144      # of the read buffer that an idle connection keeps
     PING_BYTES = 14          # a PING of ours on the wire, mask included
@@ -369,9 +372,10 @@ cdef class Peer(Connection):
             f"keepalive: no sign of life for {clock - self._heard_at:.1f} s, "
             f"{self.waiting_bytes()} bytes queued"
         )
-        self.endpoint.logger.warning("closing %s (1011): %s", self.remote_addr, cause)
         self.blame("keepalive")
-        return self.finish(1011, cause)
+        self.finish(1011, cause)
+        self.endpoint.logger.warning("closing %s (1011): %s", self.remote_addr, cause)
+        return 0
 
     # --- memory --------------------------------------------------------------------------
 
@@ -520,8 +524,10 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
             return DISCARDED
         # A read alone must not be a large part of what may wait in memory.
         cdef Py_ssize_t most = min(READ_BYTES, max(LEAST_BYTES, self.peer.endpoint.max_inbound // 8))
-        if self.peer._frames > MANY_FRAMES or self.peer.endpoint.inbox.is_full():
-            most = CROWDED_BYTES
+        if self.peer.endpoint.inbox.is_full():
+            most = min(most, FULL_BYTES)
+        elif self.peer._frames > MANY_FRAMES:
+            most = min(most, CROWDED_BYTES)
         free = self.free_space(sizehint)
         self.used = self.used_of(len(free))
         return free if len(free) <= most else free[:most]

@@ -54,6 +54,8 @@ cdef class Records:
                 self._first += 1
             PyMem_RawFree(self._ring)
             self._ring = NULL
+            self.arena.keys -= self._keys  # none of which holds a frame any more
+            self.arena.stale_keys -= self._keys
 
     cdef Record* _record(self, uint64_t index) noexcept:
         return &self._ring[index & self._mask]
@@ -178,8 +180,6 @@ cdef class Records:
                     record.size += size
                     record.ends_frame = ends_frame
                     record.last_number = arena.sequence
-                    record.pins += self._pins_of_next
-                    self._pins_of_next = 0
                     self.end += <uint64_t>size
                     return
         elif kind == DELIVER_SKIP:

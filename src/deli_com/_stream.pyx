@@ -41,7 +41,7 @@ from deli_com.transports import remote_address
 cdef enum:
     LENGTH_BYTES = 4
     READ_BYTES = 262144          # most of one read; aiofastnet turns to other work after as many
-    FULL_BYTES = 16384           # ... while the inbox is full: it takes what one read holds, of each connection
+    FULL_BYTES = 16384           # ... while the inbox is full: it takes one read more of each connection
     PART_BYTES = 65536           # first memory for an incomplete frame: a length alone allocates no more
 
 cdef double SPARE_S = 1.0        # how long memory of a large frame is kept for the next
@@ -275,13 +275,14 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         # Nothing after this point can be understood.
         cdef Endpoint endpoint = self.endpoint
         self.blame("protocol error")
-        if not endpoint.is_client:
-            self._log.log(logging.WARNING, "closing %s: %s", self.remote_addr, cause)
-        else:
+        if endpoint.is_client:
             if error is not None and endpoint.up is not None:
                 endpoint.inbox.push(self, error, 0, True)
             endpoint.end(ConnectionClosed(None, cause), False)
-        return self.finish(0, cause)
+        self.finish(0, cause)
+        if not endpoint.is_client:  # last: a handler of the user's may raise
+            self._log.log(logging.WARNING, "closing %s: %s", self.remote_addr, cause)
+        return 0
 
     # --- the life of the connection: called by the transport -------------------------------
 
@@ -380,9 +381,10 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             f"keepalive: no sign of life for {silent:.1f} s, "
             f"{self.waiting_bytes()} bytes queued"
         )
-        self.endpoint.logger.warning("closing %s: %s", self.remote_addr, self.close_reason)
         self.blame("keepalive")
-        return self._reset()
+        self._reset()
+        self.endpoint.logger.warning("closing %s: %s", self.remote_addr, self.close_reason)
+        return 0
 
     cdef int on_too_much(self, str cause) except -1:
         self.blame("too much input")
@@ -391,9 +393,10 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
 
     cdef int on_too_slow(self, str cause) except -1:
         self.blame_lag(cause)
-        self.endpoint.logger.warning("closing %s: %s", self.remote_addr, cause)
         self.close_reason = cause
-        return self._reset()
+        self._reset()
+        self.endpoint.logger.warning("closing %s: %s", self.remote_addr, cause)
+        return 0
 
     cdef int finish(self, int code, str reason) except -1:
         cdef bint has_all = self._has_all()

@@ -27,9 +27,10 @@ def check_keepalive(interval: float | None, timeout: float | None) -> None:
 def probe(sock: socket.socket, interval: float, timeout: float) -> None:
     """Let the system probe the peer of `sock` after so many seconds of silence, and within `timeout` again.
 
-    The system counts in whole seconds, at least one. An infinite interval leaves the socket as it is.
+    The system counts in whole seconds, at least one. An infinite interval leaves the socket as it is,
+    and so does a socket that is none of TCP.
     """
-    if math.isinf(interval):
+    if math.isinf(interval) or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if _IDLE is not None:

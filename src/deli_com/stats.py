@@ -71,7 +71,8 @@ class PeerStats:
     bytes_out : int
         Given to its socket, frame headers included.
     queued_bytes : int
-        Reliable messages that it has yet to be given, and what its transport holds.
+        Reliable messages that it has yet to be given, and what its transport holds; without the
+        latter where another thread than the event loop's asks.
     behind_s : float
         Seconds since it was last up to date; 0.0 if it is.
     skipped, superseded : int

@@ -148,10 +148,12 @@ cdef class ProbeHub(Hub):
                 newest += record.size if record.kind == DELIVER_LATEST and not record.doomed else 0
                 skips += record.size if record.kind == DELIVER_SKIP else 0
                 retained += record.retain and record.begins_frame and not record.doomed
-            assert own == log.held and retained == log.retained_keys and skips == log._skip_bytes
+            said = log.held, log.retained_keys, log._skip_bytes
+            assert (own, retained, skips) == said, f"{(own, retained, skips)} in records, {said} counted"
             held += own
-        assert (held, reliable, newest, live) == (
-            self.arena.held, self.arena.reliable, self.arena.newest, self.arena.live)
+        said = self.arena.held, self.arena.reliable, self.arena.newest, self.arena.live
+        found = held, reliable, newest, live
+        assert found == said, f"{found} in records, {said} counted"
         return held, newest
 
     def set_window(self, Py_ssize_t window, Audience of=None):

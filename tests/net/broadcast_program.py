@@ -6,8 +6,8 @@
     broadcast_program.py clients '{"kind": "bytes", "address": [...], "clients": 5, "messages": 9}'
 
 Both print one JSON object a line. The server: its address; then, when it has sent everything and the clients
-that read have it, what it saw; then it waits for its standard input to end. The clients: how many messages
-each got, when their standard input has ended.
+that read have the last message, what it saw; then it waits for its standard input to end. The clients: how many
+messages each got, none twice and each after those sent before, when their standard input has ended.
 """
 
 from __future__ import annotations
@@ -89,6 +89,8 @@ async def serve(kind: str, readers: int, stalled: int, messages: int, options: d
         longest=longest,
         warnings=records.texts,
         clients=server.client_count(),
+        skipped=server.stats().skipped,
+        superseded=server.stats().superseded,
     )
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     for connection in server._connections():
@@ -99,11 +101,12 @@ async def serve(kind: str, readers: int, stalled: int, messages: int, options: d
 async def read_all(kind: str, address: list[Any], clients: int, messages: int) -> None:
     async def one() -> int:
         async with WsClient[TYPES[kind]].connect(tuple(address)) as client:
-            received = 0
+            received, last = 0, -1
             try:
-                while received < messages:
-                    assert number_of(kind, await client.recv()) == received
-                    received += 1
+                while last < messages - 1:
+                    number = number_of(kind, await client.recv())
+                    assert number > last
+                    received, last = received + 1, number
             except ConnectionClosed as error:
                 print(error, file=sys.stderr)
             else:

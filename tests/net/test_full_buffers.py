@@ -13,7 +13,7 @@ import pytest
 from helpers import certificates, until
 from peers import BINARY, CLOSE, PING, PONG, WsPeer, close_payload, dial, upgrade
 
-from deli_com import WsServer
+from deli_com import Server, WsServer
 
 SNDBUF = 2048  # Linux doubles it, and will not go below 4608
 SIZES = [0, 1, 100, 121, 122, 5_000, 32_759, 32_760, 40_000, 65_531, 65_532, 300_000]
@@ -100,6 +100,45 @@ async def test_frames_stay_whole(
             await closing
         await server.close()
         assert pongs and data, "the test reached what it is about"
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("end", ["peer", "server"])
+@pytest.mark.limit(40)
+async def test_frames_over_tcp_stay_whole(secure: bool, end: str) -> None:
+    """The same without control frames: one end closes with messages queued, and what has come is whole."""
+    tls, trusting = certificates() if secure else (None, None)
+    for seed in range(3):
+        rng = random.Random(seed)
+        server = await Server[bytes].bind("127.0.0.1:0", ssl=tls, close_timeout=0.5)
+        server._acceptor._accept_loop._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)  # type: ignore[union-attr]
+        peer = await (WsPeer.open(server.local_addr(), ssl=trusting) if secure else dial(server.local_addr()))
+        await server.wait_clients(1)
+        sent: list[bytes] = []
+        data = bytearray()
+        for _ in range(150):
+            for _ in range(rng.choice([0, 1, 1, 4])):
+                sent.append(value(len(sent), rng.choice(SIZES)))
+                server.send_nowait(sent[-1])
+            if rng.random() < 0.6 and len(data) < sum(map(len, sent)):
+                data += await peer.read_some(rng.choice([1, 100, 40_000, 300_000]))
+            if rng.random() < 0.3:
+                await asyncio.sleep(0)
+        if end == "server":
+            closing = asyncio.create_task(server.close(drain=10))
+            while piece := await peer.read_some():
+                data += piece
+            await closing
+        peer.close()
+        await server.close()
+        at = 0
+        for number, one in enumerate(sent):
+            whole = struct.pack("<II", len(one) + 4, len(one)) + one
+            if end == "server" or at + len(whole) <= len(data):
+                assert data[at : at + len(whole)] == whole, f"message {number}"
+            at += len(whole)
+        assert end == "peer" or at == len(data), "all of it, then the end, and nothing behind it"
+        assert len(data) > 100_000, "the test reached what it is about"
 
 
 @pytest.mark.limit(30)

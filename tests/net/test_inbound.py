@@ -1,4 +1,4 @@
-"""`max_inbound`: what all clients have sent and nobody has received yet has one bound, and who keeps most goes."""
+"""`max_inbound`: what all clients sent and nobody received yet has one bound, and who keeps most goes."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class TestReadBuffers:
 
 class TestCounting:
     async def test_what_is_counted_is_what_came(self) -> None:
-        """To the byte, in reads of any size: picows does not tell how large its buffer is, so its rule is ours."""
+        """To the byte, in reads of any size: picows does not tell its buffer's size, its rule is ours."""
         rng = random.Random(5)
         async with (
             WsServer[bytes].bind("127.0.0.1:0") as server,
@@ -253,7 +253,7 @@ class TestRing:
 
 class TestIdle:
     async def test_memory_that_only_waits_for_more_is_given_back_before_anybody_goes(self) -> None:
-        """Sixty clients in turn send a message of 150 kB and fall silent: buffers of 9 MB, and nobody goes."""
+        """Sixty clients send a message of 150 kB each and fall silent: 9 MB of buffers, and nobody goes."""
         async with WsServer[bytes, None].bind("127.0.0.1:0", max_inbound=LIMIT) as server:
             async with peers_of(server, 1) as _, peers_of(server, 60) as peers:
                 for peer in peers:

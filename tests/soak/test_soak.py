@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="figures are rea
 
 
 @pytest.mark.parametrize(
-    ("kind", "tls", "connects"), [("ws", False, 3000), ("tcp", False, 3000), ("ws", True, 600)]
+    ("kind", "tls", "connects"), [("ws", False, 3000), ("tcp", False, 3000), ("ws", True, 1200)]
 )
 def test_nothing_grows(kind: str, tls: bool, connects: int) -> None:
     lines: list[Any] = []

@@ -7,6 +7,7 @@ from typing import assert_type
 
 from deli_com import (
     Address,
+    Background,
     Client,
     Codec,
     Departure,
@@ -16,6 +17,7 @@ from deli_com import (
     WsClient,
     WsServer,
     f32,
+    serve_background,
     u32,
 )
 
@@ -117,8 +119,34 @@ async def identity() -> None:
     assert (why.code, why.reason, tasks) == (4000, "by name", ["by name"])
 
 
+def background() -> None:
+    """Called in a thread: this program has a loop, which would stand still."""
+    with serve_background(WsServer[Down, Up].bind("127.0.0.1:0")) as server:
+        assert_type(server, Background[Down, Up])
+        assert_type(server.local_addr(), Address)
+        client = server.run(WsClient[Down, Up].connect, server.local_addr())
+        assert_type(client, WsClient[Down, Up])
+        server.wait_clients(1, timeout=5)
+        server.send(Down(1.5))
+        server.send_nowait(Down(2.5))
+        assert_type(server.run(client.recv), Down)
+        for count in range(3):
+            server.run(client.send, Up(count))
+        assert_type(server.recv(timeout=5), Up)
+        assert_type(server.recv_many(1, timeout=5), list[Up])
+        for up in server:
+            assert_type(up, Up)
+            break
+        assert_type(server.run(server.server.client_count), int)
+        server.run(client.close)
+    with serve_background(Server[u32, None].bind("127.0.0.1:0"), loop_factory=asyncio.new_event_loop) as push:
+        assert_type(push, Background[int, None])
+        push.send(7)
+
+
 async def main() -> None:
     await websocket()
     await identity()
     await one_type_both_ways()
     await tcp()
+    await asyncio.to_thread(background)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from rig import Rig
+from rig import End, Rig
 
 PONG = b"\x8a\x00"
 LARGE = 32768

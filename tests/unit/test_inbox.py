@@ -296,6 +296,93 @@ class TestWaiting:
         asyncio.run(main())
 
 
+class TestDropped:
+    """A recv that was driven by hand and is let go in mid-wait, without close()."""
+
+    async def test_it_gives_its_place_up(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        dropped = inbox.recv()
+        dropped.send(None)
+        behind = await waiting(inbox.recv())
+        del dropped
+        inbox.push_(1)
+        assert await asyncio.wait_for(behind, 5) == 1
+
+    async def test_it_passes_its_wake_up_on(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        dropped = inbox.recv()
+        dropped.send(None)
+        behind = await waiting(inbox.recv())
+        inbox.push_(1)  # wakes the first
+        del dropped
+        assert await asyncio.wait_for(behind, 5) == 1
+
+    async def test_in_a_cycle_that_the_collector_finds(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        cycle: list[Any] = [inbox.recv()]
+        cycle[0].send(None).add_done_callback(cycle.append)  # recv -> future -> the list -> recv
+        behind = await waiting(inbox.recv())
+        inbox.push_(1)
+        gc.collect()
+        assert not behind.done()  # it is still held here
+        del cycle
+        await asyncio.sleep(0)  # lets the loop's own reference to the callback go
+        gc.collect()
+        assert await asyncio.wait_for(behind, 5) == 1
+
+    async def test_in_another_thread(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        dropped = [inbox.recv()]
+        dropped[0].send(None)
+        behind = await waiting(inbox.recv())
+        thread = threading.Thread(target=dropped.clear)
+        thread.start()
+        thread.join()
+        inbox.push_(1)
+        assert await asyncio.wait_for(behind, 5) == 1
+
+    async def test_while_an_exception_is_on_its_way(self, probe: Any) -> None:
+        """It lies on the stack of the frame that raises: the exception is what it was."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+
+        def begun() -> Any:
+            recv = inbox.recv()
+            recv.send(None)
+            return recv
+
+        with pytest.raises(KeyError, match="what was raised"):
+            print(begun(), {}["what was raised"])
+        inbox.push_(1)
+        assert await inbox.recv() == 1
+
+    def test_when_its_loop_is_closed(self, probe: Any) -> None:
+        loop = asyncio.new_event_loop()
+        inbox = probe.ProbeInbox(loop)
+        dropped = inbox.recv()
+        dropped.send(None)
+        inbox.push_(1)
+        loop.close()
+        del dropped
+        assert inbox.held == 1
+
+
+class TestByHand:
+    @pytest.mark.parametrize("value", [1, None, (), (1, 2), KeyError("a value"), StopIteration(3)])
+    @pytest.mark.parametrize("step", [next, lambda recv: recv.send(None)])
+    async def test_the_result_is_the_value_of_the_stop(self, probe: Any, step: Any, value: object) -> None:
+        """Whatever it is: a tuple or an exception is not taken for arguments of StopIteration."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        inbox.push_(value)
+        with pytest.raises(StopIteration) as stop:
+            step(inbox.recv())
+        assert stop.value.value is value
+
+    async def test_one_that_no_inbox_made_is_refused(self, probe: Any) -> None:
+        kind = type(probe.ProbeInbox(asyncio.get_running_loop()).recv())
+        with pytest.raises(RuntimeError, match="not made by recv"):
+            await kind()
+
+
 class TestErrors:
     async def test_an_error_is_raised_in_its_place(self, probe: Any) -> None:
         inbox = probe.ProbeInbox(asyncio.get_running_loop())

@@ -24,6 +24,12 @@ class TestProbe:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == between
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 8
 
+    def test_a_socket_of_another_family_is_left_alone(self):
+        for sock in socket.socketpair():
+            with sock:
+                probe(sock, 20.0, 20.0)
+                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+
     def test_never(self):
         with socket.socket() as sock:
             probe(sock, math.inf, math.inf)

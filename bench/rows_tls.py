@@ -1,0 +1,38 @@
+"""Fan-out over TLS: each client's bytes are encrypted for it alone, most of the cost for everybody."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import replace
+
+from launch import run_server
+from rows import CAP_TURN_BYTES, WINDOW_BYTES, WINDOW_TURNS, Case, Metrics, Pace, _cost, _job
+
+STYLES = {"deli-com": "deli_com", "picows": "picows", "websockets": "websockets", "aiohttp": "aiohttp"}
+
+
+class Tls:
+    """CPU and wall time a delivery over TLS 1.3, server core; the certificate is one of `trustme` (ECDSA)."""
+
+    name = "tls"
+    headline = "cpu_ns"
+    base: str | None = "picows"
+
+    def cases(self, pace: Pace) -> Iterator[Case]:
+        if pace.quick:
+            yield {"clients": 3, "size": 64, "burst": 16}
+            return
+        for clients, size in ((1, 64), (10, 64), (100, 64), (10, 1024), (10, 65_536), (10, 1_000_000)):
+            for burst in (1, 16, 64):
+                if burst * size <= CAP_TURN_BYTES and size * burst * clients <= 4 * CAP_TURN_BYTES:
+                    yield {"clients": clients, "size": size, "burst": burst}
+
+    def libs(self, case: Case) -> list[str]:
+        return [lib for lib, module in STYLES.items() if importlib.util.find_spec(module) is not None]
+
+    def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
+        window = max(1, min(WINDOW_TURNS, WINDOW_BYTES // (case["burst"] * case["size"])))
+        job = replace(_job(pace, window=window, **case), style=STYLES[lib])
+        result = run_server("servers/tls", job, load_program="load_tls")
+        return _cost(result, result["messages"] * case["clients"])
