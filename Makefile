@@ -178,7 +178,7 @@ test-wheel: wheel ## the wheel in an environment of its own, judged by the sdist
 	@rm -rf $(WHEEL_ENV) $(WHEEL_TREE) && mkdir -p $(WHEEL_TREE)
 	@$(BASE) -m venv $(WHEEL_ENV)
 	@$(WHEEL_ENV)/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check "$(BASE_PIP)"
-	@$(WHEEL_ENV)/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check dist/*.whl --group test
+	@$(WHEEL_ENV)/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check dist/*.whl --group build --group test
 	tar -xzf dist/*.tar.gz -C $(WHEEL_TREE) --strip-components=1
 	cd $(WHEEL_TREE) && DELI_COM_TEST_INSTALLED=1 $(abspath $(WHEEL_ENV))/$(notdir $(BIN))/python -m pytest \
 		$(or $(ARGS),tests/unit tests/typing)

@@ -1,7 +1,9 @@
 """Refuses to test a stale build.
 
 Python files are live, but compiled modules are as old as the last build. Run by hand (`pytest` instead of
-`make test`) the suite would judge code that is no longer there. DELI_COM_TEST_INSTALLED=1 asks for the package in the environment, and refuses another.
+`make test`) the suite would judge code that is no longer there.
+
+DELI_COM_TEST_INSTALLED=1 asks for the package that is installed in the environment, and refuses another.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class AcceptLoop:
     Parameters
     ----------
     loop : asyncio.AbstractEventLoop
-        One with ``add_reader`` (every loop but Windows' proactor: NotImplementedError, which names one that has it).
+        One with ``add_reader``: every loop but Windows' proactor, for which NotImplementedError is raised.
     sock : socket.socket
         Listening and non-blocking.
     on_socket : callable
