@@ -378,7 +378,7 @@ cdef class Hub(Bounds):
         while i > 0:  # backwards: taking one out moves only a follower that was looked at already
             i -= 1
             self._catch_up(<Follower>self.ready.items[i])
-        return self.log.trim(self.log.flushed.offset)  # what only those had pinned who have caught up
+        return 0
 
     cdef int _catch_up(self, Follower follower) except -1:
         # A READY follower becomes CURRENT if it has all that the others have, and what is its own.
@@ -451,10 +451,8 @@ cdef class Hub(Bounds):
                 self._gave(follower, sent)
             self._advance(follower, plan.count)
             given += plan.total
-            # Where there is more than so many vectors hold, one that is behind waits for its next turn;
-            # one that is not is given all before the flush settles what is doomed.
-            if plan.is_whole or (given >= THROUGH_BYTES and not follower.is_fresh):
-                return 0
+            if plan.is_whole or given >= THROUGH_BYTES:
+                return 0  # or there is more than so many vectors hold: it waits for its next turn
 
     cdef void _gave(self, Follower follower, Py_ssize_t size) noexcept:
         follower.given_bytes += <uint64_t>size

@@ -37,7 +37,7 @@ from transcripts import ALL, History, Sent
 
 from deli_com import BacklogFull, ConnectionClosed, Departure, Group, Peer, WsServer
 
-SEEDS = int(os.environ.get("DELI_COM_MODEL_SEEDS", "3"))
+SEEDS = int(os.environ.get("DELI_COM_MODEL_SEEDS", "10"))
 STEPS = 200
 PRIVATE_BYTES = 1 << 20  # that wait for one client alone
 SLAB_BYTES = 1 << 18
