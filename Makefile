@@ -34,7 +34,7 @@ endif
 # pin or a flag changes.
 PYX := $(sort $(wildcard src/deli_com/*.pyx src/deli_com/*/*.pyx))
 COMPILED := $(PYX) $(wildcard src/deli_com/*.pxd src/deli_com/*/*.pxd src/deli_com/*.h) setup.py pyproject.toml
-SWITCHES := $(DELI_COM_DEBUG)-$(DELI_COM_TRACE)-$(DELI_COM_SANITIZE)-$(DELI_COM_ANNOTATE)
+SWITCHES := $(DELI_COM_DEBUG)-$(DELI_COM_TRACE)-$(DELI_COM_SANITIZE)-$(DELI_COM_NO_SENDMSG)-$(DELI_COM_ANNOTATE)
 SUM := $(firstword $(shell echo $(PYX) $(SWITCHES) | cksum))
 MADE := $(VENV)/.made-$(TAG)
 READY := $(VENV)/.ready-$(TAG)
@@ -62,8 +62,8 @@ $(BUILT): $(READY) $(COMPILED)
 	@mkdir -p build && touch $@
 
 # --- using it ---------------------------------------------------------------------------------------------
-.PHONY: help build test demo docs lint format types stubs check bench bench-smoke conformance fuzz soak cov debug \
-	asan annotate sdist wheel wheels smoke clean
+.PHONY: help build test demo docs lint lint-configuration format types stubs check bench bench-smoke bench-instructions \
+	bench-micro conformance fuzz soak cov debug asan annotate sdist wheel wheels test-wheel canary smoke clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -80,11 +80,17 @@ docs: $(BUILT) $(VENV)/.group-docs ## the documentation as a static site in buil
 	$(BIN)/properdocs build --strict
 
 # --- judging it -------------------------------------------------------------------------------------------
-lint: $(MADE) $(VENV)/.group-lint ## formatting, lint of .py and .pyx, spelling
+lint: $(MADE) $(VENV)/.group-lint lint-configuration ## formatting, lint of .py and .pyx, spelling, configuration against its schemas
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint src
 	$(BIN)/codespell
+
+# By the schemas that the two packages carry: nothing is fetched.
+lint-configuration: $(MADE) $(VENV)/.group-lint
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yml)
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/validate-pyproject pyproject.toml
 
 format: $(MADE) $(VENV)/.group-lint ## rewrite .py files in the project's format
 	$(BIN)/ruff check --fix --select I .
@@ -117,9 +123,15 @@ bench: $(BUILT) $(VENV)/.group-bench ## the benchmarks; read bench/README.md fir
 bench-smoke: $(BUILT) $(VENV)/.group-bench ## every benchmark, briefly: for crashes, not for figures
 	$(PY) bench/run.py --smoke $(ARGS)
 
+bench-instructions: $(BUILT) $(VENV)/.group-bench ## instructions a call, by valgrind (ARGS="--json a.json", ARGS="--against a.json")
+	$(PY) bench/instructions.py $(ARGS)
+
+bench-micro: $(BUILT) $(VENV)/.group-bench ## what one call costs (ARGS="--benchmark-json=micro.json")
+	$(PY) -m pytest bench/test_micro.py $(ARGS)
+
 # --- other builds of the same tree -----------------------------------------------------------------------
 # A switch is a variable: make test DELI_COM_DEBUG=1. Each build replaces the last one in place, and the next
-# target without the switch builds anew.
+# target without the switch builds anew. DELI_COM_NO_SENDMSG=1 writes as systems without sendmsg() do (Windows).
 debug: ## the suite with bounds checks and _check() on
 	$(MAKE) --no-print-directory test DELI_COM_DEBUG=1
 
@@ -152,11 +164,37 @@ wheel: sdist ## the wheel of this interpreter, built from the sdist and checked
 	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist dist/*.tar.gz
 	$(PY) -m twine check --strict dist/*
 	$(PY) -m check_wheel_contents dist/*.whl
+	@case "$(TAG)" in *linux*) $(PY) -m auditwheel show dist/*.whl ;; esac
 
 wheels: sdist $(VENV)/.group-wheels ## the wheels of every supported CPython, by cibuildwheel (Linux: needs docker)
 	$(PY) -m cibuildwheel --output-dir dist dist/*.tar.gz
 
 # Run from elsewhere: in this directory the tree's own package would be found first.
+# In the sdist's own directory: no git, no compiled module beside the sources, and the tests are those that were shipped.
+# DELI_COM_TEST_INSTALLED makes conftest.py refuse any other package than the one in the environment.
+WHEEL_ENV := build/wheel-$(TAG)
+WHEEL_TREE := build/sdist-$(TAG)
+test-wheel: wheel ## the wheel in an environment of its own, judged by the sdist's tests (ARGS="tests/net")
+	@rm -rf $(WHEEL_ENV) $(WHEEL_TREE) && mkdir -p $(WHEEL_TREE)
+	@$(BASE) -m venv $(WHEEL_ENV)
+	@$(WHEEL_ENV)/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check "$(BASE_PIP)"
+	@$(WHEEL_ENV)/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check dist/*.whl --group test
+	tar -xzf dist/*.tar.gz -C $(WHEEL_TREE) --strip-components=1
+	cd $(WHEEL_TREE) && DELI_COM_TEST_INSTALLED=1 $(abspath $(WHEEL_ENV))/$(notdir $(BIN))/python -m pytest \
+		$(or $(ARGS),tests/unit tests/typing)
+
+# Pins move in a copy of the tree, to the newest that the index has.
+CANARY := build/canary
+canary: sdist ## whether the newest picows and aiofastnet will do: the tests of what is compiled against them
+	@rm -rf $(CANARY) && mkdir -p $(CANARY) && tar -xzf dist/*.tar.gz -C $(CANARY) --strip-components=1
+	@for name in picows aiofastnet; do \
+		newest=$$($(PY) -m pip index versions $$name 2> /dev/null | sed -nE '1s/.*\((.*)\)/\1/p'); \
+		test -n "$$newest" || { echo "the index has no $$name"; exit 1; }; \
+		echo "newest $$name: $$newest"; \
+		sed -i.before "s/$$name==[0-9.]*\*\{0,1\}/$$name==$$newest/g" $(CANARY)/pyproject.toml; \
+	done
+	$(MAKE) --no-print-directory -C $(CANARY) test PYTHON=$(BASE) VENV=.venv ARGS="tests/unit tests/net/test_picows_contract.py"
+
 smoke: wheel ## install the wheel in an empty environment and make a round trip
 	@rm -rf build/smoke && $(BASE) -m venv build/smoke
 	build/smoke/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check dist/*.whl

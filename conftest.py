@@ -1,14 +1,16 @@
 """Refuses to test a stale build.
 
 Python files are live, but compiled modules are as old as the last build. Run by hand (`pytest` instead of
-`make test`) the suite would judge code that is no longer there.
+`make test`) the suite would judge code that is no longer there. DELI_COM_TEST_INSTALLED=1 asks for the package in the environment, and refuses another.
 """
 
 from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if spec is None or spec.origin is None:
         pytest.exit("deli_com is not installed: run `make test`", returncode=3)
     package = Path(spec.origin).parent
+    if os.environ.get("DELI_COM_TEST_INSTALLED") == "1" and not package.is_relative_to(sys.prefix):
+        pytest.exit(f"{package} is not the installed package that was to be tested", returncode=3)
     if package != ROOT / "src" / "deli_com":
         return  # an installed wheel, which is of one piece
     complaints = stale(package)

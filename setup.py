@@ -5,6 +5,7 @@ Every ``src/deli_com/**/*.pyx`` is one extension. Switches are environment varia
 DELI_COM_DEBUG      bounds checks, assertions and `_check()` of every class
 DELI_COM_TRACE      line events for coverage
 DELI_COM_SANITIZE   address and undefined-behaviour sanitizers
+DELI_COM_NO_SENDMSG every write goes through the transport, as on Windows
 DELI_COM_ANNOTATE   Cython's annotated html beside each source
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-names = ("DEBUG", "TRACE", "SANITIZE", "ANNOTATE")
+names = ("DEBUG", "TRACE", "SANITIZE", "NO_SENDMSG", "ANNOTATE")
 SWITCHES = [name for name in names if os.environ.get(f"DELI_COM_{name}") == "1"]
 DEBUG, TRACE, SANITIZE = (name in SWITCHES for name in ("DEBUG", "TRACE", "SANITIZE"))
 HERE = Path(__file__).resolve().parent
@@ -49,6 +50,8 @@ else:
         flags += ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
         link += ["-fsanitize=address,undefined"]
 macros = [("DELI_COM_DEBUG", str(int(DEBUG)))]
+if "NO_SENDMSG" in SWITCHES:
+    macros += [("DELI_COM_NO_SENDMSG", "1")]
 if TRACE:  # without the last one, every .pyx silently vanishes from the report on 3.13
     macros += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
 own = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]

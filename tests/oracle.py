@@ -70,7 +70,8 @@ class World:
         self.forgotten[audience, key] = self.now
 
     def newest(self, audience: Hashable, before: int) -> dict[Hashable, Sent]:
-        """The newest message of each key sent before that number, but for what was forgotten by then."""
+        """The newest message of each key sent before that number, but for what was forgotten by then. (What
+        happens between two sends has no order here: forgotten at the same number may be after.)"""
         found = {m.key: m for m in self.sent[:before] if m.kind == LATEST and m.audience == audience}
         return {
             k: m for k, m in found.items() if not m.number < self.forgotten.get((audience, k), -1) <= before

@@ -8,9 +8,9 @@ the server. Each has its number on one clock, so a message's number is its place
                 order of sending, none twice
     replay      before what is sent after it joined, in the order of sending: the newest retained message of
                 each slot at that moment
-    excuses     a live or retained message is missing only if it was superseded (latest), forgotten (latest), or
-                followed by more skip bytes than fit (skip), before the reader got the next later one;
-                or if nothing later came and the reader was closed
+    excuses     a live or retained message is missing only if, before the reader got the next later one, it
+                was superseded or forgotten (latest), or followed by more bytes than fit (skip); or if the
+                reader was closed and nothing later came
     keen        who is never behind has no excuse
 
 Slots are keys with their type, each log has its own; a log is that of all, of a group or of one client.
@@ -114,7 +114,9 @@ class History:
         """What a log keeps for those who come at that moment, in order of sending."""
         found = []
         for (of, _), changes in self._slots.items():
-            newest = next((sent for at, sent in reversed(changes) if at < before), None) if of == log else None
+            newest = (
+                next((sent for at, sent in reversed(changes) if at < before), None) if of == log else None
+            )
             if newest is not None and newest.retain:
                 found.append(newest)
         return sorted(found, key=lambda sent: sent.number)
@@ -133,19 +135,25 @@ class History:
             return skips > self.window(sent.log)
         return False
 
-    def is_for(self, sent: Sent, reader: Reader) -> bool:
-        return sent.barred is not reader and any(
-            stay.log == sent.log and stay.since < sent.number and (stay.until is None or sent.number < stay.until)
+    def is_in(self, sent: Sent, reader: Reader) -> bool:
+        """Whether it was a member where that was sent, when it was."""
+        return any(
+            stay.log == sent.log
+            and stay.since < sent.number
+            and (stay.until is None or sent.number < stay.until)
             for stay in reader.stays
         )
 
+    def is_for(self, sent: Sent, reader: Reader) -> bool:
+        return sent.barred is not reader and self.is_in(sent, reader)
+
     def unread(self, reader: Reader) -> int:
-        """Bytes of reliable messages for it that it has not read."""
+        """Bytes of reliable messages it has not read; what it is barred from is in its way as well."""
         got = {number for number, _ in reader.got}
         return sum(
             sent.size
             for sent in self.sent.values()
-            if sent.kind == "reliable" and sent.number not in got and self.is_for(sent, reader)
+            if sent.kind == "reliable" and sent.number not in got and self.is_in(sent, reader)
         )
 
     # --- judging -------------------------------------------------------------------------
@@ -202,4 +210,4 @@ class History:
                 if sent.number in taken or sent.barred is reader or (at := when(stay.since)) is None:
                     continue
                 if not self.has_gone(sent, at):
-                    yield f"{sent.number} was there when it came to {stay.log!r} at {stay.since}, and is missing"
+                    yield f"{sent.number} was in {stay.log!r} when it came at {stay.since}, and is missing"

@@ -185,7 +185,6 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
     cdef int code
     cdef PyObject* v
     cdef uint32_t number
-    cdef Py_ssize_t left
     cdef RecordTypeObject* type
     while True:
         if op == last:
@@ -194,9 +193,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
         code = op.code
         if code == OP_NEED:
             if end - p < op.number:
-                left = end - p
-                op = _first_short(op, &left)
-                _fail(dec, FAULT_EOF, end - left)
+                op = _fail_run(dec, op, p)
                 break
         elif code == OP_U8:
             _put(base, op, PyLong_FromLong(load_u8(p)))  # 0 to 255 exist already
@@ -396,12 +393,23 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
     return -1
 
 
-cdef Op* _first_short(Op* need, Py_ssize_t* left) noexcept:
-    # The operation of a run that `left` bytes do not reach; `left` is then what is left for it.
+cdef Op* _fail_run(Decoder* dec, Op* need, const char* p) noexcept:
+    # A run that the bytes do not reach: the operation at which a decoder that goes field by field
+    # would stop, be it for a value before the end that must not be.
     cdef Op* op = need + 1
-    while op.size <= left[0]:
-        left[0] -= op.size
+    while op.size <= dec.end - p:
+        if op.code == OP_BOOL and load_u8(p) > 1:
+            dec.number = load_u8(p)
+            _fail(dec, FAULT_BOOL, p)
+            return op
+        if op.code == OP_ENUM and <uint32_t>load_u32(p) >= (<Table*>op.ref).count or \
+                op.code == OP_TAG and <uint32_t>load_u32(p) != <uint32_t>op.number:
+            dec.number = load_u32(p)
+            _fail(dec, FAULT_VARIANT, p)
+            return op
+        p += op.size
         op += 1
+    _fail(dec, FAULT_EOF, p)
     return op
 
 

@@ -267,6 +267,10 @@ cdef class Endpoint(Hub):
 
     cdef Key _key(self, Log log, Lane lane, object value):
         cdef Key key = log.key(lane.index, value)
+        if key is None and self.arena.stale_keys:
+            for other in [self.log, *self._audiences]:
+                other._purge()
+            key = log.key(lane.index, value)
         if key is None:
             self.refused_sends += 1
             raise BacklogFull(self.arena.keys, self.arena.max_keys, "keys are held")

@@ -166,6 +166,7 @@ cdef class Log(Records):
             key.value = value
             key.start = <uint64_t>NOWHERE
             table[value] = key
+            self._keys += 1
             self.arena.keys += 1
             self.arena.stale_keys += 1
         return key
@@ -177,6 +178,7 @@ cdef class Log(Records):
             for key in list((<dict>table).values()):
                 if key.start == <uint64_t>NOWHERE:
                     del (<dict>table)[key.value]
+                    self._keys -= 1
                     self.arena.keys -= 1
                     self.arena.stale_keys -= 1
 
@@ -190,6 +192,7 @@ cdef class Log(Records):
         key = (<dict>self._tables[lane]).pop(value, None)
         if key is None:
             return False
+        self._keys -= 1
         self.arena.keys -= 1
         if key.start == <uint64_t>NOWHERE:
             self.arena.stale_keys -= 1

@@ -65,7 +65,12 @@ static inline void deli_com_keep_unsent_low(int fd, int bytes) { (void)fd, (void
 #include <sys/uio.h>
 #include <time.h>
 
+/* DELI_COM_NO_SENDMSG tries here what systems without sendmsg() run. */
+#ifdef DELI_COM_NO_SENDMSG
+#define DELI_COM_HAVE_SENDMSG 0
+#else
 #define DELI_COM_HAVE_SENDMSG 1
+#endif
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* macOS: Python ignores SIGPIPE */

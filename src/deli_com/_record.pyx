@@ -269,14 +269,22 @@ cdef void _raise(object error) noexcept:
 # --- freeing instances ---
 
 cdef int _nesting = 0
-cdef PyObject* _put_aside = NULL  # dead instances whose turn comes later, linked by ob_refcnt
+cdef PyObject* _put_aside = NULL  # dead instances whose turn comes later, linked by the word of ob_refcnt
 
 cdef extern from *:
     """
-    static inline void dc_link_dead(PyObject *self, PyObject *next) { self->ob_refcnt = (Py_ssize_t)next; }
+    /* From 3.14 on, ob_refcnt is 32 bits of the word: a pointer does not fit. */
+    #if PY_VERSION_HEX >= 0x030E0000 && SIZEOF_VOID_P > 4
+    #define dc_count_word(self) ((self)->ob_refcnt_full)
+    #else
+    #define dc_count_word(self) ((self)->ob_refcnt)
+    #endif
+    static inline void dc_link_dead(PyObject *self, PyObject *next) {
+        dc_count_word(self) = (Py_ssize_t)next;
+    }
     static inline PyObject *dc_next_dead(PyObject *self) {
-        PyObject *next = (PyObject *)self->ob_refcnt;
-        self->ob_refcnt = 0;
+        PyObject *next = (PyObject *)dc_count_word(self);
+        dc_count_word(self) = 0;
         return next;
     }
     static inline void dc_set_first_slot(PyObject *self, PyObject *value) {

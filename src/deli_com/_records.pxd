@@ -71,6 +71,7 @@ cdef class Records:
     cdef Py_ssize_t _early_pins      # pins on records before `_trimmed`: nothing is trimmed meanwhile
     cdef Py_ssize_t _pins_of_next    # pins that the record to come will start with
     cdef Py_ssize_t _skip_bytes      # of live skip frames
+    cdef Py_ssize_t _keys            # that the log knows, of `arena.keys`
 
     cdef Record* _record(self, uint64_t index) noexcept
     cdef uint64_t _search(self, uint64_t offset) noexcept

@@ -54,6 +54,8 @@ cdef class Records:
                 self._first += 1
             PyMem_RawFree(self._ring)
             self._ring = NULL
+            self.arena.keys -= self._keys  # none of which holds a frame any more
+            self.arena.stale_keys -= self._keys
 
     cdef Record* _record(self, uint64_t index) noexcept:
         return &self._ring[index & self._mask]

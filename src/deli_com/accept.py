@@ -54,7 +54,7 @@ class AcceptLoop:
     Parameters
     ----------
     loop : asyncio.AbstractEventLoop
-        One with ``add_reader`` (every loop but Windows' proactor).
+        One with ``add_reader`` (every loop but Windows' proactor: NotImplementedError, which names one that has it).
     sock : socket.socket
         Listening and non-blocking.
     on_socket : callable
@@ -72,8 +72,14 @@ class AcceptLoop:
         self._pause_s = 0.0  # the last pause; 0 when accepting went well
         self._timer: asyncio.TimerHandle | None = None
         self._budget = LogBudget(_log)
+        try:
+            loop.add_reader(sock.fileno(), self._ready)
+        except NotImplementedError:
+            raise NotImplementedError(
+                f"{type(loop).__name__} cannot watch a listening socket: serve on a loop with add_reader, "
+                "on Windows asyncio.SelectorEventLoop"
+            ) from None
         self._spare = _open_spare()
-        loop.add_reader(sock.fileno(), self._ready)
 
     def close(self) -> None:
         """Stop, and close the listening socket. May be called again."""

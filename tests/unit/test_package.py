@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.machinery
 import importlib.util
 import os
 import pkgutil
+import selectors
+import shutil
+import socket
 import subprocess
 import sys
 import tomllib
@@ -17,6 +21,7 @@ import pytest
 import deli_com
 from deli_com import __main__ as cli
 from deli_com import _abi, errors
+from deli_com.accept import AcceptLoop
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -44,6 +49,72 @@ class TestMetadata:
     def test_the_extra_covers_what_the_demo_is_tested_with(self) -> None:
         names = [entry.split(">")[0] for entry in PYPROJECT["project"]["optional-dependencies"]["demo"]]
         assert names == [entry.split("=")[0] for entry in PYPROJECT["dependency-groups"]["demo"]]
+
+
+class TestFreeThreading:
+    """Not declared until it is true and tested: importing the package there switches the GIL on again."""
+
+    def test_no_source_declares_it(self) -> None:
+        sources = [ROOT / "setup.py", *sorted((ROOT / "src").rglob("*.p[xy][xd]"))]
+        assert len(sources) > 40
+        for path in sources:
+            text = path.read_text(encoding="utf-8")
+            assert "freethreading_compatible" not in text, path
+            assert "Py_MOD_GIL_NOT_USED" not in text, path
+
+    def test_neither_wheels_nor_classifiers_do(self) -> None:
+        assert not [name for name in PYPROJECT["project"]["classifiers"] if "Free Threading" in name]
+        assert "enable" not in PYPROJECT["tool"]["cibuildwheel"]
+
+    def test_the_readme_says_so(self) -> None:
+        words = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+        assert "Free-threaded Python is not supported." in words
+
+
+class TestSystemsWithoutSendmsg:
+    @pytest.mark.skipif(
+        shutil.which("x86_64-w64-mingw32-gcc") is None,
+        reason="no gcc for Windows (Debian: gcc-mingw-w64-x86-64)",
+    )
+    def test_the_system_calls_compile_for_windows(self, tmp_path: Path) -> None:
+        (tmp_path / "check.c").write_text(
+            '#include "_net.h"\n'
+            "int main(void) {\n"
+            "    char page[1];\n"
+            "    struct iovec piece = {page, sizeof page};\n"
+            "    deli_com_keep_unsent_low(1, 2);\n"
+            "    deli_com_give_back(page, 0);\n"
+            "    return DELI_COM_HAVE_SENDMSG + deli_com_tcp_info(1).is_known + (deli_com_clock_ns() == 0)\n"
+            "        + (deli_com_sendv(1, &piece, 1) != DELI_COM_BROKEN);\n"
+            "}\n",
+            encoding="utf-8",
+        )
+        command = [
+            "x86_64-w64-mingw32-gcc",
+            "-std=c11",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "check.c",
+            "-o",
+            "check",
+        ]
+        ran = subprocess.run(
+            [*command, "-I", str(ROOT / "src" / "deli_com")], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert (ran.returncode, ran.stderr) == (0, "")
+
+    def test_a_loop_that_cannot_watch_sockets_is_named(self) -> None:
+        class ProactorLike(asyncio.SelectorEventLoop):
+            add_reader = asyncio.AbstractEventLoop.add_reader
+
+        loop = ProactorLike(selectors.SelectSelector())
+        try:
+            with socket.create_server(("127.0.0.1", 0)) as sock:
+                with pytest.raises(NotImplementedError, match=r"ProactorLike.*SelectorEventLoop"):
+                    AcceptLoop(loop, sock, lambda accepted: accepted.close())
+        finally:
+            loop.close()
 
 
 class TestModules:
