@@ -97,6 +97,32 @@ class TestJoining:
             ended = True
             await producing
 
+    @ALL_WIRES
+    async def test_what_was_queued_before_is_not_for_one_that_joins(self, wire: str) -> None:
+        """Nor what the flush of that very turn still sends to others: the first message is the next one."""
+        async with server_of(wire) as server:
+            firsts: dict[Any, int] = {}  # of each peer, in the order of joining
+            ended = False
+
+            async def produce() -> None:
+                number = 0
+                while not ended:
+                    for peer in server.clients - firsts.keys():
+                        firsts[peer] = number
+                    for _ in range(2):  # the first may leave at once, the second waits for the turn's end
+                        server.send_nowait(Sure(number))
+                        number += 1
+                    await asyncio.sleep(0)
+
+            producing = asyncio.create_task(produce())
+            for _ in range(12):
+                async with laggard(server, wire, small=False) as client:
+                    first = await client.message()
+                    assert first.number == list(firsts.values())[-1]
+                await until(lambda: server.client_count() == 0)
+            ended = True
+            await producing
+
     async def test_a_client_that_is_behind_meets_one_that_joins(self) -> None:
         """One laggard and a late joiner on one log: each gets the newest once."""
         async with server_of("ws") as server, laggard(server, "ws") as slow:
