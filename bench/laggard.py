@@ -1,14 +1,15 @@
-"""How old is what a slow client gets? `python bench/laggard.py [--seconds 10] [--policy latest] [--json FILE]`.
+"""How old is what a slow client gets? `python bench/laggard.py [--policy latest] [--json FILE]`.
 
 A server sends frames of 200 KB, 100 a second, of policy latest, and after every tenth frame a small message
-that nobody may miss. One client reads everything as it comes. Another one reads 1 MB/s, 5 % of the stream, from
-its socket, in steps of 10 ms, and takes 0.2 s for a frame: its transfer time.
+that nobody may miss. One client reads everything as it comes. Another one reads 1 MB/s, 5 % of the stream,
+from its socket, in steps of 10 ms, and takes 0.2 s for a frame: its transfer time.
 
-The age of a frame runs from just before `send` in the server's process to the moment at which its last byte was
-read, on the one monotonic clock; it is given in transfer times, so the clock of the machine does not matter. One
-transfer time is the least that is possible, and two what a client must expect whose frame begins just as it
-becomes ready. `--small-kernel` gives the client a receive buffer of 16 KiB. `--policy skip` shows what a window
-of 16 MiB does instead: frames that are 84 transfer times old, once the window is full.
+The age of a frame runs from just before `send` in the server's process to the moment at which its last byte
+was read, on the one monotonic clock; it is given in transfer times, so the clock of the machine does not
+matter. One transfer time is the least that is possible, and two what a client must expect whose frame
+begins just as it becomes ready. `--small-kernel` gives the client a receive buffer of 16 KiB. `--policy
+skip` shows what a window of 16 MiB does instead: frames that are 84 transfer times old, once the window is
+full.
 
 The server's memory is its peak (VmHWM) over that at the start of the last half: flat is 0.
 """
@@ -139,7 +140,9 @@ class Reader:
 
     def check(self) -> None:
         """Frames forward, events without a gap."""
-        assert all(a < b for a, b in zip(self.numbers, self.numbers[1:], strict=False)), "frames went backwards"
+        assert all(a < b for a, b in zip(self.numbers, self.numbers[1:], strict=False)), (
+            "frames went backwards"
+        )
         assert self.events == list(range(len(self.events))), "an event is missing, or out of order"
 
 

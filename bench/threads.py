@@ -1,12 +1,14 @@
 """Many threads that send: `python bench/threads.py [--threads 8] [--each 100000] [--rounds 3] [--json FILE]`.
 
-One iteration is `send_nowait` of one 64-byte message in one of `--threads` threads, of `--each` there. A client
-in a process of its own reads everything, and checks that nothing is missing and that each thread's messages are
-in its order. Columns of a round: the threads; the same number of messages from the loop's own thread, awaited.
+One iteration is `send_nowait` of one 64-byte message in one of `--threads` threads, of `--each` there. A
+client in a process of its own reads everything, and checks that nothing is missing and that each thread's
+messages are in its order. Columns of a round: the threads; the same number of messages from the loop's own
+thread, awaited.
 
-Time runs from the start of the threads to the client's word that it has everything; CPU is that of the server's
-process, both a message. Growth is the peak of the server's resident memory over that before the first message;
-the hand-over holds 16 MiB or 65,536 messages, and a message there is an object of some 200 bytes.
+Time runs from the start of the threads to the client's word that it has everything; CPU is that of the
+server's process, both a message. Growth is the peak of the server's resident memory over that before the
+first message; the hand-over holds 16 MiB or 65,536 messages, and a message there is an object of some 200
+bytes.
 """
 
 from __future__ import annotations
@@ -91,8 +93,8 @@ async def broadcast(pipe: Connection, threads: int, each: int, own_thread: bool)
             workers = [threading.Thread(target=work, args=(thread,)) for thread in range(threads)]
             for worker in workers:
                 worker.start()
-            while any(worker.is_alive() for worker in workers):
-                await asyncio.sleep(0.001)
+            for worker in workers:
+                await loop.run_in_executor(None, worker.join)
         await loop.run_in_executor(None, pipe.recv)
         count = threads * each
         pipe.send(
@@ -143,7 +145,7 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, own_thread in names.items():
             rounds[name].append(measure(options.threads, options.each, own_thread))
-    print(f"{options.threads * options.each:,} messages of {WIRE_BYTES} bytes, all received, each thread's in order")
+    print(f"{options.threads * options.each:,} messages of {WIRE_BYTES} bytes, all received, in order")
     for name, found in rounds.items():
         middle = {key: statistics.median(one[key] for one in found) for key in found[0]}
         print(

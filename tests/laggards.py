@@ -7,7 +7,8 @@ A `Laggard` connects over WebSocket or TCP, plain or with TLS, and gives whole m
         got = await slow.messages_until(lambda message: message.number == 99)
 
 What it got is a beginning of what was sent, as far as its kernel took it, and then what was still there of
-the rest: `assert_transcript` knows the rules of each policy, and finds where the one ends and the other begins.
+the rest: `assert_transcript` knows the rules of each policy, and finds where the one ends and the other
+begins.
 """
 
 from __future__ import annotations
@@ -181,11 +182,13 @@ def survivors(sent: Sequence[Any], wire: str, window: int) -> list[bool]:
 def assert_transcript(got: list[Any], sent: list[Any], wire: str, window: int = 16 << 20) -> int:
     """`got` is a beginning of `sent`, then what survived of the rest. Returns how many were passed over."""
     alive = survivors(sent, wire, window)
-    common = next((i for i, (a, b) in enumerate(zip(got, sent, strict=False)) if a != b), min(len(got), len(sent)))
+    common = next(
+        (i for i, (a, b) in enumerate(zip(got, sent, strict=False)) if a != b), min(len(got), len(sent))
+    )
     for seam in range(common, -1, -1):
         if got[seam:] == [message for message, lives in zip(sent[seam:], alive[seam:], strict=True) if lives]:
             return len(sent) - len(got)
     rest = [message.number for message, lives in zip(sent[common:], alive[common:], strict=True) if lives]
     raise AssertionError(
-        f"the first {common} of {len(sent)} arrived, then {[message.number for message in got[common:]]}, not {rest}"
+        f"the first {common} of {len(sent)} arrived, then {[m.number for m in got[common:]]}, not {rest}"
     )

@@ -132,6 +132,8 @@ cdef class Records:
                 after = self._record(target)
                 if target != source:
                     after[0] = record[0]
+                    if after.key != NULL and (<Key>after.key).start == after.start:
+                        (<Key>after.key).record = target  # else each key would be searched for
             if source == self._trimmed:
                 trimmed = target
         self._first = target

@@ -6,8 +6,8 @@
     broadcast_program.py clients '{"kind": "bytes", "address": [...], "clients": 5, "messages": 9}'
 
 Both print one JSON object a line. The server: its address; then, when it has sent everything and the clients
-that read have the last message, what it saw; then it waits for its standard input to end. The clients: how many
-messages each got, none twice and each after those sent before, when their standard input has ended.
+that read have the last message, what it saw; then it waits for its standard input to end. The clients: how
+many messages each got, none twice and each after those sent before, when their standard input has ended.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ LIMIT = 64 * MB
 ALIKE = 16 * MB
 MAX_BACKLOG = 16 << 20
 PROGRESS_S = {"disconnect": 10.0, "wait": 2.0}
-# docs/policies.md: a message that is cut is held until its client has it: of each reader another one, of those
-# that stall, who stopped at about the same time, a few.
+# docs/policies.md: a message that is cut is held until its client has it: of each reader another one, of
+# those that stall, who stopped at about the same time, a few.
 IN_FLIGHT = (READERS + 4) * MB
 BOUND = {
     "disconnect": MAX_BACKLOG + IN_FLIGHT,
@@ -188,7 +188,7 @@ class TestStalledClients:
 
     @pytest.mark.parametrize("policy", ["disconnect", "wait"])
     def test_forty_cost_what_four_do(self, policy: str) -> None:
-        """What they lag behind is kept once, not once a client; waited for or not, all are closed in the end."""
+        """What they lag behind is kept once, not once a client; waited for or not, all are closed."""
         few, many = (
             broadcast("bytes", stalled, slow_client=policy, progress_timeout=PROGRESS_S[policy])
             for stalled in (4, 40)

@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ from laggards import (
     stall,
 )
 
-from deli_com import Codec, Server, WsClient, WsServer, u32
+from deli_com import Codec, Server, WsServer, u32
 
 MB = 1_000_000
 SIZES = {"small": 1000, "large": 200_000}
@@ -89,7 +89,7 @@ class TestLatest:
             assert server.stats().superseded == 0
 
     async def test_it_is_never_closed_for_lag(self) -> None:
-        """Neither for bytes, nor for time, while only newest messages wait; it gets them when it reads again."""
+        """Neither for bytes, nor for time, while only newest messages wait; then it gets them."""
         data = bytes(100_000)
         async with (
             server_of("ws", max_backlog=MB, progress_timeout=0.1) as server,
@@ -289,7 +289,10 @@ class TestWhoSaysWhich:
 
             assert assert_transcript(translated(got), translated(sent), "ws", 2 * MB) > 10
             stats = server.stats()
-            assert (stats.skipped > 0, stats.superseded > 0) == (slow_client == "skip", slow_client == "latest")
+            assert (stats.skipped > 0, stats.superseded > 0) == (
+                slow_client == "skip",
+                slow_client == "latest",
+            )
 
     async def test_a_type_that_is_no_class(self) -> None:
         """`WsServer[bytes]` has no class to speak for it."""
@@ -344,7 +347,7 @@ class TestMixedUnderTraffic:
     @ALL_WIRES
     @pytest.mark.limit(20)
     async def test_one_that_reads_now_and_then(self, wire: str) -> None:
-        """It falls behind and catches up many times: reliable ones all, the others forward, the last of each key."""
+        """It falls behind and catches up: reliable ones all, the others forward, the last of each key."""
         async with server_of(wire, max_backlog=8 * MB) as server, laggard(server, wire) as slow:
             sent: list[Any] = []
             ended = False
@@ -405,7 +408,12 @@ class TestUnsentBytesInTheKernel:
 
     @pytest.mark.parametrize(
         ("down", "options", "is_low"),
-        [(Message, {}, True), (u32, {}, False), (u32, {"slow_client": "latest"}, True), (u32, {"slow_client": "skip"}, False)],
+        [
+            (Message, {}, True),
+            (u32, {}, False),
+            (u32, {"slow_client": "latest"}, True),
+            (u32, {"slow_client": "skip"}, False),
+        ],
         ids=["by variant", "plain", "by the server", "skip"],
     )
     @ALL_WIRES

@@ -10,7 +10,17 @@ from helpers import until
 from laggards import Keyed, Message, Newest, Sure, Window, laggard, server_of, stall
 from peers import raw_client
 
-from deli_com import BacklogFull, Client, ConnectionClosed, EncodeError, MessageTooLarge, Server, WsClient, WsServer, u32
+from deli_com import (
+    BacklogFull,
+    Client,
+    ConnectionClosed,
+    EncodeError,
+    MessageTooLarge,
+    Server,
+    WsClient,
+    WsServer,
+    u32,
+)
 
 MB = 1_000_000
 PRIVATE_BYTES = 1 << 20
@@ -79,7 +89,7 @@ class TestSend:
 
             await asyncio.to_thread(work)
             assert [await client.recv() for _ in range(100)] == list(range(100))
-            with pytest.raises(RuntimeError, match="peer.send was called from thread"):
+            with pytest.raises(RuntimeError, match=r"peer\.send was called from thread"):
                 await asyncio.to_thread(peer.send, 1)
             assert server.stats().messages_out == 100
 
@@ -114,14 +124,15 @@ class TestBound:
                     await server.wait_clients(2)
                     (peer,) = server.clients - {good}
                     sent = 0
-                    with pytest.raises(BacklogFull) as error:
-                        while True:
+                    refused = ""
+                    while not refused:
+                        try:
                             peer.send_nowait(b"%08d" % sent + bytes(100_000))
                             sent += 1
-                            await asyncio.sleep(0)
-                    queued = error.value.queued if hasattr(error.value, "queued") else None
-                    assert f"limit {PRIVATE_BYTES}" in str(error.value)
-                    assert queued is None or queued <= PRIVATE_BYTES
+                        except BacklogFull as error:
+                            refused = str(error)
+                        await asyncio.sleep(0)
+                    assert f"limit {PRIVATE_BYTES}" in refused
                     held = server.stats().queued_bytes
                     assert PRIVATE_BYTES - 100_030 < held <= PRIVATE_BYTES
                     for _ in range(10):
@@ -243,7 +254,7 @@ class TestPolicies:
 class TestExcept:
     @PAIRS
     async def test_all_but_one(self, server_type: Any, client_type: Any) -> None:
-        """For messages to all, by `send` and `send_nowait`, of every policy; the one gets the rest in order."""
+        """For messages to all, of every policy; the one gets the rest in order."""
         async with server_type[Message, None].bind("127.0.0.1:0") as server:
             clients, peers = [], []
             for count in range(3):

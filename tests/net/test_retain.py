@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from helpers import until
-from laggards import WIRES, Keyed, Kept, Message, Sure, laggard, server_of, stall
+from laggards import WIRES, Kept, Keyed, Message, Sure, laggard, server_of, stall
 
 from deli_com import BacklogFull, Client, Codec, Server, WsClient, WsServer, u8, u32
 
@@ -74,8 +74,7 @@ class TestJoining:
                             server.send_nowait(Pose(key, versions[key], data))
                     turn += 1
                     await asyncio.sleep(0)
-                    while not server._is_drained() and not ended:
-                        await asyncio.sleep(0)
+                    await until(lambda: server._is_drained() or ended)
 
             async def join() -> None:
                 before = versions.copy()
@@ -95,6 +94,32 @@ class TestJoining:
             await until(lambda: min(versions) > 3)
             for _ in range(4):
                 await asyncio.gather(*(join() for _ in range(3)))
+            ended = True
+            await producing
+
+    @ALL_WIRES
+    async def test_what_was_queued_before_is_not_for_one_that_joins(self, wire: str) -> None:
+        """Nor what the flush of that very turn still sends to others: the first message is the next one."""
+        async with server_of(wire) as server:
+            firsts: dict[Any, int] = {}  # of each peer, in the order of joining
+            ended = False
+
+            async def produce() -> None:
+                number = 0
+                while not ended:
+                    for peer in server.clients - firsts.keys():
+                        firsts[peer] = number
+                    for _ in range(2):  # the first may leave at once, the second waits for the turn's end
+                        server.send_nowait(Sure(number))
+                        number += 1
+                    await asyncio.sleep(0)
+
+            producing = asyncio.create_task(produce())
+            for _ in range(12):
+                async with laggard(server, wire, small=False) as client:
+                    first = await client.message()
+                    assert first.number == list(firsts.values())[-1]
+                await until(lambda: server.client_count() == 0)
             ended = True
             await producing
 
@@ -243,11 +268,17 @@ class TestFormsOfKeys:
             ({"a": Mood}, [Mood.CALM, Mood.BUSY], Mood.CALM),
             ({"a": tuple[u8, str]}, [(1, "x"), (2, "x")], (1, "x")),
             ({"a": u32 | None}, [None, 0, 1], None),
-            ({"a": bool, "b": Mood, "c": bytes}, [(True, Mood.CALM, b""), (False, Mood.CALM, b"")], (True, Mood.CALM, b"")),
+            (
+                {"a": bool, "b": Mood, "c": bytes},
+                [(True, Mood.CALM, b""), (False, Mood.CALM, b"")],
+                (True, Mood.CALM, b""),
+            ),
         ],
         ids=["two fields", "str", "bytes", "enum", "tuple", "optional", "three fields"],
     )
-    async def test_each_is_a_slot_of_its_own(self, annotations: dict[str, Any], keys: list[Any], same: Any) -> None:
+    async def test_each_is_a_slot_of_its_own(
+        self, annotations: dict[str, Any], keys: list[Any], same: Any
+    ) -> None:
         """Retained by it, replaced by it, forgotten by it."""
         names = tuple(annotations)
         made: Any = type(Codec)(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from helpers import until
-from laggards import Kept, Keyed, Message, Sure, Window, laggard, server_of, size_of, stall
+from laggards import Kept, Keyed, Sure, Window, laggard, server_of, size_of, stall
 from peers import TEXT, raw_client
 
 from deli_com import BacklogFull, Client, PeerStats, Server, ServerStats, WsClient, WsServer, u32
@@ -109,7 +109,7 @@ class TestQueues:
             for peer in server.clients:
                 assert 10 * size <= peer.stats().queued_bytes <= after.queued_bytes + size
             await asyncio.sleep(0.1)
-            assert 0.08 < server.stats().oldest_queued_s - before.oldest_queued_s
+            assert server.stats().oldest_queued_s - before.oldest_queued_s > 0.08
             for slow in (one, two):
                 await slow.messages_until(len(sent) + 9)
             await until(server._is_drained)
@@ -245,7 +245,7 @@ class TestCost:
                 await stall(server, lambda n: Sure(n, bytes(100_000)))
                 assert server.stats().laggards == number
                 calls.append(calls_of(server.stats))
-                walks.append(calls_of(lambda: [peer.stats() for peer in server.clients]))
+                walks.append(calls_of(lambda of=server: [peer.stats() for peer in of.clients]))
         assert calls[0] == calls[1]
         assert walks[1] > walks[0] + 29
 
@@ -285,6 +285,7 @@ class TestCost:
                 await asyncio.gather(*looking)
                 assert [await client.recv() for _ in range(1000)][-1] == 499
                 assert server.stats().messages_out == 1000
+                await until(lambda: server.stats().queued_bytes == 0)
 
 
 def calls_of(call: Any) -> int:
