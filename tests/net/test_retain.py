@@ -100,7 +100,7 @@ class TestJoining:
     @ALL_WIRES
     async def test_what_was_queued_before_is_not_for_one_that_joins(self, wire: str) -> None:
         """Nor what the flush of that very turn still sends to others: the first message is the next one."""
-        async with server_of(wire) as server:
+        async with server_of(wire) as server, laggard(server, wire, small=False) as other:
             firsts: dict[Any, int] = {}  # of each peer, in the order of joining
             ended = False
 
@@ -114,14 +114,20 @@ class TestJoining:
                         number += 1
                     await asyncio.sleep(0)
 
-            producing = asyncio.create_task(produce())
+            async def read() -> None:  # somebody must be there, or nothing is queued
+                while await other.message():
+                    pass
+
+            producing, reading = asyncio.create_task(produce()), asyncio.create_task(read())
             for _ in range(12):
                 async with laggard(server, wire, small=False) as client:
                     first = await client.message()
                     assert first.number == list(firsts.values())[-1]
-                await until(lambda: server.client_count() == 0)
+                await until(lambda: server.client_count() == 1)
             ended = True
             await producing
+            reading.cancel()
+            await asyncio.wait([reading])
 
     async def test_a_client_that_is_behind_meets_one_that_joins(self) -> None:
         """One laggard and a late joiner on one log: each gets the newest once."""
