@@ -73,9 +73,15 @@ def serve(loop_name: str) -> Callable[[Any], Background[Any, Any]]:
 
 
 @contextmanager
-def client_of(server: Background[Any, Any], **options: Any) -> Iterator[ClientConnection]:
-    """A foreign, blocking client."""
-    with connect(f"ws://{server.local_addr()}", compression=None, proxy=None, **options) as client:
+def client_of(
+    server: Background[Any, Any], receive_buffer: int | None = None, **options: Any
+) -> Iterator[ClientConnection]:
+    """A foreign, blocking client; `receive_buffer` keeps its kernel from taking up to 32 MB by itself."""
+    sock = socket.socket()
+    if receive_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.connect(tuple(server.local_addr()))
+    with connect(f"ws://{server.local_addr()}", sock=sock, compression=None, proxy=None, **options) as client:
         yield client
 
 
@@ -277,7 +283,7 @@ class TestSending:
     def test_send_keeps_the_pace_of_a_client_that_is_slow(self, serve):
         """More than the log would hold for it (16 MiB) goes to the one client, and it is not cut off."""
         count = 40
-        with serve(WsServer[bytes].bind(ADDR)) as server, client_of(server, max_size=None) as client:
+        with serve(WsServer[bytes].bind(ADDR)) as server, client_of(server, 1 << 16, max_size=None) as client:
             server.wait_clients(1, PATIENCE_S)
             sent: list[int] = []
 
