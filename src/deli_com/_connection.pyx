@@ -227,7 +227,7 @@ cdef class Connection(Peer):
         return _bound_inbound(endpoint)
 
     cdef int _refuse_undecoded(self, Py_ssize_t size) except -1:
-        # The decoder's exception is set. Caught here: a `try` around each message would cost more than a field.
+        # The decoder's exception is set. Caught here: a `try` around each message costs more than a field.
         try:
             _reraise()
         except DecodeError as error:
