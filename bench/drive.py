@@ -45,6 +45,7 @@ class Job:
     warmup: float = 0.1
     rate: float = 1000.0
     messages: int = 0
+    lead: int = 0  # bytes of other fields before the length of `bytes` in what the C source sends
     core: int = -1
     check: int = 0
     port: int = 0

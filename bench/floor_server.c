@@ -15,9 +15,9 @@
 static struct {
     const char *mode, *control, *fifo;
     int clients, stalled, burst, core, window, check;
-    long size, messages;
+    long size, messages, lead;
     double seconds, warmup, rate;
-} job = {"fanout", NULL, NULL, 1, 0, 1, -1, 1, 0, 64, 0, 0.5, 0.1, 1000};
+} job = {"fanout", NULL, NULL, 1, 0, 1, -1, 1, 0, 64, 0, 0, 0.5, 0.1, 1000};
 
 static struct control *ctl;
 static int fifo_fd, epoll_fd, *fds;
@@ -174,6 +174,11 @@ static void run_source(void) {
     free(frames(job.size, 1, 4, &one));
     int count = one < 65536 && job.messages != 1 ? (int)(65536 / one) : 1;
     char *block = frames(job.size, count, 4, &size);
+    if (job.lead) { /* the u32 length stands behind so many bytes of other fields */
+        uint32_t length = (uint32_t)(job.size - job.lead - 4);
+        for (char *end = block + one; end <= block + size; end += one)
+            memcpy(end - job.size + job.lead, &length, 4);
+    }
     fcntl(fds[0], F_SETFL, fcntl(fds[0], F_GETFL) & ~O_NONBLOCK);
     for (long sent = 0; !atomic_load(&ctl->stop) && (!job.messages || sent < job.messages); sent += count)
         for (size_t at = 0; at < size;) {
@@ -268,6 +273,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(k, "--check")) job.check = atoi(v);
         else if (!strcmp(k, "--size")) job.size = atol(v);
         else if (!strcmp(k, "--messages")) job.messages = atol(v);
+        else if (!strcmp(k, "--lead")) job.lead = atol(v);
         else if (!strcmp(k, "--seconds")) job.seconds = atof(v);
         else if (!strcmp(k, "--warmup")) job.warmup = atof(v);
         else if (!strcmp(k, "--rate")) job.rate = atof(v);

@@ -51,8 +51,10 @@ RECEIVERS = {
     "picows, listener": Program("clients/picows_listener", "", "picows"),
     "deli-com, recv": Program("clients/ours", "recv", "deli_com"),
     "deli-com, recv of bytes": Program("clients/ours", "recv_bytes", "deli_com"),
+    "deli-com, recv of 2 numbers + bytes": Program("clients/ours", "recv_packet", "deli_com"),
     "deli-com, async for": Program("clients/ours", "async_for", "deli_com"),
     "deli-com, recv_many": Program("clients/ours", "recv_many", "deli_com"),
+    "deli-com, recv_many of bytes": Program("clients/ours", "recv_many_bytes", "deli_com"),
     "picows.websockets": Program("clients/picows_websockets_recv", "", "picows"),
     "websockets": Program("clients/websockets_recv", "", "websockets"),
     "aiohttp": Program("clients/aiohttp_async_for", "", "aiohttp"),
@@ -64,6 +66,8 @@ def installed(lib: str) -> bool:
     module = (SERVERS.get(lib) or RECEIVERS[lib]).measures
     return not module or importlib.util.find_spec(module) is not None
 
+
+PACKET_LEAD = 12  # bytes of values.Packet before the length of its `data`
 
 MESSAGES = {64: 400_000, 1024: 200_000, 65_536: 10_000, 1_000_000: 800}
 
@@ -112,6 +116,7 @@ class Fanout:
     """CPU and wall time a delivery (one message to one client), server core."""
 
     name = "fanout"
+    is_steady = False
     headline = "cpu_ns"
     base: str | None = "C floor"
 
@@ -127,6 +132,14 @@ class Fanout:
                         yield {"clients": clients, "size": size, "burst": burst}
             if clients == 10:
                 yield {"clients": 20, "size": 1_000_000, "burst": 1}
+
+    def is_main(self, case: Case) -> bool:
+        clients, size, burst = case["clients"], case["size"], case["burst"]
+        return (clients in (1, 100) and size == 64) or (clients, size, burst) in (
+            (20, 1_000_000, 1),
+            (1000, 64, 16),
+            (100, 1024, 16),
+        )
 
     def libs(self, case: Case) -> list[str]:
         few = ["C floor", "deli-com", "deli-com, TCP", "picows", "websockets"]
@@ -146,6 +159,7 @@ class Latency:
     """One-way latency: a stamped message at a time, 500 a second, to 1 and to 100 clients."""
 
     name = "latency"
+    is_steady = False
     headline = "p50_us"
     base: str | None = "C floor"
     _rate = 500.0
@@ -156,6 +170,9 @@ class Latency:
 
     def libs(self, case: Case) -> list[str]:
         return ["C floor", "deli-com", "picows", "websockets", "aiohttp", "socketify"]
+
+    def is_main(self, case: Case) -> bool:
+        return True
 
     def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
         seconds = 0.1 if pace.quick else self._seconds
@@ -188,19 +205,25 @@ class Receive:
     """CPU and wall time a message in one client process, fed by C as fast as it takes them."""
 
     name = "receive"
+    is_steady = False
     headline = "cpu_ns"
     base: str | None = "picows, listener"
 
     def cases(self, pace: Pace) -> Iterator[Case]:
         yield from ({"size": size} for size in ((64, 65_536) if pace.quick else SIZES))
 
+    def is_main(self, case: Case) -> bool:
+        return case["size"] in (64, 1_000_000)
+
     def libs(self, case: Case) -> list[str]:
-        return list(RECEIVERS)
+        # Larger messages of ours are `bytes` in any row: these would say the same as `recv` and `recv_many`.
+        return [lib for lib in RECEIVERS if case["size"] == 64 or not lib.endswith("bytes")]
 
     def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
         name, style, _ = RECEIVERS[lib]
         messages = MESSAGES[case["size"]] // (100 if pace.quick else 1)
-        result = run_client(name, _job(pace, style=style, messages=messages, **case))
+        lead = PACKET_LEAD if style == "recv_packet" else 0
+        result = run_client(name, _job(pace, style=style, messages=messages, lead=lead, **case))
         return _cost(result, result["messages"])
 
 
@@ -208,6 +231,7 @@ class Uplink:
     """CPU and wall time a message in a server that many clients send to as fast as it takes them."""
 
     name = "uplink"
+    is_steady = False
     headline = "cpu_ns"
     base: str | None = "picows"
 
@@ -215,6 +239,9 @@ class Uplink:
         for clients in (2,) if pace.quick else (1, 10, 100):
             for size in (64,) if pace.quick else (64, 1024, 65_536):
                 yield {"clients": clients, "size": size}
+
+    def is_main(self, case: Case) -> bool:
+        return case["size"] == 64
 
     def libs(self, case: Case) -> list[str]:
         return [
@@ -237,11 +264,15 @@ class Idle:
     """Memory of an idle client in the server, and CPU of accepting one."""
 
     name = "idle"
+    is_steady = True  # memory: a second round says the same
     headline = "client_kib"
     base: str | None = None
 
     def cases(self, pace: Pace) -> Iterator[Case]:
         yield from ({"clients": count} for count in ((5,) if pace.quick else (100, 1000, 2000)))
+
+    def is_main(self, case: Case) -> bool:
+        return case["clients"] >= 1000
 
     def libs(self, case: Case) -> list[str]:
         return ["deli-com", "picows", "websockets", "aiohttp"]
@@ -259,6 +290,7 @@ class Footprint:
     """What is held some seconds after a 9 MB message: by a client, and by a server for each of 20 senders."""
 
     name = "footprint"
+    is_steady = True  # memory: a second round says the same
     headline = "held_kib"
     base: str | None = None
     _size = 9_000_000
@@ -266,6 +298,9 @@ class Footprint:
     def cases(self, pace: Pace) -> Iterator[Case]:
         yield {"receiver": 1, "size": self._size}
         yield {"senders": 2 if pace.quick else 20, "size": self._size}
+
+    def is_main(self, case: Case) -> bool:
+        return True
 
     def libs(self, case: Case) -> list[str]:
         if "senders" in case:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -37,6 +37,11 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--quick", "--smoke", action="store_true", help="seconds, for crashes: the figures mean nothing"
     )
     parser.add_argument("--rounds", type=int, help="rounds of every row (5)")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="the main cases of each bench, in as many rounds of all as fit (one at least)",
+    )
     parser.add_argument("--seconds", type=float, help="measured seconds a run, where a run is timed (0.5)")
     parser.add_argument(
         "--loop", choices=["uvloop", "asyncio"], default="uvloop", help="event loop of all asyncio libraries"
@@ -52,43 +57,77 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run_bench(
-    bench: Bench, pace: Pace, only: list[str], case_filter: str, log: Callable[[str], None]
-) -> list[Row]:
-    """All rows of one bench, a library at a time within each round."""
-    rows: list[Row] = []
-    for case in bench.cases(pace):
-        if case_filter not in case_name(case):
-            continue
-        libs = [
-            lib
-            for lib in bench.libs(case)
-            if installed(lib) and (not only or lib in only or lib == bench.base)
-        ]
-        mine: dict[str, Row] = {
-            lib: {"bench": bench.name, "case": case, "lib": lib, "rounds": []} for lib in libs
-        }
-        for turn in range(pace.rounds):
-            first = turn % len(libs)
-            for lib in libs[first:] + libs[:first]:
-                started = time.perf_counter()
-                metrics = bench.measure(lib, case, pace)
-                mine[lib]["rounds"].append(metrics)
-                log(
-                    f"{bench.name} {case_name(case)} | {lib}: {bench.headline} {metrics[bench.headline]:.1f}"
-                    f" ({time.perf_counter() - started:.1f} s)"
-                )
-        rows += mine.values()
-    return rows
+class Selected(NamedTuple):
+    """One row to be measured, and where its rounds go."""
+
+    bench: Bench
+    case: dict[str, int]
+    libs: list[str]
+    rows: dict[str, Row]
 
 
-def run_codec(quick: bool, log: Callable[[str], None]) -> dict[str, Any]:
+def select(benches: list[Bench], pace: Pace, only: list[str], case_filter: str, main: bool) -> list[Selected]:
+    """All cases that are asked for, each with the libraries that take part; `main`: the main ones."""
+    chosen = []
+    for bench in benches:
+        for case in bench.cases(pace):
+            if case_filter not in case_name(case) or (main and not pace.quick and not bench.is_main(case)):
+                continue
+            libs = [
+                lib
+                for lib in bench.libs(case)
+                if installed(lib) and (not only or lib in only or lib == bench.base)
+            ]
+            rows: dict[str, Row] = {
+                lib: {"bench": bench.name, "case": case, "lib": lib, "rounds": []} for lib in libs
+            }
+            chosen.append(Selected(bench, case, libs, rows))
+    return chosen
+
+
+def run_round(chosen: Selected, turn: int, pace: Pace, log: Callable[[str], None]) -> None:
+    """Every library of one case once; each round begins with another one."""
+    bench, case, libs, rows = chosen
+    first = turn % len(libs)
+    for lib in libs[first:] + libs[:first]:
+        started = time.perf_counter()
+        metrics = bench.measure(lib, case, pace)
+        rows[lib]["rounds"].append(metrics)
+        log(
+            f"{bench.name} {case_name(case)} | {lib}: {bench.headline} {metrics[bench.headline]:.1f}"
+            f" ({time.perf_counter() - started:.1f} s)"
+        )
+
+
+def run_all(chosen: list[Selected], pace: Pace, until: float | None, log: Callable[[str], None]) -> list[Row]:
+    """All rounds: a case at a time or, with a deadline, a round of everything at a time for as long as the
+    next one can be expected to end before it. There is one round at least;
+    what is steady is run in that only."""
+    if until is None:
+        for one in chosen:
+            for turn in range(pace.rounds):
+                run_round(one, turn, pace, log)
+    else:
+        turn, last = 0, 0.0
+        while turn == 0 or time.perf_counter() + last < until:
+            last = 0.0
+            for one in chosen:
+                if turn == 0 or not one.bench.is_steady:
+                    started = time.perf_counter()
+                    run_round(one, turn, pace, log)
+                    last += 0.0 if one.bench.is_steady else time.perf_counter() - started
+            turn += 1
+            log(f"round {turn} done, {max(0.0, until - time.perf_counter()):.0f} s left")
+    return [row for one in chosen for row in one.rows.values()]
+
+
+def run_codec(rounds: int | None, log: Callable[[str], None]) -> dict[str, Any]:
     """The rows of bench_codec.py, which runs in a process of its own and prints its own table."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "codec.json"
         command = [sys.executable, str(HERE / "bench_codec.py"), "--json", str(out)]
         log("codec: bench_codec.py")
-        subprocess.run(command + (["--rounds", "1"] if quick else []), check=True)
+        subprocess.run(command + ([] if rounds is None else ["--rounds", str(rounds)]), check=True)
         loaded: dict[str, Any] = json.loads(out.read_text())
     return loaded
 
@@ -107,6 +146,7 @@ def main(argv: list[str] | None = None) -> int:
         "rounds": pace.rounds,
         "seconds": pace.seconds,
         "quick": pace.quick,
+        "minutes": options.minutes,
     }
     meta["cores_used"] = cores()
     rows: list[Row] = []
@@ -116,12 +156,16 @@ def main(argv: list[str] | None = None) -> int:
         print(line, file=sys.stderr, flush=True)
 
     only = [lib for lib in options.only.split("|") if lib]
+    short = options.minutes is not None
+    until = time.perf_counter() + 60 * options.minutes if short else None
     try:
-        for name in names:
-            if name == "codec":
-                codec = run_codec(pace.quick, log)
-            else:
-                rows += run_bench(BENCHES[name], pace, only, options.case, log)
+        if "codec" in names:
+            codec = run_codec(1 if pace.quick else 3 if short else None, log)
+        benches = [BENCHES[name] for name in names if name != "codec"]
+        chosen = select(benches, pace, only, options.case, short)
+        if chosen:
+            rows = run_all(chosen, pace, until, log)
+            meta["rounds"] = max(len(row["rounds"]) for row in rows)
     except (RunFailed, ValueError, subprocess.CalledProcessError) as exc:
         log(f"failed: {exc}")
         return 1

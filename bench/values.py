@@ -18,6 +18,14 @@ class Sample(Codec):
     vz: f64
 
 
+class Packet(Codec):
+    """64 bytes on the wire too: two numbers and 48 bytes."""
+
+    stamp: u64
+    seq: u32
+    data: bytes
+
+
 class Reading(Codec):
     """The five fields of the micro rows."""
 

@@ -1,6 +1,7 @@
 """deli-com: `recv`, `async for` or `recv_many` (`--style`).
 
-At 64 bytes a message is the typed struct of values.py, else (and with `recv_bytes`) `bytes`.
+At 64 bytes a message is the struct of eight numbers in values.py, with `recv_packet` that of two numbers and
+bytes; it is `bytes` with `recv_bytes` and `recv_many_bytes`, and at all other sizes.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from receive import run
 job = parse_job(sys.argv[1:])
 
 from deli_com import WsClient  # noqa: E402
-from values import Sample  # noqa: E402
+from values import Packet, Sample  # noqa: E402
 
 
 async def receive(url: str, job: Job, tally: Tally) -> None:
-    typed = job.size == 64 and job.style != "recv_bytes"
-    kind: Any = Sample if typed else bytes
+    kind: Any = bytes
+    if job.size == 64 and not job.style.endswith("_bytes"):
+        kind = Packet if job.lead else Sample
     client = await WsClient[kind].connect(url)
     if job.style == "async_for":
         async for _ in client:
             tally.count += 1
             if tally.count == tally.mark:
                 tally.reached()
-    elif job.style == "recv_many":
+    elif job.style in ("recv_many", "recv_many_bytes"):
         while tally.count < tally.total:
-            values = await client.recv_many(min(256, tally.mark - tally.count))
-            tally.count += len(values)
+            tally.count += len(await client.recv_many(min(256, tally.mark - tally.count)))
             if tally.count == tally.mark:
                 tally.reached()
     else:

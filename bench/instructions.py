@@ -1,0 +1,177 @@
+"""Instructions a call, by callgrind: a regression shows on a machine that is too noisy for a clock.
+
+`python bench/instructions.py [NAME ...]`: each workload runs under valgrind in a process of its own,
+twice, with few and with many repetitions; the difference, divided by the repetitions between, is what one
+costs, without the interpreter's start. The loop around it is counted too, and is the same in all. The
+same build of the same sources gives the same figure to within a few instructions; it says nothing about
+caches and the kernel.
+
+`--json FILE` keeps the figures, `--against FILE` compares: over `--allowed` percent more than there is an
+error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from deli_com import WsClient, WsServer
+from machine import describe
+from values import Reading, Sample
+
+FEW, MANY = 500, 2500
+TURN = 64  # sends before a flush
+READING = Reading(1_700_000_000, 1.5, -2.5, 7, True)
+SAMPLE = Sample(1_700_000_000, 7, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+
+
+def call(function: Callable[..., object], *arguments: object) -> Callable[[int], None]:
+    """A workload of nothing but calls."""
+
+    def run(count: int) -> None:
+        for _ in repeat(None, count):
+            function(*arguments)
+
+    return run
+
+
+def send_nowait(clients: int) -> Callable[[int], None]:
+    """Five fields to so many clients of this process; flushing each turn and their reading are in it."""
+
+    def run(count: int) -> None:
+        async def sends() -> None:
+            server = await WsServer[Reading, None].bind("127.0.0.1:0")
+            address = server.local_addr()
+            held = [await WsClient[Reading].connect(address) for _ in range(clients)]
+            for _ in range(count):
+                for _ in repeat(None, TURN):
+                    server.send_nowait(READING)
+                server.flush()
+                await asyncio.sleep(0)  # the clients read
+            os._exit(0)  # nor is closing measured
+            del held
+
+        asyncio.run(sends())
+
+    return run
+
+
+def receive(take: str) -> Callable[[int], None]:
+    """Values of eight fields, sent in turns of 64 and taken in one go: the way through the loop, the parser,
+    the decoder and the inbox."""
+
+    def run(count: int) -> None:
+        async def work() -> None:
+            server = await WsServer[Sample].bind("127.0.0.1:0")
+            client = await WsClient[Sample].connect(server.local_addr())
+            for _ in range(count):
+                for _ in repeat(None, TURN):
+                    server.send_nowait(SAMPLE)
+                left = TURN
+                if take == "recv":
+                    for _ in repeat(None, left):
+                        await client.recv()
+                elif take == "async for":
+                    async for _ in client:
+                        left -= 1
+                        if not left:
+                            break
+                else:
+                    while left:
+                        left -= len(await client.recv_many(left))
+            os._exit(0)
+
+        asyncio.run(work())
+
+    return run
+
+
+# Name -> workload, and how many of what it is named after one repetition is.
+WORKLOADS: dict[str, tuple[Callable[[int], None], int]] = {
+    "encode five fields": (call(READING.to_bytes), 1),
+    "decode five fields": (call(Reading.from_bytes, READING.to_bytes()), 1),
+    "encode eight fields": (call(SAMPLE.to_bytes), 1),
+    "decode eight fields": (call(Sample.from_bytes, SAMPLE.to_bytes()), 1),
+    "send_nowait, no client": (send_nowait(0), TURN),
+    "send_nowait and flush, 1 client": (send_nowait(1), TURN),
+    "send_nowait and flush, 20 clients": (send_nowait(20), TURN),
+    "send and recv": (receive("recv"), TURN),
+    "send and async for": (receive("async for"), TURN),
+    "send and recv_many": (receive("recv_many"), TURN),
+}
+
+
+def counted(name: str, repetitions: int, folder: Path) -> int:
+    """Instructions of a process that repeats a workload so often."""
+    out = folder / "callgrind.out"
+    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", sys.executable, __file__]
+    env = os.environ | {"PYTHONHASHSEED": "0"}
+    done = subprocess.run(
+        [*command, "--run", name, "--repetitions", str(repetitions)], capture_output=True, text=True, env=env
+    )
+    found = re.search(r"^(?:totals|summary): (\d+)", out.read_text() if out.exists() else "", re.MULTILINE)
+    if done.returncode or not found:
+        raise SystemExit(f"{name}: {done.stderr}")
+    return int(found[1])
+
+
+def measure(name: str) -> float:
+    """Instructions that one call of the workload costs."""
+    each = WORKLOADS[name][1]
+    few, many = (FEW, MANY) if each == 1 else (FEW // TURN + 1, MANY // TURN + 1)
+    with tempfile.TemporaryDirectory() as folder:
+        less, more = (counted(name, repetitions, Path(folder)) for repetitions in (few, many))
+    return (more - less) / (many - few) / each
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("name", nargs="*", help="workloads; all if none is named")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--against", type=Path, help="figures of an earlier run")
+    parser.add_argument("--allowed", type=float, default=3.0, help="percent more than there (3)")
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    parser.add_argument("--repetitions", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.run:
+        WORKLOADS[given.run][0](given.repetitions)
+        return 0
+    if shutil.which("valgrind") is None:
+        parser.error("valgrind is not installed")
+    unknown = set(given.name) - set(WORKLOADS)
+    if unknown:
+        parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
+    before: dict[str, Any] = json.loads(given.against.read_text())["figures"] if given.against else {}
+    figures: dict[str, float] = {}
+    worse = []
+    for name in given.name or WORKLOADS:
+        figures[name] = measure(name)
+        line = f"{name:36} {figures[name]:9.0f} instructions"
+        if name in before:
+            change = 100 * (figures[name] / before[name] - 1)
+            line += f" {change:+7.1f} %"
+            if change > given.allowed:
+                worse.append(name)
+        print(line, flush=True)
+    if given.json:
+        given.json.write_text(json.dumps({"machine": describe(), "figures": figures}, indent=1) + "\n")
+    if worse:
+        print(f"over {given.allowed} % more than before: {', '.join(worse)}", file=sys.stderr)
+    return bool(worse)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
