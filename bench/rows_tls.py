@@ -28,6 +28,9 @@ class Tls:
                 if burst * size <= CAP_TURN_BYTES and size * burst * clients <= 4 * CAP_TURN_BYTES:
                     yield {"clients": clients, "size": size, "burst": burst}
 
+    def is_main(self, case: Case) -> bool:
+        return case["clients"] == 100 or case["size"] == 1_000_000
+
     def libs(self, case: Case) -> list[str]:
         return [lib for lib, module in STYLES.items() if importlib.util.find_spec(module) is not None]
 
