@@ -218,6 +218,10 @@ cdef class Connection(Peer):
         if endpoint.up is None:
             endpoint.unwanted += 1
             return 0
+        if 0 < endpoint.inbox.plain_size <= size:
+            if endpoint.inbox.push_plain(self, data, size):
+                self.pause_reading()
+            return _bound_inbound(endpoint)
         made = _decode(endpoint.up, data, size)
         if made == NULL:
             return self._refuse_undecoded(size)

@@ -18,7 +18,7 @@ from libc.string cimport memcpy
 from deli_com._columns cimport Columns
 from deli_com._cpython cimport *
 from deli_com._program cimport *
-from deli_com._record cimport RecordTypeObject, record_alloc, record_finish, record_type
+from deli_com._record cimport RecordTypeObject, record_alloc_boxed, record_finish, record_type
 from deli_com._scalar cimport *
 
 from array import array as _array_class
@@ -86,6 +86,20 @@ cdef object decode_root(Prog* prog, const char* data, Py_ssize_t size, Py_ssize_
     value = <object>slot
     Py_DECREF(slot)
     return value
+
+
+cdef PyObject* decode_numbers(Prog* prog, const char* data, Py_ssize_t size) except NULL:
+    cdef Decoder dec
+    cdef PyObject* slot = NULL
+    dec.start = dec.p = data
+    dec.end = data + size
+    dec.fault = FAULT_NONE
+    dec.path = NULL
+    dec.depth = 0
+    if _walk(&dec, prog, <char*>&slot) < 0:
+        _release(slot)
+        return NULL
+    return slot
 
 
 cdef extern from *:
@@ -169,12 +183,16 @@ cdef int decode_prog(Decoder* dec, Prog* prog, char* base) noexcept:
     return status
 
 
+cdef inline PyObject** _slot(char* base, Op* op) noexcept:
+    return <PyObject**>(base + op.offset)
+
+
 cdef inline void _put(char* base, Op* op, PyObject* value) noexcept:
     (<PyObject**>(base + op.offset))[0] = value
 
 
 cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
-    # Slots are NULL before; what is put into them is owned by them.
+    # Slots are NULL before, or hold a number to be written over; what is put into them is owned by them.
     cdef const char* p = dec.p
     cdef const char* end = dec.end
     cdef Op* op = prog.ops
@@ -199,22 +217,16 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
             _put(base, op, PyLong_FromLong(load_u8(p)))  # 0 to 255 exist already
             p += 1
         elif code == OP_U16:
-            v = PyLong_FromLong(load_u16(p))
-            if v == NULL:
+            if put_u64(_slot(base, op), load_u16(p)) < 0:
                 break
-            _put(base, op, v)
             p += 2
         elif code == OP_U32:
-            v = PyLong_FromLongLong(load_u32(p))
-            if v == NULL:
+            if put_u64(_slot(base, op), load_u32(p)) < 0:
                 break
-            _put(base, op, v)
             p += 4
         elif code == OP_U64:
-            v = make_u64(load_u64(p))
-            if v == NULL:
+            if put_u64(_slot(base, op), load_u64(p)) < 0:
                 break
-            _put(base, op, v)
             p += 8
         elif code == OP_I8:
             v = PyLong_FromLong(load_i8(p))
@@ -223,34 +235,24 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
             _put(base, op, v)
             p += 1
         elif code == OP_I16:
-            v = PyLong_FromLong(load_i16(p))
-            if v == NULL:
+            if put_i64(_slot(base, op), load_i16(p)) < 0:
                 break
-            _put(base, op, v)
             p += 2
         elif code == OP_I32:
-            v = PyLong_FromLong(load_i32(p))
-            if v == NULL:
+            if put_i64(_slot(base, op), load_i32(p)) < 0:
                 break
-            _put(base, op, v)
             p += 4
         elif code == OP_I64:
-            v = PyLong_FromLongLong(load_i64(p))
-            if v == NULL:
+            if put_i64(_slot(base, op), load_i64(p)) < 0:
                 break
-            _put(base, op, v)
             p += 8
         elif code == OP_F32:
-            v = PyFloat_FromDouble(f64_of_f32(p))
-            if v == NULL:
+            if put_float(_slot(base, op), f64_of_f32(p)) < 0:
                 break
-            _put(base, op, v)
             p += 4
         elif code == OP_F64:
-            v = PyFloat_FromDouble(load_f64(p))
-            if v == NULL:
+            if put_float(_slot(base, op), load_f64(p)) < 0:
                 break
-            _put(base, op, v)
             p += 8
         elif code == OP_BOOL:
             number = load_u8(p)
@@ -280,7 +282,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
                 break
             p += 4
         elif code == OP_ENTER:
-            v = record_alloc(<PyTypeObject*>op.ref)
+            v = record_alloc_boxed(<PyTypeObject*>op.ref)
             if v == NULL:
                 break
             _put(base, op, v)

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from logging import getLogger
 from weakref import WeakValueDictionary
 
+cimport cython
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport uint64_t
 
@@ -98,7 +99,8 @@ cdef class Endpoint(Hub):
         self.ping_interval = math.inf if never else ping_interval
         self.ping_timeout = math.inf if never else ping_timeout
         self.sweep.interval = min(self.sweep.interval, self.ping_interval / 4, self.ping_timeout / 4)
-        self.inbox = Inbox(loop, max_bytes=min(INBOX_BYTES, max_inbound // 2))  # pausing comes before closing
+        # Half: pausing comes before closing.
+        self.inbox = Inbox(loop, up, max_bytes=min(INBOX_BYTES, max_inbound // 2))
         self.pacer = Pacer(self)
         self.logger = getLogger("deli_com.client" if is_client else "deli_com.server")
         self.closing = set()
@@ -119,6 +121,8 @@ cdef class Endpoint(Hub):
 
     # --- sending -------------------------------------------------------------------------
 
+    @cython.binding(False)
+    @cython.embedsignature(True)
     def send_nowait(self, value, /, *, Follower except_=None):
         """Queue `value` for every client connected now, and return. Legal from any thread.
 
@@ -148,6 +152,8 @@ cdef class Endpoint(Hub):
         else:
             self.put(value, None, except_)
 
+    @cython.binding(False)
+    @cython.embedsignature(True)
     def send(self, value, /, *, Follower except_=None):
         """Queue `value` as `send_nowait` does; await the result to keep the clients' pace.
 
@@ -417,16 +423,23 @@ cdef class Endpoint(Hub):
             raise TypeError(f"{type(self).__name__} is push only (its Up is None): nothing can be received")
         return 0
 
+    @cython.binding(False)
+    @cython.embedsignature(True)
     def recv(self):
         """Wait for one value from any client."""
-        self.check_receiving()
+        if self.up is None:
+            self.check_receiving()
         return recv_from_inbox(self.inbox, RECV_VALUE, 1)
 
+    @cython.binding(False)
+    @cython.embedsignature(True)
     def recv_from(self):
         """Wait for one value; gives ``(peer, value)``."""
         self.check_receiving()
         return recv_from_inbox(self.inbox, RECV_PAIR, 1)
 
+    @cython.binding(False)
+    @cython.embedsignature(True)
     def recv_many(self, Py_ssize_t max, /):
         """Wait for one value; give a list of at most `max` values that are there."""
         self.check_receiving()
@@ -453,6 +466,7 @@ cdef class Endpoint(Hub):
         return 0
 
     cdef bint on_sweep(self) except -1:
+        self.inbox.give_back()
         for connection in list(self.closing):
             connection.sweep(self.sweep.clock)
         return bool(self.closing)

@@ -2,6 +2,8 @@
 
 from cpython.object cimport PyObject
 
+from deli_com._fastcodec cimport TypeCodec
+
 
 cdef enum RecvMode:
     RECV_VALUE               # recv: a value
@@ -12,7 +14,7 @@ cdef enum RecvMode:
 
 
 cdef struct Entry:
-    PyObject* value          # owned; an exception to raise where `is_error`
+    PyObject* value          # owned; an exception to raise where `is_error`. NULL: still plain bytes
     PyObject* source         # owned; the connection it came over
     Py_ssize_t wire          # bytes it took on the wire
     bint is_error
@@ -24,22 +26,28 @@ cdef class Inbox:
     cdef readonly Py_ssize_t held_bytes   # wire bytes of the values held
     cdef readonly Py_ssize_t dropped      # values dropped because nobody had asked for any
     cdef readonly bint wanted             # a first recv has been called
+    cdef readonly Py_ssize_t plain_size   # bytes of each plain value; 0: there are none
     cdef object loop
     cdef unsigned long thread             # of the loop
 
     cdef Py_ssize_t count(self) noexcept
     cdef bint is_full(self) noexcept
     cdef bint push(self, object source, object value, Py_ssize_t wire, bint is_error) except -1
+    cdef bint push_plain(self, object source, const char* data, Py_ssize_t wire) except -1
     cdef int hold_back(self, object source) except -1
+    cdef int give_back(self) except -1
     cdef dict shares(self)
     cdef Py_ssize_t drop_from(self, object source) except -1
     cdef int close(self, object error, bint in_order) except -1
 
     # --- private ---------------------------------------------------------------------
     cdef Entry* _ring                     # capacity is a power of two
+    cdef char* _plain                     # `plain_size` bytes for each place of the ring; NULL until needed
+    cdef TypeCodec _codec                 # of plain values
     cdef size_t _mask
     cdef size_t _first
     cdef size_t _next
+    cdef size_t _seen                     # `_next` when `give_back` was last called
     cdef object _waiters                  # deque of futures that were not woken yet
     cdef Py_ssize_t _waiting              # futures in it
     cdef Py_ssize_t _woken                # woken waiters that have not taken their value yet
@@ -47,10 +55,13 @@ cdef class Inbox:
     cdef object _closed                   # the exception that ends it, or None
     cdef bint _in_order                   # `async for` ends quietly
 
-    cdef int _grow(self) except -1
+    cdef Entry* _add(self, object source, Py_ssize_t wire) except? NULL
+    cdef bint _added(self) except -1
+    cdef PyObject* _value_at(self, size_t place) except NULL
+    cdef int _resize(self, size_t mask) except -1
     cdef int _wake(self) except -1
     cdef int _leave_queue(self, future) except -1
-    cdef Entry _take(self) except *
+    cdef int _take(self, Entry* entry) except -1
     cdef int _resume_sources(self) except -1
     cdef bint _has_room(self) noexcept
     cdef object _ending(self)

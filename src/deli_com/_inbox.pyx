@@ -4,6 +4,11 @@ A value stays in the ring until a `Recv` takes it in its own last step; the futu
 waiter carries the wake-up only. So a cancelled `recv` loses nothing: its wake-up passes to
 the next waiter. Each value goes to one waiter, in order of waiting.
 
+A value of numbers alone waits as the bytes that came (`push_plain`) and is made by the `Recv` that
+takes it: any bytes are such a value, so there is nothing to refuse sooner. What the last `recv` gave
+and the program has dropped is then still in the caches and free lists when the next is made; and
+what waits takes no more memory than it took on the wire.
+
 Bounds: `max_bytes` on the wire and `max_count`. Past them, `push` still takes what one
 read buffer holds, and the source is paused; before anybody has asked for a value there is
 no point in pausing, so values past the bound are dropped and counted instead.
@@ -16,6 +21,9 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.object cimport PyTypeObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from libc.string cimport memcpy, memmove
+
+from deli_com._decode cimport decode_numbers
 
 cdef extern from *:
     """
@@ -72,6 +80,7 @@ cdef extern from *:
         return error;
     #endif
     }
+    #define deli_com_revive(self) Py_SET_REFCNT(self, 1)
     static void deli_com_put_error_back(PyObject *error) {
         if (error == NULL) return;
     #if PY_VERSION_HEX >= 0x030C0000
@@ -84,7 +93,10 @@ cdef extern from *:
     void deli_com_set_slots(PyTypeObject* type, int (*send)(PyObject*, PyObject*, PyObject**) except -1)
     PyObject* deli_com_put_error_aside() noexcept
     void deli_com_put_error_back(PyObject* error) noexcept
+    void deli_com_revive(PyObject* self) noexcept
 
+    void PyObject_GC_Track(PyObject* self) noexcept
+    void PyObject_GC_UnTrack(PyObject* self) noexcept
     ctypedef int (*visitproc)(PyObject* object, void* argument) noexcept
     ctypedef int (*traverseproc)(PyObject* self, visitproc visit, void* argument) noexcept
     ctypedef int (*inquiry)(PyObject* self) noexcept
@@ -100,6 +112,10 @@ cdef enum:
     WAITING
     ENDED
 
+cdef enum:
+    FEW = 15           # places of a new ring, less one
+    PLAIN_BYTES = 256  # of a value that waits as it came; larger ones are worth their own memory
+
 cdef object PENDING = object()
 
 
@@ -109,31 +125,36 @@ cdef class Inbox:
     Parameters
     ----------
     loop : asyncio.AbstractEventLoop
+    codec : TypeCodec, optional
+        Of the values; None where nothing is received, or all come as objects.
     max_bytes : int
         Bytes on the wire of the values held, at which the inbox is full.
     max_count : int
         Values held at which it is full.
     """
 
-    def __cinit__(self, loop, *, Py_ssize_t max_bytes=16 << 20, Py_ssize_t max_count=1 << 16):
+    def __cinit__(
+        self, loop, TypeCodec codec=None, *, Py_ssize_t max_bytes=16 << 20, Py_ssize_t max_count=1 << 16
+    ):
         self.loop = loop
         self.thread = PyThread_get_thread_ident()
         self.max_bytes = max_bytes
         self.max_count = max_count
         self._waiters = deque()
         self._held_back = []
-        self._mask = 15
-        self._ring = <Entry*>PyMem_RawMalloc((self._mask + 1) * sizeof(Entry))
-        if self._ring == NULL:
-            raise MemoryError("inbox")
+        self._codec = codec
+        if codec is not None and codec.of_numbers and codec.min_size <= PLAIN_BYTES:
+            self.plain_size = codec.min_size
+        self._resize(FEW)
 
     def __dealloc__(self):
         cdef Entry entry
         while self._ring != NULL and self._first < self._next:
             entry = self._ring[self._first & self._mask]
             self._first += 1
-            Py_DECREF(<object>entry.value)
+            Py_XDECREF(entry.value)
             Py_XDECREF(entry.source)
+        PyMem_RawFree(self._plain)
         PyMem_RawFree(self._ring)
         self._ring = NULL
 
@@ -145,39 +166,78 @@ cdef class Inbox:
 
     cdef bint push(self, object source, object value, Py_ssize_t wire, bint is_error) except -1:
         # True: the inbox is full, and the source should pause (`hold_back`).
-        cdef Entry* entry
-        if self._closed is not None:
+        cdef Entry* entry = self._add(source, wire)
+        if entry == NULL:
             return False
-        if not self.wanted and self.is_full():
-            self.dropped += 1
-            return False
-        if self._next - self._first > self._mask:
-            self._grow()
-        entry = &self._ring[self._next & self._mask]
         Py_INCREF(value)
         entry.value = <PyObject*>value
+        entry.is_error = is_error
+        return self._added()
+
+    cdef bint push_plain(self, object source, const char* data, Py_ssize_t wire) except -1:
+        # As `push`, for a value of `plain_size` bytes at `data`, which are copied.
+        cdef Entry* entry = self._add(source, wire)
+        if entry == NULL:
+            return False
+        entry.value = NULL
+        entry.is_error = False
+        memcpy(self._plain + ((self._next - 1) & self._mask) * self.plain_size, data, self.plain_size)
+        return self._added()
+
+    cdef Entry* _add(self, object source, Py_ssize_t wire) except? NULL:
+        # A new last entry, to be filled by the caller; NULL without an exception: nobody wants it.
+        cdef Entry* entry
+        if self._closed is not None:
+            return NULL
+        if not self.wanted and self.is_full():
+            self.dropped += 1
+            return NULL
+        if self._next - self._first > self._mask:
+            self._resize(2 * self._mask + 1)
+        entry = &self._ring[self._next & self._mask]
         Py_INCREF(source)
         entry.source = <PyObject*>source
         entry.wire = wire
-        entry.is_error = is_error
         self._next += 1
         self.held_bytes += wire
+        return entry
+
+    cdef inline bint _added(self) except -1:
         if self._waiting:
             self._wake()
         return self.wanted and self.is_full()
 
-    cdef int _grow(self) except -1:
-        cdef size_t mask = 2 * self._mask + 1
+    cdef int _resize(self, size_t mask) except -1:
+        # To `mask` + 1 places, a power of two and enough for what is held.
         cdef size_t i
+        cdef Py_ssize_t size = self.plain_size
+        cdef char* plain = <char*>PyMem_RawMalloc((mask + 1) * size)
         cdef Entry* ring = <Entry*>PyMem_RawMalloc((mask + 1) * sizeof(Entry))
-        if ring == NULL:
+        if ring == NULL or plain == NULL:
+            PyMem_RawFree(ring)
+            PyMem_RawFree(plain)
             raise MemoryError("inbox")
         for i in range(self._first, self._next):
             ring[i & mask] = self._ring[i & self._mask]
+            memcpy(plain + (i & mask) * size, self._plain + (i & self._mask) * size, size)
+        PyMem_RawFree(self._plain)
         PyMem_RawFree(self._ring)
+        self._plain = plain
         self._ring = ring
         self._mask = mask
         return 0
+
+    cdef int give_back(self) except -1:
+        # Called now and then: the memory of an inbox that stays empty goes.
+        if self._mask > FEW and self._next == self._seen and self.count() == 0:
+            self._resize(FEW)
+        self._seen = self._next
+        return 0
+
+    cdef inline PyObject* _value_at(self, size_t place) except NULL:
+        # What a plain entry stands for. No code but the allocator's runs meanwhile: see `of_numbers`.
+        return decode_numbers(
+            self._codec.prog, self._plain + (place & self._mask) * self.plain_size, self.plain_size)
 
     cdef int hold_back(self, object source) except -1:
         # `source` has paused reading; its `resume_reading()` is called once there is room.
@@ -218,14 +278,16 @@ cdef class Inbox:
         # `_leave_queue` for a waiter that died in another thread.
         self._leave_queue(future)
 
-    cdef Entry _take(self) except *:
-        # The oldest entry; the caller owns its references. There is one.
-        cdef Entry entry = self._ring[self._first & self._mask]
+    cdef int _take(self, Entry* entry) except -1:
+        # The oldest entry, with a value; the caller owns its references. There is one.
+        entry[0] = self._ring[self._first & self._mask]
+        if entry.value == NULL:
+            entry.value = self._value_at(self._first)
         self._first += 1
         self.held_bytes -= entry.wire
         if self._held_back and self._has_room():
             self._resume_sources()
-        return entry
+        return 0
 
     cdef dict shares(self):
         # Wire bytes held, by the source they came from.
@@ -244,11 +306,13 @@ cdef class Inbox:
         cdef list gone = []  # freed at the end: that may run code of the user's
         cdef size_t i
         cdef size_t kept = self._first
+        cdef Py_ssize_t size = self.plain_size
         cdef Py_ssize_t wire = 0
         cdef Entry entry
         for i in range(self._first, self._next):
-            if self._ring[i & self._mask].source == <PyObject*>source:
-                gone.append(<object>self._ring[i & self._mask].value)
+            entry = self._ring[i & self._mask]
+            if entry.source == <PyObject*>source and entry.value != NULL:
+                gone.append(<object>entry.value)
         for i in range(self._first, self._next):
             entry = self._ring[i & self._mask]
             if entry.source == <PyObject*>source:
@@ -257,9 +321,10 @@ cdef class Inbox:
                 Py_XDECREF(entry.source)
             else:
                 self._ring[kept & self._mask] = entry
+                memmove(self._plain + (kept & self._mask) * size, self._plain + (i & self._mask) * size, size)
                 kept += 1
+        self.dropped += self._next - kept
         self._next = kept
-        self.dropped += len(gone)
         self.held_bytes -= wire
         if self._held_back and self._has_room():
             self._resume_sources()
@@ -286,10 +351,18 @@ cdef class Inbox:
 
 
 cdef Recv recv_from_inbox(Inbox inbox, RecvMode mode, Py_ssize_t most):
+    global _spare
     cdef Recv recv
     if most < 1:
         raise ValueError(f"recv_many: max is {most}, expected 1 or more")
-    recv = <Recv>Recv.__new__(Recv)
+    if _spare != NULL:
+        recv = <Recv>_spare
+        Py_DECREF(recv)
+        _spare = NULL
+        PyObject_GC_Track(<PyObject*>recv)
+        recv._state = NEW
+    else:
+        recv = <Recv>Recv.__new__(Recv)
     recv._inbox = inbox
     recv._mode = mode
     recv._most = most
@@ -298,7 +371,6 @@ cdef Recv recv_from_inbox(Inbox inbox, RecvMode mode, Py_ssize_t most):
 
 
 @cython.final
-@cython.freelist(32)
 cdef class Recv:
     """A coroutine object that takes from an inbox when it is awaited."""
 
@@ -371,8 +443,9 @@ cdef class Recv:
 
     cdef object _value(self):
         cdef Inbox inbox = self._inbox
-        cdef Entry entry = inbox._take()
+        cdef Entry entry
         cdef list values
+        inbox._take(&entry)
         value = <object>entry.value
         source = <object>entry.source
         Py_DECREF(value)
@@ -388,7 +461,7 @@ cdef class Recv:
         while len(values) < self._most and inbox.count() > inbox._woken:
             if inbox._ring[inbox._first & inbox._mask].is_error:
                 break
-            entry = inbox._take()
+            inbox._take(&entry)
             value = <object>entry.value
             values.append(value)
             Py_DECREF(value)
@@ -419,7 +492,7 @@ cdef int _recv_am_send(PyObject* self, PyObject* argument, PyObject** result) ex
         recv._state == NEW
         and (recv._mode == RECV_VALUE or recv._mode == NEXT_VALUE)
         and inbox is not None
-        and inbox.count() > 0
+        and inbox._next != inbox._first
         and inbox._woken == 0
         and inbox._waiting == 0
         and not inbox._held_back
@@ -428,10 +501,10 @@ cdef int _recv_am_send(PyObject* self, PyObject* argument, PyObject** result) ex
         # What `_step` does with a value that is there, and nothing else: the common case.
         entry = &inbox._ring[inbox._first & inbox._mask]
         if not entry.is_error:
+            result[0] = entry.value if entry.value != NULL else inbox._value_at(inbox._first)
             recv._state = ENDED
             inbox._first += 1
             inbox.held_bytes -= entry.wire
-            result[0] = entry.value
             Py_XDECREF(entry.source)
             return 0
     value = recv._step()
@@ -451,10 +524,28 @@ cdef destructor _free_recv = (<CollectedType*>Recv).tp_dealloc
 cdef inquiry _clear_recv = (<CollectedType*>Recv).tp_clear
 
 
+# A free list of one, for a program that awaits one `recv` after the other. What lies in it holds nothing
+# and is not tracked by the collector, which may be at work when it comes here.
+cdef PyObject* _spare = NULL
+
+
 cdef void _recv_dealloc(PyObject* self) noexcept:
+    global _spare
     if (<Recv>self)._state == WAITING:
         (<Recv>self)._state = ENDED
         _abandon(<PyObject*>(<Recv>self)._inbox, <PyObject*>(<Recv>self)._future)
+    if _spare == NULL:
+        PyObject_GC_UnTrack(self)
+        (<Recv>self)._inbox = None  # which may run code that takes the place
+        if (<Recv>self)._future is not None:
+            (<Recv>self)._future = None
+        if (<Recv>self)._steps is not None:
+            (<Recv>self)._steps = None
+        if _spare == NULL:
+            deli_com_revive(self)
+            _spare = self
+            return
+        PyObject_GC_Track(self)
     _free_recv(self)
 
 
@@ -501,7 +592,7 @@ cdef int _inbox_traverse(PyObject* self, visitproc visit, void* argument) noexce
     cdef size_t i = (<Inbox>self)._first
     cdef int result
     while ring != NULL and i < last:
-        result = visit(ring[i & mask].value, argument)
+        result = visit(ring[i & mask].value, argument) if ring[i & mask].value != NULL else 0
         if result == 0:
             result = visit(ring[i & mask].source, argument)
         if result != 0:

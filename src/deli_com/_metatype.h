@@ -21,7 +21,10 @@ typedef struct {
     Py_ssize_t offset;   /* of the slot, in bytes from the start of the instance */
     int fallback_kind;   /* DELI_COM_NO_DEFAULT ... */
     int deep_equal;      /* may hold arrays: compared by items */
+    int box;             /* BOX_FLOAT or BOX_INT where a decoder fills it with nothing else; set by codecs */
 } RecordField;
+
+enum { BOX_NONE = 0, BOX_FLOAT = 1, BOX_INT = 2, BOX_DIGITS = 3 };
 
 typedef struct {
     PyHeapTypeObject heap;
@@ -33,6 +36,10 @@ typedef struct {
     PyObject *codec;         /* owned: the TypeCodec; NULL until the first use */
     PyObject *free_list;     /* dead instances, linked by their first slot; plain classes only */
     int free_count;
+    int boxed_count;
+    PyObject *boxed_list;    /* dead instances that have kept their numbers, linked by the word of ob_type */
+    char boxes;              /* the latest instance was decoded, and some field is a box: keep them */
+    char has_boxes;          /* some field is a box */
     char complete;           /* instances may be made */
     char plain;              /* own layout is slots and nothing else: no __dict__, no weak references */
     char has_gc;             /* instances have a GC header */
@@ -77,6 +84,7 @@ static inline PyObject *record_alloc(PyTypeObject *tp) {
         if ((self = type->free_list) != NULL) {
             type->free_list = *(PyObject **)(self + 1);
             type->free_count--;
+            type->boxes = 0;
         } else if ((self = (PyObject *)PyObject_Malloc((size_t)tp->tp_basicsize)) == NULL) {
             return PyErr_NoMemory();
         }
@@ -84,6 +92,40 @@ static inline PyObject *record_alloc(PyTypeObject *tp) {
     }
     record_clear(self, tp->tp_basicsize);
     return self;
+}
+
+/* The same for a decoder: slots of boxes may hold a number of a dead instance, which nobody else has and the
+ * decoder writes over. That spares the allocation and the release of each. */
+static inline PyObject *record_alloc_boxed(PyTypeObject *tp) {
+    RecordTypeObject *type = (RecordTypeObject *)tp;
+    PyObject *self = type->boxed_list;
+    if (self != NULL) {
+        type->boxed_list = (PyObject *)self->ob_type;
+        type->boxed_count--;
+        record_init(self, tp);
+    } else {
+        self = record_alloc(tp);
+    }
+    type->boxes = type->has_boxes;
+    return self;
+}
+
+/* Whether a dying instance is the only holder of a number that may be written over. */
+static inline int record_is_box(PyObject *value, int box) {
+    if (Py_REFCNT(value) != 1) return 0;
+    if (box == BOX_FLOAT) return PyFloat_CheckExact(value);
+    if (!PyLong_CheckExact(value)) return 0;
+#if PY_VERSION_HEX >= 0x030C0000
+    return (((PyLongObject *)value)->long_value.lv_tag >> 3) <= BOX_DIGITS;
+#else
+    return Py_ABS(Py_SIZE(value)) <= BOX_DIGITS;
+#endif
+}
+
+static inline void record_keep_boxed(PyObject *self, RecordTypeObject *type) {
+    self->ob_type = (PyTypeObject *)type->boxed_list;
+    type->boxed_list = self;
+    type->boxed_count++;
 }
 
 #endif

@@ -14,6 +14,14 @@ static void record_type_dealloc(PyObject *self) {
     RecordField *fields = type->fields;
     Py_ssize_t count = type->field_count;
     PyObject_GC_UnTrack(self);
+    while (type->boxed_list) {
+        PyObject *dead = type->boxed_list;
+        type->boxed_list = (PyObject *)dead->ob_type;
+        for (Py_ssize_t i = 0; i < count; i++) {
+            if (fields[i].box) Py_XDECREF(*(PyObject **)((char *)dead + fields[i].offset));
+        }
+        PyObject_Free(dead);
+    }
     type->fields = NULL;
     type->field_count = 0;
     for (Py_ssize_t i = 0; i < count; i++) {

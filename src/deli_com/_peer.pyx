@@ -46,9 +46,8 @@ cdef enum:
     PONGS_A_READ = 16        # PINGs answered one by one; of more in one read only the last
     READ_BYTES = 1048576     # read at once, while others wait: 0.2 ms if it is a part of one frame ...
     MANY_FRAMES = 256        # ... and 40 ms if it is PINGs; so after a read of more frames than that
-    # the next comes a turn later and is no larger than this. (Small values cost less so, too: those of 1 MiB
-    # of 64-byte messages outgrow the caches before anybody takes them.)
-    CROWDED_BYTES = 65536
+    FRAMES_A_READ = 4096     # the next comes a turn later, is sized for so many like them (0.2 ms of
+    CROWDED_BYTES = 262144   # 64-byte messages, 1 ms of PINGs), and is no larger than this
     FULL_BYTES = 16384       # read at once into a full inbox, by each client
     LEAST_BYTES = 4096       # read at once, however little may wait in memory
     KEPT_BYTES = 262144      # of the read buffer that an idle connection keeps
@@ -506,6 +505,7 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
     cdef object parser          # picows' WSProtocol; None once nothing counts that may still come
     cdef object free_space      # its get_buffer
     cdef object parse           # its buffer_updated
+    cdef Py_ssize_t last        # bytes of the last read
     cdef bint is_busy           # inside a read: its buffer must stay as it is
     cdef Py_ssize_t size        # of picows' read buffer; 0 before the first read
     cdef Py_ssize_t used        # bytes of it that an incomplete frame takes
@@ -527,14 +527,15 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
         if self.peer.endpoint.inbox.is_full():
             most = min(most, FULL_BYTES)
         elif self.peer._frames > MANY_FRAMES:
-            most = min(most, CROWDED_BYTES)
+            most = min(most, CROWDED_BYTES, max(FULL_BYTES, FRAMES_A_READ * self.last // self.peer._frames))
         free = self.free_space(sizehint)
         self.used = self.used_of(len(free))
         return free if len(free) <= most else free[:most]
 
     def buffer_updated(self, nbytes):
         cdef Peer peer = self.peer
-        cdef Py_ssize_t reach = self.used + <Py_ssize_t>nbytes
+        self.last = nbytes
+        cdef Py_ssize_t reach = self.used + self.last
         if peer._ending:
             return
         peer._frames = peer._pings = 0

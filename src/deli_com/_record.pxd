@@ -10,6 +10,7 @@ cdef extern from "_metatype.h":
         Py_ssize_t offset      # of the slot, in bytes from the start of the instance
         int fallback_kind
         int deep_equal
+        int box
 
     ctypedef struct RecordTypeObject:
         RecordField* fields    # in wire order, owned by the class
@@ -20,6 +21,9 @@ cdef extern from "_metatype.h":
         PyObject* codec        # owned by the class; NULL until the first use
         PyObject* free_list
         int free_count
+        int boxed_count
+        bint boxes
+        bint has_boxes
         bint complete
         bint plain
         bint has_gc
@@ -32,10 +36,21 @@ cdef extern from "_metatype.h":
     # plain. NULL: MemoryError is set.
     PyObject* record_alloc(PyTypeObject* type) noexcept
 
+    # The same for a decoder: slots of boxes may hold a number to be written over (put_float, put_int).
+    PyObject* record_alloc_boxed(PyTypeObject* type) noexcept
+    bint record_is_box(PyObject* value, int box) noexcept
+    void record_keep_boxed(PyObject* self, RecordTypeObject* type) noexcept
+    enum:
+        BOX_FLOAT
+        BOX_INT
+
 
 # The last step of making an instance: hands it to the collector if its class has a GC header,
 # then runs __post_init__. -1: an exception is set.
 cdef int record_finish(PyObject* self, RecordTypeObject* type) noexcept
+
+# A decoder fills this field with floats, or with ints, and with nothing else: dead instances may keep them.
+cdef int record_mark_box(object cls, str name, int box) except -1
 
 cdef class Record:
     pass

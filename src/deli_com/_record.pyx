@@ -73,6 +73,7 @@ cdef extern from *:
 
 cdef enum:
     MAX_FREE = 64      # dead instances kept a class: 33 ns instead of 36 to make one (docs/codec.md)
+    MAX_BOXED = 256    # those with numbers in them: as many as recv_many is likely to be asked for
     MAX_NESTING = 100  # deallocations within one another, before the rest is put aside
 
 record_type_ready()
@@ -332,13 +333,16 @@ cdef void _free(PyObject* self) noexcept:
     cdef Py_ssize_t i
     cdef PyObject** slot
     cdef PyObject* value
+    cdef bint boxes = type.boxes and type.boxed_count < MAX_BOXED
     for i in range(type.field_count):
         slot = _slot(self, &type.fields[i])
         value = slot[0]
-        if value != NULL:
+        if value != NULL and not (boxes and type.fields[i].box and record_is_box(value, type.fields[i].box)):
             slot[0] = NULL
             C_DECREF(value)
-    if type.plain and not type.has_gc and type.field_count > 0 and type.free_count < MAX_FREE:
+    if boxes:
+        record_keep_boxed(self, type)
+    elif type.plain and not type.has_gc and type.field_count > 0 and type.free_count < MAX_FREE:
         dc_set_first_slot(self, type.free_list)
         type.free_list = self
         type.free_count += 1
@@ -420,6 +424,16 @@ cdef Py_ssize_t _offset(cls, name) except -1:
             if offset >= 0:
                 return offset
     raise TypeError(f"{cls.__qualname__}.{name}: no slot of that name")
+
+
+cdef int record_mark_box(object cls, str name, int box) except -1:
+    cdef RecordTypeObject* type = record_type(<PyTypeObject*>cls)
+    cdef Py_ssize_t i
+    for i in range(type.field_count):
+        if <object>type.fields[i].name == name and type.plain and not type.has_gc:
+            type.fields[i].box = box
+            type.has_boxes = True
+    return 0
 
 
 def enable_vectorcall(metaclass):

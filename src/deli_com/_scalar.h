@@ -79,7 +79,63 @@ static inline PyObject *make_u64(uint64_t v) {
     return v <= (uint64_t)INT64_MAX ? PyLong_FromLongLong((long long)v) : PyLong_FromUnsignedLongLong(v);
 }
 
+/* Writes over an int that nobody else has; 0: it has another number of digits, or the value is a cached one. */
+static inline int reuse_int(PyObject *v, uint64_t magnitude, int negative) {
+#if PyLong_SHIFT == 30
+    Py_ssize_t count = magnitude >> 30 ? (magnitude >> 60 ? 3 : 2) : 1;
+    digit *digits;
+    if (magnitude <= 256) return 0;
+#if PY_VERSION_HEX >= 0x030C0000
+    struct _PyLongValue *value = &((PyLongObject *)v)->long_value;
+    if ((Py_ssize_t)(value->lv_tag >> 3) != count) return 0;
+    value->lv_tag = (uintptr_t)count << 3 | (negative ? 2 : 0);
+    digits = value->ob_digit;
+#else
+    if (Py_ABS(Py_SIZE(v)) != count) return 0;
+    Py_SET_SIZE(v, negative ? -count : count);
+    digits = ((PyLongObject *)v)->ob_digit;
+#endif
+    for (; count > 0; count--) {
+        *digits++ = (digit)(magnitude & PyLong_MASK);
+        magnitude >>= PyLong_SHIFT;
+    }
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+/* Into a slot that is NULL, or holds an int of a dead instance (record_alloc_boxed). -1: no memory. */
+static inline int put_u64(PyObject **slot, uint64_t x) {
+    PyObject *v = *slot;
+    if (v != NULL) {
+        if (reuse_int(v, x, 0)) return 0;
+        *slot = NULL;
+        Py_DECREF(v);
+    }
+    return (*slot = make_u64(x)) == NULL ? -1 : 0;
+}
+
+static inline int put_i64(PyObject **slot, int64_t x) {
+    PyObject *v = *slot;
+    if (v != NULL) {
+        if (reuse_int(v, x < 0 ? 0 - (uint64_t)x : (uint64_t)x, x < 0)) return 0;
+        *slot = NULL;
+        Py_DECREF(v);
+    }
+    return (*slot = PyLong_FromLongLong(x)) == NULL ? -1 : 0;
+}
+
 /* --- floats --- */
+
+/* As put_u64, for a slot that holds a float if it holds anything. */
+static inline int put_float(PyObject **slot, double x) {
+    if (*slot != NULL) {
+        ((PyFloatObject *)*slot)->ob_fval = x;
+        return 0;
+    }
+    return (*slot = PyFloat_FromDouble(x)) == NULL ? -1 : 0;
+}
 
 /* A finite value that becomes infinite is refused (0). NaNs keep sign and payload, signalling
  * ones too: a plain conversion would set their quiet bit. */

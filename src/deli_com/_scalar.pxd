@@ -29,6 +29,9 @@ cdef extern from "_scalar.h":
     int int_raw(PyObject* v, uint64_t most_positive, uint64_t most_negative, uint64_t* raw) noexcept
     int int_parts(PyObject* v, uint64_t* magnitude, int* negative) noexcept
     PyObject* make_u64(uint64_t v) noexcept
+    int put_u64(PyObject** slot, uint64_t x) noexcept
+    int put_i64(PyObject** slot, int64_t x) noexcept
+    int put_float(PyObject** slot, double x) noexcept
 
     uint64_t DC_MAX_U32 "(uint64_t)UINT32_MAX"
     uint64_t DC_MAX_U64 "UINT64_MAX"

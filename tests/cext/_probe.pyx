@@ -320,6 +320,23 @@ cdef class ProbeInbox(Inbox):
         """True: the source should pause."""
         return self.push(source, value, wire, is_error)
 
+    def push_plain_(self, bytes data not None, source=None, wire=None):
+        """The same for a value of numbers, as it came; it may be followed by bytes that do not count."""
+        if not 0 < self.plain_size <= len(data):
+            raise ValueError(f"plain values take {self.plain_size} bytes, got {len(data)}")
+        return self.push_plain(source, PyBytes_AS_STRING(data), len(data) if wire is None else wire)
+
+    def drop_from_(self, source):
+        """Its wire bytes."""
+        return self.drop_from(source)
+
+    def give_back_(self):
+        self.give_back()
+
+    @property
+    def places(self):
+        return self._mask + 1
+
     def recv(self):
         return recv_from_inbox(self, RECV_VALUE, 1)
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from deli_com import ConnectionClosed, DecodeError, UnexpectedEof
+from deli_com import Codec, ConnectionClosed, DecodeError, UnexpectedEof, f64, i32, u64
+from deli_com import codec as codec_of
 
 CLOSED = (1006, "gone")
 
@@ -577,6 +578,232 @@ class TestModel:
         assert all(values == sorted(values) for values in received)
         kinds = {type(result) for result in results if not isinstance(result, list)}
         assert kinds <= {asyncio.CancelledError, ConnectionClosed}
+
+
+class Pose(Codec):
+    at: u64
+    x: f64
+
+
+class Labelled(Codec):
+    at: u64
+    label: str
+
+
+class Checked(Codec):
+    at: u64
+
+    def __post_init__(self) -> None:
+        if self.at == 13:
+            raise ValueError("unlucky")
+
+
+class Holding(Codec):
+    """A GC header: making one may start the collector, and so code of the user's."""
+
+    pose: list[Pose]
+
+
+class TestPlain:
+    """Values of numbers wait as the bytes that came, between others that are objects already."""
+
+    def test_which_types_wait_so(self, probe: Any) -> None:
+        """Only those of which any bytes are a value, and no code of the user's runs when it is made."""
+        loop = asyncio.new_event_loop()
+        sizes = {
+            kind: probe.ProbeInbox(loop, codec_of(kind)).plain_size
+            for kind in (Pose, f64, i32, Labelled, Checked, Holding, bytes, str, bool, list[f64], f64 | None)
+        }
+        loop.close()
+        assert {kind: size for kind, size in sizes.items() if size} == {Pose: 16, f64: 8, i32: 4}
+
+    async def test_in_order_with_objects_and_errors(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop(), codec_of(Pose))
+        error = DecodeError("no value", 0, "")
+        for number in range(50):
+            inbox.push_plain_(Pose(number, number / 3).to_bytes() + b"newer fields", "peer", wire=28)
+            inbox.push_(number, "peer")
+        inbox.push_(error, is_error=True)
+        inbox.push_plain_(Pose(99, -0.0).to_bytes())
+        assert (inbox.held, inbox.held_bytes) == (102, 50 * 29 + 17)
+        assert await inbox.recv_from() == ("peer", Pose(0, 0.0))
+        assert await inbox.recv() == 0
+        assert await inbox.next_value() == Pose(1, 1 / 3)
+        rest = await inbox.recv_many(1000)
+        assert rest[1::2] == [Pose(number, number / 3) for number in range(2, 50)]
+        assert rest[::2] == list(range(1, 50))
+        with pytest.raises(DecodeError, match="no value"):
+            await inbox.recv()
+        assert str(await inbox.recv()) == "Pose(at=99, x=-0.0)"
+        assert (inbox.held, inbox.held_bytes) == (0, 0)
+
+    async def test_a_waiter_gets_it(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop(), codec_of(Pose))
+        waiters = [
+            await waiting(inbox.recv()),
+            await waiting(inbox.recv_many(5)),
+            await waiting(inbox.recv_from()),
+        ]
+        for number in range(3):
+            inbox.push_plain_(Pose(number, 0.5).to_bytes(), "peer")
+        results = await asyncio.gather(*waiters)
+        assert results == [Pose(0, 0.5), [Pose(1, 0.5)], ("peer", Pose(2, 0.5))]
+
+    async def test_values_are_objects_of_their_own(self, probe: Any) -> None:
+        """What was received stays as it was, whatever is received after it."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop(), codec_of(Pose))
+        kept = []
+        for number in range(300):
+            inbox.push_plain_(Pose(number + 2**40, number / 7).to_bytes())
+            value = await inbox.recv()
+            kept.append(value if number % 2 else (value.at, value.x))
+        for number, value in enumerate(kept):
+            assert ((value.at, value.x) if isinstance(value, Pose) else value) == (number + 2**40, number / 7)
+
+    async def test_dropping_one_source(self, probe: Any) -> None:
+        """The rest keep their order and their bytes, wherever the ring begins."""
+        rng = random.Random(5)
+        a, b = Source(), Source()
+        for turned in range(0, 40, 3):
+            inbox = probe.ProbeInbox(asyncio.get_running_loop(), codec_of(Pose))
+            for _ in range(turned):
+                inbox.push_plain_(Pose(0, 0.0).to_bytes())
+                await inbox.recv()
+            pushed = []
+            for number in range(30):
+                source = rng.choice((a, b))
+                value = Pose(number, number / 3)
+                pushed.append((source, value))
+                if rng.random() < 0.7:
+                    inbox.push_plain_(value.to_bytes(), source)
+                else:
+                    inbox.push_(value, source, 16)
+            gone = sum(16 for source, _ in pushed if source is a)
+            assert inbox.drop_from_(a) == gone
+            assert (inbox.dropped, inbox.held_bytes) == (gone // 16, 30 * 16 - gone)
+            assert await inbox.recv_many(100) == [value for source, value in pushed if source is b]
+
+    async def test_bounds_and_the_end(self, probe: Any) -> None:
+        """As for objects: dropped before the first recv, taken after it; what is there outlives the close."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop(), codec_of(Pose), max_count=3)
+        assert not any(inbox.push_plain_(Pose(number, 0.0).to_bytes()) for number in range(5))
+        assert (inbox.held, inbox.dropped) == (3, 2)
+        inbox.recv()
+        assert inbox.push_plain_(Pose(5, 0.0).to_bytes()) is True
+        inbox.close_(ConnectionClosed(*CLOSED), False)
+        assert inbox.push_plain_(Pose(6, 0.0).to_bytes()) is False
+        assert [value.at for value in await inbox.recv_many(9)] == [0, 1, 2, 5]
+        with pytest.raises(ConnectionClosed):
+            await inbox.recv()
+
+    async def test_memory_of_a_burst_is_given_back(self, probe: Any) -> None:
+        """Not while anything moves: only what stays empty from one look to the next."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop(), codec_of(Pose))
+        least = inbox.places
+        for number in range(1000):
+            inbox.push_plain_(Pose(number, 0.0).to_bytes())
+        inbox.give_back_()
+        assert [value.at for value in await inbox.recv_many(999)] == list(range(999))
+        inbox.give_back_()
+        inbox.give_back_()
+        assert inbox.places == 1024, "one value is still there"
+        assert (await inbox.recv()).at == 999
+        inbox.push_plain_(Pose(7, 0.0).to_bytes())
+        await inbox.recv()
+        inbox.give_back_()
+        assert inbox.places == 1024, "it has been in use since the last look"
+        inbox.give_back_()
+        assert inbox.places == least
+        inbox.push_plain_(Pose(8, 0.5).to_bytes())
+        assert await inbox.recv() == Pose(8, 0.5)
+
+    async def test_garbage(self, probe: Any) -> None:
+        class Holder:
+            inbox: Any
+
+        inbox = probe.ProbeInbox(asyncio.get_running_loop(), codec_of(Pose))
+        source = Holder()
+        source.inbox = inbox
+        gone = weakref.ref(source)
+        for number in range(40):
+            inbox.push_plain_(Pose(number, 0.0).to_bytes(), source)
+        del inbox, source
+        gc.collect()
+        assert gone() is None
+
+
+class TestSpare:
+    """One dead `recv` is kept for the next; nobody can tell."""
+
+    async def test_it_holds_nothing(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        inbox.push_(1)
+        await inbox.recv()
+        inbox.recv()  # never awaited
+        gone = weakref.ref(source := Source())
+        inbox.push_(2, source)
+        del inbox, source
+        gc.collect()
+        assert gone() is None
+
+    async def test_one_that_is_held_is_not_used_again(self, probe: Any) -> None:
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        for number in range(20):
+            inbox.push_(number)
+        first = inbox.recv()
+        assert await first == 0
+        others = [inbox.recv() for _ in range(5)]
+        assert len({id(one) for one in (first, *others)}) == 6
+        assert [await one for one in reversed(others)] == [1, 2, 3, 4, 5]
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            await first
+
+    async def test_every_way_of_ending_leaves_a_fresh_one(self, probe: Any) -> None:
+        """After a wait, a cancellation, an error, a close: the next has none of it."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        for number in range(200):
+            task = await waiting(inbox.recv() if number % 2 else inbox.recv_many(3))
+            if number % 3 == 0:
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            elif number % 3 == 1:
+                inbox.push_(DecodeError("no value", 0, ""), is_error=True)
+                with pytest.raises(DecodeError):
+                    await task
+            else:
+                inbox.push_(number)
+                assert await task in (number, [number])
+            inbox.push_(number)
+            assert await inbox.recv_from() == (None, number)
+
+    async def test_dropped_by_the_collector_while_it_is_at_work(self, probe: Any) -> None:
+        """The collector clears a cycle that holds an ended one, and code that it sets off receives."""
+        inbox = probe.ProbeInbox(asyncio.get_running_loop())
+        other = probe.ProbeInbox(asyncio.get_running_loop())
+        taken = []
+
+        class Receiver:
+            def __del__(self) -> None:
+                recv = other.recv()
+                recv.send(None)
+                taken.append(recv)
+
+        for number in range(50):
+            inbox.push_(number)
+            ended = inbox.recv()
+            assert await ended == number
+            cycle: list[Any] = [ended, Receiver()]
+            cycle.append(cycle)
+            del ended, cycle
+            gc.collect()
+        assert len(taken) == 50
+        for number in range(50):
+            other.push_(number)
+        for number, recv in enumerate(taken):
+            with pytest.raises(StopIteration) as stop:
+                recv.send(None)
+            assert stop.value.value == number
 
 
 class TestGarbage:
