@@ -3,9 +3,18 @@ from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
 
+from deli_com._fastcodec import TypeCodec
+
 @disjoint_base
 class Inbox:
-    def __new__(cls, loop: AbstractEventLoop, *, max_bytes: int = ..., max_count: int = ...) -> Self: ...
+    def __new__(
+        cls,
+        loop: AbstractEventLoop,
+        codec: TypeCodec[Any] | None = None,
+        *,
+        max_bytes: int = ...,
+        max_count: int = ...,
+    ) -> Self: ...
     @property
     def max_bytes(self) -> int: ...
     @property
@@ -14,6 +23,8 @@ class Inbox:
     def held_bytes(self) -> int: ...
     @property
     def dropped(self) -> int: ...
+    @property
+    def plain_size(self) -> int: ...
     @property
     def wanted(self) -> bool: ...
 
