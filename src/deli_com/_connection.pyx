@@ -218,7 +218,7 @@ cdef class Connection(Peer):
         if endpoint.up is None:
             endpoint.unwanted += 1
             return 0
-        if 0 < endpoint.inbox.plain_size <= size:
+        if endpoint.inbox.plain_size and endpoint.inbox.may_wait(data, size):
             if endpoint.inbox.push_plain(self, data, size):
                 self.pause_reading()
             return _bound_inbound(endpoint)

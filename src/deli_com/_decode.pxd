@@ -8,5 +8,5 @@ from deli_com._program cimport Prog
 cdef object decode_root(Prog* prog, const char* data, Py_ssize_t size, Py_ssize_t* pos, str name)
 
 
-# The same for exactly `size` bytes, if any bytes are a value (`Prog.numbers`): a new reference.
-cdef PyObject* decode_numbers(Prog* prog, const char* data, Py_ssize_t size) except NULL
+# The same for bytes that are a value, of a type without code of the user's (_plain.pxd): a new reference.
+cdef PyObject* decode_plain(Prog* prog, const char* data, Py_ssize_t size) except NULL

@@ -88,7 +88,7 @@ cdef object decode_root(Prog* prog, const char* data, Py_ssize_t size, Py_ssize_
     return value
 
 
-cdef PyObject* decode_numbers(Prog* prog, const char* data, Py_ssize_t size) except NULL:
+cdef PyObject* decode_plain(Prog* prog, const char* data, Py_ssize_t size) except NULL:
     cdef Decoder dec
     cdef PyObject* slot = NULL
     dec.start = dec.p = data

@@ -9,7 +9,6 @@ cdef class TypeCodec:
     # The compiled program of one type. Immutable once compiled, so it may be shared.
     cdef readonly Py_ssize_t min_size   # least bytes a value takes on the wire
     cdef readonly Py_ssize_t max_size   # most bytes, or -1 where unbounded
-    cdef bint of_numbers                # any `min_size` bytes are a value; making it runs no Python code
     # --- private ---
     cdef readonly object type           # as given to codec()
     cdef Program program                # owns prog

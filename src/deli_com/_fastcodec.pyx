@@ -103,7 +103,6 @@ cdef class TypeCodec:
         self.prog = &self.program.prog
         self.min_size = self.prog.min_size
         self.max_size = self.prog.max_size
-        self.of_numbers = self.prog.numbers
 
     @classmethod
     def __class_getitem__(cls, item):

@@ -26,14 +26,15 @@ cdef class Inbox:
     cdef readonly Py_ssize_t held_bytes   # wire bytes of the values held
     cdef readonly Py_ssize_t dropped      # values dropped because nobody had asked for any
     cdef readonly bint wanted             # a first recv has been called
-    cdef readonly Py_ssize_t plain_size   # bytes of each plain value; 0: there are none
+    cdef readonly Py_ssize_t plain_size   # bytes of a plain value at most; 0: there are none
     cdef object loop
     cdef unsigned long thread             # of the loop
 
     cdef Py_ssize_t count(self) noexcept
     cdef bint is_full(self) noexcept
     cdef bint push(self, object source, object value, Py_ssize_t wire, bint is_error) except -1
-    cdef bint push_plain(self, object source, const char* data, Py_ssize_t wire) except -1
+    cdef bint may_wait(self, const char* data, Py_ssize_t size) noexcept
+    cdef bint push_plain(self, object source, const char* data, Py_ssize_t size) except -1
     cdef int hold_back(self, object source) except -1
     cdef int give_back(self) except -1
     cdef dict shares(self)
@@ -44,6 +45,7 @@ cdef class Inbox:
     cdef Entry* _ring                     # capacity is a power of two
     cdef char* _plain                     # `plain_size` bytes for each place of the ring; NULL until needed
     cdef TypeCodec _codec                 # of plain values
+    cdef bint _is_checked                 # not any bytes are a value
     cdef size_t _mask
     cdef size_t _first
     cdef size_t _next
@@ -57,6 +59,7 @@ cdef class Inbox:
 
     cdef Entry* _add(self, object source, Py_ssize_t wire) except? NULL
     cdef bint _added(self) except -1
+    cdef char* _plain_at(self, size_t place) noexcept
     cdef PyObject* _value_at(self, size_t place) except NULL
     cdef int _resize(self, size_t mask) except -1
     cdef int _wake(self) except -1

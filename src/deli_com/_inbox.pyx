@@ -4,10 +4,9 @@ A value stays in the ring until a `Recv` takes it in its own last step; the futu
 waiter carries the wake-up only. So a cancelled `recv` loses nothing: its wake-up passes to
 the next waiter. Each value goes to one waiter, in order of waiting.
 
-A value of numbers alone waits as the bytes that came (`push_plain`) and is made by the `Recv` that
-takes it: any bytes are such a value, so there is nothing to refuse sooner. What the last `recv` gave
-and the program has dropped is then still in the caches and free lists when the next is made; and
-what waits takes no more memory than it took on the wire.
+A small value of plain fields (_plain.pyx) waits as the bytes that came and is made by the `Recv` that
+takes it. What the last `recv` gave and the program has dropped is then still in the caches and free
+lists when the next is made; and what waits takes no more memory than it took on the wire.
 
 Bounds: `max_bytes` on the wire and `max_count`. Past them, `push` still takes what one
 read buffer holds, and the source is paused; before anybody has asked for a value there is
@@ -23,7 +22,8 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.string cimport memcpy, memmove
 
-from deli_com._decode cimport decode_numbers
+from deli_com._decode cimport decode_plain
+from deli_com._plain cimport NOT_PLAIN, PLAIN_IF_VALID, Plainness, is_plain_value, plainness
 
 cdef extern from *:
     """
@@ -114,7 +114,7 @@ cdef enum:
 
 cdef enum:
     FEW = 15           # places of a new ring, less one
-    PLAIN_BYTES = 256  # of a value that waits as it came; larger ones are worth their own memory
+    PLAIN_BYTES = 128  # of a value that waits as it came; larger ones are worth their own memory
 
 cdef object PENDING = object()
 
@@ -143,8 +143,10 @@ cdef class Inbox:
         self._waiters = deque()
         self._held_back = []
         self._codec = codec
-        if codec is not None and codec.of_numbers and codec.min_size <= PLAIN_BYTES:
-            self.plain_size = codec.min_size
+        cdef Plainness kind = NOT_PLAIN if codec is None else plainness(codec.prog)
+        if kind != NOT_PLAIN and codec.min_size <= PLAIN_BYTES:
+            self._is_checked = kind == PLAIN_IF_VALID
+            self.plain_size = PLAIN_BYTES if self._is_checked else codec.min_size
         self._resize(FEW)
 
     def __dealloc__(self):
@@ -174,15 +176,24 @@ cdef class Inbox:
         entry.is_error = is_error
         return self._added()
 
-    cdef bint push_plain(self, object source, const char* data, Py_ssize_t wire) except -1:
-        # As `push`, for a value of `plain_size` bytes at `data`, which are copied.
-        cdef Entry* entry = self._add(source, wire)
+    cdef bint may_wait(self, const char* data, Py_ssize_t size) noexcept:
+        # Whether `push_plain` takes this message; if not, whoever has it decodes it and calls `push`.
+        if self._is_checked:
+            return size <= self.plain_size and is_plain_value(self._codec.prog, data, size)
+        return 0 < self.plain_size <= size
+
+    cdef bint push_plain(self, object source, const char* data, Py_ssize_t size) except -1:
+        # As `push`, for `size` bytes at `data`, which are copied: `may_wait` has said yes.
+        cdef Entry* entry = self._add(source, size)
         if entry == NULL:
             return False
         entry.value = NULL
         entry.is_error = False
-        memcpy(self._plain + ((self._next - 1) & self._mask) * self.plain_size, data, self.plain_size)
+        memcpy(self._plain_at(self._next - 1), data, min(size, self.plain_size))
         return self._added()
+
+    cdef inline char* _plain_at(self, size_t place) noexcept:
+        return self._plain + (place & self._mask) * self.plain_size
 
     cdef Entry* _add(self, object source, Py_ssize_t wire) except? NULL:
         # A new last entry, to be filled by the caller; NULL without an exception: nobody wants it.
@@ -219,7 +230,7 @@ cdef class Inbox:
             raise MemoryError("inbox")
         for i in range(self._first, self._next):
             ring[i & mask] = self._ring[i & self._mask]
-            memcpy(plain + (i & mask) * size, self._plain + (i & self._mask) * size, size)
+            memcpy(plain + (i & mask) * size, self._plain_at(i), size)
         PyMem_RawFree(self._plain)
         PyMem_RawFree(self._ring)
         self._plain = plain
@@ -235,9 +246,10 @@ cdef class Inbox:
         return 0
 
     cdef inline PyObject* _value_at(self, size_t place) except NULL:
-        # What a plain entry stands for. No code but the allocator's runs meanwhile: see `of_numbers`.
-        return decode_numbers(
-            self._codec.prog, self._plain + (place & self._mask) * self.plain_size, self.plain_size)
+        # What a plain entry stands for. No code but the allocator's runs meanwhile. Numbers may be followed
+        # by bytes that were not kept.
+        cdef Py_ssize_t size = min(self._ring[place & self._mask].wire, self.plain_size)
+        return decode_plain(self._codec.prog, self._plain_at(place), size)
 
     cdef int hold_back(self, object source) except -1:
         # `source` has paused reading; its `resume_reading()` is called once there is room.
@@ -306,7 +318,6 @@ cdef class Inbox:
         cdef list gone = []  # freed at the end: that may run code of the user's
         cdef size_t i
         cdef size_t kept = self._first
-        cdef Py_ssize_t size = self.plain_size
         cdef Py_ssize_t wire = 0
         cdef Entry entry
         for i in range(self._first, self._next):
@@ -321,7 +332,7 @@ cdef class Inbox:
                 Py_XDECREF(entry.source)
             else:
                 self._ring[kept & self._mask] = entry
-                memmove(self._plain + (kept & self._mask) * size, self._plain + (i & self._mask) * size, size)
+                memmove(self._plain_at(kept), self._plain_at(i), self.plain_size)
                 kept += 1
         self.dropped += self._next - kept
         self._next = kept

@@ -54,7 +54,6 @@ cdef struct Prog:
     bint fixed                # every value has min_size bytes
     bint recursive            # a value can hold one of the same type
     bint leaf                 # one operation on the value itself: ops[0], or ops[1] after NEED
-    bint numbers              # every min_size bytes are a value, and no Python code runs when it is made
     PyObject* columns         # borrowed: Columns if the type is a struct of fixed width, else NULL
 
 

@@ -11,7 +11,7 @@ from libc.string cimport memset
 
 from deli_com import plan
 from deli_com._columns import Columns
-from deli_com._record cimport BOX_FLOAT, BOX_INT, record_mark_box, record_type
+from deli_com._record cimport BOX_FLOAT, BOX_INT, record_mark_box
 from deli_com._record import RecordType, record_spec
 from deli_com.graph import MAX_SIZE, is_fixed
 
@@ -164,7 +164,6 @@ cdef int _finish(Program program, node, dict facts) except -1:
     prog.max_size = -1 if high > MAX_SIZE else int(high)
     prog.fixed = is_fixed(node)
     prog.leaf = prog.count == 1 or (prog.count == 2 and prog.ops[0].code == OP_NEED)
-    prog.numbers = _is_of_numbers(prog)
     if isinstance(node, plan.Struct) and Columns.possible(node.cls):
         columns = Columns.of(node.cls)
         program.keep.append(columns)
@@ -175,20 +174,6 @@ cdef int _finish(Program program, node, dict facts) except -1:
     if last >= 0:
         prog.ops[last].tail = 1
     return 0
-
-
-cdef bint _is_of_numbers(Prog* prog) noexcept:
-    # Numbers take any bytes. An instance with a GC header may start the collector, and so finalizers.
-    cdef Py_ssize_t i
-    cdef Op* op
-    for i in range(prog.count):
-        op = &prog.ops[i]
-        if op.code == OP_ENTER:
-            if record_type(<PyTypeObject*>op.ref).has_gc or record_type(<PyTypeObject*>op.ref).has_post_init:
-                return False
-        elif op.code != OP_NEED and op.code != OP_LEAVE and not OP_U8 <= op.code <= OP_F64:
-            return False
-    return True
 
 
 cdef int _emit(Program program, node, Py_ssize_t offset, str path, int depth, dict facts) except -1:

@@ -320,11 +320,12 @@ cdef class ProbeInbox(Inbox):
         """True: the source should pause."""
         return self.push(source, value, wire, is_error)
 
-    def push_plain_(self, bytes data not None, source=None, wire=None):
-        """The same for a value of numbers, as it came; it may be followed by bytes that do not count."""
-        if not 0 < self.plain_size <= len(data):
-            raise ValueError(f"plain values take {self.plain_size} bytes, got {len(data)}")
-        return self.push_plain(source, PyBytes_AS_STRING(data), len(data) if wire is None else wire)
+    def push_plain_(self, bytes data not None, source=None):
+        """The same for a value as it came; None: it may not wait so."""
+        cdef const char* start = data
+        if not self.may_wait(start, len(data)):
+            return None
+        return self.push_plain(source, start, len(data))
 
     def drop_from_(self, source):
         """Its wire bytes."""

@@ -10,11 +10,12 @@ import sys
 import threading
 import weakref
 from collections.abc import Coroutine
+from enum import Enum
 from typing import Any
 
 import pytest
 
-from deli_com import Codec, ConnectionClosed, DecodeError, UnexpectedEof, f64, i32, u64
+from deli_com import Codec, ConnectionClosed, DecodeError, FixedArray, UnexpectedEof, f64, i32, u64
 from deli_com import codec as codec_of
 
 CLOSED = (1006, "gone")
@@ -587,7 +588,7 @@ class Pose(Codec):
 
 class Labelled(Codec):
     at: u64
-    label: str
+    text: str
 
 
 class Checked(Codec):
@@ -599,29 +600,131 @@ class Checked(Codec):
 
 
 class Holding(Codec):
-    """A GC header: making one may start the collector, and so code of the user's."""
-
     pose: list[Pose]
+
+
+class Large(Codec):
+    first: FixedArray[f64, 17]
+
+
+class Empty(Codec):
+    pass
+
+
+class Side(Enum):
+    LEFT = 0
+    RIGHT = 1
+
+
+class Report(Codec):
+    pose: Pose
+    good: bool
+    side: Side
+    text: str | None
+    data: bytes
+    x: f64 | None
+
+
+class Shape(Codec, sealed=True):
+    pass
+
+
+class Circle(Shape):
+    text: str
+    pose: Pose
+
+
+class Nothing(Shape):
+    pass
+
+
+def some_text(rng: random.Random) -> str:
+    return rng.choice(("", "text", "text " * 10, "text: größer", "\x7f text", "text \U0001f916"))
+
+
+def some_report(rng: random.Random) -> Report:
+    return Report(
+        Pose(rng.getrandbits(60), rng.random()),
+        rng.random() < 0.5,
+        rng.choice(list(Side)),
+        rng.choice((None, some_text(rng))),
+        rng.randbytes(rng.randrange(90)),
+        rng.choice((None, rng.random())),
+    )
+
+
+NOTHING = object()
+SOME: dict[Any, Any] = {
+    Labelled: (lambda rng: Labelled(rng.getrandbits(64), some_text(rng)),),
+    Report: (some_report,),
+    f64 | None: (lambda rng: rng.random(), lambda rng: None),
+    Shape: (lambda rng: Circle(some_text(rng), Pose(1, 0.5)), lambda rng: Nothing()),
+}
 
 
 class TestPlain:
     """Values of numbers wait as the bytes that came, between others that are objects already."""
 
-    def test_which_types_wait_so(self, probe: Any) -> None:
-        """Only those of which any bytes are a value, and no code of the user's runs when it is made."""
-        loop = asyncio.new_event_loop()
-        sizes = {
-            kind: probe.ProbeInbox(loop, codec_of(kind)).plain_size
-            for kind in (Pose, f64, i32, Labelled, Checked, Holding, bytes, str, bool, list[f64], f64 | None)
-        }
-        loop.close()
-        assert {kind: size for kind, size in sizes.items() if size} == {Pose: 16, f64: 8, i32: 4}
+    @pytest.mark.parametrize(
+        ("kind", "size"),
+        [
+            (Pose, 16),  # any bytes are one
+            (f64, 8),
+            (i32, 4),
+            (Labelled, 128),  # looked at one by one
+            (Report, 128),
+            (f64 | None, 128),
+            (Checked, 0),  # code of the user's
+            (Holding, 0),  # a GC header: making one may start the collector, and so a finalizer
+            (list[f64], 0),
+            (tuple[f64, f64], 0),
+            (bytes, 0),  # one object
+            (str, 0),
+            (bool, 0),
+            (Large, 0),
+            (Empty, 0),
+        ],
+    )
+    async def test_which_types_wait_so(self, probe: Any, kind: Any, size: int) -> None:
+        assert probe.ProbeInbox(asyncio.get_running_loop(), codec_of(kind)).plain_size == size
+
+    @pytest.mark.parametrize("seed", range(10))
+    async def test_which_values_wait_so(self, probe: Any, seed: int) -> None:
+        """Only what is a value, and with ASCII text; what waits so comes out as `from_bytes` has it."""
+        rng = random.Random(seed)
+        waited = refused = 0
+        for kind in (Labelled, Report, f64 | None, Shape):
+            codec = codec_of(kind)
+            inbox = probe.ProbeInbox(asyncio.get_running_loop(), codec)
+            inbox.recv()
+            for _ in range(400):
+                data = bytearray(codec.to_bytes(rng.choice(SOME[kind])(rng)))
+                if rng.random() < 0.5:
+                    data[rng.randrange(len(data))] = rng.choice((0, 1, 2, 3, 5, 0x7F, 0x80, 0xFF))
+                if rng.random() < 0.3:
+                    data = data[: rng.randrange(len(data) + 1)]
+                if rng.random() < 0.2:
+                    data += rng.randbytes(rng.randrange(60))
+                try:
+                    value = codec.from_bytes(data)
+                except DecodeError:
+                    value = NOTHING
+                if inbox.push_plain_(bytes(data)) is None:
+                    refused += 1
+                    text = getattr(value, "text", None) or ""
+                    assert value is NOTHING or len(data) > 128 or not text.isascii(), (value, data)
+                else:
+                    waited += 1
+                    got = await inbox.recv()
+                    assert repr(got) == repr(value)  # nan is not nan
+        assert waited > 300
+        assert refused > 300
 
     async def test_in_order_with_objects_and_errors(self, probe: Any) -> None:
         inbox = probe.ProbeInbox(asyncio.get_running_loop(), codec_of(Pose))
         error = DecodeError("no value", 0, "")
         for number in range(50):
-            inbox.push_plain_(Pose(number, number / 3).to_bytes() + b"newer fields", "peer", wire=28)
+            inbox.push_plain_(Pose(number, number / 3).to_bytes() + b"newer fields", "peer")
             inbox.push_(number, "peer")
         inbox.push_(error, is_error=True)
         inbox.push_plain_(Pose(99, -0.0).to_bytes())
