@@ -25,19 +25,11 @@ from deli_com._fastcodec cimport TypeCodec, codec_encode
 from deli_com._handoff cimport Handoff
 from deli_com._follower cimport Audience, Follower
 from deli_com._hub cimport Hub
-from deli_com._inbox cimport (
-    NEXT_PAIR,
-    NEXT_VALUE,
-    RECV_MANY,
-    RECV_PAIR,
-    RECV_VALUE,
-    Inbox,
-    Recv,
-    recv_from_inbox,
-)
+from deli_com._inbox cimport Inbox
 from deli_com._lane cimport DELIVER_LATEST, DELIVER_RELIABLE, DeliveryClass, Lane
 from deli_com._log cimport Log
 from deli_com._records cimport Key
+from deli_com._recv cimport NEXT_PAIR, NEXT_VALUE, RECV_MANY, RECV_PAIR, RECV_VALUE, Recv, recv_from_inbox
 from deli_com._pacer cimport Paced, Pacer
 from deli_com._lane import lanes_for
 from deli_com._net cimport deli_com_clock_ns

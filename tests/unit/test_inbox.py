@@ -638,6 +638,21 @@ class Nothing(Shape):
     pass
 
 
+class Uneven(Codec, sealed=True):
+    pass
+
+
+class Plain(Uneven):
+    at: u64
+
+
+class Unlucky(Uneven):
+    at: u64
+
+    def __post_init__(self) -> None:
+        pass
+
+
 def some_text(rng: random.Random) -> str:
     return rng.choice(("", "text", "text " * 10, "text: größer", "\x7f text", "text \U0001f916"))
 
@@ -682,6 +697,7 @@ class TestPlain:
             (str, 0),
             (bool, 0),
             (Large, 0),
+            (Uneven, 0),  # one of its variants would not
             (Empty, 0),
         ],
     )
@@ -739,6 +755,18 @@ class TestPlain:
             await inbox.recv()
         assert str(await inbox.recv()) == "Pose(at=99, x=-0.0)"
         assert (inbox.held, inbox.held_bytes) == (0, 0)
+
+    async def test_bytes_behind_the_value_go_nowhere(self, probe: Any) -> None:
+        """They are cut off: the place behind may be that of the oldest value."""
+        for turned in range(16):
+            inbox = probe.ProbeInbox(asyncio.get_running_loop(), codec_of(Pose))
+            for number in range(turned):
+                inbox.push_plain_(Pose(number, 0.0).to_bytes())
+                await inbox.recv()
+            for number in range(inbox.places):
+                inbox.push_plain_(Pose(number, 0.5).to_bytes() + b"newer field" * 9)
+            assert inbox.places == 16
+            assert await inbox.recv_many(99) == [Pose(number, 0.5) for number in range(16)]
 
     async def test_a_waiter_gets_it(self, probe: Any) -> None:
         inbox = probe.ProbeInbox(asyncio.get_running_loop(), codec_of(Pose))
