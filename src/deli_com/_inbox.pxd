@@ -28,6 +28,9 @@ cdef class Inbox:
     cdef bint may_wait(self, const char* data, Py_ssize_t size) noexcept
     cdef bint push_plain(self, object source, const char* data, Py_ssize_t size) except -1
     cdef int hold_back(self, object source) except -1
+    cdef int take(self, Entry* entry) except -1
+    cdef int take_more(self, list values, Py_ssize_t most) except -1
+    cdef PyObject* take_at_once(self) except? NULL
     cdef int give_back(self) except -1
     cdef dict shares(self)
     cdef Py_ssize_t drop_from(self, object source) except -1
@@ -51,12 +54,9 @@ cdef class Inbox:
 
     cdef Entry* _add(self, object source, Py_ssize_t wire) except? NULL
     cdef bint _added(self) except -1
-    cdef char* _plain_at(self, size_t place) noexcept
-    cdef PyObject* _value_at(self, size_t place) except NULL
     cdef int _resize(self, size_t mask) except -1
     cdef int _wake(self) except -1
     cdef int _leave_queue(self, future) except -1
-    cdef int _take(self, Entry* entry) except -1
     cdef int _resume_sources(self) except -1
     cdef bint _has_room(self) noexcept
     cdef object _ending(self)

@@ -18,7 +18,7 @@ from collections import deque
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
-from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.string cimport memcpy, memmove
 
 from deli_com._collected cimport CollectedType, inquiry, traverseproc, visitproc
@@ -28,6 +28,17 @@ from deli_com._plain cimport NOT_PLAIN, PLAIN_IF_VALID, Plainness, is_plain_valu
 cdef enum:
     FEW = 15           # places of a new ring, less one
     PLAIN_BYTES = 128  # of a value that waits as it came; larger ones are worth their own memory
+
+
+cdef inline char* _plain_at(Inbox inbox, size_t place) noexcept:
+    return inbox._plain + (place & inbox._mask) * inbox.plain_size
+
+
+cdef inline PyObject* _made(Inbox inbox, Entry* oldest) except NULL:
+    # What the oldest entry stands for, if it is plain. No code but the allocator's runs meanwhile. Numbers
+    # may be followed by bytes that were not kept.
+    return decode_plain(
+        inbox._codec.prog, _plain_at(inbox, inbox._first), min(oldest.wire, inbox.plain_size))
 
 
 cdef class Inbox:
@@ -100,11 +111,8 @@ cdef class Inbox:
             return False
         entry.value = NULL
         entry.is_error = False
-        memcpy(self._plain_at(self._next - 1), data, min(size, self.plain_size))
+        memcpy(_plain_at(self, self._next - 1), data, min(size, self.plain_size))
         return self._added()
-
-    cdef inline char* _plain_at(self, size_t place) noexcept:
-        return self._plain + (place & self._mask) * self.plain_size
 
     cdef Entry* _add(self, object source, Py_ssize_t wire) except? NULL:
         # A new last entry, to be filled by the caller; NULL without an exception: nobody wants it.
@@ -141,7 +149,7 @@ cdef class Inbox:
             raise MemoryError("inbox")
         for i in range(self._first, self._next):
             ring[i & mask] = self._ring[i & self._mask]
-            memcpy(plain + (i & mask) * size, self._plain_at(i), size)
+            memcpy(plain + (i & mask) * size, _plain_at(self, i), size)
         PyMem_RawFree(self._plain)
         PyMem_RawFree(self._ring)
         self._plain = plain
@@ -155,12 +163,6 @@ cdef class Inbox:
             self._resize(FEW)
         self._seen = self._next
         return 0
-
-    cdef inline PyObject* _value_at(self, size_t place) except NULL:
-        # What a plain entry stands for. No code but the allocator's runs meanwhile. Numbers may be followed
-        # by bytes that were not kept.
-        cdef Py_ssize_t size = min(self._ring[place & self._mask].wire, self.plain_size)
-        return decode_plain(self._codec.prog, self._plain_at(place), size)
 
     cdef int hold_back(self, object source) except -1:
         # `source` has paused reading; its `resume_reading()` is called once there is room.
@@ -201,16 +203,49 @@ cdef class Inbox:
         # `_leave_queue` for a waiter that died in another thread.
         self._leave_queue(future)
 
-    cdef int _take(self, Entry* entry) except -1:
+    cdef int take(self, Entry* entry) except -1:
         # The oldest entry, with a value; the caller owns its references. There is one.
         entry[0] = self._ring[self._first & self._mask]
         if entry.value == NULL:
-            entry.value = self._value_at(self._first)
+            entry.value = _made(self, entry)
         self._first += 1
         self.held_bytes -= entry.wire
         if self._held_back and self._has_room():
             self._resume_sources()
         return 0
+
+    cdef int take_more(self, list values, Py_ssize_t most) except -1:
+        # Up to `most` values in all. Those of woken waiters stay; so does an error, for the next recv to raise.
+        cdef Entry entry
+        while (
+            len(values) < most and self._next - self._first > <size_t>self._woken
+            and not self._ring[self._first & self._mask].is_error
+        ):
+            self.take(&entry)
+            value = <object>entry.value
+            values.append(value)
+            Py_DECREF(value)
+            Py_XDECREF(entry.source)
+        return 0
+
+    cdef PyObject* take_at_once(self) except? NULL:
+        # The oldest value, where there is nothing else to look at: the common case. NULL without an exception:
+        # there is.
+        cdef Entry entry
+        if (
+            self._next == self._first or self._woken or self._waiting or self._held_back
+            or PyThread_get_thread_ident() != self.thread
+        ):
+            return NULL
+        entry = self._ring[self._first & self._mask]
+        if entry.is_error:
+            return NULL
+        if entry.value == NULL:
+            entry.value = _made(self, &entry)
+        self._first += 1
+        self.held_bytes -= entry.wire
+        Py_XDECREF(entry.source)
+        return entry.value
 
     cdef dict shares(self):
         # Wire bytes held, by the source they came from.
@@ -243,7 +278,7 @@ cdef class Inbox:
                 Py_XDECREF(entry.source)
             else:
                 self._ring[kept & self._mask] = entry
-                memmove(self._plain_at(kept), self._plain_at(i), self.plain_size)
+                memmove(_plain_at(self, kept), _plain_at(self, i), self.plain_size)
                 kept += 1
         self.dropped += self._next - kept
         self._next = kept

@@ -191,7 +191,7 @@ cdef class Recv:
         cdef Inbox inbox = self._inbox
         cdef Entry entry
         cdef list values
-        inbox._take(&entry)
+        inbox.take(&entry)
         value = <object>entry.value
         source = <object>entry.source
         Py_DECREF(value)
@@ -203,15 +203,7 @@ cdef class Recv:
         if self._mode != RECV_MANY:
             return source, value
         values = [value]
-        # Values of woken waiters stay; an error ends the batch and is raised by the next recv.
-        while len(values) < self._most and inbox.count() > inbox._woken:
-            if inbox._ring[inbox._first & inbox._mask].is_error:
-                break
-            inbox._take(&entry)
-            value = <object>entry.value
-            values.append(value)
-            Py_DECREF(value)
-            Py_XDECREF(entry.source)
+        inbox.take_more(values, self._most)
         return values
 
     cdef int _give_up(self) except -1:
@@ -232,26 +224,10 @@ cdef object _TYPE = type
 cdef int _recv_am_send(PyObject* self, PyObject* argument, PyObject** result) except -1:
     # 0: returned, 1: yielded, -1: raised (PySendResult).
     cdef Recv recv = <Recv>self
-    cdef Inbox inbox = recv._inbox
-    cdef Entry* entry
-    if (
-        recv._state == NEW
-        and (recv._mode == RECV_VALUE or recv._mode == NEXT_VALUE)
-        and inbox is not None
-        and inbox._next != inbox._first
-        and inbox._woken == 0
-        and inbox._waiting == 0
-        and not inbox._held_back
-        and PyThread_get_thread_ident() == inbox.thread
-    ):
-        # What `_step` does with a value that is there, and nothing else: the common case.
-        entry = &inbox._ring[inbox._first & inbox._mask]
-        if not entry.is_error:
-            result[0] = entry.value if entry.value != NULL else inbox._value_at(inbox._first)
+    if recv._state == NEW and (recv._mode == RECV_VALUE or recv._mode == NEXT_VALUE) and recv._inbox is not None:
+        result[0] = recv._inbox.take_at_once()
+        if result[0] != NULL:
             recv._state = ENDED
-            inbox._first += 1
-            inbox.held_bytes -= entry.wire
-            Py_XDECREF(entry.source)
             return 0
     value = recv._step()
     if value is PENDING:
