@@ -215,7 +215,7 @@ cdef class Inbox:
         return 0
 
     cdef int take_more(self, list values, Py_ssize_t most) except -1:
-        # Up to `most` values in all. Those of woken waiters stay; so does an error, for the next recv to raise.
+        # Up to `most` values in all. Those of woken waiters stay; so does an error, for the next to raise.
         cdef Entry entry
         while (
             len(values) < most and self._next - self._first > <size_t>self._woken
@@ -229,8 +229,8 @@ cdef class Inbox:
         return 0
 
     cdef PyObject* take_at_once(self) except? NULL:
-        # The oldest value, where there is nothing else to look at: the common case. NULL without an exception:
-        # there is.
+        # The oldest value, where nothing else is to be looked at, the common case. NULL without an
+        # exception: something is.
         cdef Entry entry
         if (
             self._next == self._first or self._woken or self._waiting or self._held_back

@@ -7,7 +7,7 @@ finds its value waiting ends in its first step, without a turn of the loop.
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.pythread cimport PyThread_get_thread_ident
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from deli_com._collected cimport (
     CollectedType,
@@ -224,7 +224,8 @@ cdef object _TYPE = type
 cdef int _recv_am_send(PyObject* self, PyObject* argument, PyObject** result) except -1:
     # 0: returned, 1: yielded, -1: raised (PySendResult).
     cdef Recv recv = <Recv>self
-    if recv._state == NEW and (recv._mode == RECV_VALUE or recv._mode == NEXT_VALUE) and recv._inbox is not None:
+    cdef bint wants_value = recv._mode == RECV_VALUE or recv._mode == NEXT_VALUE
+    if recv._state == NEW and wants_value and recv._inbox is not None:
         result[0] = recv._inbox.take_at_once()
         if result[0] != NULL:
             recv._state = ENDED
