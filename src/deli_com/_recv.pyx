@@ -18,6 +18,9 @@ from deli_com._collected cimport (
 )
 from deli_com._inbox cimport Entry, Inbox
 
+cdef extern from "_stop.h":
+    int stop_ready() except -1
+
 cdef extern from *:
     """
     #ifndef Py_TPFLAGS_HAVE_AM_SEND
@@ -25,28 +28,13 @@ cdef extern from *:
     #endif
     typedef PySendResult (*deli_com_sendfunc)(PyObject *, PyObject *, PyObject **);
 
-    /* As CPython's generators end, but for the traceback: a tuple or an exception would be taken for the
-     * arguments of StopIteration. */
     static PyObject *deli_com_iternext(PyObject *self) {
-        PyObject *result = NULL, *stop;
-        switch (((deli_com_sendfunc)Py_TYPE(self)->tp_as_async->am_send)(self, Py_None, &result)) {
-        case PYGEN_NEXT:
-            return result;
-        case PYGEN_RETURN:
-            if (PyTuple_Check(result) || PyExceptionInstance_Check(result)) {
-                stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-                if (stop != NULL) {
-                    PyErr_SetObject(PyExc_StopIteration, stop);
-                    Py_DECREF(stop);
-                }
-            } else {
-                PyErr_SetObject(PyExc_StopIteration, result);
-            }
-            Py_DECREF(result);
-            return NULL;
-        default:
-            return NULL;
-        }
+        PyObject *result = NULL;
+        PySendResult how = ((deli_com_sendfunc)Py_TYPE(self)->tp_as_async->am_send)(self, Py_None, &result);
+        if (how != PYGEN_RETURN) return how == PYGEN_NEXT ? result : NULL;
+        stop_with(result);
+        Py_DECREF(result);
+        return NULL;
     }
 
     /* With am_send, `await` takes the result from C, without a StopIteration: in the bytecode of 3.11, and in
@@ -296,6 +284,7 @@ cdef int _abandon(PyObject* of, PyObject* waiter) noexcept:
     return 0
 
 
+stop_ready()
 deli_com_set_slots(<PyTypeObject*>Recv, _recv_am_send)
 (<CollectedType*>Recv).tp_dealloc = _recv_dealloc
 (<CollectedType*>Recv).tp_clear = _recv_clear
