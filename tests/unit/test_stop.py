@@ -1,4 +1,4 @@
-"""How a result leaves `recv`: a StopIteration that may be made of the last one. Nobody must be able to tell."""
+"""How a result leaves `recv`: a StopIteration that may be the last one anew. Nobody must be able to tell."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ async def test_it_does_not_keep_the_value(probe: Any) -> None:
         gone = weakref.ref(value := await inbox.recv())
         del value
         assert gone() is None
-        async for value in Each(inbox) if inbox.push_(Thing()) else Each(inbox):
+        inbox.push_(Thing())
+        async for value in Each(inbox):
             gone = weakref.ref(value)
             break
         del value
