@@ -100,9 +100,10 @@ THRESHOLDS = {
 
 def built(threshold: Threshold, value: int) -> Path:
     """The `src` of a copy of this tree with that value; built anew only if the sources have changed."""
-    copy = BUILD / "settle" / f"{threshold.constant}-{value}"
+    shipped = value == threshold.shipped()  # one build for all thresholds
+    copy = BUILD / "settle" / ("shipped" if shipped else f"{threshold.constant}-{value}")
     copy.mkdir(parents=True, exist_ok=True)
-    for name in ("setup.py", "pyproject.toml", "README.md"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, copy / name)
     shutil.copytree(
         ROOT / "src",
@@ -115,7 +116,10 @@ def built(threshold: Threshold, value: int) -> Path:
     assert count == 1, f"{threshold.constant} is set {count} times in {threshold.path}"
     target.write_text(text, encoding="utf-8")
     print(f"building with {threshold.constant} = {value}", file=sys.stderr)
-    subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=copy, check=True)
+    command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{copy}: {done.stderr}")
     return copy / "src"
 
 

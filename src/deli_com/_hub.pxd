@@ -50,6 +50,8 @@ cdef class Hub(Bounds):
     cdef uint64_t _last_append_ns
 
     cdef bint _flush(self) except -1
+    cdef bint _is_quiet(self) noexcept
+    cdef int _flush_at_once(self) except -1
     cdef int _take_apart(self) except -1
     cdef bint _serve_ready(self, uint64_t deadline) except -1
     cdef int _settle_audiences(self) except -1

@@ -184,12 +184,21 @@ cdef class Hub(Bounds):
             self.flush_now()
         elif pending == frame and self.current.count <= EAGER_FOLLOWERS:
             # With frames pending already the line is not quiet.
-            if self.arena.now_ns - self._last_append_ns > EAGER_QUIET_NS:
-                self._last_append_ns = self.arena.now_ns
-                return self.flush_now()
-            self._last_append_ns = self.arena.now_ns
+            if self._is_quiet():
+                return self._flush_at_once()
         if not self._scheduled and pending:
             self.schedule()
+        return 0
+
+    cdef bint _is_quiet(self) noexcept:
+        cdef bint is_quiet = self.arena.now_ns - self._last_append_ns > EAGER_QUIET_NS
+        self._last_append_ns = self.arena.now_ns
+        return is_quiet
+
+    cdef int _flush_at_once(self) except -1:
+        # Its own time is no silence: where it takes long, the rest of a burst would go out frame by frame.
+        self.flush_now()
+        self._last_append_ns = deli_com_clock_ns()
         return 0
 
     cdef int addressed(self, Audience audience, Py_ssize_t frame) except -1:
@@ -204,10 +213,8 @@ cdef class Hub(Bounds):
         if self._aside >= EARLY_BYTES or frame >= LARGE_BYTES:
             self.flush_now()
         elif is_first and len(audience.members) <= EAGER_FOLLOWERS:
-            if self.arena.now_ns - self._last_append_ns > EAGER_QUIET_NS:
-                self._last_append_ns = self.arena.now_ns
-                return self.flush_now()
-            self._last_append_ns = self.arena.now_ns
+            if self._is_quiet():
+                return self._flush_at_once()
         return self.schedule()  # after a flush, too: laggards are judged in turns
 
     cdef int set_apart(self, Follower follower) except -1:

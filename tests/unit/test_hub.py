@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from rig import End, Rig
 
 PONG = b"\x8a\x00"
 LARGE = 32768
+RELIABLE = 0  # as DeliveryClass has it
 
 
 @pytest.fixture
@@ -44,6 +46,28 @@ class TestFlush:
         rig.hub.append(b"now")
         end.read()
         assert end.messages() == [b"now"]
+
+    @pytest.mark.parametrize("to", ["all", "group"])
+    def test_a_round_that_takes_long_is_no_silence(self, rigs, to):
+        """The first message of a burst goes out at once, however long that takes, and the rest together."""
+        rig = rigs()
+        end = rig.connect(fd=False, buffer=1 << 16)
+        rounds = []
+        write = end.transport.writelines
+
+        def slowly(pieces):
+            time.sleep(0.001)
+            rounds.append(len(b"".join(pieces)))
+            write(pieces)
+
+        end.transport.writelines = slowly
+        group = rig.hub.group()
+        rig.hub.add(group, end.follower)
+        for i in range(6):
+            rig.hub.put(b"%d" % i, RELIABLE, None, False, None if to == "all" else group)
+        rig.settle()
+        assert end.messages() == [b"%d" % i for i in range(6)]
+        assert rounds == [3, 15]
 
     def test_a_lot_of_bytes_does_not_wait_for_the_turn(self, rigs):
         rig = rigs()
