@@ -8,8 +8,8 @@ from deli_com._framing cimport Framing
 
 
 cdef enum:
-    SLAB_BYTES = 262144      # one slab; bench/fanout: 64 KiB costs more seals, 1 MiB leaves the L2 cache
-    LARGE_BYTES = 32768      # a payload from here on is never in a slab
+    SLAB_BYTES = 262144      # one slab; bench/settle.py: 128 KiB and 1 MiB are within 2 %
+    LARGE_BYTES = 32768      # a payload from here on is never in a slab; settled likewise
     SPARE_SLABS = 4          # recycled slabs kept for the next burst; more are freed
     SPARSE_PARTS = 4         # a sealed slab with less than one part in so many live may be moved out of
     SPARSE_SLACK = 1048576   # bytes of slabs beyond that proportion that nobody minds

@@ -58,6 +58,7 @@ cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
 cdef enum:
+    # The next three: bench/settle.py, and its figures in docs/broadcast.md.
     EARLY_BYTES = 131072       # pending bytes that are flushed at once: half a slab
     EAGER_FOLLOWERS = 8        # so few are served at once ...
     EAGER_QUIET_NS = 100000    # ... when nothing was appended for this long

@@ -68,7 +68,12 @@ cdef class Inbox:
         cdef Plainness kind = NOT_PLAIN if codec is None else plainness(codec.prog)
         if kind != NOT_PLAIN and codec.min_size <= PLAIN_BYTES:
             self._is_checked = kind == PLAIN_IF_VALID
-            self.plain_size = PLAIN_BYTES if self._is_checked else codec.min_size
+            if not self._is_checked:
+                self.plain_size = codec.min_size
+            elif codec.max_size < 0:
+                self.plain_size = PLAIN_BYTES
+            else:
+                self.plain_size = min(PLAIN_BYTES, codec.max_size)
         self._resize(FEW)
 
     def __dealloc__(self):
@@ -217,15 +222,18 @@ cdef class Inbox:
     cdef int take_more(self, list values, Py_ssize_t most) except -1:
         # Up to `most` values in all. Those of woken waiters stay; so does an error, for the next to raise.
         cdef Entry entry
-        while (
-            len(values) < most and self._next - self._first > <size_t>self._woken
-            and not self._ring[self._first & self._mask].is_error
-        ):
-            self.take(&entry)
-            value = <object>entry.value
-            values.append(value)
-            Py_DECREF(value)
-            Py_XDECREF(entry.source)
+        try:
+            while (
+                len(values) < most and self._next - self._first > <size_t>self._woken
+                and not self._ring[self._first & self._mask].is_error
+            ):
+                self.take(&entry)
+                value = <object>entry.value
+                Py_DECREF(value)
+                Py_XDECREF(entry.source)
+                values.append(value)
+        except MemoryError:
+            pass  # what was taken must not be lost; the next recv tells
         return 0
 
     cdef PyObject* take_at_once(self) except? NULL:

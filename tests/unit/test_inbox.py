@@ -688,7 +688,7 @@ class TestPlain:
             (i32, 4),
             (Labelled, 128),  # looked at one by one
             (Report, 128),
-            (f64 | None, 128),
+            (f64 | None, 9),
             (Checked, 0),  # code of the user's
             (Holding, 0),  # a GC header: making one may start the collector, and so a finalizer
             (list[f64], 0),
@@ -728,7 +728,7 @@ class TestPlain:
                 if inbox.push_plain_(bytes(data)) is None:
                     refused += 1
                     text = getattr(value, "text", None) or ""
-                    assert value is NOTHING or len(data) > 128 or not text.isascii(), (value, data)
+                    assert value is NOTHING or len(data) > inbox.plain_size or not text.isascii(), (value, data)
                 else:
                     waited += 1
                     got = await inbox.recv()
