@@ -44,10 +44,9 @@ cdef enum:
     REASON_BYTES = 123       # a control frame takes 125, the code two of them
     MAX_FRAGMENTS = 4096     # frames of one message, unless the peer says otherwise
     PONGS_A_READ = 16        # PINGs answered one by one; of more in one read only the last
-    READ_BYTES = 1048576     # read at once, while others wait: 0.2 ms if it is a part of one frame ...
-    MANY_FRAMES = 256        # ... and 40 ms if it is PINGs; so after a read of more frames than that
-    FRAMES_A_READ = 4096     # the next comes a turn later, is sized for so many like them (0.2 ms of
-    CROWDED_BYTES = 262144   # 64-byte messages, 1 ms of PINGs), and is no larger than this
+    READ_BYTES = 262144      # read at once: 50 us if it is a part of one frame, and no more than the caches hold
+    MANY_FRAMES = 256        # after a read of more frames than that, the next comes a turn later, and is
+    FRAMES_A_READ = 4096     # sized for so many like them: 0.2 ms of 64-byte messages, 1 ms of PINGs
     FULL_BYTES = 16384       # read at once into a full inbox, by each client
     LEAST_BYTES = 4096       # read at once, however little may wait in memory
     KEPT_BYTES = 262144      # of the read buffer that an idle connection keeps
@@ -527,7 +526,7 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
         if self.peer.endpoint.inbox.is_full():
             most = min(most, FULL_BYTES)
         elif self.peer._frames > MANY_FRAMES:
-            most = min(most, CROWDED_BYTES, max(FULL_BYTES, FRAMES_A_READ * self.last // self.peer._frames))
+            most = min(most, max(FULL_BYTES, FRAMES_A_READ * self.last // self.peer._frames))
         free = self.free_space(sizehint)
         self.used = self.used_of(len(free))
         return free if len(free) <= most else free[:most]

@@ -728,7 +728,10 @@ class TestPlain:
                 if inbox.push_plain_(bytes(data)) is None:
                     refused += 1
                     text = getattr(value, "text", None) or ""
-                    assert value is NOTHING or len(data) > inbox.plain_size or not text.isascii(), (value, data)
+                    assert value is NOTHING or len(data) > inbox.plain_size or not text.isascii(), (
+                        value,
+                        data,
+                    )
                 else:
                     waited += 1
                     got = await inbox.recv()
