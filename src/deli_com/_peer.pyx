@@ -44,7 +44,7 @@ cdef enum:
     REASON_BYTES = 123       # a control frame takes 125, the code two of them
     MAX_FRAGMENTS = 4096     # frames of one message, unless the peer says otherwise
     PONGS_A_READ = 16        # PINGs answered one by one; of more in one read only the last
-    READ_BYTES = 262144      # read at once: 50 us if it is a part of one frame, and no more than the caches hold
+    READ_BYTES = 262144      # read at once: 50 us if it is a part of one frame, and within the caches
     MANY_FRAMES = 256        # after a read of more frames than that, the next comes a turn later, and is
     FRAMES_A_READ = 4096     # sized for so many like them: 0.2 ms of 64-byte messages, 1 ms of PINGs
     FULL_BYTES = 16384       # read at once into a full inbox, by each client
