@@ -116,3 +116,24 @@ class TestReport:
         for entry in rows[1]["rounds"]:
             entry["busy"] = 0.5
         assert "±50 % \\*" in report.tables(rows, bases)
+
+
+class TestSettle:
+    """The thresholds are found in the sources, and both kinds of figure come out."""
+
+    def test_every_threshold_is_one_number_in_its_file(self, tmp_path: Path) -> None:
+        settle = module("settle")
+        for threshold in settle.THRESHOLDS.values():
+            text = (settle.ROOT / threshold.path).read_text(encoding="utf-8")
+            assert len(threshold.pattern().findall(text)) == 1
+            assert threshold.shipped() not in threshold.values
+        gone = settle.Threshold("src/deli_com/_hub.pyx", "NO_SUCH_BYTES", (1,))
+        with pytest.raises(SystemExit, match="no line 'NO_SUCH_BYTES"):
+            gone.shipped()
+
+    @pytest.mark.parametrize("kind", ["fanout", "latency"])
+    def test_one_run(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        settle, rows = module("settle"), module("rows")
+        monkeypatch.setenv("PYTHONPATH", "")  # `once` sets it
+        case = next(iter(rows.BENCHES[kind].cases(rows.QUICK)))
+        assert settle.once(settle.ROOT / "src", case, rows.QUICK) > 0

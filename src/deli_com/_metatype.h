@@ -38,7 +38,7 @@ typedef struct {
     int free_count;
     int boxed_count;
     PyObject *boxed_list;    /* dead instances that have kept their numbers, linked by the word of ob_type */
-    char boxes;              /* the latest instance was decoded, and some field is a box: keep them */
+    char boxes;              /* the latest instance was decoded, and some field is a box: keep the dead with theirs */
     char has_boxes;          /* some field is a box */
     char complete;           /* instances may be made */
     char plain;              /* own layout is slots and nothing else: no __dict__, no weak references */
@@ -84,10 +84,10 @@ static inline PyObject *record_alloc(PyTypeObject *tp) {
         if ((self = type->free_list) != NULL) {
             type->free_list = *(PyObject **)(self + 1);
             type->free_count--;
-            type->boxes = 0;
         } else if ((self = (PyObject *)PyObject_Malloc((size_t)tp->tp_basicsize)) == NULL) {
             return PyErr_NoMemory();
         }
+        type->boxes = 0;
         record_init(self, tp);
     }
     record_clear(self, tp->tp_basicsize);
@@ -112,7 +112,7 @@ static inline PyObject *record_alloc_boxed(PyTypeObject *tp) {
 
 /* Whether a dying instance is the only holder of a number that may be written over. */
 static inline int record_is_box(PyObject *value, int box) {
-    if (Py_REFCNT(value) != 1) return 0;
+    if (box == BOX_NONE || Py_REFCNT(value) != 1) return 0;
     if (box == BOX_FLOAT) return PyFloat_CheckExact(value);
     if (!PyLong_CheckExact(value)) return 0;
 #if PY_VERSION_HEX >= 0x030C0000

@@ -333,16 +333,23 @@ cdef void _free(PyObject* self) noexcept:
     cdef Py_ssize_t i
     cdef PyObject** slot
     cdef PyObject* value
-    cdef bint boxes = type.boxes and type.boxed_count < MAX_BOXED
+    if type.boxes and type.boxed_count < MAX_BOXED:
+        for i in range(type.field_count):
+            slot = _slot(self, &type.fields[i])
+            value = slot[0]
+            if value != NULL and not record_is_box(value, type.fields[i].box):
+                slot[0] = NULL
+                C_DECREF(value)
+        record_keep_boxed(self, type)
+        C_DECREF(<PyObject*>cls)
+        return
     for i in range(type.field_count):
         slot = _slot(self, &type.fields[i])
         value = slot[0]
-        if value != NULL and not (boxes and type.fields[i].box and record_is_box(value, type.fields[i].box)):
+        if value != NULL:
             slot[0] = NULL
             C_DECREF(value)
-    if boxes:
-        record_keep_boxed(self, type)
-    elif type.plain and not type.has_gc and type.field_count > 0 and type.free_count < MAX_FREE:
+    if type.plain and not type.has_gc and type.field_count > 0 and type.free_count < MAX_FREE:
         dc_set_first_slot(self, type.free_list)
         type.free_list = self
         type.free_count += 1
