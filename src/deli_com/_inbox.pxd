@@ -38,7 +38,7 @@ cdef class Inbox:
 
     # --- private ---------------------------------------------------------------------
     cdef Entry* _ring                     # capacity is a power of two
-    cdef char* _plain                     # `plain_size` bytes for each place of the ring; NULL until needed
+    cdef char* _plain                     # `plain_size` bytes for each place of the ring
     cdef TypeCodec _codec                 # of plain values
     cdef bint _is_checked                 # not any bytes are a value
     cdef size_t _mask

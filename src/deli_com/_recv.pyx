@@ -46,6 +46,8 @@ cdef extern from *:
         PyType_Modified(type);
     }
 
+    #define deli_com_revive(self) Py_SET_REFCNT(self, 1)
+
     /* The exception that is set, if one is, while something is deallocated. */
     static PyObject *deli_com_put_error_aside(void) {
     #if PY_VERSION_HEX >= 0x030C0000
@@ -61,7 +63,6 @@ cdef extern from *:
         return error;
     #endif
     }
-    #define deli_com_revive(self) Py_SET_REFCNT(self, 1)
     static void deli_com_put_error_back(PyObject *error) {
         if (error == NULL) return;
     #if PY_VERSION_HEX >= 0x030C0000
