@@ -33,7 +33,7 @@ endif
 # sources, so that no other build passes for this one; it lives in build/, which setup.py empties when a switch, a
 # pin or a flag changes.
 PYX := $(sort $(wildcard src/deli_com/*.pyx src/deli_com/*/*.pyx))
-COMPILED := $(PYX) $(wildcard src/deli_com/*.pxd src/deli_com/*/*.pxd src/deli_com/*.h) setup.py pyproject.toml
+COMPILED := $(PYX) $(wildcard src/deli_com/*.pxd src/deli_com/*/*.pxd src/deli_com/*.h src/deli_com/*/*.h) setup.py pyproject.toml
 SWITCHES := $(DELI_COM_DEBUG)-$(DELI_COM_TRACE)-$(DELI_COM_SANITIZE)-$(DELI_COM_NO_SENDMSG)-$(DELI_COM_ANNOTATE)
 SUM := $(firstword $(shell echo $(PYX) $(SWITCHES) | cksum))
 MADE := $(VENV)/.made-$(TAG)

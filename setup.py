@@ -68,6 +68,7 @@ setup(
                 [path.relative_to(HERE).as_posix()],
                 # Versions are bare tokens, made strings by the preprocessor: no shell or compiler quoting.
                 define_macros=macros + [(f"DELI_COM_{k}", v) for k, v in built_for if path.stem == "_abi"],
+                include_dirs=["src"],
                 extra_compile_args=flags,
                 extra_link_args=link,
             )

@@ -1,7 +1,7 @@
 """Cython's coverage plugin, taught to find the inline functions of .pxd files.
 
 Cython's own looks for the C file that bears the .pxd's name. An inline function is compiled into every module
-that cimports it, and where no module bears the name (`_framing.pxd`) the report ends with an error.
+that cimports it, and where no module bears the name (`log/framing.pxd`) the report ends with an error.
 """
 
 from __future__ import annotations

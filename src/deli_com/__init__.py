@@ -1,12 +1,12 @@
 """Typed values broadcast over WebSocket and TCP, encoded once, with memory that stays bounded."""
 
+import sys as _sys
+
 from deli_com import _abi  # first: refuses to go on beside another picows than the one built for
-from deli_com._connection import Peer
 from deli_com._fastcodec import TypeCodec
-from deli_com._group import Group
-from deli_com.address import Address
 from deli_com.background import Background, serve_background
-from deli_com.departure import Departure
+from deli_com.coding.codec_class import Codec
+from deli_com.coding.registry import codec
 from deli_com.errors import (
     BacklogFull,
     ComError,
@@ -21,15 +21,18 @@ from deli_com.errors import (
     UnexpectedEof,
     WebSocketError,
 )
-from deli_com.record import Codec
-from deli_com.registry import codec
-from deli_com.stats import PeerStats, ServerStats
+from deli_com.link.connection import Peer
+from deli_com.link.departure import Departure
+from deli_com.link.group import Group
+from deli_com.link.request import Request
+from deli_com.link.stats import PeerStats, ServerStats
+from deli_com.net.address import Address
 from deli_com.tcp.client import Client
 from deli_com.tcp.server import Server
-from deli_com.types import Array, FixedArray, f32, f64, field, i8, i16, i32, i64, u8, u16, u32, u64
+from deli_com.types.kinds import Array, FixedArray, f32, f64, field, i8, i16, i32, i64, u8, u16, u32, u64
 from deli_com.ws.client import WsClient
+from deli_com.ws.reconnect import Stream
 from deli_com.ws.server import WsServer
-from deli_com.ws.service import Request
 
 __all__ = [
     "Address",
@@ -55,6 +58,7 @@ __all__ = [
     "Request",
     "Server",
     "ServerStats",
+    "Stream",
     "TypeCodec",
     "UnexpectedEof",
     "WebSocketError",
@@ -76,3 +80,12 @@ __all__ = [
 ]
 
 __version__ = _abi.VERSION
+
+# Pickles name the module of a class or function. Those written by 0.1.0 name these, which have moved since.
+for _old, _new in {
+    "_record": "types.instance",
+    "address": "net.address",
+    "departure": "link.departure",
+    "stats": "link.stats",
+}.items():
+    _sys.modules[f"{__name__}.{_old}"] = _sys.modules[f"{__name__}.{_new}"]

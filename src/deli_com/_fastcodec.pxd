@@ -1,8 +1,8 @@
 # What the broadcast log and the receive path may call. Everything else in
 # _fastcodec.pyx is private to it.
 
-from deli_com._cursor cimport WriteCursor
-from deli_com._program cimport Prog, Program
+from deli_com.coding.program cimport Prog, Program
+from deli_com.ground.cursor cimport WriteCursor
 
 
 cdef class TypeCodec:

@@ -15,13 +15,15 @@ T | None                    u8 0 or 1, then the value
 FixedArray[T, N]            N elements
 ==========================  ====================================================
 
-A program (_program.pyx) is walked by the encoder (_encode.pyx) or the decoder (_decode.pyx).
+A program (`program`) is walked by the encoder (`encode`) or the decoder (`decode`), all in coding/.
 """
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 
-from deli_com._cpython cimport (
+from deli_com.coding.decode cimport decode_root
+from deli_com.coding.encode cimport encode_append, encode_root, encode_to_bytes
+from deli_com.ground.cpython cimport (
     PyBUF_SIMPLE,
     PyBuffer_Release,
     PyBytes_AS_STRING,
@@ -30,18 +32,16 @@ from deli_com._cpython cimport (
     PyErr_Clear,
     PyObject_GetBuffer,
 )
-from deli_com._cpython cimport Py_TYPE as C_TYPE
-from deli_com._cursor cimport WriteCursor
-from deli_com._decode cimport decode_root
-from deli_com._encode cimport encode_append, encode_root, encode_to_bytes
-from deli_com._record cimport RecordTypeObject, record_type
+from deli_com.ground.cpython cimport Py_TYPE as C_TYPE
+from deli_com.ground.cursor cimport WriteCursor
+from deli_com.types.instance cimport RecordTypeObject, record_type
 
 from types import GenericAlias
 
-from deli_com._columns import Columns
-from deli_com._program import compile_type
-from deli_com._record import RecordType, record_spec
+from deli_com.coding.columns import Columns
+from deli_com.coding.program import compile_type
 from deli_com.errors import DecodeError
+from deli_com.types.instance import RecordType, record_spec
 
 
 # --- where from_bytes and decode read ---
@@ -112,7 +112,7 @@ cdef class TypeCodec:
         return f"codec({self.type.__qualname__ if isinstance(self.type, RecordType) else self.type})"
 
     def __reduce__(self):
-        from deli_com.registry import codec
+        from deli_com.coding.registry import codec
         return codec, (self.type,)
 
     def to_bytes(self, value):

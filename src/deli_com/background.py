@@ -6,7 +6,7 @@
         while True:
             server.send(read_sensor())
 
-What a thread sends is encoded there and handed to the loop (`_handoff`); what clients send is brought
+What a thread sends is encoded there and handed to the loop (`fanout/handoff`); what clients send is brought
 over in batches, at most one at a time, into a queue that all receiving threads share.
 """
 
@@ -26,8 +26,8 @@ from concurrent.futures import Future, InvalidStateError
 from types import TracebackType
 from typing import Any, Generic, NoReturn, ParamSpec, Self, TypeVar, overload
 
-from deli_com.address import Address
 from deli_com.errors import ConnectionClosed
+from deli_com.net.address import Address
 from deli_com.opening import Opening
 from deli_com.server_base import CLOSE_SLACK_S, DRAIN_S, GOING_AWAY, ServerBase
 from deli_com.typed import Down, Up

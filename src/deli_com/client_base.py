@@ -8,9 +8,9 @@ import warnings
 from types import TracebackType
 from typing import Any, Generic, Self
 
-from deli_com._endpoint import Endpoint
-from deli_com._log import Log
 from deli_com.errors import ConnectionClosed
+from deli_com.link.endpoint import Endpoint
+from deli_com.log.log import Log
 from deli_com.typed import Down, Framing, Typed, Up
 
 __all__ = ["ClientBase"]

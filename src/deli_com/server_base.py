@@ -8,13 +8,13 @@ from collections.abc import Hashable
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self
 
-from deli_com._connection import Peer
-from deli_com._endpoint import Endpoint
-from deli_com._group import Group, group_of
-from deli_com._log import Log
-from deli_com.address import Address
 from deli_com.errors import ConnectionClosed
-from deli_com.events import Events, OnConnect, OnDisconnect
+from deli_com.link.connection import Peer
+from deli_com.link.endpoint import Endpoint
+from deli_com.link.events import Events, OnConnect, OnDisconnect
+from deli_com.link.group import Group, group_of
+from deli_com.log.log import Log
+from deli_com.net.address import Address
 from deli_com.typed import Down, Framing, Typed, Up
 
 __all__ = ["ServerBase"]

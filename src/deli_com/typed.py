@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, 
 from typing_extensions import TypeVar
 
 from deli_com._fastcodec import TypeCodec
-from deli_com.registry import codec
+from deli_com.coding.registry import codec
 
 __all__ = ["Down", "Framing", "Typed", "Up"]
 

@@ -7,16 +7,16 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
-from deli_com._cursor cimport WriteCursor, cursor_need
-from deli_com._follower cimport FOLLOWER_BLOCKED, FOLLOWER_CURRENT, FOLLOWER_READY, Audience, Follower
-from deli_com._hub cimport Hub
-from deli_com._lane cimport DELIVER_LATEST, DELIVER_SKIP, DeliveryClass
-from deli_com._inbox cimport Inbox
-from deli_com._log cimport Log
-from deli_com._net cimport iovec
-from deli_com._pacer cimport Pacer
-from deli_com._records cimport Key, Position, Record
-from deli_com._recv cimport NEXT_PAIR, NEXT_VALUE, RECV_MANY, RECV_PAIR, RECV_VALUE, recv_from_inbox
+from deli_com.ground.cursor cimport WriteCursor, cursor_need
+from deli_com.fanout.follower cimport FOLLOWER_BLOCKED, FOLLOWER_CURRENT, FOLLOWER_READY, Audience, Follower
+from deli_com.fanout.hub cimport Hub
+from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_SKIP, DeliveryClass
+from deli_com.receive.inbox cimport Inbox
+from deli_com.log.log cimport Log
+from deli_com.ground.sockets cimport iovec
+from deli_com.fanout.pacer cimport Pacer
+from deli_com.log.ring cimport Key, Position, Record
+from deli_com.receive.recv cimport NEXT_PAIR, NEXT_VALUE, RECV_MANY, RECV_PAIR, RECV_VALUE, recv_from_inbox
 
 STATES = {FOLLOWER_CURRENT: "current", FOLLOWER_READY: "ready", FOLLOWER_BLOCKED: "blocked"}
 

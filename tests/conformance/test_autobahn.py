@@ -18,7 +18,7 @@ import pytest
 from picows import WSMsgType, WSTransport
 
 from deli_com import WsClient, WsServer
-from deli_com._peer import Peer, PeerListener
+from deli_com.link.ws_link import Peer, PeerListener
 
 kosoku = pytest.importorskip("kosoku", reason="the conformance group is not installed: make conformance")
 

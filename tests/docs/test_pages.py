@@ -22,7 +22,7 @@ from pages import ROOT, Block, Page, documents, free_ports, read
 
 import deli_com
 
-NOTEBOOK = ROOT / "tests/notebook.py"
+NOTEBOOK = ROOT / "tests/support/notebook.py"
 PAGES = [read(path) for path in documents()]
 LIMIT_S = 60 * helpers.SLOW
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
+    sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
 from helpers import ACCEPT_TOKEN, CHROME_HEAD, FIREFOX_HEAD, PLAIN_HEAD, RawPeer, until
 from peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, WsPeer, build, upgrade

@@ -17,8 +17,8 @@ import pytest
 from handshakes import accepting
 from helpers import PLAIN_HEAD, SLOW, RawPeer, until
 
-from deli_com import accept as accept_module
-from deli_com.accept import AcceptLoop
+from deli_com.net import accept_loop as accept_module
+from deli_com.net.accept_loop import AcceptLoop
 
 
 @contextlib.contextmanager

@@ -141,7 +141,7 @@ class TestTcp:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[tuple[float, float]] = []
-        monkeypatch.setattr("deli_com._stream.probe", lambda sock, *seconds: asked.append(seconds))
+        monkeypatch.setattr("deli_com.link.tcp_link.probe", lambda sock, *seconds: asked.append(seconds))
         for options in ({}, {"keepalive_interval": None}, {"keepalive_timeout": None}, WHOLE):
             async with (
                 Server[bytes].bind("127.0.0.1:0", **options) as server,

@@ -18,8 +18,8 @@ import websockets
 from handshakes import Recorder, accepting
 from helpers import SLOW, certificates, frame, open_sockets, until
 
-from deli_com.address import Address, parse_target
 from deli_com.errors import ComError, ConnectionClosed, IoError, WebSocketError
+from deli_com.net.address import Address, parse_target
 from deli_com.ws.connect import Response, open_websocket
 from deli_com.ws.head import accept_token
 
@@ -243,7 +243,7 @@ class TestOpens:
                 tcp = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
                 return [(*tcp, ("127.0.0.1", 1)), (*tcp, tuple(served.address))]
 
-            monkeypatch.setattr("deli_com.transports.resolve", resolve)
+            monkeypatch.setattr("deli_com.net.transports.resolve", resolve)
             client = await opened(("several.example", served.address.port))
             client.transport.disconnect(False)
 
@@ -505,7 +505,7 @@ class TestDeadline:
         async def resolve(address: Address) -> Any:
             await asyncio.Event().wait()
 
-        monkeypatch.setattr("deli_com.transports.resolve", resolve)
+        monkeypatch.setattr("deli_com.net.transports.resolve", resolve)
         with pytest.raises(TimeoutError):
             await opened("slow.example:1", open_timeout=0.1)
 
@@ -580,7 +580,7 @@ class TestCancel:
         def fail(*args: Any, **options: Any) -> None:
             raise LookupError("no transport")
 
-        monkeypatch.setattr("deli_com.transports.SelectorSocketTransport", fail)
+        monkeypatch.setattr("deli_com.net.transports.SelectorSocketTransport", fail)
         with silent_server() as address:
             before = open_sockets()
             with pytest.raises(LookupError):

@@ -9,7 +9,7 @@ import pytest
 from helpers import until
 
 from deli_com import Client, Server, WsClient, WsServer
-from deli_com._connection import Connection
+from deli_com.link.connection import Connection
 
 
 def connections() -> list[Connection]:

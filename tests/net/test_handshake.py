@@ -14,9 +14,10 @@ import websockets
 from handshakes import Recorder, Served, accepting
 from helpers import ACCEPT_TOKEN, CHROME_HEAD, FIREFOX_HEAD, PLAIN_HEAD, SLOW, RawPeer, frame, until
 
-from deli_com.address import Address
+from deli_com.link.request import Request
+from deli_com.net.address import Address
 from deli_com.ws import handshake as handshake_module
-from deli_com.ws.handshake import Refusal, Request, Service
+from deli_com.ws.handshake import Refusal, Service
 
 every_wire = pytest.mark.parametrize("transports", ["aiofastnet", "loop"])
 plain_and_tls = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -405,7 +406,7 @@ class TestDeadline:
         async with accepting(tls=tls, transports="aiofastnet" if tls else "loop") as served:
             loop = asyncio.get_running_loop()
             if tls:
-                monkeypatch.setattr("deli_com.transports.aiofastnet.connect_accepted_socket", fail)
+                monkeypatch.setattr("deli_com.net.transports.aiofastnet.connect_accepted_socket", fail)
             else:
                 monkeypatch.setattr(served.acceptor, "_loop", Failing(loop, fail))
             peer = await RawPeer.open(served.address)

@@ -247,7 +247,7 @@ class TestCrowd:
     @pytest.mark.limit(40)
     async def test_nothing_is_left_of_them(self) -> None:
         """No connection, no peer object and no transport once they are gone."""
-        from deli_com._peer import Peer
+        from deli_com.link.ws_link import Peer
 
         async with WsServer[bytes].bind("127.0.0.1:0", close_timeout=0.2) as server:
             await attacks.crowd(server.local_addr(), 200, 40, seed=7)

@@ -8,7 +8,7 @@ import pytest
 from helpers import until
 
 from deli_com import DecodeError, IoError, WebSocketError, WsClient, WsServer, u32
-from deli_com.ws import stream as stream_module
+from deli_com.ws import reconnect as stream_module
 
 
 class TestStream:

@@ -18,7 +18,7 @@ PROBE = Path(__file__).resolve().parent.parent / "cext" / "_probe.pyx"
 BUILD = """
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-probe = Extension("_probe", [{source!r}], include_dirs=[{package!r}])
+probe = Extension("_probe", [{source!r}], include_dirs=[{root!r}])
 setup(
     name="probe",
     script_args=["-q", "build_ext", "--build-lib", {out!r}, "--build-temp", {out!r}],

@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
-from deli_com.address import Address, Target, open_listener, parse_address, parse_target, resolve
 from deli_com.errors import IoError
+from deli_com.net.address import Address, Target, open_listener, parse_address, parse_target, resolve
 
 
 class TestAddress:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from deli_com.keepalive import check_keepalive, probe
+from deli_com.net.tcp_keepalive import check_keepalive, probe
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the options have other names elsewhere")

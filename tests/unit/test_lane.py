@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deli_com import Codec, EncodeError, codec, f32, i8, i64, u8, u16, u32, u64
-from deli_com._lane import Lane, Lanes, lanes_for
+from deli_com.fanout.lane import Lane, Lanes, lanes_for
 
 RELIABLE, SKIP, LATEST = range(3)
 

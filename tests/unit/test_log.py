@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-LARGE = 32768  # LARGE_BYTES of _log.pxd
+LARGE = 32768  # LARGE_BYTES of log/log.pxd
 SLAB = 262144  # SLAB_BYTES
 
 

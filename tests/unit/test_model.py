@@ -1,4 +1,4 @@
-"""The compacted log against its contract (tests/oracle.py): random commands, tiny buffers, no event loop.
+"""The compacted log against its contract (support/oracle.py): random commands, tiny buffers, no event loop.
 
 Every seed is a world of its own: followers with and without a descriptor, transports that write at once or
 later, flushes in slices, frames that share a record and frames of three. DELI_COM_MODEL_SEEDS sets how many.

@@ -6,6 +6,7 @@ import asyncio
 import importlib.machinery
 import importlib.util
 import os
+import pickle
 import pkgutil
 import selectors
 import shutil
@@ -21,7 +22,12 @@ import pytest
 import deli_com
 from deli_com import __main__ as cli
 from deli_com import _abi, errors
-from deli_com.accept import AcceptLoop
+from deli_com.net.accept_loop import AcceptLoop
+
+
+class Pickled(deli_com.Codec):
+    x: deli_com.u8
+
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -78,7 +84,7 @@ class TestSystemsWithoutSendmsg:
     )
     def test_the_system_calls_compile_for_windows(self, tmp_path: Path) -> None:
         (tmp_path / "check.c").write_text(
-            '#include "_net.h"\n'
+            '#include "deli_com/ground/sockets.h"\n'
             "int main(void) {\n"
             "    char page[1];\n"
             "    struct iovec piece = {page, sizeof page};\n"
@@ -264,3 +270,32 @@ class TestFindPython:
         ran = self.find(tmp_path, "python3.99")
         assert ran.returncode == 1
         assert "  python3.99: not found" in ran.stderr
+
+
+class TestOldPickles:
+    """What 0.1.0 pickled names modules that have moved since."""
+
+    @pytest.mark.parametrize(
+        ("data", "value"),
+        [
+            (
+                b"\x80\x02cdeli_com._record\nrestore\nq\x00c"
+                + __name__.encode()
+                + b"\nPickled\nq\x01\x85q\x02R"
+                b"q\x03K\x07\x85q\x04\x85q\x05b.",
+                Pickled(7),
+            ),
+            (
+                b"\x80\x02cdeli_com.address\nAddress\nq\x00X\t\x00\x00\x00127.0.0.1q\x01KP\x86q\x02\x81q\x03.",
+                deli_com.Address("127.0.0.1", 80),
+            ),
+        ],
+        ids=["struct", "address"],
+    )
+    def test_load(self, data: bytes, value: object):
+        assert pickle.loads(data) == value
+
+    def test_the_old_names_of_the_plain_classes(self):
+        for module, name in (("departure", "Departure"), ("stats", "PeerStats"), ("stats", "ServerStats")):
+            found = pickle.loads(f"cdeli_com.{module}\n{name}\n.".encode())
+            assert found is getattr(deli_com, name)

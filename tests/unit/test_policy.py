@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from deli_com import Array, Codec, FixedArray, codec, f32, f64, i8, i64, u8, u32, u64
-from deli_com.policy import POLICIES, Delivery, delivery
+from deli_com.types.delivery import POLICIES, Delivery, delivery
 
 LATEST = "latest"
 

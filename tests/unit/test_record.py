@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deli_com import Array, Codec, codec, errors, f32, f64, field, u8, u32
-from deli_com._record import record_has_gc
+from deli_com.types.instance import record_has_gc
 
 
 class Point(Codec):

@@ -1,4 +1,4 @@
-"""_stream.pyx: frames from every kind of read, and the memory for it; no byte crosses a socket."""
+"""link/tcp_link.pyx: frames from every kind of read, and the memory for it; no byte crosses a socket."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from deli_com import Server
-from deli_com._stream import ReadBuffer, Stream
-from deli_com.log_budget import LogBudget
+from deli_com.link.tcp_link import ReadBuffer, Stream
+from deli_com.net.log_budget import LogBudget
 
-READ_BYTES = 262144  # as in _stream.pyx
+READ_BYTES = 262144  # as in link/tcp_link.pyx
 PART_BYTES = 65536
 
 

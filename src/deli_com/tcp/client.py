@@ -7,13 +7,13 @@ import socket
 import ssl as ssl_module
 from typing import Self
 
-from deli_com._stream import ReadBuffer, Stream
-from deli_com.address import AddressLike, parse_address
 from deli_com.client_base import ClientBase
-from deli_com.keepalive import check_keepalive
+from deli_com.link.tcp_link import ReadBuffer, Stream
+from deli_com.net.address import AddressLike, parse_address
+from deli_com.net.tcp_keepalive import check_keepalive
+from deli_com.net.transports import attach_connected, connect_socket, connecting
 from deli_com.opening import Opening
 from deli_com.tcp.limits import check_message_size
-from deli_com.transports import attach_connected, connect_socket, connecting
 from deli_com.typed import Down, Up
 
 __all__ = ["Client"]

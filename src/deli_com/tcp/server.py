@@ -8,17 +8,17 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Self
 
-from deli_com._stream import ReadBuffer, Stream
-from deli_com.address import Address, AddressLike, open_listener
-from deli_com.events import OnConnect, OnDisconnect
-from deli_com.keepalive import check_keepalive
-from deli_com.log_budget import LogBudget
+from deli_com.link.events import OnConnect, OnDisconnect
+from deli_com.link.tcp_link import ReadBuffer, Stream
+from deli_com.net.address import Address, AddressLike, open_listener
+from deli_com.net.log_budget import LogBudget
+from deli_com.net.tcp_keepalive import check_keepalive
 from deli_com.opening import Opening
-from deli_com.policy import Policy
 from deli_com.server_base import ServerBase
-from deli_com.tcp.accept import Acceptor
+from deli_com.tcp.acceptor import Acceptor
 from deli_com.tcp.limits import check_message_size
 from deli_com.typed import Down, Up
+from deli_com.types.delivery import Policy
 
 __all__ = ["Server"]
 

@@ -9,14 +9,14 @@ from typing import Any, Self
 
 from picows import WSListener
 
-from deli_com._peer import Peer
-from deli_com.address import AddressLike, parse_target
 from deli_com.client_base import ClientBase
+from deli_com.link.ws_link import Peer
+from deli_com.net.address import AddressLike, parse_target
 from deli_com.opening import Opening
 from deli_com.typed import Down, Up
 from deli_com.ws.connect import Response, open_websocket
 from deli_com.ws.head import HeadersLike
-from deli_com.ws.stream import OnReconnect, Stream
+from deli_com.ws.reconnect import OnReconnect, Stream
 
 __all__ = ["WsClient"]
 

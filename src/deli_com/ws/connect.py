@@ -37,11 +37,11 @@ from multidict import CIMultiDict
 from picows import WSAutoPingStrategy, WSListener, WSTransport
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
-from ..address import AddressLike, Target, parse_target
-from ..errors import ConnectionClosed, IoError, WebSocketError
-from ..transports import Transports, attach_connected, connect_socket, connecting
-from .handshake import feed
-from .head import (
+from deli_com.errors import ConnectionClosed, IoError, WebSocketError
+from deli_com.net.address import AddressLike, Target, parse_target
+from deli_com.net.transports import Transports, attach_connected, connect_socket, connecting
+from deli_com.ws.handshake import feed
+from deli_com.ws.head import (
     MAX_HEAD_BYTES,
     HeadersLike,
     HeadReader,
@@ -53,7 +53,7 @@ from .head import (
     parse_response,
     tokens,
 )
-from .logs import picows_log
+from deli_com.ws.picows_log import picows_log
 
 __all__ = ["ClientListenerFactory", "Response", "open_websocket"]
 

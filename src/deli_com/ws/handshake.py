@@ -37,14 +37,15 @@ from typing import Any, cast
 from picows import WSAutoPingStrategy, WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
-from ..accept import AcceptLoop
-from ..log_budget import LogBudget
-from ..transports import Transports, attach_accepted, attach_plain, remote_address
-from .deadlines import Deadlines
-from .head import HeadReader, Refusal, checked_headers, parse_request, server_feed
-from .logs import picows_log
-from .origins import origin_allowed
-from .service import Authorize, ListenerFactory, Request, Route, Service, Verdict, at_path
+from deli_com.link.request import Request
+from deli_com.net.accept_loop import AcceptLoop
+from deli_com.net.log_budget import LogBudget
+from deli_com.net.transports import Transports, attach_accepted, attach_plain, remote_address
+from deli_com.ws.deadlines import Deadlines
+from deli_com.ws.head import HeadReader, Refusal, checked_headers, parse_request, server_feed
+from deli_com.ws.origins import origin_allowed
+from deli_com.ws.picows_log import picows_log
+from deli_com.ws.service import Authorize, ListenerFactory, Route, Service, Verdict, at_path
 
 __all__ = ["Acceptor", "Authorize", "ListenerFactory", "Refusal", "Request", "Route", "Service", "at_path"]
 
@@ -376,7 +377,14 @@ class _Handshake(asyncio.BufferedProtocol):
         if isinstance(head, Refusal):
             self.refuse(head)
             return
-        request = Request(raw, head, remote_address(self.transport), self.acceptor._ssl is not None)
+        request = Request(
+            raw,
+            head.headers,
+            head.path,
+            head.query,
+            remote_address(self.transport),
+            self.acceptor._ssl is not None,
+        )
         try:
             service = self.acceptor._route(request)
             refusal = service if isinstance(service, Refusal) else self._judge(request, service)

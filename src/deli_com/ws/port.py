@@ -18,9 +18,10 @@ import re
 import socket
 import ssl as ssl_module
 
-from deli_com.address import Address
+from deli_com.link.request import Request
+from deli_com.net.address import Address
 from deli_com.ws.handshake import Acceptor, Refusal
-from deli_com.ws.service import Request, Service
+from deli_com.ws.service import Service
 
 __all__ = ["Place", "Port"]
 

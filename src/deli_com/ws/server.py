@@ -10,17 +10,18 @@ from typing import Any, Self
 
 from picows import WSListener
 
-from deli_com._peer import Peer
-from deli_com.address import AddressLike, open_listener
-from deli_com.events import OnConnect, OnDisconnect
+from deli_com.link.events import OnConnect, OnDisconnect
+from deli_com.link.request import Request
+from deli_com.link.ws_link import Peer
+from deli_com.net.address import AddressLike, open_listener
 from deli_com.opening import Opening
-from deli_com.policy import Policy
 from deli_com.server_base import ServerBase
 from deli_com.typed import Down, Up
+from deli_com.types.delivery import Policy
 from deli_com.ws.head import HeadersLike, Refusal
 from deli_com.ws.origins import Origins
 from deli_com.ws.port import Port
-from deli_com.ws.service import Authorize, Request, Service
+from deli_com.ws.service import Authorize, Service
 
 __all__ = ["WsServer"]
 

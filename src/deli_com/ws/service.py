@@ -1,4 +1,4 @@
-"""What is served on a port: requests, endpoints, and the route from one to the other."""
+"""What is served on a port, and the route from a request to it."""
 
 from __future__ import annotations
 
@@ -7,56 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, Union
 
-from multidict import CIMultiDict
 from picows import WSListener
-from picows.picows import _parse_http_request  # type: ignore[attr-defined]
 
-from ..address import Address
-from .head import HeadersLike, Refusal, RequestHead, checked_headers, checked_subprotocols
-from .origins import Origins
+from deli_com.link.request import Request
+from deli_com.ws.head import HeadersLike, Refusal, checked_headers, checked_subprotocols
+from deli_com.ws.origins import Origins
 
-__all__ = ["Authorize", "ListenerFactory", "Request", "Route", "Service", "Verdict", "at_path"]
-
-
-class Request:
-    """The request of one handshake, as `Route`, `Authorize` and `ListenerFactory` see it.
-
-    Attributes
-    ----------
-    path, query : str
-        As sent, not percent-decoded; ``query`` without the ``?``.
-    remote : Address or None
-        The peer.
-    secure : bool
-        Over TLS.
-    subprotocol : str or None
-        The one agreed on; set before ``authorize`` runs.
-    """
-
-    __slots__ = ("_headers", "_raw", "path", "query", "remote", "secure", "subprotocol")
-
-    def __init__(self, raw: bytes, head: RequestHead, remote: Address | None, secure: bool) -> None:
-        self._raw = raw
-        self._headers: CIMultiDict[str] | None = head.headers
-        self.path = head.path
-        self.query = head.query
-        self.remote = remote
-        self.secure = secure
-        self.subprotocol: str | None = None
-
-    @property
-    def headers(self) -> CIMultiDict[str]:
-        """All headers; once the handshake is over parsed on each use: only the bytes are kept."""
-        if self._headers is not None:
-            return self._headers
-        headers: CIMultiDict[str] = _parse_http_request(self._raw).headers
-        return headers
-
-    def _settle(self) -> None:
-        self._headers = None
-
-    def __repr__(self) -> str:
-        return f"<Request {self.path!r} from {self.remote}>"
+__all__ = ["Authorize", "ListenerFactory", "Route", "Service", "Verdict", "at_path"]
 
 
 ListenerFactory: TypeAlias = Callable[[Request, asyncio.Transport], Union[WSListener, Refusal]]

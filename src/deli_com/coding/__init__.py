@@ -1,0 +1,1 @@
+"""From plan nodes to flat programs, and from values to bytes and back."""

@@ -1,0 +1,35 @@
+# Values that are copied out of a buffer. Each may run Python code (`__buffer__`); what is exported
+# stays in place until it is released.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
+
+from deli_com.coding.encode_errors cimport too_long
+from deli_com.coding.encoder cimport MAX_LENGTH, Encoder, need_room
+from deli_com.ground.cursor cimport WriteCursor
+from deli_com.ground.scalar cimport store_u32
+
+
+cdef inline int write_sized(
+    Encoder* enc, const char* data, Py_ssize_t size, Py_ssize_t count, bint last
+) noexcept:
+    # A u32 count, then `size` bytes.
+    cdef WriteCursor* cur = enc.cur
+    if count > <Py_ssize_t>MAX_LENGTH:
+        return too_long(enc, count)
+    if need_room(cur, 4 + size, last) < 0:
+        return -1
+    store_u32(cur.pos, <uint32_t>count)
+    if size > 0:  # an empty buffer may be at NULL, which memcpy must not see
+        memcpy(cur.pos + 4, data, size)
+    cur.pos += 4 + size
+    return 0
+
+
+cdef int encode_foreign_bytes(Encoder* enc, PyObject* v, bint last) noexcept
+cdef int encode_array(Encoder* enc, int code, PyObject* v, bint last) noexcept
+cdef int encode_structured(Encoder* enc, PyObject* columns, PyObject* v, bint last) noexcept
+
+# A view of a C-contiguous buffer of numbers of the kind `code`, for the caller to release.
+cdef int numbers_view(Encoder* enc, int code, PyObject* v, Py_buffer* view) noexcept

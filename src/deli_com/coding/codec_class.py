@@ -1,0 +1,400 @@
+"""`Codec`, the base class of structs and sealed types, and the metaclass that reads them.
+
+The class statement becomes an ordinary slotted class whose C side is in types/instance.pyx. To people
+and type checkers it is a dataclass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
+
+from typing_extensions import Buffer, dataclass_transform
+
+from deli_com._fastcodec import TypeCodec, class_methods, set_class_codec
+from deli_com.types import nodes
+from deli_com.types.declaration import Field, Spec
+from deli_com.types.delivery import Policy, declared
+from deli_com.types.graph import can_cycle, check
+from deli_com.types.instance import (
+    Record,
+    RecordType,
+    declare_class,
+    enable_vectorcall,
+    frozen_delattr,
+    frozen_setattr,
+    record_spec,
+    seal_class,
+)
+from deli_com.types.kinds import MISSING, FieldOptions, field
+from deli_com.types.scope import Scope
+
+__all__ = ["Codec", "CodecMeta"]
+
+_RESERVED = frozenset({"to_bytes", "encode", "from_bytes", "decode"})
+_CLASS_VAR = re.compile(r"\s*(?:\w+\s*\.\s*)?ClassVar\b")
+_KW_ONLY = re.compile(r"\s*(?:\w+\s*\.\s*)?KW_ONLY\s*$")
+_INIT_VAR = re.compile(r"\s*(?:\w+\s*\.\s*)?InitVar\b")
+
+
+class MutableDefault(TypeError, ValueError):
+    """A default that every value would share: a `ValueError` as with dataclasses, and a `TypeError`
+    as every other refusal of a class body."""
+
+
+class CodecMeta(RecordType):
+    """The type of `Codec` classes."""
+
+    def __new__(
+        mcls,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        frozen: bool = False,
+        kw_only: bool = False,
+        sealed: bool = False,
+        policy: Policy | None = None,
+        key: str | tuple[str, ...] | None = None,
+        retain: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        if not any(isinstance(base, CodecMeta) for base in bases):  # Codec itself
+            base_class: Any = super().__new__(mcls, name, bases, {**namespace, "__slots__": ()})
+            seal_class(base_class, (), False, False, False)
+            for key, method in class_methods(base_class).items():
+                type.__setattr__(base_class, key, method)
+            return base_class
+        qualname = namespace.get("__qualname__", name)
+        parent = _parent(qualname, bases, namespace)
+        module = namespace.get("__module__", "")
+        _check_options(qualname, name, parent, module, frozen=frozen, sealed=sealed)
+
+        inherited = () if parent is None else parent.fields
+        scope = Scope({}, sys._getframe(1), module)
+        own = tuple(_own_fields(qualname, namespace, scope, inherited, kw_only=kw_only))
+        fields = inherited + own
+        _check_order(qualname, fields)
+        delivery = declared(
+            qualname,
+            None if parent is None else parent.delivery,
+            tuple(item.name for item in fields),
+            policy=policy,
+            key=key,
+            retain=retain,
+        )
+        names = {item.name for item in own}
+        body = {key: value for key, value in namespace.items() if key not in names}
+        for key, value in body.items():
+            scope.add(key, value)
+        body["__slots__"] = tuple(item.name for item in own)
+        body["__match_args__"] = tuple(item.name for item in fields if not item.kw_only)
+        body["__dataclass_fields__"] = {item.name: _dataclass_field(item) for item in fields}
+        if frozen:
+            body["__setattr__"] = frozen_setattr
+            body["__delattr__"] = frozen_delattr
+            if "__eq__" in body:
+                body.setdefault("__hash__", Record.__hash__)
+        else:
+            body.setdefault("__hash__", None)
+        cls: Any = super().__new__(mcls, name, bases, body, **kwargs)
+
+        spec = Spec(cls, fields, scope, frozen=frozen, sealed=sealed, delivery=delivery)
+        scope.add(name, cls)
+        if parent is not None and parent.sealed:
+            spec.variant_of = parent.cls
+        declare_class(cls, spec)
+        for item in own:
+            item.resolve(final=False)
+        seal_class(
+            cls,
+            [
+                (item.name, *_fallback(item), item.kw_only, item.node is None or _may_hold_arrays(item.node))
+                for item in fields
+            ],
+            not sealed,
+            can_cycle(spec),
+            hasattr(cls, "__post_init__"),
+        )
+        spec.resolve(final=False)
+        for key, method in class_methods(cls).items():
+            if key not in namespace:
+                type.__setattr__(cls, key, method)
+        if spec.variant_of is not None and parent is not None:
+            parent.add_variant(cls)
+        return cls
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> None:
+        type.__init__(cls, name, bases, namespace)
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """What ``inspect.signature`` shows of the constructor."""
+        spec = record_spec(cls)
+        if spec is None:
+            return inspect.Signature()
+        ordered = sorted(spec.fields, key=lambda item: item.kw_only)
+        return inspect.Signature(
+            [
+                inspect.Parameter(
+                    item.name,
+                    inspect.Parameter.KEYWORD_ONLY
+                    if item.kw_only
+                    else inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                    default=_shown_default(item),
+                    annotation=item.annotation,
+                )
+                for item in ordered
+            ]
+        )
+
+    def __compile_codec__(cls) -> None:
+        """Compile the class's own codec; called from C at its first use."""
+        spec = record_spec(cls)
+        if spec is None:
+            raise TypeError("Codec itself is no type of a value: name a subclass")
+        name = cls.__qualname__
+        if spec.variant_of is not None:
+            facts = check(nodes.Struct(cls), cls)
+            made: TypeCodec[Any] = TypeCodec(cls, nodes.Struct(cls), facts, name, cls)
+        else:
+            node = nodes.Sealed(cls) if spec.sealed else nodes.Struct(cls)
+            made = TypeCodec(cls, node, check(node), name)
+        set_class_codec(cls, made)
+
+
+enable_vectorcall(CodecMeta)
+
+
+def _parent(name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Spec | None:
+    # The declaration that the class extends, after a look at what no class may have.
+    specs = [
+        spec for base in bases if isinstance(base, CodecMeta) and (spec := record_spec(base)) is not None
+    ]
+    if len(specs) > 1:
+        raise TypeError(f"{name}: a struct extends one struct, not {len(specs)}")
+    if namespace.get("__type_params__") or any(base is Generic for base in bases):
+        raise TypeError(f"{name}: generic structs have no wire form; write one class for each type")
+    if getattr(sys.modules.get("typing"), "Protocol", None) in bases:
+        raise TypeError(f"{name}: a struct cannot be a Protocol")
+    for method in ("__init__", "__new__"):
+        found = next((vars(base) for base in bases if method in vars(base) and _is_mix_in(base)), namespace)
+        if method in found:
+            raise TypeError(
+                f"{name}: {method} cannot be defined, the fields are the constructor; use __post_init__"
+            )
+    if "__slots__" in namespace:
+        raise TypeError(f"{name}: __slots__ are made from the fields and cannot be defined")
+    return specs[0] if specs else None
+
+
+def _is_mix_in(base: type) -> bool:
+    return base is not object and not isinstance(base, CodecMeta)
+
+
+def _check_options(
+    name: str, short: str, parent: Spec | None, module: str, *, frozen: bool, sealed: bool
+) -> None:
+    if parent is None:
+        return
+    base = parent.cls.__qualname__
+    if parent.variant_of is not None:
+        raise TypeError(
+            f"{name}: {base} is a variant of {parent.variant_of.__qualname__}, and variants are final"
+        )
+    if parent.frozen and not frozen:
+        raise TypeError(f"{name}: {base} is frozen, so frozen=True must stand here too")
+    if frozen and not parent.frozen:
+        raise TypeError(f"{name}: frozen=True must stand on {base} too")
+    if parent.sealed:
+        if sealed:
+            raise TypeError(f"{name}: a variant of {base} cannot be sealed itself")
+        parent.check_variant(short, module)
+
+
+def _own_fields(
+    qualname: str, namespace: dict[str, Any], scope: Scope, inherited: tuple[Field, ...], *, kw_only: bool
+) -> Iterator[Field]:
+    taken = {item.name for item in inherited}
+    for name in namespace:
+        if name in taken:
+            raise TypeError(
+                f"{qualname}.{name}: this field of the base class cannot be declared or set again"
+            )
+    for name, annotation in _annotations(namespace).items():
+        if _is_class_var(annotation):
+            continue
+        if annotation is dataclasses.KW_ONLY or (isinstance(annotation, str) and _KW_ONLY.match(annotation)):
+            kw_only = True
+            continue
+        where = f"{qualname}.{name}"
+        if isinstance(annotation, dataclasses.InitVar) or (
+            isinstance(annotation, str) and _INIT_VAR.match(annotation)
+        ):
+            raise TypeError(f"{where}: InitVar is not supported")
+        if name in taken:
+            raise TypeError(f"{where}: this field of the base class cannot be declared again")
+        if name in _RESERVED:
+            raise TypeError(
+                f"{where}: {name} is a method of every struct; rename the field (names are not sent)"
+            )
+        if name.startswith("__") and name.endswith("__"):
+            raise TypeError(f"{where}: dunder names cannot be fields; rename it (names are not sent)")
+        options = namespace.get(name, MISSING)
+        if isinstance(options, dataclasses.Field):
+            raise TypeError(f"{where}: use deli_com.field, not dataclasses.field")
+        if not isinstance(options, FieldOptions):
+            options = FieldOptions(options, MISSING, None)
+        default = options.default
+        if default is not MISSING and type(default).__hash__ is None:
+            raise MutableDefault(
+                f"{where}: mutable default {type(default)} would be shared by all values: "
+                "use field(default_factory=...)"
+            )
+        yield Field(
+            qualname,
+            name,
+            annotation,
+            default=default,
+            factory=options.default_factory,
+            kw_only=kw_only if options.kw_only is None else bool(options.kw_only),
+            scope=scope,
+        )
+
+
+def _annotations(namespace: dict[str, Any]) -> dict[str, Any]:
+    # What the class body annotated, unresolved where it is text.
+    if sys.version_info >= (3, 14):
+        # The namespace may hold a function instead, and names may be missing still.
+        import annotationlib
+
+        annotate = annotationlib.get_annotate_from_class_namespace(namespace)
+        if annotate is not None:
+            return dict(annotationlib.call_annotate_function(annotate, annotationlib.Format.FORWARDREF))
+    return dict(namespace.get("__annotations__", {}))
+
+
+def _is_class_var(annotation: Any) -> bool:
+    if isinstance(annotation, str):
+        return _CLASS_VAR.match(annotation) is not None
+    return annotation is ClassVar or getattr(annotation, "__origin__", None) is ClassVar
+
+
+def _check_order(name: str, fields: tuple[Field, ...]) -> None:
+    before = None
+    for item in fields:
+        if item.kw_only:
+            continue
+        if item.default is not MISSING or item.factory is not MISSING:
+            before = item.name
+        elif before is not None:
+            raise TypeError(f"{name}.{item.name}: a field without a default follows {before}, which has one")
+
+
+def _fallback(item: Field) -> tuple[int, Any]:
+    # 0, 1, 2 as in types/metatype.h.
+    if item.default is not MISSING:
+        return 1, item.default
+    if item.factory is not MISSING:
+        return 2, item.factory
+    return 0, None
+
+
+def _shown_default(item: Field) -> Any:
+    kind, value = _fallback(item)
+    return inspect.Parameter.empty if kind == 0 else value
+
+
+def _may_hold_arrays(node: nodes.Node) -> bool:
+    # Whether `==` of such values could give an array, or fail, instead of a bool.
+    match node:
+        case nodes.Array() | nodes.NdArray() | nodes.Structured() | nodes.Fixed():
+            return True
+        case nodes.List(nodes.Struct(_)):
+            return True  # a structured array is accepted too
+        case nodes.Option(item) | nodes.List(item) | nodes.Tuple(item):
+            return _may_hold_arrays(item)
+        case nodes.Product(items):
+            return any(_may_hold_arrays(item) for item in items)
+        case _:
+            return False
+
+
+def _dataclass_field(item: Field) -> Any:
+    # What dataclasses.fields, asdict and replace look at.
+    kind, value = _fallback(item)
+    made: Any
+    if kind == 1:
+        made = dataclasses.field(default=value, kw_only=item.kw_only)
+    elif kind == 2:
+        made = dataclasses.field(default_factory=value, kw_only=item.kw_only)
+    else:
+        made = dataclasses.field(kw_only=item.kw_only)
+    made.name = item.name
+    made.type = item.annotation
+    made._field_type = _FIELD_TYPE
+    return made
+
+
+@dataclasses.dataclass
+class _Specimen:
+    field: int
+
+
+# The private mark that dataclasses puts on real fields, taken from one.
+_FIELD_TYPE = _Specimen.__dataclass_fields__["field"]._field_type  # type: ignore[attr-defined]
+
+
+@dataclass_transform(field_specifiers=(field,))
+class Codec(Record, metaclass=CodecMeta):
+    """Base class of structs and sealed types, which are dataclasses with a wire form.
+
+    1. Annotated names are the fields, in order; `field` gives defaults; ``ClassVar`` and names
+       without an annotation are none.
+    2. Class keywords: ``frozen`` (no assignment, and a hash), ``kw_only``, ``sealed`` (an enum
+       whose variants are the direct subclasses); ``policy``, ``key``, ``retain`` (how messages of
+       the class are delivered, see below).
+    3. A subclass appends its fields. A field of class ``P`` holds exactly a ``P``.
+    4. ``__post_init__`` runs on construction and on decoding; such a class is constructed at the
+       price of that call.
+    5. Delivery counts where the class is the message itself. ``policy`` is what happens to a
+       client that is behind: ``"disconnect"``, ``"wait"``, ``"skip"``, ``"latest"``; without one the
+       server's ``slow_client`` decides. With ``"latest"``, ``key`` names the field, or the tuple of
+       fields, whose values each keep a newest message, and ``retain=True`` sends those to new
+       clients first. A subclass inherits what it does not name; on a sealed class they are the
+       default of its variants.
+
+    Examples
+    --------
+    >>> class Point(Codec):
+    ...     x: f32
+    ...     y: f32
+    >>> Point(1.5, -3.0).to_bytes().hex()
+    '0000c03f000040c0'
+    """
+
+    if TYPE_CHECKING:
+        # Made for each class by class_methods of _fastcodec.pyx, where their docstrings are.
+        def to_bytes(self) -> bytes: ...
+        def encode(self, buf: bytearray) -> None: ...
+        @classmethod
+        def from_bytes(cls, data: Buffer, strict: bool = False) -> Self: ...
+        @classmethod
+        def decode(cls, data: Buffer, pos: int = 0) -> tuple[Self, int]: ...
+
+        __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+        def __init_subclass__(
+            cls,
+            *,
+            frozen: bool = False,
+            kw_only: bool = False,
+            sealed: bool = False,
+            policy: Policy | None = None,
+            key: str | tuple[str, ...] | None = None,
+            retain: bool | None = None,
+        ) -> None: ...

@@ -1,0 +1,153 @@
+"""Structured arrays: the dtype of a struct of fixed width, and the check of its columns.
+
+The wire of ``list[Tick]`` is numpy's packed, unaligned layout of the same fields, so an array
+is copied as it is. What a copy cannot see is checked by column: a bool is 0 or 1, and an enum
+is below the number of its members.
+"""
+
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+
+from deli_com.types import nodes
+from deli_com.types.instance import record_spec
+from deli_com.ground.scalar cimport load_u32
+
+cdef enum:
+    MAX_CHECKED = 65536  # bool and enum columns of one struct
+
+
+cdef class Columns:
+    """The columns of one struct class.
+
+    Attributes
+    ----------
+    row : int
+        Bytes of one item.
+    """
+
+    def __init__(self, cls):
+        checks = []
+        self.cls = cls
+        self.row = _walk(nodes.Struct(cls), 0, cls.__qualname__, "", checks)
+        self.count = len(checks)
+        self.checks = <Check*>PyMem_Calloc(self.count + 1, sizeof(Check))
+        if self.checks == NULL:
+            raise MemoryError
+        self.paths = [path for _, _, path in checks]
+        for i, (offset, limit, _) in enumerate(checks):
+            self.checks[i].offset = offset
+            self.checks[i].limit = limit
+
+    def __dealloc__(self):
+        PyMem_Free(self.checks)
+
+    @staticmethod
+    def possible(cls):
+        """Whether the fields of `cls` can be columns at all."""
+        return _unfit(nodes.Struct(cls), "") is None
+
+    @staticmethod
+    def of(cls):
+        """The columns of `cls`, made once; `TypeError` names a field that cannot be one."""
+        spec = record_spec(cls)
+        if spec.columns is None:
+            unfit = _unfit(nodes.Struct(cls), cls.__qualname__)
+            if unfit is not None:
+                raise TypeError(
+                    f"{unfit}: a structured array needs fields of fixed width "
+                    "(numbers, bool, enums, structs of such fields, fixed arrays)"
+                )
+            spec.columns = Columns(cls)
+        return spec.columns
+
+    @property
+    def dtype(self):
+        """The numpy dtype of one item: packed, little-endian. Imports numpy."""
+        if self._dtype is None:
+            import numpy
+            self._dtype = numpy.dtype(_fields(nodes.Struct(self.cls)))
+        return self._dtype
+
+    cdef Py_ssize_t find_bad(self, const char* data, Py_ssize_t rows, Py_ssize_t* column) noexcept:
+        # Row of the first value that is none, or -1; `column` is then its index in checks.
+        cdef Py_ssize_t i, k, found = -1
+        cdef const char* p
+        for k in range(self.count):
+            p = data + self.checks[k].offset
+            if self.checks[k].limit == 0:
+                for i in range(rows if found < 0 else found):
+                    if <unsigned char>p[0] > 1:
+                        found = i
+                        column[0] = k
+                        break
+                    p += self.row
+            else:
+                for i in range(rows if found < 0 else found):
+                    if load_u32(p) >= self.checks[k].limit:
+                        found = i
+                        column[0] = k
+                        break
+                    p += self.row
+        return found
+
+
+def _unfit(node, path, inside=()):
+    # The path of the first part that cannot be a column, or None. `inside`: the structs around it.
+    if isinstance(node, (nodes.Number, nodes.Enum)) or node == nodes.Leaf("bool"):
+        return None
+    if isinstance(node, nodes.Fixed):
+        return _unfit(node.item, path, inside)
+    if not isinstance(node, nodes.Struct) or node.cls in inside:
+        return path
+    fields = record_spec(node.cls).nodes()
+    for name, item in fields:
+        unfit = _unfit(item, f"{path}.{name}", (*inside, node.cls))
+        if unfit is not None:
+            return unfit
+    return None if fields else path  # numpy has no items of no size
+
+
+def _walk(node, offset, path, piece, checks):
+    # Bytes of `node`; appends (offset, limit, path) for what must be checked.
+    cdef Py_ssize_t start = offset
+    if isinstance(node, nodes.Number):
+        return node.kind.size
+    if isinstance(node, nodes.Enum):
+        checks.append((offset, len(node.cls), piece))
+        size = 4
+    elif isinstance(node, nodes.Struct):
+        for name, item in record_spec(node.cls).nodes():
+            offset += _walk(item, offset, path, f"{piece}.{name}", checks)
+        return offset - start
+    elif isinstance(node, nodes.Fixed):
+        for i in range(node.count):
+            before = len(checks)
+            size = _walk(node.item, offset, path, f"{piece}[{i}]", checks)
+            offset += size
+            if len(checks) == before:  # numbers only: no need to look at each
+                return size * node.count
+        return offset - start
+    else:
+        checks.append((offset, 0, piece))
+        size = 1
+    if len(checks) > MAX_CHECKED:
+        raise TypeError(f"{path}{piece}: more than {MAX_CHECKED} bool and enum columns")
+    return size
+
+
+def _fields(node):
+    if isinstance(node, nodes.Number):
+        return node.kind.numpy
+    if isinstance(node, nodes.Enum):
+        return "<u4"
+    if isinstance(node, nodes.Struct):
+        return [_column(name, item) for name, item in record_spec(node.cls).nodes()]
+    return "?"
+
+
+def _column(name, node):
+    shape = ()
+    while isinstance(node, nodes.Fixed):
+        shape += (node.count,)
+        node = node.item
+    fields = _fields(node)
+    return (name, fields, shape) if shape else (name, fields)

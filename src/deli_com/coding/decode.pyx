@@ -1,0 +1,641 @@
+"""The decoder: walks a program and fills slots from bytes that it does not own.
+
+An instance hangs in its parent's slot from the moment it exists, so an error anywhere frees
+everything by releasing the root. Python code runs only in `__post_init__`, and in finalizers
+if an allocation starts the collector; neither can see a list or tuple that is half filled, as
+those are handed to the collector when they are complete.
+
+No length from the wire is believed before it is compared with the bytes that remain: a count
+is at most the remaining bytes divided by the least size of an element, and elements without a
+size are at most `MAX_EMPTY`.
+"""
+
+from cpython cimport array
+from cpython.object cimport PyObject, PyTypeObject
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
+
+from deli_com.coding.columns cimport Columns
+from deli_com.coding.program cimport *
+from deli_com.ground.cpython cimport *
+from deli_com.ground.scalar cimport *
+from deli_com.types.instance cimport RecordTypeObject, record_alloc_boxed, record_finish, record_type
+
+from array import array as _array_class
+
+from deli_com.errors import DecodeError, InvalidBool, InvalidUtf8, InvalidVariant, UnexpectedEof
+
+cdef extern from "deli_com/ground/utf8.h":
+    PyObject* utf8_decode(const char* data, Py_ssize_t size) noexcept
+
+cdef enum:
+    OWN_UTF8 = 192  # bytes; longer text is faster in CPython's decoder (bench_codec.py, "other string")
+
+
+cdef enum Fault:
+    FAULT_NONE         # an exception is set
+    FAULT_EOF
+    FAULT_UTF8
+    FAULT_BOOL
+    FAULT_VARIANT
+    FAULT_EMPTY        # too many elements without a size
+    FAULT_DEPTH
+
+
+cdef struct Decoder:
+    const char* start
+    const char* end
+    const char* p
+    int fault
+    const char* at         # where in the input
+    uint32_t number        # what was found there
+    PyObject* path         # owned list of pieces, innermost first, or NULL
+    int depth              # values of recursive types around this one
+
+
+cdef tuple TEMPLATES = tuple([_array_class(code) for code in "BHIQbhiqfd"])
+cdef tuple NUMPY_NAMES = ("<u1", "<u2", "<u4", "<u8", "<i1", "<i2", "<i4", "<i8", "<f4", "<f8")
+cdef list _dtypes = None   # of the kinds, made when numpy is first needed
+cdef object _empty = None  # numpy.empty
+
+
+cdef inline int number_size(int code) noexcept:
+    if code == OP_U8 or code == OP_I8:
+        return 1
+    if code == OP_U16 or code == OP_I16:
+        return 2
+    if code == OP_U32 or code == OP_I32 or code == OP_F32:
+        return 4
+    return 8
+
+
+cdef object decode_root(Prog* prog, const char* data, Py_ssize_t size, Py_ssize_t* pos, str name):
+    cdef Decoder dec
+    cdef PyObject* slot = NULL
+    dec.start = data
+    dec.end = data + size
+    dec.p = data + pos[0]
+    dec.fault = FAULT_NONE
+    dec.path = NULL
+    dec.depth = 0
+    if decode_prog(&dec, prog, <char*>&slot) < 0:
+        # Frees what there is of the value; the exception, if one is set, must outlive that.
+        _release(slot)
+        _report(&dec, name)
+    pos[0] = dec.p - data
+    value = <object>slot
+    Py_DECREF(slot)
+    return value
+
+
+cdef PyObject* decode_plain(Prog* prog, const char* data, Py_ssize_t size) except NULL:
+    cdef Decoder dec
+    cdef PyObject* slot = NULL
+    dec.start = dec.p = data
+    dec.end = data + size
+    dec.fault = FAULT_NONE
+    dec.path = NULL
+    dec.depth = 0
+    if _walk(&dec, prog, <char*>&slot) < 0:
+        _release(slot)
+        return NULL
+    return slot
+
+
+cdef extern from *:
+    """
+    static void dc_release(PyObject *value) {
+        PyObject *type, *error, *traceback;
+        if (value == NULL) return;
+        PyErr_Fetch(&type, &error, &traceback);
+        Py_DECREF(value);
+        PyErr_Restore(type, error, traceback);
+    }
+    static int dc_reraise(void) { return -1; }
+    """
+    void _release "dc_release"(PyObject* value) noexcept
+    int _reraise "dc_reraise"() except -1
+
+
+cdef int _report(Decoder* dec, str name) except -1:
+    # Raises the error of a failed walk.
+    cdef Py_ssize_t at
+    pieces = []
+    if dec.path != NULL:
+        pieces = <list>dec.path
+        Py_DECREF(dec.path)
+    if dec.fault == FAULT_NONE:
+        _reraise()
+    path = name + "".join(reversed(pieces))
+    at = dec.at - dec.start
+    if dec.fault == FAULT_EOF:
+        raise UnexpectedEof(at, path)
+    if dec.fault == FAULT_UTF8:
+        raise InvalidUtf8(at, path)
+    if dec.fault == FAULT_BOOL:
+        raise InvalidBool(dec.number, at, path)
+    if dec.fault == FAULT_VARIANT:
+        raise InvalidVariant(dec.number, at, path)
+    if dec.fault == FAULT_EMPTY:
+        raise DecodeError(f"{dec.number} elements without a size are more than {MAX_EMPTY}", at, path)
+    raise DecodeError(f"values of recursive types are nested more than {MAX_DEPTH} deep", at, path)
+
+
+cdef inline int _fail(Decoder* dec, int fault, const char* at) noexcept:
+    dec.fault = fault
+    dec.at = at
+    return -1
+
+
+cdef void _note(Decoder* dec, object piece) noexcept:
+    if dec.fault == FAULT_NONE:
+        return
+    try:
+        if dec.path == NULL:
+            pieces = []
+            Py_INCREF(<PyObject*>pieces)
+            dec.path = <PyObject*>pieces
+        (<list>dec.path).append(piece)
+    except BaseException:
+        pass  # out of memory: a shorter path
+
+
+cdef void _note_index(Decoder* dec, Py_ssize_t i) noexcept:
+    if dec.fault == FAULT_NONE:
+        return
+    try:
+        _note(dec, f"[{i}]")
+    except BaseException:
+        pass
+
+
+# --- the walker ---
+
+cdef int decode_prog(Decoder* dec, Prog* prog, char* base) noexcept:
+    cdef int status
+    if not prog.recursive:
+        return _walk(dec, prog, base)
+    if dec.depth == MAX_DEPTH:
+        return _fail(dec, FAULT_DEPTH, dec.p)
+    dec.depth += 1
+    status = _walk(dec, prog, base)
+    dec.depth -= 1
+    return status
+
+
+cdef inline PyObject** _slot(char* base, Op* op) noexcept:
+    return <PyObject**>(base + op.offset)
+
+
+cdef inline void _put(char* base, Op* op, PyObject* value) noexcept:
+    (<PyObject**>(base + op.offset))[0] = value
+
+
+cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
+    # Slots are NULL before, or hold a number to be written over; what is put into them is owned by them.
+    cdef const char* p = dec.p
+    cdef const char* end = dec.end
+    cdef Op* op = prog.ops
+    cdef Op* last = op + prog.count
+    cdef char* bases[MAX_INLINE + 1]
+    cdef int level = 0
+    cdef int status = -1
+    cdef int code
+    cdef PyObject* v
+    cdef uint32_t number
+    cdef RecordTypeObject* type
+    while True:
+        if op == last:
+            status = 0
+            break
+        code = op.code
+        if code == OP_NEED:
+            if end - p < op.number:
+                op = _fail_run(dec, op, p)
+                break
+        elif code == OP_U8:
+            _put(base, op, PyLong_FromLong(load_u8(p)))  # 0 to 255 exist already
+            p += 1
+        elif code == OP_U16:
+            if put_u64(_slot(base, op), load_u16(p)) < 0:
+                break
+            p += 2
+        elif code == OP_U32:
+            if put_u64(_slot(base, op), load_u32(p)) < 0:
+                break
+            p += 4
+        elif code == OP_U64:
+            if put_u64(_slot(base, op), load_u64(p)) < 0:
+                break
+            p += 8
+        elif code == OP_I8:
+            v = PyLong_FromLong(load_i8(p))
+            if v == NULL:
+                break
+            _put(base, op, v)
+            p += 1
+        elif code == OP_I16:
+            if put_i64(_slot(base, op), load_i16(p)) < 0:
+                break
+            p += 2
+        elif code == OP_I32:
+            if put_i64(_slot(base, op), load_i32(p)) < 0:
+                break
+            p += 4
+        elif code == OP_I64:
+            if put_i64(_slot(base, op), load_i64(p)) < 0:
+                break
+            p += 8
+        elif code == OP_F32:
+            if put_float(_slot(base, op), f64_of_f32(p)) < 0:
+                break
+            p += 4
+        elif code == OP_F64:
+            if put_float(_slot(base, op), load_f64(p)) < 0:
+                break
+            p += 8
+        elif code == OP_BOOL:
+            number = load_u8(p)
+            if number > 1:
+                dec.number = number
+                _fail(dec, FAULT_BOOL, p)
+                break
+            v = Py_True if number else Py_False
+            Py_INCREF(v)
+            _put(base, op, v)
+            p += 1
+        elif code == OP_ENUM:
+            number = load_u32(p)
+            if number >= (<Table*>op.ref).count:
+                dec.number = number
+                _fail(dec, FAULT_VARIANT, p)
+                break
+            v = (<Table*>op.ref).keys[number]
+            Py_INCREF(v)
+            _put(base, op, v)
+            p += 4
+        elif code == OP_TAG:
+            number = load_u32(p)
+            if number != op.number:
+                dec.number = number
+                _fail(dec, FAULT_VARIANT, p)
+                break
+            p += 4
+        elif code == OP_ENTER:
+            v = record_alloc_boxed(<PyTypeObject*>op.ref)
+            if v == NULL:
+                break
+            _put(base, op, v)
+            bases[level] = base
+            level += 1
+            base = <char*>v
+        elif code == OP_ENTER_TUPLE:
+            v = PyTuple_New(op.number)
+            if v == NULL:
+                break
+            if op.number > 0:
+                PyObject_GC_UnTrack(v)  # until LEAVE
+            _put(base, op, v)
+            bases[level] = base
+            level += 1
+            base = <char*>dc_tuple_items(v)
+        elif code == OP_LEAVE:
+            if op.ref == NULL:
+                if op.number > 0:
+                    PyObject_GC_Track(dc_tuple_of(base))
+            else:
+                type = record_type(<PyTypeObject*>op.ref)
+                if (type.has_gc or type.has_post_init) and record_finish(<PyObject*>base, type) < 0:
+                    break
+            level -= 1
+            base = bases[level]
+        elif code == OP_OPTION:
+            number = load_u8(p)
+            if number > 1:
+                dec.number = number
+                _fail(dec, FAULT_BOOL, p)
+                break
+            p += 1
+            if number == 0:
+                Py_INCREF(Py_None)
+                _put(base, op, Py_None)
+                op += op.number
+        elif code == OP_FIXED_NUMBERS:
+            v = _new_array(op.kind, p, op.number)
+            if v == NULL:
+                break
+            _put(base, op, v)
+            p += op.size
+        elif code == OP_STR:
+            v = _str(dec, &p)
+            if v == NULL:
+                break
+            _put(base, op, v)
+        elif code == OP_BYTES:
+            if end - p < 4 or <uint32_t>load_u32(p) > <size_t>(end - p - 4):
+                _fail(dec, FAULT_EOF, p)
+                break
+            number = load_u32(p)
+            v = PyBytes_FromStringAndSize(p + 4, number)
+            if v == NULL:
+                break
+            _put(base, op, v)
+            p += 4 + <Py_ssize_t>number
+        else:
+            dec.p = p
+            if code == OP_LIST or code == OP_TUPLE:
+                v = _elements(dec, op)
+                if v == NULL:
+                    break
+                _put(base, op, v)
+            elif code == OP_SEALED:
+                if end - p < 4:
+                    _fail(dec, FAULT_EOF, p)
+                    break
+                number = load_u32(p)
+                if number >= (<Table*>op.ref).count:
+                    dec.number = number
+                    _fail(dec, FAULT_VARIANT, p)
+                    break
+                dec.p = p + 4
+                if decode_prog(dec, (<Table*>op.ref).progs[number], base + op.offset) < 0:
+                    break
+            elif code == OP_CALL:
+                if decode_prog(dec, <Prog*>op.ref, base + op.offset) < 0:
+                    break
+            elif code == OP_FIXED:
+                if end - p < op.number * (<Prog*>op.ref).min_size:
+                    _fail(dec, FAULT_EOF, p)
+                    break
+                v = _items(dec, <Prog*>op.ref, op.number, False)
+                if v == NULL:
+                    break
+                _put(base, op, v)
+            elif code == OP_ARRAY:
+                v = _array(dec, op.kind, False)
+                if v == NULL:
+                    break
+                _put(base, op, v)
+            elif code == OP_NDARRAY:
+                v = _array(dec, op.kind, True)
+                if v == NULL:
+                    break
+                _put(base, op, v)
+            else:  # OP_STRUCTURED
+                v = _structured(dec, <PyObject*>op.ref)
+                if v == NULL:
+                    break
+                _put(base, op, v)
+            p = dec.p
+        op += 1
+    if status == 0:
+        dec.p = p
+        return 0
+    _note(dec, <object>op.path)
+    return -1
+
+
+cdef Op* _fail_run(Decoder* dec, Op* need, const char* p) noexcept:
+    # A run that the bytes do not reach: the operation at which a decoder that goes field by field
+    # would stop, be it for a value before the end that must not be.
+    cdef Op* op = need + 1
+    while op.size <= dec.end - p:
+        if op.code == OP_BOOL and load_u8(p) > 1:
+            dec.number = load_u8(p)
+            _fail(dec, FAULT_BOOL, p)
+            return op
+        if op.code == OP_ENUM and <uint32_t>load_u32(p) >= (<Table*>op.ref).count or \
+                op.code == OP_TAG and <uint32_t>load_u32(p) != <uint32_t>op.number:
+            dec.number = load_u32(p)
+            _fail(dec, FAULT_VARIANT, p)
+            return op
+        p += op.size
+        op += 1
+    _fail(dec, FAULT_EOF, p)
+    return op
+
+
+# --- values ---
+
+cdef PyObject* _str(Decoder* dec, const char** at) noexcept:
+    cdef const char* p = at[0]
+    cdef Py_ssize_t size
+    cdef PyObject* v
+    if dec.end - p < 4 or <uint32_t>load_u32(p) > <size_t>(dec.end - p - 4):
+        _fail(dec, FAULT_EOF, p)
+        return NULL
+    size = load_u32(p)
+    p += 4
+    if is_ascii(p, size):
+        v = PyUnicode_New(size, 127)
+        if v == NULL:
+            return NULL
+        memcpy(PyUnicode_DATA(v), p, size)
+    else:
+        v = utf8_decode(p, size) if size <= OWN_UTF8 else PyUnicode_DecodeUTF8(p, size, NULL)
+        if v == NULL:
+            _bad_text(dec, p)
+            return NULL
+    at[0] = p + size
+    return v
+
+
+cdef extern from *:
+    """
+    /* Takes a set UnicodeDecodeError away; byte offset of the fault, -1 for another exception. */
+    static Py_ssize_t dc_unicode_fault(void) {
+        PyObject *type, *error, *traceback;
+        Py_ssize_t start = 0;
+        if (!PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) return -1;
+        PyErr_Fetch(&type, &error, &traceback);
+        PyErr_NormalizeException(&type, &error, &traceback);
+        if (error == NULL || PyUnicodeDecodeError_GetStart(error, &start) < 0) { PyErr_Clear(); start = 0; }
+        Py_XDECREF(type); Py_XDECREF(error); Py_XDECREF(traceback);
+        return start;
+    }
+    """
+    Py_ssize_t dc_unicode_fault() noexcept
+
+
+cdef void _bad_text(Decoder* dec, const char* text) noexcept:
+    cdef Py_ssize_t start = dc_unicode_fault()
+    if start >= 0:
+        _fail(dec, FAULT_UTF8, text + start)
+
+
+cdef PyObject* _elements(Decoder* dec, Op* op) noexcept:
+    # list[T] and tuple[T, ...].
+    cdef Prog* item = <Prog*>op.ref
+    cdef const char* start = dec.p
+    cdef Py_ssize_t count, left
+    if dec.end - start < 4:
+        _fail(dec, FAULT_EOF, start)
+        return NULL
+    count = load_u32(start)
+    left = dec.end - start - 4
+    if item.min_size == 0:
+        if count > MAX_EMPTY:
+            dec.number = <uint32_t>count
+            _fail(dec, FAULT_EMPTY, start)
+            return NULL
+    elif count > left // item.min_size:
+        _fail(dec, FAULT_EOF, start)
+        return NULL
+    dec.p = start + 4
+    return _items(dec, item, count, op.code == OP_LIST)
+
+
+cdef PyObject* _items(Decoder* dec, Prog* item, Py_ssize_t count, bint is_list) noexcept:
+    # A list or tuple of `count` elements.
+    cdef PyObject* result = PyList_New(count) if is_list else PyTuple_New(count)
+    cdef PyObject** items
+    cdef Py_ssize_t i
+    cdef int code = item.ops[item.count - 1].code if item.count > 0 else OP_NEED
+    if result == NULL or count == 0:
+        return result
+    # Not yet for the collector: a finalizer it runs must not find a list with holes.
+    PyObject_GC_UnTrack(result)
+    items = PySequence_Fast_ITEMS(result)
+    if item.leaf and OP_U8 <= code <= OP_F64 and dec.end - dec.p >= count * item.min_size:
+        if _numbers(dec, code, items, count) < 0:
+            _release(result)
+            return NULL
+    else:
+        for i in range(count):
+            if decode_prog(dec, item, <char*>&items[i]) < 0:
+                _note_index(dec, i)
+                _release(result)
+                return NULL
+    PyObject_GC_Track(result)
+    return result
+
+
+cdef int _numbers(Decoder* dec, int code, PyObject** items, Py_ssize_t count) noexcept:
+    # The bytes are there.
+    cdef const char* p = dec.p
+    cdef PyObject* v
+    cdef Py_ssize_t i
+    cdef int size = number_size(code)
+    for i in range(count):
+        if code == OP_F64:
+            v = PyFloat_FromDouble(load_f64(p))
+        elif code == OP_F32:
+            v = PyFloat_FromDouble(f64_of_f32(p))
+        elif code == OP_U8:
+            v = PyLong_FromLong(load_u8(p))
+        elif code == OP_U16:
+            v = PyLong_FromLong(load_u16(p))
+        elif code == OP_U32:
+            v = PyLong_FromLongLong(load_u32(p))
+        elif code == OP_U64:
+            v = make_u64(load_u64(p))
+        elif code == OP_I8:
+            v = PyLong_FromLong(load_i8(p))
+        elif code == OP_I16:
+            v = PyLong_FromLong(load_i16(p))
+        elif code == OP_I32:
+            v = PyLong_FromLong(load_i32(p))
+        else:
+            v = PyLong_FromLongLong(load_i64(p))
+        if v == NULL:
+            return -1
+        items[i] = v
+        p += size
+    dec.p = p
+    return 0
+
+
+# --- arrays ---
+
+cdef PyObject* _new_array(int code, const char* data, Py_ssize_t count) noexcept:
+    # An array.array of its own copy.
+    cdef array.array result
+    try:
+        result = array.clone(<array.array>TEMPLATES[code - OP_U8], count, False)
+    except BaseException as error:
+        _set(error)
+        return NULL
+    if count > 0:  # an empty array is at NULL, which memcpy must not see
+        memcpy(result.data.as_chars, data, count * number_size(code))
+    Py_INCREF(<PyObject*>result)
+    return <PyObject*>result
+
+
+cdef extern from *:
+    """
+    static void dc_set_error(PyObject *error) { PyErr_SetObject((PyObject *)Py_TYPE(error), error); }
+    """
+    void _set "dc_set_error"(object error) noexcept
+
+
+cdef PyObject* _array(Decoder* dec, int code, bint as_numpy) noexcept:
+    # Array[T] and NDArray[T].
+    cdef const char* start = dec.p
+    cdef Py_ssize_t count
+    cdef PyObject* result
+    if dec.end - start < 4 or <Py_ssize_t>load_u32(start) > (dec.end - start - 4) // number_size(code):
+        _fail(dec, FAULT_EOF, start)
+        return NULL
+    count = load_u32(start)
+    if as_numpy:
+        result = _new_ndarray(code, start + 4, count)
+    else:
+        result = _new_array(code, start + 4, count)
+    if result != NULL:
+        dec.p = start + 4 + count * number_size(code)
+    return result
+
+
+cdef PyObject* _new_ndarray(int code, const char* data, Py_ssize_t count) noexcept:
+    global _dtypes, _empty
+    cdef Py_buffer view
+    try:
+        if _dtypes is None:
+            import numpy
+            _dtypes = [numpy.dtype(name) for name in NUMPY_NAMES]
+            _empty = numpy.empty
+        result = _empty(count, _dtypes[code - OP_U8])
+    except BaseException as error:
+        _set(error)
+        return NULL
+    if PyObject_GetBuffer(<PyObject*>result, &view, PyBUF_SIMPLE) < 0:
+        return NULL
+    memcpy(view.buf, data, view.len)
+    PyBuffer_Release(&view)
+    Py_INCREF(<PyObject*>result)
+    return <PyObject*>result
+
+
+cdef PyObject* _structured(Decoder* dec, PyObject* columns) noexcept:
+    # A structured array, after a look at its bool and enum columns.
+    cdef Columns table = <Columns><object>columns
+    cdef const char* start = dec.p
+    cdef const char* at
+    cdef Py_ssize_t count, bad, column = 0
+    cdef PyObject* raw
+    if dec.end - start < 4 or <Py_ssize_t>load_u32(start) > (dec.end - start - 4) // table.row:
+        _fail(dec, FAULT_EOF, start)
+        return NULL
+    count = load_u32(start)
+    bad = table.find_bad(start + 4, count, &column)
+    if bad >= 0:
+        at = start + 4 + bad * table.row + table.checks[column].offset
+        dec.number = load_u32(at) if table.checks[column].limit else load_u8(at)
+        _fail(dec, FAULT_VARIANT if table.checks[column].limit else FAULT_BOOL, at)
+        _note(dec, table.paths[column])
+        _note_index(dec, bad)
+        return NULL
+    # As bytes first: numpy takes microseconds to describe the fields of a buffer.
+    raw = _new_ndarray(OP_U8, start + 4, count * table.row)
+    if raw == NULL:
+        return NULL
+    try:
+        result = (<object>raw).view(table.dtype)
+    except BaseException as error:
+        _set(error)
+        Py_DECREF(raw)
+        return NULL
+    Py_DECREF(raw)
+    dec.p = start + 4 + count * table.row
+    Py_INCREF(<PyObject*>result)
+    return <PyObject*>result

@@ -1,0 +1,133 @@
+"""Numbers the slow way: subclasses, `__index__`, `__float__`, numpy scalars, and refusals.
+
+The walker itself writes an exact int, float or bool of fitting size; all else comes here. A bool
+is no number, and a number no bool (numpy's bool is one).
+"""
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from deli_com.coding.encode_errors cimport fail, float_too_large, mismatch, number_name, out_of_range
+from deli_com.coding.encoder cimport Encoder, number_size, would_run_python
+from deli_com.coding.program cimport OP_F32, OP_F64, OP_U64
+from deli_com.ground.cpython cimport *
+from deli_com.ground.scalar cimport *
+
+
+cdef int encode_number(Encoder* enc, int code, PyObject* v, char* p) noexcept:
+    # Any number, the slow way. May run Python code.
+    cdef PyObject* exact
+    cdef int status
+    if v == NULL:
+        return fail(enc, "is not set")
+    if _is_bool(v):
+        return mismatch(enc, number_name(code), v)
+    if code == OP_F32 or code == OP_F64:
+        return _float(enc, code, v, p)
+    if PyLong_Check(v):
+        return _int(enc, code, v, p)
+    if not PyIndex_Check(v):
+        return mismatch(enc, number_name(code), v)
+    if would_run_python(enc, v):
+        return -1
+    Py_INCREF(v)
+    exact = PyNumber_Index(v)
+    Py_DECREF(v)
+    if exact == NULL:
+        return -1
+    status = _int(enc, code, exact, p)
+    Py_DECREF(exact)
+    return status
+
+
+cdef int _int(Encoder* enc, int code, PyObject* v, char* p) noexcept:
+    # An int or an instance of a subclass, whose own value counts.
+    cdef uint64_t raw, most
+    cdef int size = number_size(code)
+    if code <= OP_U64:
+        most = DC_MAX_U64 >> (64 - 8 * size)
+        if not int_raw(v, most, 0, &raw):
+            return out_of_range(enc, code, v)
+    else:
+        most = DC_MAX_I64 >> (64 - 8 * size)
+        if not int_raw(v, most, most + 1, &raw):
+            return out_of_range(enc, code, v)
+    if size == 1:
+        store_u8(p, <uint8_t>raw)
+    elif size == 2:
+        store_u16(p, <uint16_t>raw)
+    elif size == 4:
+        store_u32(p, <uint32_t>raw)
+    else:
+        store_u64(p, raw)
+    return 0
+
+
+cdef int _float(Encoder* enc, int code, PyObject* v, char* p) noexcept:
+    # May run Python code.
+    cdef double value
+    cdef float narrow
+    if PyFloat_Check(v):
+        value = PyFloat_AS_DOUBLE(v)
+    elif PyLong_Check(v):
+        value = PyLong_AsDouble(v)
+        if value == -1.0 and PyErr_Occurred() != NULL:
+            if not PyErr_ExceptionMatches(PyExc_OverflowError):
+                return -1
+            PyErr_Clear()
+            return out_of_range(enc, code, v)
+    elif not PyIndex_Check(v) and not _has_float(v):
+        return mismatch(enc, number_name(code), v)
+    else:
+        if would_run_python(enc, v):
+            return -1
+        Py_INCREF(v)
+        value = PyFloat_AsDouble(v)  # __float__, else __index__
+        if value == -1.0 and PyErr_Occurred() != NULL:
+            if not PyErr_ExceptionMatches(PyExc_OverflowError):
+                Py_DECREF(v)
+                return -1
+            PyErr_Clear()
+            out_of_range(enc, code, v)
+            Py_DECREF(v)
+            return -1
+        Py_DECREF(v)
+    if code == OP_F64:
+        store_f64(p, value)
+        return 0
+    if not f32_of(value, &narrow):
+        return float_too_large(enc, value)
+    store_f32(p, narrow)
+    return 0
+
+
+cdef extern from *:
+    """
+    static inline int dc_has_float(PyObject *o) {
+        PyNumberMethods *number = Py_TYPE(o)->tp_as_number;
+        return number != NULL && number->nb_float != NULL;
+    }
+    static inline int dc_is_numpy_bool(PyObject *o) {
+        const char *name = Py_TYPE(o)->tp_name;
+        return name[0] == 'n' && (strcmp(name, "numpy.bool") == 0 || strcmp(name, "numpy.bool_") == 0);
+    }
+    """
+    bint _has_float "dc_has_float"(PyObject* o) noexcept
+    bint _is_numpy_bool "dc_is_numpy_bool"(PyObject* o) noexcept
+
+
+cdef inline bint _is_bool(PyObject* v) noexcept:
+    return PyBool_Check(v) or _is_numpy_bool(v)
+
+
+cdef int encode_bool(Encoder* enc, PyObject* v, char* p) noexcept:
+    cdef int truth
+    if v == NULL:
+        return fail(enc, "is not set")
+    if not _is_numpy_bool(v):
+        return mismatch(enc, "bool", v)
+    truth = PyObject_IsTrue(v)
+    if truth < 0:
+        return -1
+    store_u8(p, <uint8_t>truth)
+    return 0

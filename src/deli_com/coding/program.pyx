@@ -1,0 +1,311 @@
+"""Plan nodes to flat programs (the operations are in coding/program.pxd).
+
+Structs are written out where they are used, so that one bounds check covers fixed-width fields
+across the borders of structs; only recursive ones, and those that would make a program long,
+are called. A program for a class is made once and kept in its `Spec`.
+"""
+
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
+from cpython.object cimport PyObject
+from libc.string cimport memset
+
+from deli_com.coding.columns import Columns
+from deli_com.types import nodes
+from deli_com.types.instance cimport BOX_FLOAT, BOX_INT, record_mark_box
+from deli_com.types.graph import MAX_SIZE, is_fixed
+from deli_com.types.instance import RecordType, record_spec
+
+cdef extern from *:
+    """
+    #include <structmember.h>
+    static Py_ssize_t dc_member_offset(PyObject *descr) {
+        if (Py_TYPE(descr) != &PyMemberDescr_Type) return -1;
+        return ((PyMemberDescrObject *)descr)->d_member->offset;
+    }
+    """
+    Py_ssize_t dc_member_offset(PyObject* descr) noexcept
+
+cdef enum:
+    MAX_OPERATIONS = 512  # of one program, before further structs are called instead of repeated
+    POINTER = sizeof(void*)
+
+cdef dict KIND_CODES = {
+    "u8": OP_U8, "u16": OP_U16, "u32": OP_U32, "u64": OP_U64,
+    "i8": OP_I8, "i16": OP_I16, "i32": OP_I32, "i64": OP_I64,
+    "f32": OP_F32, "f64": OP_F64,
+}
+
+
+cdef class _Tables:
+    # Frees one Table.
+    cdef Table table
+
+    def __dealloc__(self):
+        PyMem_Free(self.table.keys)
+        PyMem_Free(self.table.progs)
+        PyMem_Free(self.table.slots)
+
+
+cdef class Program:
+    """One compiled type. Immutable once `compile_type` has returned it."""
+
+    def __cinit__(self):
+        self.keep = []
+        self.tables = []
+        self.run = -1
+
+    def __dealloc__(self):
+        PyMem_Free(self.prog.ops)
+
+    cdef Op* add(self, int code, Py_ssize_t offset, str path) except NULL:
+        # A new operation at the end. Pointers to earlier operations are dead afterwards.
+        cdef Op* ops
+        if self.prog.count == self.room:
+            ops = <Op*>PyMem_Realloc(self.prog.ops, (self.room * 2 + 8) * sizeof(Op))
+            if ops == NULL:
+                raise MemoryError
+            self.prog.ops = ops
+            self.room = self.room * 2 + 8
+        ops = &self.prog.ops[self.prog.count]
+        memset(ops, 0, sizeof(Op))
+        self.prog.count += 1
+        ops.code = code
+        ops.offset = offset
+        self.keep.append(path)
+        ops.path = <PyObject*>path
+        return ops
+
+    cdef Op* add_fixed(self, int code, Py_ssize_t size, Py_ssize_t offset, str path) except NULL:
+        # A new operation in the open run, of `size` bytes.
+        cdef Op* op
+        if self.run < 0:
+            self.run = self.prog.count
+            self.add(OP_NEED, offset, path)
+        op = self.add(code, offset, path)
+        op.size = <int>size
+        self.prog.ops[self.run].number += size
+        return op
+
+    cdef Op* add_varying(self, int code, Py_ssize_t offset, str path) except NULL:
+        self.run = -1
+        return self.add(code, offset, path)
+
+    cdef void* own(self, object item) except NULL:
+        self.keep.append(item)
+        return <void*>item
+
+
+def compile_type(node, dict facts, variant=None):
+    """Compile one type.
+
+    Parameters
+    ----------
+    node : Node
+        The type.
+    facts : dict
+        What `graph.check` found about the classes it reaches.
+    variant : type, optional
+        Compile this variant instead: its index in the sealed class, then its fields.
+
+    Returns
+    -------
+    Program
+    """
+    cdef Program program
+    if variant is None:
+        return _program_of(node, facts)
+    program = Program.__new__(Program)
+    sealed = record_spec(variant).variant_of
+    index = list(record_spec(sealed).variants.values()).index(variant)
+    program.add_fixed(OP_TAG, 4, 0, "").number = index
+    _emit_struct(program, variant, 0, "", 0, facts)
+    _finish(program, nodes.Struct(variant), facts)
+    program.prog.min_size += 4
+    if program.prog.max_size >= 0:
+        program.prog.max_size += 4
+    return program
+
+
+cdef Program _program_of(node, dict facts):
+    # The program of a value on its own: the root, an element, a variant.
+    cdef Program program
+    spec = record_spec(node.cls) if isinstance(node, (nodes.Struct, nodes.Sealed, nodes.Union)) else None
+    if spec is not None and spec.program is not None:
+        return spec.program
+    program = Program.__new__(Program)
+    if spec is None:
+        _emit(program, node, 0, "", 0, facts)
+        _finish(program, node, facts)
+        return program
+    # Kept before it is complete, so that recursive types find it.
+    spec.program = program
+    try:
+        # A variant is entered through its sealed class only, which does the counting of depth.
+        program.prog.recursive = facts[node.cls].recursive and spec.variant_of is None
+        if spec.sealed:
+            _emit_sealed(program, spec, facts)
+        else:
+            _emit_struct(program, node.cls, 0, "", 0, facts)
+        _finish(program, node, facts)
+    except BaseException:
+        spec.program = None
+        raise
+    return program
+
+
+cdef int _finish(Program program, node, dict facts) except -1:
+    cdef Prog* prog = &program.prog
+    cdef Py_ssize_t last
+    low, high = nodes.size_of(node, {cls: (fact.low, fact.high if fact.high >= 0 else float("inf"))
+                                     for cls, fact in facts.items()})
+    if low > MAX_SIZE:
+        raise TypeError(f"a value takes at least {low} bytes, over the limit of {MAX_SIZE}")
+    prog.min_size = int(low)
+    prog.max_size = -1 if high > MAX_SIZE else int(high)
+    prog.fixed = is_fixed(node)
+    prog.leaf = prog.count == 1 or (prog.count == 2 and prog.ops[0].code == OP_NEED)
+    if isinstance(node, nodes.Struct) and Columns.possible(node.cls):
+        columns = Columns.of(node.cls)
+        program.keep.append(columns)
+        prog.columns = <PyObject*>columns
+    last = prog.count - 1
+    while last > 0 and prog.ops[last].code == OP_LEAVE:
+        last -= 1
+    if last >= 0:
+        prog.ops[last].tail = 1
+    return 0
+
+
+cdef int _emit(Program program, node, Py_ssize_t offset, str path, int depth, dict facts) except -1:
+    # Appends the operations of a value in the slot at `offset`.
+    cdef Op* op
+    cdef Py_ssize_t at
+    cdef Program inner
+    if isinstance(node, nodes.Number):
+        program.add_fixed(KIND_CODES[node.kind.name], node.kind.size, offset, path)
+    elif isinstance(node, nodes.Leaf):
+        if node.name == "bool":
+            program.add_fixed(OP_BOOL, 1, offset, path)
+        else:
+            program.add_varying(OP_STR if node.name == "str" else OP_BYTES, offset, path)
+    elif isinstance(node, nodes.Enum):
+        op = program.add_fixed(OP_ENUM, 4, offset, path)
+        op.ref = _make_table(program, list(node.cls), None, node.cls.__qualname__)
+    elif isinstance(node, nodes.Struct):
+        if facts[node.cls].recursive or depth >= MAX_INLINE or program.prog.count > MAX_OPERATIONS:
+            inner = _program_of(node, facts)
+            op = program.add_varying(OP_CALL, offset, path)
+            op.ref = _own_prog(program, inner)
+        else:
+            _emit_struct(program, node.cls, offset, path, depth, facts)
+    elif isinstance(node, (nodes.Sealed, nodes.Union)):
+        inner = _program_of(node, facts)
+        op = program.add_varying(OP_CALL if inner.prog.recursive else OP_SEALED, offset, path)
+        program.keep.append(inner)
+        op.ref = <void*>&inner.prog if inner.prog.recursive else inner.prog.ops[0].ref
+    elif isinstance(node, nodes.Option):
+        program.add_fixed(OP_OPTION, 1, offset, path)
+        program.run = -1
+        at = program.prog.count - 1
+        _emit(program, node.item, offset, path, depth, facts)
+        program.run = -1
+        program.prog.ops[at].number = program.prog.count - at - 1
+    elif isinstance(node, (nodes.List, nodes.Tuple)):
+        inner = _program_of(node.item, facts)
+        op = program.add_varying(OP_LIST if isinstance(node, nodes.List) else OP_TUPLE, offset, path)
+        op.ref = _own_prog(program, inner)
+    elif isinstance(node, nodes.Product):
+        if depth >= MAX_INLINE:
+            inner = _program_of(node, facts)
+            op = program.add_varying(OP_CALL, offset, path)
+            op.ref = _own_prog(program, inner)
+            return 0
+        op = program.add(OP_ENTER_TUPLE, offset, path)
+        op.number = len(node.items)
+        for at, item in enumerate(node.items):
+            _emit(program, item, at * POINTER, f"{path}[{at}]", depth + 1, facts)
+        program.add(OP_LEAVE, 0, path).number = len(node.items)
+    elif isinstance(node, nodes.Fixed):
+        if isinstance(node.item, nodes.Number) and node.count * node.item.kind.size < 2**31:
+            op = program.add_fixed(OP_FIXED_NUMBERS, node.count * node.item.kind.size, offset, path)
+            op.number = node.count
+            op.kind = KIND_CODES[node.item.kind.name]
+        else:
+            inner = _program_of(node.item, facts)
+            op = program.add_varying(OP_FIXED, offset, path)
+            op.number = node.count
+            op.ref = _own_prog(program, inner)
+    elif isinstance(node, nodes.Array):
+        program.add_varying(OP_ARRAY, offset, path).kind = KIND_CODES[node.kind.name]
+    elif isinstance(node, nodes.NdArray):
+        program.add_varying(OP_NDARRAY, offset, path).kind = KIND_CODES[node.kind.name]
+    elif isinstance(node, nodes.Structured):
+        columns = Columns.of(node.cls)
+        op = program.add_varying(OP_STRUCTURED, offset, path)
+        op.ref = program.own(columns)
+    else:
+        raise AssertionError(f"no operation for {node!r}")
+    return 0
+
+
+cdef int _emit_struct(Program program, cls, Py_ssize_t offset, str path, int depth, dict facts) except -1:
+    cdef Op* op = program.add(OP_ENTER, offset, path)
+    op.ref = program.own(cls)
+    for name, node in record_spec(cls).nodes():
+        _emit(program, node, _slot_offset(cls, name), f"{path}.{name}", depth + 1, facts)
+        if isinstance(node, nodes.Number) and node.kind.size > 1:  # all ints of one byte exist already
+            record_mark_box(cls, name, BOX_FLOAT if node.kind.name in ("f32", "f64") else BOX_INT)
+    op = program.add(OP_LEAVE, 0, path)
+    op.ref = <void*>cls
+    return 0
+
+
+cdef int _emit_sealed(Program program, spec, dict facts) except -1:
+    program.add_varying(OP_SEALED, 0, "")
+    variants = list(spec.variants.values())
+    # The table is there before the variants are compiled: a recursive one refers to it.
+    cdef Table* table = _make_table(program, variants, variants, spec.cls.__qualname__)
+    cdef Py_ssize_t i
+    program.prog.ops[0].ref = table
+    for i, cls in enumerate(variants):
+        table.progs[i] = <Prog*>_own_prog(program, _program_of(nodes.Struct(cls), facts))
+    return 0
+
+
+cdef void* _own_prog(Program program, Program inner) except NULL:
+    program.keep.append(inner)
+    return &inner.prog
+
+
+cdef Table* _make_table(Program program, list keys, list variants, str name) except NULL:
+    cdef _Tables owner = _Tables.__new__(_Tables)
+    cdef Table* table = &owner.table
+    cdef Py_ssize_t count = len(keys), size = 4, i, at
+    while size < 2 * count:
+        size *= 2
+    table.keys = <PyObject**>PyMem_Calloc(count, sizeof(PyObject*))
+    table.progs = <Prog**>PyMem_Calloc(count, sizeof(Prog*)) if variants is not None else NULL
+    table.slots = <int*>PyMem_Calloc(size, sizeof(int))
+    if table.keys == NULL or table.slots == NULL or (variants is not None and table.progs == NULL):
+        raise MemoryError
+    table.count = count
+    table.mask = size - 1
+    program.keep += keys
+    program.keep.append(name)
+    program.tables.append(owner)
+    table.name = <PyObject*>name
+    for i, key in enumerate(keys):
+        table.keys[i] = <PyObject*>key
+        at = (<Py_ssize_t><PyObject*>key >> 4) & table.mask
+        while table.slots[at] != 0:
+            at = (at + 1) & table.mask
+        table.slots[at] = <int>(i + 1)
+    return table
+
+
+cdef Py_ssize_t _slot_offset(cls, str name) except -1:
+    for base in cls.__mro__:
+        if isinstance(base, RecordType) and name in vars(base):
+            member = vars(base)[name]
+            return dc_member_offset(<PyObject*>member)
+    raise AssertionError(f"{cls.__qualname__} has no slot {name}")

@@ -1,0 +1,60 @@
+"""`codec`: the compiled codec of any type, made once."""
+
+from __future__ import annotations
+
+from typing import Any, overload
+
+from typing_extensions import TypeForm, TypeVar
+
+from deli_com._fastcodec import TypeCodec, class_codec
+from deli_com.coding.codec_class import CodecMeta
+from deli_com.types import nodes
+from deli_com.types.annotations import parse
+from deli_com.types.graph import check
+
+__all__ = ["codec"]
+
+T = TypeVar("T")
+
+_codecs: dict[Any, TypeCodec[Any]] = {}
+
+
+@overload
+def codec(tp: type[T], /) -> TypeCodec[T]: ...
+@overload
+def codec(tp: TypeForm[T], /) -> TypeCodec[T]: ...
+def codec(tp: Any, /) -> TypeCodec[Any]:
+    """The compiled codec of a type.
+
+    Parameters
+    ----------
+    tp : type
+        A `Codec` class or any annotation that a field may have: ``codec(list[u32])``.
+
+    Returns
+    -------
+    TypeCodec
+        The same object for the same type.
+
+    Raises
+    ------
+    TypeError
+        The type has no wire form; the text names the field and the choices.
+    """
+    try:
+        found = _codecs.get(tp)
+    except TypeError:  # an annotation that cannot be hashed is compiled each time
+        return _make(tp)
+    if found is None:
+        found = _make(tp)
+        if not isinstance(tp, CodecMeta):  # classes keep their own
+            found = _codecs.setdefault(tp, found)
+    return found
+
+
+def _make(tp: Any) -> TypeCodec[Any]:
+    node = parse(tp)
+    if isinstance(node, (nodes.Struct, nodes.Sealed, nodes.Union)):
+        check(node)
+        return class_codec(node.cls)
+    return TypeCodec(tp, node, check(node))

@@ -1,0 +1,1 @@
+"""Who follows the logs: flushing, pacing, limits, delivery policies."""

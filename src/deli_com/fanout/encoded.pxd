@@ -1,0 +1,16 @@
+# A message that is encoded already, and waits for its turn to be appended.
+
+from deli_com.fanout.follower cimport Audience, Follower
+from deli_com.fanout.lane cimport Lane
+
+
+cdef class Encoded:
+    cdef bytes payload
+    cdef Lane lane           # None: reliable, like everything else of its server
+    cdef object key          # of a latest-only lane
+    cdef Audience to         # None: for all, or for `alone`
+    cdef Follower alone      # the one that it is for, or None
+    cdef Follower barred     # who does not get it, or None
+
+
+cdef Encoded encoded(bytes payload, Lane lane, object key, Audience to, Follower barred)

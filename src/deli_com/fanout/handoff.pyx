@@ -1,0 +1,97 @@
+"""Messages from other threads, on their way to the loop's.
+
+The calling thread encodes; what is handed over is the payload's `bytes`, which the log
+keeps by reference where it is large. The queue is bounded: past the bound the caller
+waits, without the GIL, for the loop to take some, and gets `BacklogFull` if it takes
+nothing for `PATIENCE_SECONDS`. The loop is woken once however many messages wait.
+
+All fields but `_room` are touched with the GIL held and no Python code in between.
+"""
+
+from collections import deque
+from threading import Condition
+
+from deli_com.fanout.encoded cimport Encoded
+from deli_com.fanout.hub cimport Hub
+from deli_com.errors import BacklogFull, ConnectionClosed
+
+cdef enum:
+    MAX_BYTES = 16777216     # that wait; one message alone may be larger
+    MAX_MESSAGES = 65536
+    DRAIN_BYTES = 1048576    # taken in one turn of the loop, so that it stays responsive
+
+cdef double PATIENCE_SECONDS = 10.0
+
+
+cdef class Handoff:
+    """A bounded queue into one hub.
+
+    Parameters
+    ----------
+    hub : Hub
+        It takes what was put, in the order of the calls.
+    """
+
+    def __cinit__(self, Hub hub not None):
+        self.hub = hub
+        self._queue = deque()
+        self._room = Condition()
+        self._drain_callback = self._drain
+
+    cdef bint _is_full(self, Py_ssize_t more) noexcept:
+        cdef Py_ssize_t count = len(self._queue)
+        return count > 0 and (self.held_bytes + more > MAX_BYTES or count >= MAX_MESSAGES)
+
+    cdef int put(self, Encoded message) except -1:
+        # Called by any thread but the loop's.
+        cdef Py_ssize_t size = len(message.payload)
+        if self._is_full(size):
+            with self._room:
+                if not self._room.wait_for(
+                    lambda: self._ended is not None or not self._is_full(size), PATIENCE_SECONDS
+                ):
+                    raise BacklogFull(self.held_bytes, MAX_BYTES)
+        if self._ended is not None:
+            raise ConnectionClosed(*self._ended.args)
+        self._queue.append(message)
+        self.held_bytes += size
+        if not self._scheduled:
+            self._scheduled = True
+            self.hub.loop.call_soon_threadsafe(self._drain_callback)
+        return 0
+
+    def _drain(self):
+        # On the loop's thread.
+        cdef Py_ssize_t taken = 0
+        cdef Py_ssize_t size
+        cdef Encoded message
+        while self._queue and taken < DRAIN_BYTES:
+            message = self._queue[0]
+            size = len(message.payload)
+            if not self.hub.room_for(size):
+                self.hub.schedule()  # the turn in which laggards are judged
+                break  # the log is at its bound: clients lag, so the threads wait
+            self._queue.popleft()
+            self.held_bytes -= size
+            taken += size
+            try:
+                self.hub.take(message)
+            except BacklogFull:
+                self.refused += 1  # too many keys, or one client's own queue: nobody is there to be told
+        with self._room:
+            self._room.notify_all()
+        if self._queue:
+            self.hub.loop.call_soon(self._drain_callback)
+        else:
+            self._scheduled = False
+            self.hub.schedule()  # a close may wait for this queue
+
+    cdef bint is_empty(self) noexcept:
+        return len(self._queue) == 0
+
+    cdef int end(self, object error) except -1:
+        # Nothing more is taken; waiting threads get the error.
+        self._ended = error
+        with self._room:
+            self._room.notify_all()
+        return 0

@@ -1,0 +1,40 @@
+from asyncio import AbstractEventLoop
+
+from typing_extensions import disjoint_base
+
+from deli_com.fanout.follower import Keeper
+from deli_com.log.arena import Arena
+from deli_com.log.log import Log
+
+@disjoint_base
+class Hub(Keeper):
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        log: Log,
+        *,
+        max_backlog: int = ...,
+        max_retained: int = ...,
+        progress_timeout: float = 10.0,
+    ) -> None: ...
+    @property
+    def log(self) -> Log: ...
+    @property
+    def loop(self) -> AbstractEventLoop: ...
+    @property
+    def max_backlog(self) -> int: ...
+    @property
+    def max_retained(self) -> int: ...
+    @property
+    def progress_timeout(self) -> float: ...
+    @property
+    def turns(self) -> int: ...
+    @property
+    def arena(self) -> Arena: ...
+    slice_ns: int
+    @property
+    def bytes_out(self) -> int: ...
+    @property
+    def skipped(self) -> int: ...
+    @property
+    def superseded(self) -> int: ...

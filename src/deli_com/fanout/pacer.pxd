@@ -1,0 +1,40 @@
+# How `await send` waits for the clients that keep up.
+
+from deli_com.fanout.follower cimport Follower
+from deli_com.fanout.hub cimport Hub
+
+
+cdef class Pacer:
+    cdef Hub hub
+    cdef readonly Py_ssize_t high_water  # bytes a paced follower may be behind before sends wait
+    cdef dict _waiters                   # future to (scope, waits), in order of waiting
+    cdef object _timer                   # ends the window, while somebody waits
+    cdef object _window_callback
+    cdef double _waited                  # seconds waited in this window
+    cdef double _waiting_since           # loop time
+    cdef bint _window_open               # followers carry marks
+    cdef unsigned long long _turn_seen   # hub.turns at the last look
+    cdef Py_ssize_t _sends               # awaited since the loop last ran
+    cdef unsigned long long _loop_ran_ns  # when it last ran, as far as seen from here
+
+    cdef bint must_wait(self, object scope, bint waits) except -1
+    cdef bint _is_full(self, Follower follower) except -1
+    cdef bint must_yield(self) noexcept
+    cdef int loop_ran(self) noexcept
+    cdef object wait(self, object scope, bint waits)
+    cdef int forget(self, future) except -1
+    cdef int release(self) except -1
+    cdef int on_flushed(self) except -1
+    cdef int _open_window(self) except -1
+    cdef int _close_window(self) except -1
+
+
+cdef class Paced:
+    cdef Pacer _pacer
+    cdef object _scope                   # who is waited for: None for all, an Audience, or a Follower
+    cdef bint _waits                     # for those that are far slower, too
+    cdef object _future                  # what it waits for, or None
+    cdef object _steps                   # iterator of that future
+    cdef int _state
+    cdef object _step(self)
+    cdef object _yielded(self)

@@ -1,0 +1,260 @@
+"""How `await send` waits for the clients that keep up.
+
+`send` has queued when the call returns; awaiting what it returns slows the producer down to
+its receivers. It waits while a paced follower is more than `high_water` behind. All are
+paced, save those that are far slower than the rest: one that is behind and drained less than
+an eighth of what the fastest did, over 100 ms in which somebody waited, and that twice in a
+row, is not waited for until it does better. If that leaves nobody, the fastest is paced.
+Where a type's policy is to wait, all are waited for. A message to a group waits for its
+members, one to a single client for that one.
+
+So equal clients are not cut off for being slower than the producer, though a receiver that
+shares a core with others drains in bursts; and a stalled one delays the others by about
+0.2 s, once, and then meets its limits.
+"""
+
+from deli_com.fanout.follower cimport FOLLOWER_CURRENT, Audience, Follower
+from deli_com.fanout.hub cimport Hub
+from deli_com.ground.sockets cimport deli_com_clock_ns
+
+cdef enum:
+    FAR_SLOWER = 8           # drained less than one part in so many
+    WINDOWS = 2              # so many times in a row; with 1, equal receivers on a busy machine were cut
+    SENDS_A_TURN = 64        # awaited sends before the loop runs
+    NS_A_TURN = 1000000      # or nanoseconds, whichever comes first
+
+cdef double WINDOW_SECONDS = 0.1
+
+
+cdef class Pacer:
+    """Who waits for whom, for one hub.
+
+    Parameters
+    ----------
+    hub : Hub
+        Calls `on_flushed` after each flush.
+    high_water : int
+        Bytes that a paced follower may be behind before an awaited send waits.
+    """
+
+    def __cinit__(self, Hub hub, Py_ssize_t high_water=1 << 20):
+        self.hub = hub
+        self.high_water = high_water
+        self._waiters = {}
+        self._window_callback = self._window
+
+    cdef bint must_wait(self, object scope, bint waits) except -1:
+        # Whether somebody of `scope` is too far behind: one that is paced, or anybody if `waits`.
+        cdef Follower follower
+        if isinstance(scope, Follower):
+            return self._is_full(scope)
+        if self.hub.arena.reliable <= self.high_water:
+            return False  # nobody can be that far behind
+        for follower in self.hub.laggards():
+            if scope is not None and follower not in (<Audience>scope).members:
+                continue
+            if (follower.paced or waits) and follower.lag() > self.high_water:
+                return True
+        return False
+
+    cdef bint _is_full(self, Follower follower) except -1:
+        # What is for one alone waits at half of its own bound, before it is refused.
+        cdef Audience private = follower.private
+        if not follower.is_behind():
+            return False
+        if private is not None and 2 * private.reliable > private.cap:
+            return True
+        return follower.lag() > self.high_water
+
+    cdef bint must_yield(self) noexcept:
+        # A loop of awaited sends that never waits must still let the event loop run.
+        if self._turn_seen != self.hub.turns:
+            self._turn_seen = self.hub.turns
+            self.loop_ran()
+        self._sends += 1
+        return self._sends >= SENDS_A_TURN or deli_com_clock_ns() - self._loop_ran_ns > NS_A_TURN
+
+    cdef int loop_ran(self) noexcept:
+        self._sends = 0
+        self._loop_ran_ns = deli_com_clock_ns()
+        return 0
+
+    cdef object wait(self, object scope, bint waits):
+        # A future that is done once nobody of `scope` is too far behind.
+        future = self.hub.loop.create_future()
+        if not self._waiters:
+            self._open_window()
+        self._waiters[future] = (scope, waits)
+        return future
+
+    cdef int forget(self, future) except -1:
+        # The waiter was cancelled.
+        self._waiters.pop(future, None)  # it may have been released
+        if not self._waiters:
+            self._close_window()
+        return 0
+
+    cdef int release(self) except -1:
+        # Wakes every waiter; each has queued its message already, so there is nothing to recheck.
+        for future in self._waiters:
+            if not future.done():
+                future.set_result(None)
+        self._waiters.clear()
+        return self._close_window()
+
+    cdef int on_flushed(self) except -1:
+        cdef dict answers
+        if not self._waiters:
+            return 0
+        answers = {}  # many wait for the same
+        for future, (scope, waits) in list(self._waiters.items()):
+            if (scope, waits) not in answers:
+                answers[scope, waits] = self.must_wait(scope, waits)
+            if not answers[scope, waits]:
+                del self._waiters[future]
+                if not future.done():
+                    future.set_result(None)
+        if not self._waiters:
+            self._close_window()
+        return 0
+
+    # --- the window ----------------------------------------------------------------------
+
+    cdef int _open_window(self) except -1:
+        # Somebody starts to wait. Marks stay until 100 ms of waiting have been seen.
+        cdef Follower follower
+        if not self._window_open:
+            self._window_open = True
+            self._waited = 0
+            for follower in self.hub.followers:
+                follower.paced_mark = follower.sent_bytes()
+        self._waiting_since = self.hub.loop.time()
+        self._timer = self.hub.loop.call_later(
+            max(0.001, WINDOW_SECONDS - self._waited), self._window_callback)
+        return 0
+
+    cdef int _close_window(self) except -1:
+        # Nobody waits any more.
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._waited += max(0.0, self.hub.loop.time() - self._waiting_since)
+        return 0
+
+    def _window(self):
+        # 100 ms of waiting are over: who drained how much?
+        cdef Follower follower, fastest = None
+        cdef unsigned long long drained, best = 0
+        cdef bint anybody = False
+        self._timer = None
+        self._window_open = False
+        for follower in self.hub.followers:
+            drained = _drained(follower)
+            if follower.state == FOLLOWER_CURRENT:
+                # Idle while others are waited for: it could have taken this much at least.
+                drained = max(drained, <unsigned long long>self.high_water)
+            if fastest is None or drained > best:
+                fastest = follower
+                best = drained
+        for follower in self.hub.followers:
+            if follower.is_behind() and FAR_SLOWER * _drained(follower) < best:
+                follower.slow_windows += 1
+            else:
+                follower.slow_windows = 0
+            follower.paced = follower.slow_windows < WINDOWS
+            anybody = anybody or follower.paced
+        if fastest is not None and not anybody:
+            fastest.paced = True
+        self.on_flushed()
+        if self._waiters:
+            self._open_window()
+
+
+cdef unsigned long long _drained(Follower follower) except? 0:
+    # Bytes that have left this process since the window began.
+    cdef unsigned long long sent = follower.sent_bytes()
+    return sent - follower.paced_mark if sent > follower.paced_mark else 0
+
+
+cdef class Paced:
+    """What `send` returns: a coroutine object that ends when the producer may go on.
+
+    The message is queued already. Cancelling this takes nothing back.
+    """
+
+    def __cinit__(self, Pacer pacer, object scope=None, bint waits=False):
+        self._pacer = pacer
+        self._scope = scope
+        self._waits = waits
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self._step() is _DONE:
+            raise StopIteration
+        return self._yielded()
+
+    def send(self, value):
+        """Advance, as a coroutine's ``send``; `value` is ignored."""
+        if self._step() is _DONE:
+            raise StopIteration
+        return self._yielded()
+
+    def throw(self, type, value=None, traceback=None):
+        """Raise inside the wait: cancellation arrives here."""
+        self.close()
+        if value is None:
+            value = type() if isinstance(type, _TYPE) else type
+        raise value if traceback is None else value.with_traceback(traceback)
+
+    def close(self):
+        """Stop waiting."""
+        self._state = _ENDED
+        self._steps = None
+        if self._future is not None:
+            future, self._future = self._future, None
+            self._pacer.forget(future)
+            future.cancel()
+
+    cdef object _step(self):
+        # _DONE, or None with something to yield in `_steps` (the loop's future) or nothing at all.
+        if self._state == _NEW:
+            self._pacer.hub.check_thread("await send")
+            if self._pacer.must_wait(self._scope, self._waits):
+                self._state = _WAITING
+                self._future = self._pacer.wait(self._scope, self._waits)
+                self._steps = iter(self._future)
+                return None
+            if self._pacer.must_yield():
+                self._state = _YIELDED
+                return None
+            self._state = _ENDED
+            return _DONE
+        if self._state == _WAITING:
+            if not self._future.done():
+                return None
+            self._future.result()  # the hub's end is told here
+            self._future = None
+            self._steps = None
+        elif self._state == _ENDED:
+            raise RuntimeError("cannot reuse an already awaited send()")
+        self._pacer.loop_ran()
+        self._state = _ENDED
+        return _DONE
+
+    cdef object _yielded(self):
+        return None if self._steps is None else next(self._steps)
+
+
+cdef enum:
+    _NEW
+    _WAITING
+    _YIELDED
+    _ENDED
+
+cdef object _DONE = object()
+cdef object _TYPE = type

@@ -1,0 +1,6 @@
+# How values of one class are delivered to a follower that is behind (docs/policies.md).
+
+cdef enum DeliveryClass:
+    DELIVER_RELIABLE   # policies "disconnect" and "wait"
+    DELIVER_SKIP
+    DELIVER_LATEST

@@ -1,0 +1,74 @@
+# One connection: a follower that also delivers to an inbox, and the stages of its end; and
+# what users see of it.
+
+from deli_com.fanout.follower cimport Follower
+from deli_com.link.endpoint cimport Endpoint
+
+
+cdef enum ConnectionState:
+    CONNECTION_OPENING
+    CONNECTION_OPEN
+    CONNECTION_CLOSING       # the end is announced; reading goes on, what arrives is discarded
+    CONNECTION_CLOSED
+
+
+cdef class Peer(Follower):
+    # The public face: users hold it, only connections are made.
+    cdef readonly object remote_addr          # Address, or None where the kernel does not say
+    cdef readonly object request              # of the WebSocket handshake, or None
+    cdef object own_state                     # the user's, behind `state`
+    cdef object __weakref__                   # peers may be keys of weak dictionaries
+    cdef ConnectionState stage
+
+    # --- for the connection to override ------------------------------------------------
+    cdef int close_by_user(self, int code, str reason) except -1
+    cdef bint put_by_user(self, object value) except -1
+    cdef object send_by_user(self, object value)
+    cdef object count_for_user(self)
+
+
+cdef class Connection(Peer):
+    cdef readonly Endpoint endpoint
+    cdef readonly Py_ssize_t messages_in
+    cdef double close_deadline                # endpoint clock at which a closing connection is aborted
+    cdef object close_code                    # int, or None while unknown
+    cdef str close_reason
+    cdef bint reading_paused
+    cdef int sweeps_to_look                   # until the kernel is asked whether it is dead; 0: no need to
+    cdef Py_ssize_t undecodable               # messages of this connection that were no value
+    cdef bint announced                       # on_connect was called, and on_disconnect is owed
+    cdef str cause                            # Departure's, by who knew first; None: it was lost
+    cdef str lost_reason                      # what the transport said of an abrupt end, or None
+    cdef Py_ssize_t queued_bytes              # that waited for it when it left the log
+    cdef Py_ssize_t held                      # bytes of input in memory that are no whole message yet
+
+    cdef int attach(self, object transport, bint secure) except -1
+    cdef int opened(self) except -1
+    cdef int deliver(self, const char* data, Py_ssize_t size) except -1
+    cdef int _refuse_message(self, object error, Py_ssize_t size) except -1
+    cdef int _refuse_undecoded(self, Py_ssize_t size) except -1
+    cdef int pause_reading(self) except -1
+    cdef int blame(self, str cause) noexcept
+    cdef int blame_lag(self, str cause) except -1
+    cdef int depart(self) except -1
+    cdef int hold(self, Py_ssize_t held) except -1
+    cdef int finish(self, int code, str reason) except -1
+    cdef int linger(self) except -1
+    cdef int abort(self) except -1
+    cdef int ended(self) except -1
+
+    # --- for the wire protocol to override ---------------------------------------------
+    cdef int give_back(self) except -1
+    cdef int on_too_much(self, str cause) except -1
+    cdef int say_close(self, int code, str reason) except -1
+    cdef bint ended_in_order(self) except -1
+    cdef object code_of_close(self)
+    cdef Py_ssize_t waiting_bytes(self) except -1
+    cdef object round_trip_time(self)
+
+
+# RFC 6455 section 7.4: whether a code may stand in a CLOSE frame.
+cdef bint may_be_sent(int code) noexcept
+
+# What is said of a connection that its transport has lost; `error` as in `connection_lost`.
+cdef str reason_of_loss(object error)

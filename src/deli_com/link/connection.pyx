@@ -1,0 +1,498 @@
+"""One connection, whatever its wire protocol: what WebSocket peers and TCP streams share.
+
+::
+
+    OPENING -> OPEN -> CLOSING -> CLOSED
+                 \\________________/        (an abrupt end)
+
+A closing connection has left the log. It says so to its peer, goes on reading and
+discarding until the peer's end, and is aborted after `close_timeout`: closing at once
+while the peer still sends would reset the connection and take the tail with it.
+
+It counts as a client, and is one of `server.clients`, while it is OPEN; on_connect and
+on_disconnect mark the beginning and the end of that.
+
+What has been read and nobody has taken yet is bounded for all connections of an endpoint
+together (`max_inbound`): each tells by `hold` what it keeps, which is a sum; only when that is
+over the bound are connections looked at one by one.
+"""
+
+import logging
+from types import GenericAlias
+
+from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
+
+from deli_com._fastcodec cimport TypeCodec, codec_decode
+from deli_com.fanout.follower cimport Follower
+from deli_com.ground.sockets cimport deli_com_keep_unsent_low, deli_com_tcp_info
+from deli_com.link.endpoint cimport Endpoint
+from deli_com.errors import ConnectionClosed, DecodeError
+from deli_com.link.departure import Departure
+from deli_com.link.stats import PeerStats
+from deli_com.net.log_budget import LogBudget
+
+# Of the bound on input, the part that must be free once it was reached: the next look at all
+# connections costs the peers at least so much traffic.
+cdef enum:
+    SPARE_PART = 16
+    UNSENT_BYTES = 131072    # that the kernel takes and does not send yet, where messages supersede others
+
+cdef extern from *:
+    "static int dc_reraise_undecoded(void) { return -1; }"
+    int _reraise "dc_reraise_undecoded"() except -1
+    void C_DECREF "Py_DECREF"(PyObject* value) noexcept
+
+# `codec_decode` as C sees it: a new reference, or NULL with the exception set.
+ctypedef PyObject* (*DecodeFunction)(TypeCodec, const char*, Py_ssize_t) noexcept
+cdef DecodeFunction _decode = <DecodeFunction><void*>codec_decode
+
+cdef object _shed_log = LogBudget(logging.getLogger("deli_com.server"))
+
+
+cdef bint may_be_sent(int code) noexcept:
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+cdef str reason_of_loss(object error):
+    if error is None:
+        return "the connection ended without notice"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+cdef class Peer(Follower):
+    """One client of a server, as ``recv_from``, ``with_peer``, callbacks and ``server.clients`` give it.
+
+    One object for as long as the connection lasts: compare peers with ``is``, or use them as
+    keys. It may be kept longer than that; what it says then is what was last so.
+
+    Attributes
+    ----------
+    remote_addr : Address or None
+        The other end; None where the kernel does not say, as for one that has left at once.
+    request : Request or None
+        Of the WebSocket handshake: ``path``, ``query``, ``headers``, ``subprotocol``. None over TCP.
+    """
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        """Let annotations say ``Peer[T]``."""
+        return GenericAlias(cls, item)
+
+    def __init__(self, *args, **kwargs):
+        raise TypeError("a Peer is not made: servers give one for each client")
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self.remote_addr}>"
+
+    @property
+    def state(self):
+        """Whatever you want to keep with this client; None at first."""
+        return self.own_state
+
+    @state.setter
+    def state(self, value):
+        self.own_state = value
+
+    @property
+    def is_open(self):
+        """Whether it is a client: it is counted, and gets what is sent."""
+        return self.stage == CONNECTION_OPEN and self.hub is not None
+
+    def close(self, code=1000, reason=""):
+        """End the connection to this client; returns at once, and does nothing if it has ended.
+
+        What was sent before goes out as far as its socket takes it now. What is queued beyond
+        that is dropped: ``on_disconnect`` is told how much. Then a WebSocket client gets a CLOSE
+        frame, and has ``close_timeout`` to answer. Over TCP the stream ends; where something is
+        dropped it is reset, so that the client can tell.
+
+        Parameters
+        ----------
+        code : int
+            1000 to 1003, 1007 to 1014, or 3000 to 4999, which are the application's own (RFC 6455
+            section 7.4). Not sent over TCP.
+        reason : str
+            At most 123 bytes of its UTF-8 are sent, cut between characters; none over TCP.
+
+        Raises
+        ------
+        ValueError
+            A code that may not be sent.
+        RuntimeError
+            Another thread than the event loop's.
+        """
+        if not isinstance(code, int) or not isinstance(reason, str):
+            raise TypeError(f"close(code, reason) takes an int and a str, not {code!r} and {reason!r}")
+        if not 0 <= code <= 4999 or not may_be_sent(code):
+            raise ValueError(
+                f"close code {code} must not be sent: 1000 to 1003, 1007 to 1014 and 3000 to 4999 may be"
+            )
+        self.close_by_user(code, reason)
+
+    cdef int close_by_user(self, int code, str reason) except -1:
+        return 0
+
+    def send_nowait(self, value, /):
+        """Queue `value` for this client alone, and return. Legal from any thread.
+
+        It has its place between the messages to all before and after it.
+
+        Raises
+        ------
+        EncodeError, MessageTooLarge
+            `value` is not of the type, or too large.
+        BacklogFull
+            More than 1 MiB is queued for this client alone. One message alone never is too much.
+            Another thread is not always told: what finds no room later is counted as refused.
+        ConnectionClosed
+            The client has left, or the server is closed.
+        """
+        self.put_by_user(value)
+
+    def send(self, value, /):
+        """Queue `value` as `send_nowait` does; await the result to keep this client's pace.
+
+        The errors of `send_nowait` come from the call, not from awaiting.
+        """
+        return self.send_by_user(value)
+
+    cdef bint put_by_user(self, object value) except -1:
+        return False
+
+    cdef object send_by_user(self, object value):
+        return None
+
+    def stats(self):
+        """Return what this client has cost and got, as `PeerStats`. Legal from any thread."""
+        return self.count_for_user()
+
+    cdef object count_for_user(self):
+        return None
+
+
+cdef class Connection(Peer):
+    """A follower that receives as well."""
+
+    def __init__(self, Endpoint endpoint not None, remote_addr=None, request=None):
+        self.endpoint = endpoint
+        self.remote_addr = remote_addr
+        self.request = request
+        self.stage = CONNECTION_OPENING
+        self.close_reason = ""
+
+    cdef int attach(self, object transport, bint secure) except -1:
+        # Takes the transport, and makes it tell of every byte that it holds.
+        cdef bint own_tls = secure and not type(transport).__module__.startswith("aiofastnet")
+        self.transport = transport
+        self.socket = transport.get_extra_info("socket").fileno()
+        self.fd = -1 if secure else self.socket
+        # asyncio's and uvloop's TLS would pause at size 0, then hang.
+        transport.set_write_buffer_limits(1 if own_tls else 0, 0)
+        if self.endpoint.has_latest:
+            # What the kernel holds unsent can be superseded no more: 21 transfer times old at the
+            # receiver, with this 2.
+            deli_com_keep_unsent_low(self.socket, UNSENT_BYTES)
+        return 0
+
+    cdef int opened(self) except -1:
+        # `attach` was called and `muted` is set: from here on it gets every message.
+        self.stage = CONNECTION_OPEN
+        self.endpoint.join(self)
+        self.endpoint.changed()
+        events = self.endpoint._events
+        if events is not None:
+            self.announced = True
+            events.connected(self)  # which may end it
+        return 0
+
+    # --- receiving -----------------------------------------------------------------------
+
+    cdef int deliver(self, const char* data, Py_ssize_t size) except -1:
+        # One whole message; `data` is borrowed for the call.
+        cdef Endpoint endpoint = self.endpoint
+        cdef PyObject* made
+        self.messages_in += 1
+        endpoint.messages_in += 1
+        endpoint.bytes_in += size
+        if endpoint.up is None:
+            endpoint.unwanted += 1
+            return 0
+        if endpoint.inbox.plain_size and endpoint.inbox.may_wait(data, size):
+            if endpoint.inbox.push_plain(self, data, size):
+                self.pause_reading()
+            return _bound_inbound(endpoint)
+        made = _decode(endpoint.up, data, size)
+        if made == NULL:
+            return self._refuse_undecoded(size)
+        value = <object>made
+        C_DECREF(made)
+        if endpoint.inbox.push(self, value, size, False):
+            self.pause_reading()
+        return _bound_inbound(endpoint)
+
+    cdef int _refuse_undecoded(self, Py_ssize_t size) except -1:
+        # The decoder has set its exception. Caught here: a `try` around each message costs more than a field.
+        try:
+            _reraise()
+        except DecodeError as error:
+            return self._refuse_message(error, size)
+        except Exception as cause:
+            # Code of the user's: a __post_init__ that does not like the fields.
+            error = DecodeError(f"{type(cause).__name__} while the value was made: {cause}")
+            error.__cause__ = cause
+            return self._refuse_message(error, size)
+
+    cdef int _refuse_message(self, object error, Py_ssize_t size) except -1:
+        # A message that is no value costs its sender nothing but that message.
+        cdef Endpoint endpoint = self.endpoint
+        endpoint.undecodable += 1
+        self.undecodable += 1
+        if endpoint.is_client:
+            if endpoint.inbox.push(self, error, size, True):
+                self.pause_reading()
+        elif self.undecodable == 1:
+            endpoint.logger.warning(
+                "%s sent a message of %d bytes that is no %s: %s (further ones are only counted)",
+                self.remote_addr, size, endpoint.up, error,
+            )
+        return 0
+
+    cdef int pause_reading(self) except -1:
+        if not self.reading_paused and self.stage == CONNECTION_OPEN:
+            self.reading_paused = True
+            self.transport.pause_reading()
+            self.endpoint.inbox.hold_back(self)
+        return 0
+
+    cdef int hold(self, Py_ssize_t held) except -1:
+        # So many bytes of its input are kept now, whole messages apart. Look at `stage` afterwards.
+        cdef bint is_more = held > self.held
+        self.endpoint.buffered += held - self.held
+        self.held = held
+        return _bound_inbound(self.endpoint) if is_more else 0
+
+    def resume_reading(self):
+        """Go on reading: the inbox has room again."""
+        if self.reading_paused:
+            self.reading_paused = False
+            if self.stage != CONNECTION_CLOSED and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    # --- the end -------------------------------------------------------------------------
+
+    cdef int leave(self) except -1:
+        if self.hub is not None:
+            self.queued_bytes = self.waiting_bytes()
+        return Follower.leave(self)
+
+    cdef int blame(self, str cause) noexcept:
+        # What happened first is why it is gone.
+        if self.cause is None:
+            self.cause = cause
+        return 0
+
+    cdef int blame_lag(self, str cause) except -1:
+        # The hub's two reasons to cut a follower off are told apart by their first words.
+        return self.blame("no progress" if cause.startswith("no progress") else "too slow")
+
+    cdef int depart(self) except -1:
+        # It is no client any more: owed once for each that was announced.
+        if self.announced:
+            self.announced = False
+            reason = self.close_reason
+            if self.cause is None and not reason:
+                reason = self.lost_reason or "the connection was lost"
+            self.endpoint._events.departed(
+                self, Departure(self.cause or "lost", self.code_of_close(), reason, self.queued_bytes))
+        return 0
+
+    cdef int close_by_user(self, int code, str reason) except -1:
+        self.endpoint.check_thread("peer.close")
+        if self.stage == CONNECTION_OPEN:
+            self.endpoint.flush_now()
+        if self.stage == CONNECTION_OPEN:
+            self.blame("closed")
+            self.finish(code, reason)
+        return 0
+
+    cdef bint put_by_user(self, object value) except -1:
+        return self.endpoint.put_private(value, self)
+
+    cdef object send_by_user(self, object value):
+        self.endpoint.check_thread("peer.send")
+        return self.endpoint.paced(self, self.endpoint.put_private(value, self))
+
+    cdef object count_for_user(self):
+        cdef bint behind = self.is_behind()
+        return PeerStats(
+            messages_in=self.messages_in,
+            bytes_out=self.given_bytes,
+            queued_bytes=self.queued_bytes if self.hub is None else self.waiting_bytes(),
+            behind_s=max(0.0, self.endpoint.sweep.clock - self.behind_since) if behind else 0.0,
+            skipped=self.skipped,
+            superseded=self.superseded,
+            undecodable=self.undecodable,
+            round_trip_s=self.round_trip_time(),
+        )
+
+    cdef Py_ssize_t waiting_bytes(self) except -1:
+        # Bytes for this peer that are still in this process: of the logs, and in its transport, which
+        # answers in its own thread only.
+        if PyThread_get_thread_ident() != self.endpoint._thread:
+            return self.lag()
+        return self.lag() + <Py_ssize_t>self.transport.get_write_buffer_size()
+
+    cdef object round_trip_time(self):
+        return None
+
+    cdef int on_too_slow(self, str cause) except -1:
+        self.blame_lag(cause)
+        self.finish(1013, cause)  # first: a handler of the user's may raise
+        self.endpoint.logger.warning("closing %s (1013): %s", self.remote_addr, cause)
+        return 0
+
+    cdef int on_broken(self) except -1:
+        return self.abort()
+
+    cdef int finish(self, int code, str reason) except -1:
+        # This side ends the connection: say so, then linger.
+        if self.stage != CONNECTION_OPEN:
+            return 0
+        self.leave()
+        if self.close_code is None:
+            self.close_code = code
+            self.close_reason = reason
+        self.linger()
+        self.resume_reading()
+        return self.say_close(code, reason)
+
+    cdef int linger(self) except -1:
+        # The end is announced, by whichever side; there is a deadline for the rest.
+        self.leave()
+        self.stage = CONNECTION_CLOSING
+        self.close_deadline = self.endpoint.sweep.clock + self.endpoint.close_timeout
+        self.endpoint.closing.add(self)
+        self.endpoint.sweep.start()
+        self.depart()
+        return self.endpoint.changed()
+
+    cdef int on_sweep(self, double clock) except -1:
+        # uvloop tells a poller of an error once and then polls no more. Where bytes came with
+        # a reset, that call reads them, and nobody ever tells of the reset. So the kernel is
+        # asked: once, after bytes were read and then a while none. A server asks for clients
+        # whose reading is paused, too; what they ended in good order is still to be read.
+        if self.stage != CONNECTION_OPEN or self.socket < 0:
+            return 0
+        if self.reading_paused:
+            if not self.endpoint.is_client and deli_com_tcp_info(self.socket).is_dead:
+                return self.abort()
+        elif self.sweeps_to_look:
+            self.sweeps_to_look -= 1
+            if not self.sweeps_to_look and deli_com_tcp_info(self.socket).is_dead:
+                self.close_reason = "the connection was reset"
+                return self.abort()
+        return 0
+
+    def sweep(self, double clock):
+        """Abort at the deadline, or where nobody is left to wait for; called by the endpoint's timer."""
+        if clock >= self.close_deadline or deli_com_tcp_info(self.socket).is_dead:
+            self.abort()
+
+    cdef int abort(self) except -1:
+        # No ceremony. Nothing is written to the fd from here on: the loop closes it soon,
+        # and the system may give its number to the next connection.
+        self.leave()
+        self.endpoint.closing.discard(self)
+        if self.stage != CONNECTION_CLOSED:
+            self.stage = CONNECTION_CLOSING
+            self.transport.abort()
+            self.depart()
+        return 0
+
+    cdef int ended(self) except -1:
+        # The transport is gone.
+        cdef Endpoint endpoint = self.endpoint
+        self.hold(0)
+        if self.stage == CONNECTION_CLOSED:
+            return 0
+        self.leave()
+        self.stage = CONNECTION_CLOSED
+        endpoint.closing.discard(self)
+        endpoint.closed[self.close_code] = endpoint.closed.get(self.close_code, 0) + 1
+        self.depart()
+        if endpoint.is_client:
+            endpoint.end(ConnectionClosed(self.close_code, self.close_reason), self.ended_in_order())
+        return endpoint.changed()
+
+    cdef int give_back(self) except -1:
+        return 0  # memory that is kept for input to come: `hold` less
+
+    cdef int on_too_much(self, str cause) except -1:
+        # It keeps more than any other, of too much: end it, and `hold` nothing.
+        return self.abort()
+
+    cdef int say_close(self, int code, str reason) except -1:
+        return 0
+
+    cdef bint ended_in_order(self) except -1:
+        return False
+
+    cdef object code_of_close(self):
+        # For a Departure: None where the protocol has no CLOSE, or none was said.
+        return None
+
+    # By the server or client that owns it, as it closes.
+
+    def _finish(self, code, reason):
+        self.blame("server closed")
+        self.finish(code, reason)
+
+    def _abort(self):
+        self.blame("server closed")
+        self.abort()
+
+    def _held(self):
+        return self.held
+
+    def _give_back(self):
+        self.give_back()
+
+
+cdef inline Py_ssize_t _inbound(Endpoint endpoint) noexcept:
+    return endpoint.buffered + endpoint.inbox.held_bytes
+
+
+cdef inline int _bound_inbound(Endpoint endpoint) except -1:
+    return _shed(endpoint) if _inbound(endpoint) > endpoint.max_inbound else 0
+
+
+cdef int _shed(Endpoint endpoint) except -1:
+    # First memory that only waits for more; then connections, those that keep most first, with
+    # the values of theirs that nobody has received: a bound that those stay beyond is none.
+    cdef Connection connection
+    cdef Py_ssize_t before = _inbound(endpoint)
+    cdef Py_ssize_t enough = endpoint.max_inbound - endpoint.max_inbound // SPARE_PART
+    cdef dict shares
+    cdef list connections = endpoint._connections()
+    for connection in connections:
+        connection.give_back()
+    if _inbound(endpoint) <= enough:
+        return 0
+    shares = endpoint.inbox.shares()
+    for connection in connections:
+        shares[connection] = connection.held + <Py_ssize_t>shares.get(connection, 0)
+    connections.sort(key=shares.__getitem__, reverse=True)
+    for connection in connections:
+        if _inbound(endpoint) <= enough:
+            break
+        cause = (
+            f"too much unreceived: {shares[connection]} bytes of this client, {before} of all, "
+            f"limit {endpoint.max_inbound}"
+        )
+        is_open = connection.stage == CONNECTION_OPEN
+        endpoint.inbox.drop_from(connection)
+        connection.on_too_much(cause)
+        if is_open:
+            _shed_log.log(logging.WARNING, "closing %s (1009): %s", connection.remote_addr, cause)
+    return 0

@@ -1,0 +1,605 @@
+"""An endpoint: values of one type go out to every follower, values of another come in.
+
+Server and client façades subclass this, so `send_nowait` and `recv` reach compiled code
+without a Python frame. A client is an endpoint with one follower and masked framing.
+"""
+
+import asyncio
+import math
+from collections.abc import Coroutine
+from logging import getLogger
+from weakref import WeakValueDictionary
+
+cimport cython
+from cpython.pythread cimport PyThread_get_thread_ident
+from libc.stdint cimport uint64_t
+
+from deli_com.log.arena cimport Arena
+
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
+from deli_com._fastcodec cimport TypeCodec, codec_encode
+from deli_com.fanout.encoded cimport Encoded, encoded
+from deli_com.fanout.follower cimport Audience, Follower
+from deli_com.fanout.handoff cimport Handoff
+from deli_com.fanout.hub cimport Hub
+from deli_com.fanout.lane cimport Lane
+from deli_com.fanout.pacer cimport Paced, Pacer
+from deli_com.ground.cursor cimport WriteCursor
+from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_RELIABLE, DeliveryClass
+from deli_com.log.log cimport Log
+from deli_com.log.ring cimport Key
+from deli_com.receive.inbox cimport Inbox
+from deli_com.receive.recv cimport (
+    NEXT_PAIR,
+    NEXT_VALUE,
+    RECV_MANY,
+    RECV_PAIR,
+    RECV_VALUE,
+    Recv,
+    recv_from_inbox,
+)
+from deli_com.fanout.lane import lanes_for
+from deli_com.ground.sockets cimport deli_com_clock_ns
+from deli_com.errors import BacklogFull, ConnectionClosed, EncodeError, MessageTooLarge
+from deli_com.link.stats import ServerStats
+
+cdef enum:
+    PRIVATE_BYTES = 1048576  # that may wait for one client alone before sending to it is refused
+    INBOX_BYTES = 16 << 20   # on the wire, of values that wait to be received
+
+Coroutine.register(Paced)
+Coroutine.register(Recv)
+
+
+cdef class Endpoint(Hub):
+    """A typed hub with an inbox.
+
+    Parameters
+    ----------
+    loop : asyncio.AbstractEventLoop
+    log : Log
+        Its framing is the transport's.
+    down : TypeCodec or None
+        Type of the values sent; None: there is nothing to send.
+    up : TypeCodec or None
+        Type of the values received; None discards what arrives.
+    is_client : bool
+        The endpoint ends with its one connection, and an undecodable message is
+        raised by ``recv``.
+    max_message_size : int
+        Bytes of payload, both ways.
+    max_inbound : int
+        Bytes of input of all connections that may wait in memory.
+    close_timeout : float
+        Seconds that a closed connection lingers for its peer.
+    ping_interval, ping_timeout : float or None
+        Seconds of silence after which a peer is asked for a sign of life, and that it then
+        has. None: never.
+    slow_client : {"disconnect", "wait", "skip", "latest"}
+        Policy of the types that name none.
+    max_keys : int
+        Keys of policy latest, over all types and groups.
+    """
+
+    def __init__(
+        self, loop, Log log, TypeCodec down, TypeCodec up, *,
+        bint is_client=False, Py_ssize_t max_message_size=64 << 20, double close_timeout=2.0,
+        ping_interval=20.0, ping_timeout=20.0, str slow_client="disconnect", Py_ssize_t max_keys=1 << 16,
+        Py_ssize_t max_inbound=PY_SSIZE_T_MAX, **limits,
+    ):
+        Hub.__init__(self, loop, log, **limits)
+        self.down = down
+        self.up = up
+        self.is_client = is_client
+        self.max_message_size = max_message_size
+        self.max_inbound = max_inbound
+        self.close_timeout = close_timeout
+        never = ping_interval is None or ping_timeout is None
+        self.ping_interval = math.inf if never else ping_interval
+        self.ping_timeout = math.inf if never else ping_timeout
+        self.sweep.interval = min(self.sweep.interval, self.ping_interval / 4, self.ping_timeout / 4)
+        # Half: pausing comes before closing.
+        self.inbox = Inbox(loop, up, max_bytes=min(INBOX_BYTES, max_inbound // 2))
+        self.pacer = Pacer(self)
+        self.logger = getLogger("deli_com.client" if is_client else "deli_com.server")
+        self.closing = set()
+        self.closed = {}
+        self.lanes = None if down is None else lanes_for(down, slow_client)
+        self.has_latest = self.lanes is not None and any(
+            (<Lane>lane).kind == DELIVER_LATEST for lane in self.lanes.lanes)
+        self.arena.max_keys = max_keys
+        self._groups = WeakValueDictionary()
+        self._kept = set()
+        self._watchers = []
+        self._nested = []
+
+    @classmethod
+    def __class_getitem__(cls, parameters):
+        """Let subclasses be written ``class Name(Endpoint[Down, Up])``; type checkers see a generic class."""
+        return cls
+
+    # --- sending -------------------------------------------------------------------------
+
+    @cython.binding(False)
+    @cython.embedsignature(True)
+    def send_nowait(self, value, /, *, Follower except_=None):
+        """Queue `value` for every client connected now, and return. Legal from any thread.
+
+        From the loop's thread it never waits. Another thread waits, for 10 s at most, while the
+        hand-over to the loop is full (16 MiB or 65,536 messages); order is kept for each thread.
+
+        Parameters
+        ----------
+        value : Down
+        except_ : Peer, optional
+            The one client that does not get it.
+
+        Raises
+        ------
+        EncodeError, MessageTooLarge
+            `value` is not of the type, or too large.
+        BacklogFull
+            Clients lag, and within this turn of the loop the log's bound is reached; or there are
+            ``max_keys`` keys already.
+        ConnectionClosed
+            This end is closed.
+        """
+        if PyThread_get_thread_ident() != self._thread:
+            self.put_from_any_thread(value, None, except_)
+        elif self.lanes is None and except_ is None:
+            self.put_to_all(value)
+        else:
+            self.put(value, None, except_)
+
+    @cython.binding(False)
+    @cython.embedsignature(True)
+    def send(self, value, /, *, Follower except_=None):
+        """Queue `value` as `send_nowait` does; await the result to keep the clients' pace.
+
+        The errors of `send_nowait` come from the call, not from awaiting.
+        """
+        self.check_thread("send")
+        return Paced(self.pacer, None, self.put(value, None, except_))
+
+    def flush(self):
+        """Send now what is queued, as far as the sockets take it."""
+        self.check_thread("flush")
+        self.flush_now()
+
+    def client_count(self):
+        """Return the number of connected clients."""
+        return len(self.followers)
+
+    cdef int put_to_all(self, object value) except -1:
+        # Encodes and appends, where there are no policies to ask. On the loop's thread.
+        cdef WriteCursor cur
+        self._check_sendable()
+        if self.arena.is_open:
+            # Encoding an outer value ran user code (`__index__`, `__buffer__`, a finalizer) that
+            # sends: encoded on its own, appended behind the outer one.
+            self._nested.append(self._encode(value, None, None))
+            return 0
+        if self.log.end == self.log.flushed.offset:
+            self.begin()
+        self._write(&cur, value, None)
+        self.messages_out += 1
+        if len(self.followers) == 0:
+            self.arena.abandon(&cur)
+        else:
+            self.appended(self.log.commit(&cur))
+        if self._nested:
+            self._append_deferred()
+        return 0
+
+    cdef bint put(self, object value, Audience to, Follower barred) except -1:
+        # The same: for all, or `to` some, but not for `barred`, as the value's policy says. True if
+        # that is to wait for everybody.
+        cdef WriteCursor cur
+        cdef Log log = self.log if to is None else to
+        cdef Lane lane = None
+        cdef Key key = None
+        cdef DeliveryClass kind = DELIVER_RELIABLE
+        if self.lanes is None and to is None and barred is None:
+            self.put_to_all(value)
+            return False
+        self._check_sendable()
+        if self.arena.is_open:
+            self._nested.append(self._encode(value, to, barred))
+            return False
+        if self.lanes is not None:
+            lane = self.lanes.of(value)
+            kind = lane.kind
+            if kind == DELIVER_LATEST:
+                key = self._key(log, lane, lane.key_of(value))
+        self.begin()
+        self._write(&cur, value, to if kind == DELIVER_RELIABLE else None)
+        self.messages_out += 1
+        if self._is_for_nobody(lane, to):
+            self.arena.abandon(&cur)
+        else:
+            self._after(
+                log.commit_as(
+                    &cur, kind, key, _retains(lane, to), 0 if barred is None else barred.id),
+                to, barred)
+        if self._nested:
+            self._append_deferred()
+        return lane is not None and lane.waits
+
+    cdef int _write(self, WriteCursor* cur, object value, Audience bounded) except -1:
+        # Opens a frame and encodes into it; it is open when this returns, and gone if it raises.
+        # `bounded`: the audience whose own bound counts, or None.
+        cdef Arena arena = self.arena
+        cdef Py_ssize_t payload
+        arena.open(cur, self.down.max_size)
+        try:
+            codec_encode(self.down, cur, value)
+            payload = arena.payload_size(cur)
+            if payload > self.max_message_size:
+                raise MessageTooLarge(payload, self.max_message_size)
+            if not self.room_for(payload):
+                self._refuse(None)
+            if bounded is not None and not bounded.has_room(payload):
+                self._refuse(bounded)
+        except BaseException:
+            arena.abandon(cur)
+            if self._nested:
+                self._append_deferred()
+            raise
+        return 0
+
+    cdef int _refuse(self, Audience to) except -1:
+        # A log is at its bound: that of this audience, or all together.
+        self.schedule()  # the turn in which laggards are judged
+        self.refused_sends += 1
+        if to is not None:
+            raise BacklogFull(to.reliable, to.cap)
+        raise BacklogFull(self.log.retained(), self.max_retained)
+
+    cdef int _after(self, Py_ssize_t frame, Audience to, Follower barred) except -1:
+        # A frame of so many bytes was committed.
+        if to is not None:
+            if to.retained_keys:
+                self._kept.add(to)
+            return self.addressed(to, frame)
+        if barred is not None:
+            self.set_apart(barred)
+        return self.appended(frame)
+
+    cdef bint _is_for_nobody(self, Lane lane, Audience to) noexcept:
+        if _retains(lane, to):
+            return False  # for those who come
+        return len(self.followers) == 0 if to is None else len(to.members) == 0
+
+    cdef Key _key(self, Log log, Lane lane, object value):
+        cdef Key key = log.key(lane.index, value)
+        if key is None and self.arena.stale_keys:
+            for other in [self.log, *self._audiences]:
+                other._purge()
+            key = log.key(lane.index, value)
+        if key is None:
+            self.refused_sends += 1
+            raise BacklogFull(self.arena.keys, self.arena.max_keys, "keys are held")
+        return key
+
+    cdef int _check_sendable(self) except -1:
+        if self._ended is not None:
+            raise ConnectionClosed(*self._ended.args)
+        if self.down is None:
+            raise TypeError(f"{type(self).__name__} sends nothing (its Up is None)")
+        return 0
+
+    cdef Encoded _encode(self, object value, Audience to, Follower barred):
+        # Legal in any thread, and while a frame is open.
+        cdef Lane lane = None
+        cdef object key = None
+        cdef bytes payload
+        if self.lanes is not None:
+            lane = self.lanes.of(value)
+            if lane.kind == DELIVER_LATEST:
+                key = lane.key_of(value)
+        payload = self.down.to_bytes(value)
+        if len(payload) > self.max_message_size:
+            raise MessageTooLarge(len(payload), self.max_message_size)
+        return encoded(payload, lane, key, to, barred)
+
+    cdef int put_from_any_thread(self, object value, Audience to, Follower barred) except -1:
+        # In another thread than the loop's: encoded here, appended there.
+        self._check_sendable()
+        if PyThread_get_thread_ident() == self._thread:
+            self.put(value, to, barred)
+            return 0
+        return self._hand_off(self._encode(value, to, barred))
+
+    cdef int _hand_off(self, Encoded message) except -1:
+        if self.handoff is None:
+            self.handoff = Handoff(self)
+        return self.handoff.put(message)
+
+    cdef int take(self, object message) except -1:
+        # Appends what was encoded before. BacklogFull: one key too many.
+        cdef Encoded ready = message
+        cdef Log log
+        cdef Key key = None
+        cdef uint64_t barred = 0 if ready.barred is None else ready.barred.id
+        cdef Lane lane = ready.lane
+        if ready.alone is not None:
+            if ready.alone.hub is None:
+                return 0  # it has left meanwhile
+            ready.to = self._private(ready.alone)
+            if (lane is None or lane.kind == DELIVER_RELIABLE) and not ready.to.has_room(len(ready.payload)):
+                self._refuse(ready.to)
+        if self._is_for_nobody(lane, ready.to):
+            self.messages_out += 1
+            return 0
+        log = self.log if ready.to is None else ready.to
+        if lane is not None and lane.kind == DELIVER_LATEST:
+            key = self._key(log, lane, ready.key)
+        self.messages_out += 1
+        self.begin()
+        return self._after(
+            log.append_as(
+                ready.payload, DELIVER_RELIABLE if lane is None else lane.kind, key,
+                _retains(lane, ready.to), barred),
+            ready.to, ready.barred)
+
+    cdef int _append_deferred(self) except -1:
+        while self._nested:
+            self.take(self._nested.pop(0))
+        return 0
+
+    cdef object paced(self, object scope, bint waits):
+        return Paced(self.pacer, scope, waits)
+
+    cdef bint put_private(self, object value, Follower follower) except -1:
+        # For one follower alone; from any thread. Its own queue is bounded, whatever the others do:
+        # the caller knows who is slow, and is told, unless it is another thread's.
+        cdef Encoded message
+        if follower.hub is None:
+            raise ConnectionClosed(None, "this client has left")
+        if PyThread_get_thread_ident() == self._thread:
+            return self.put(value, self._private(follower), None)
+        self._check_sendable()
+        message = self._encode(value, None, None)
+        message.alone = follower
+        return self._hand_off(message)
+
+    cdef Audience _private(self, Follower follower):
+        cdef Audience private = follower.private
+        if private is None:
+            private = self.new_audience(None)
+            private.cap = PRIVATE_BYTES
+            private.skip_limit = PRIVATE_BYTES
+            private.add_member(follower)
+            follower.private = private
+        return private
+
+    cdef bint forget_key(self, Log log, object key, object type) except -1:
+        cdef Lane lane
+        cdef bint found = False
+        cdef bint any_lane = False
+        self.check_thread("forget")
+        if self.lanes is not None:
+            for lane in self.lanes.lanes:
+                if lane.kind != DELIVER_LATEST or (type is not None and lane.type is not type):
+                    continue
+                any_lane = True
+                try:
+                    value = lane.key_from(key)
+                except (EncodeError, TypeError):
+                    if type is not None:
+                        raise
+                    continue  # a key of another type's form
+                found = log.forget(lane.index, value) or found
+        if log is not self.log and log.retained_keys == 0:
+            self._kept.discard(log)
+        if not any_lane:
+            what = "no type" if type is None else f"{type!r} is not, or"
+            raise TypeError(f"forget: {what} of what is sent has policy 'latest'")
+        return found
+
+    def forget(self, key=None, /, type=None):
+        """Drop the newest message of a key: who joins, or is behind, does not get it any more.
+
+        Parameters
+        ----------
+        key : object
+            Value of the key field; a tuple where there are several, None where there is no key.
+        type : type, optional
+            The class that the key is of, where several classes of policy latest are sent. All that
+            have such a key otherwise.
+
+        Returns
+        -------
+        bool
+            Whether there was one.
+        """
+        return self.forget_key(self.log, key, type)
+
+    # --- receiving -----------------------------------------------------------------------
+
+    cdef int check_receiving(self) except -1:
+        if self.up is None:
+            raise TypeError(f"{type(self).__name__} is push only (its Up is None): nothing can be received")
+        return 0
+
+    @cython.binding(False)
+    @cython.embedsignature(True)
+    def recv(self):
+        """Wait for one value from any client."""
+        if self.up is None:
+            self.check_receiving()
+        return recv_from_inbox(self.inbox, RECV_VALUE, 1)
+
+    @cython.binding(False)
+    @cython.embedsignature(True)
+    def recv_from(self):
+        """Wait for one value; gives ``(peer, value)``."""
+        self.check_receiving()
+        return recv_from_inbox(self.inbox, RECV_PAIR, 1)
+
+    @cython.binding(False)
+    @cython.embedsignature(True)
+    def recv_many(self, Py_ssize_t max, /):
+        """Wait for one value; give a list of at most `max` values that are there."""
+        self.check_receiving()
+        return recv_from_inbox(self.inbox, RECV_MANY, max)
+
+    def __aiter__(self):
+        self.check_receiving()
+        return self
+
+    def __anext__(self):
+        return recv_from_inbox(self.inbox, NEXT_VALUE, 1)
+
+    def with_peer(self):
+        """Iterate over ``(peer, value)``: ``async for peer, value in server.with_peer()``."""
+        self.check_receiving()
+        return Pairs(self.inbox)
+
+    # --- state ---------------------------------------------------------------------------
+
+    cdef int on_flushed(self) except -1:
+        self.pacer.on_flushed()
+        if self._watchers:
+            self.changed()
+        return 0
+
+    cdef bint on_sweep(self) except -1:
+        self.inbox.give_back()
+        for connection in list(self.closing):
+            connection.sweep(self.sweep.clock)
+        return bool(self.closing)
+
+    cdef int changed(self) except -1:
+        # Wakes whoever waits for a condition on this endpoint (`_until`).
+        cdef list watchers = self._watchers
+        self._watchers = []
+        for future in watchers:
+            if not future.done():
+                future.set_result(None)
+        return 0
+
+    async def _until(self, predicate):
+        """Wait until `predicate()` holds; it is asked again after every change."""
+        while not predicate():
+            future = self.loop.create_future()
+            self._watchers.append(future)
+            await future
+
+    async def _until_at_most(self, predicate, double seconds):
+        """Wait for `predicate()` as `_until` does, but no longer than so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._until(predicate)
+        except TimeoutError:
+            pass
+
+    cdef int end(self, object error, bint in_order) except -1:
+        # No more sends; receivers get what has arrived, then `error`. Idempotent.
+        if self._ended is None:
+            self._ended = error
+            self.inbox.close(error, in_order)
+            self.pacer.release()
+            if self.handoff is not None:
+                self.handoff.end(error)
+            self.changed()
+        return 0
+
+    def _end(self, error, in_order):
+        self.end(error, in_order)
+
+    def _is_ended(self):
+        return self._ended is not None
+
+    def _is_drained(self):
+        return self.is_drained() and (self.handoff is None or self.handoff.is_empty())
+
+    def _must_pace(self):
+        """Whether so much is queued that a thread which sends should await `_pace`. Legal from any thread."""
+        cdef Py_ssize_t queued = self.log.retained()
+        if self.handoff is not None:
+            queued += self.handoff.held_bytes
+        return queued > self.pacer.high_water
+
+    def _pace(self):
+        """What `send` returns, for a message that is queued already."""
+        self.check_thread("send")
+        return Paced(self.pacer)
+
+    def stats(self):
+        """Return counts, and what is held now, as `ServerStats`. Legal from any thread."""
+        cdef uint64_t oldest = self._oldest_ns() if self.log.retained() else 0
+        return ServerStats(
+            clients=len(self.followers),
+            laggards=self.ready.count + self.blocked.count,
+            messages_out=self.messages_out,
+            messages_in=self.messages_in,
+            bytes_out=self.bytes_out,
+            bytes_in=self.bytes_in,
+            queued_bytes=self.log.retained(),
+            oldest_queued_s=(deli_com_clock_ns() - oldest) / 1e9 if oldest else 0.0,
+            retained_keys=self._retained_keys(),
+            retained_bytes=self.arena.newest,
+            skipped=self.skipped,
+            superseded=self.superseded,
+            refused={
+                "backlog full": self.refused_sends,
+                "undecodable": self.undecodable,
+                "unwanted": self.unwanted,
+                "inbox full": self.inbox.dropped,
+            },
+            closed=dict(self.closed),
+            turned_away=self._turned_away(),
+            slabs=self.arena.slabs,
+        )
+
+    def _turned_away(self):
+        return {}  # a server counts the handshakes that it refuses
+
+    cdef Py_ssize_t _retained_keys(self) except -1:
+        cdef Py_ssize_t count = self.log.retained_keys
+        cdef Audience audience
+        for audience in list(self._kept):
+            count += audience.retained_keys
+        return count
+
+    cdef uint64_t _oldest_ns(self) except? 0:
+        # Of all and of groups; not of what is for single clients, of whom there may be many.
+        cdef uint64_t oldest = self.log.oldest_ns()
+        cdef uint64_t other
+        cdef Audience audience
+        for reference in self._groups.valuerefs():  # a copy made at once: another thread may look
+            audience = reference()
+            other = audience.oldest_ns() if audience is not None else 0
+            if other and (oldest == 0 or other < oldest):
+                oldest = other
+        return oldest
+
+    def _connections(self):
+        """Every connection that is open or lingers."""
+        return [*self.followers, *self.closing]
+
+    def _check_thread(self, what):
+        self.check_thread(what)
+
+
+cdef inline bint _retains(Lane lane, Audience to) noexcept:
+    # Nobody comes to a log of one client: there is nothing to retain in it, only the newest.
+    return lane is not None and lane.retain and (to is None or to.cap == 0)
+
+
+cdef class Pairs:
+    """The asynchronous iterator behind `Endpoint.with_peer`; shares the endpoint's inbox."""
+
+    cdef Inbox _inbox
+
+    def __init__(self, Inbox inbox not None):
+        self._inbox = inbox
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        return recv_from_inbox(self._inbox, NEXT_PAIR, 1)

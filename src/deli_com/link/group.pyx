@@ -1,0 +1,109 @@
+"""Groups: messages for some of a server's clients."""
+
+from types import GenericAlias
+
+from deli_com.fanout.follower cimport Audience, Follower
+from deli_com.link.connection cimport Connection
+from deli_com.link.endpoint cimport Endpoint
+
+
+cdef class Group:
+    """Some of a server's clients, under a name; `server.group(name)` gives it.
+
+    What is sent to a group has its place in the one order of everything that a member gets:
+    between the broadcasts, other groups' and private messages before and after it. Who is no
+    member is neither charged for a group's backlog nor held up by it. Policies of types hold in
+    a group as they do for all, with keys of its own; a new member gets the newest message of
+    each key that is retained.
+
+    Two objects for the same group are equal. A client that leaves the server leaves its groups.
+    A group lasts as long as it has a member, retains a message, or is held by the program.
+    """
+
+    def __init__(self, *args):
+        raise TypeError("write: server.group(name)")
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        """Let annotations say ``Group[T]``."""
+        return GenericAlias(cls, item)
+
+    @property
+    def name(self):
+        """What the group was asked for by."""
+        return self._audience.name
+
+    @property
+    def members(self):
+        """The clients that are members now, a snapshot."""
+        self._endpoint.check_thread("group.members")
+        return frozenset(self._audience.members)
+
+    def add(self, Connection peer not None, /):
+        """Make a client a member: it gets what is sent from now on. Twice is as good as once.
+
+        Returns
+        -------
+        bool
+            Whether it is a member now; False for one that has left the server.
+
+        Raises
+        ------
+        ValueError
+            A client of another server.
+        """
+        self._endpoint.check_thread("group.add")
+        if peer.endpoint is not self._endpoint:
+            raise ValueError(f"{peer!r} is no client of the server that the group {self.name!r} is of")
+        if peer.hub is None:
+            return False
+        self._audience.add_member(peer)
+        return True
+
+    def discard(self, Connection peer not None, /):
+        """Take a client out. It still gets what was sent before; nothing happens if it is no member."""
+        self._endpoint.check_thread("group.discard")
+        self._audience.discard_member(peer)
+
+    def send_nowait(self, value, /, *, Follower except_=None):
+        """Queue `value` for every member, and return; as the server's `send_nowait`, from any thread."""
+        self._endpoint.put_from_any_thread(value, self._audience, except_)
+
+    def send(self, value, /, *, Follower except_=None):
+        """Queue `value` as `send_nowait` does; await the result to keep the members' pace."""
+        self._endpoint.check_thread("group.send")
+        return self._endpoint.paced(self._audience, self._endpoint.put(value, self._audience, except_))
+
+    def forget(self, key=None, /, type=None):
+        """Drop the newest message of a key, as the server's `forget` does for what is sent to all."""
+        return self._endpoint.forget_key(self._audience, key, type)
+
+    def __contains__(self, peer):
+        return peer in self._audience.members
+
+    def __len__(self):
+        return len(self._audience.members)
+
+    def __eq__(self, other):
+        return isinstance(other, Group) and (<Group>other)._audience is self._audience
+
+    def __hash__(self):
+        return hash(id(self._audience))
+
+    def __repr__(self):
+        return f"<Group {self.name!r}, {len(self)} members>"
+
+
+def group_of(Endpoint endpoint not None, name):
+    """Return the group of this name, made if there is none."""
+    cdef Group group
+    cdef Audience audience
+    endpoint.check_thread("group")
+    audience = endpoint._groups.get(name)
+    if audience is None:
+        audience = endpoint.new_audience(name)
+        endpoint._groups[name] = audience
+    group = <Group>Group.__new__(Group)
+    group._endpoint = endpoint
+    group._audience = audience
+    return group

@@ -1,0 +1,59 @@
+"""The HTTP request that opened a connection, as the program may ask for it later."""
+
+from __future__ import annotations
+
+from multidict import CIMultiDict
+from picows.picows import _parse_http_request  # type: ignore[attr-defined]
+
+from deli_com.net.address import Address
+
+__all__ = ["Request"]
+
+
+class Request:
+    """The request of one handshake, as `authorize` sees it and as `Peer.request` keeps it.
+
+    Attributes
+    ----------
+    path, query : str
+        As sent, not percent-decoded; ``query`` without the ``?``.
+    remote : Address or None
+        The peer.
+    secure : bool
+        Over TLS.
+    subprotocol : str or None
+        The one agreed on; set before ``authorize`` runs.
+    """
+
+    __slots__ = ("_headers", "_raw", "path", "query", "remote", "secure", "subprotocol")
+
+    def __init__(
+        self,
+        raw: bytes,
+        headers: CIMultiDict[str],
+        path: str,
+        query: str,
+        remote: Address | None,
+        secure: bool,
+    ) -> None:
+        self._raw = raw
+        self._headers: CIMultiDict[str] | None = headers
+        self.path = path
+        self.query = query
+        self.remote = remote
+        self.secure = secure
+        self.subprotocol: str | None = None
+
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        """All headers; once the handshake is over parsed on each use: only the bytes are kept."""
+        if self._headers is not None:
+            return self._headers
+        headers: CIMultiDict[str] = _parse_http_request(self._raw).headers
+        return headers
+
+    def _settle(self) -> None:
+        self._headers = None
+
+    def __repr__(self) -> str:
+        return f"<Request {self.path!r} from {self.remote}>"

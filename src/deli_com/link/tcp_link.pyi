@@ -1,0 +1,29 @@
+from asyncio import AbstractEventLoop, BaseTransport, BufferedProtocol
+from collections.abc import Callable
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
+
+from deli_com.link.connection import Connection
+from deli_com.link.endpoint import Endpoint
+from deli_com.net.log_budget import LogBudget
+
+@disjoint_base
+class ReadBuffer:
+    def __new__(cls, loop: AbstractEventLoop) -> Self: ...
+
+@disjoint_base
+class Stream(Connection, BufferedProtocol):
+    def __init__(
+        self,
+        endpoint: Endpoint[Any, Any],
+        buffer: ReadBuffer,
+        on_opened: Callable[[Stream], object] | None = None,
+        log: LogBudget | None = None,
+    ) -> None: ...
+    def get_buffer(self, sizehint: int) -> memoryview: ...
+    def buffer_updated(self, nbytes: int) -> None: ...
+    def connection_made(self, transport: BaseTransport) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+    def eof_received(self) -> bool: ...
+    def discard(self) -> None: ...

@@ -1,0 +1,447 @@
+"""The TCP end of one connection: frames of a u32 little-endian length and a payload.
+
+    0         4                  4 + length
+    | length  | payload          |            docs/wire.md section 2
+
+It is the transport's protocol itself, so bytes go from the kernel to the decoder in two
+steps: every read of an endpoint lands in one shared buffer, and values are decoded from
+there. Only the beginning of a frame that is still incomplete is kept, in memory of its own,
+which reads do not fill past the end of the frame and which goes when that is complete. So an
+idle connection has no read buffer, and a large message leaves nothing behind.
+
+TCP has no CLOSE frame. The end of the stream between two frames says that all messages
+were sent; inside a frame, or as a reset, that some were not. So a connection that still
+has messages to get is never ended by EOF, but reset.
+"""
+
+import asyncio
+import logging
+import socket
+import struct
+
+from cpython.buffer cimport PyBUF_WRITE
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from deli_com.ground.sockets cimport deli_com_tcp, deli_com_tcp_info
+from deli_com.link.connection cimport (
+    CONNECTION_CLOSED,
+    CONNECTION_OPEN,
+    CONNECTION_OPENING,
+    Connection,
+    reason_of_loss,
+)
+from deli_com.link.endpoint cimport Endpoint
+from deli_com.errors import ConnectionClosed, MessageTooLarge
+from deli_com.net.tcp_keepalive import probe
+from deli_com.net.transports import remote_address
+
+cdef enum:
+    LENGTH_BYTES = 4
+    READ_BYTES = 262144          # most of one read; aiofastnet turns to other work after as many
+    FULL_BYTES = 16384           # ... while the inbox is full: it takes one read more of each connection
+    PART_BYTES = 65536           # first memory for an incomplete frame: a length alone allocates no more
+
+cdef double SPARE_S = 1.0        # how long memory of a large frame is kept for the next
+
+# What an HTTP client (or server) sends first, where a length should be.
+cdef tuple HTTP_REQUESTS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"PRI ")
+cdef bytes HTTP_RESPONSE = b"HTTP"
+
+cdef object RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for 0 s
+
+
+cdef class ReadBuffer:
+    """Where all connections of one endpoint read into.
+
+    A transport asks for the buffer, reads, and reports in one step of its loop, so nobody
+    else's read comes between. What is incomplete then is copied out.
+
+    Of the memory for large frames it keeps one piece for the next, until none came for
+    `SPARE_S`: its pages cost more than what is read into them.
+    """
+
+    cdef object loop
+    cdef uint8_t* data           # READ_BYTES, owned; pages never read into cost nothing
+    cdef object view             # of all of it, for transports
+    cdef bint is_parsed          # values are being decoded from it
+    cdef uint8_t* spare          # owned, or NULL
+    cdef Py_ssize_t spare_bytes
+    cdef bint spare_used         # since the timer was set
+    cdef object timer            # set while there is a spare piece
+
+    def __cinit__(self, loop):
+        self.loop = loop
+        self.data = <uint8_t*>PyMem_RawMalloc(READ_BYTES)
+        if self.data == NULL:
+            raise MemoryError("read buffer")
+        self.view = PyMemoryView_FromMemory(<char*>self.data, READ_BYTES, PyBUF_WRITE)
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.data)
+        PyMem_RawFree(self.spare)
+
+    cdef uint8_t* take_spare(self, Py_ssize_t* size) noexcept:
+        # The caller owns it then; NULL if there is none.
+        cdef uint8_t* spare = self.spare
+        size[0] = self.spare_bytes
+        self.spare = NULL
+        self.spare_bytes = 0
+        return spare
+
+    cdef int give_back(self, uint8_t* memory, Py_ssize_t size) except -1:
+        # Frees it, or keeps it for the next large frame.
+        if size <= PART_BYTES or size < self.spare_bytes:
+            PyMem_RawFree(memory)
+            return 0
+        PyMem_RawFree(self.spare)
+        self.spare = memory
+        self.spare_bytes = size
+        self.spare_used = True
+        if self.timer is None:
+            self.timer = self.loop.call_later(SPARE_S, self._on_timer)
+        return 0
+
+    def _on_timer(self):
+        self.timer = None
+        if self.spare_used:
+            self.spare_used = False
+            self.timer = self.loop.call_later(SPARE_S, self._on_timer)
+            return
+        PyMem_RawFree(self.spare)
+        self.spare = NULL
+        self.spare_bytes = 0
+
+
+cdef class Stream(Connection, asyncio.BufferedProtocol):
+    """One TCP connection of an endpoint; give it to a transport as its protocol.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+        Its log's framing is "tcp".
+    buffer : ReadBuffer
+        That of the endpoint.
+    on_opened : callable, optional
+        Called with the stream once it is open and follows the log.
+    log : LogBudget, optional
+        A server's, for what its clients can cause at will.
+    """
+
+    cdef ReadBuffer _buffer
+    cdef object _on_opened
+    cdef object _log
+    cdef uint8_t* _part          # the frame under way, from its length on; owned, NULL between frames
+    cdef Py_ssize_t _part_size   # bytes of it that are there
+    cdef Py_ssize_t _part_bytes  # allocated
+    cdef Py_ssize_t _part_room   # of them for this frame: up to its end at most
+    cdef bint _ended_in_order
+    cdef double _look_at         # endpoint clock, seconds: when the kernel is asked for a sign of life
+
+    def __init__(self, Endpoint endpoint not None, ReadBuffer buffer not None, on_opened=None, log=None):
+        Connection.__init__(self, endpoint)
+        self._buffer = buffer
+        self._on_opened = on_opened
+        self._log = log
+
+    def __dealloc__(self):
+        PyMem_RawFree(self._part)
+
+    # --- reading: called by the transport ------------------------------------------------
+
+    def get_buffer(self, sizehint):
+        """Return memory for the next read."""
+        cdef Py_ssize_t room
+        if self.stage != CONNECTION_OPEN:
+            self._drop_part()
+        if self._part != NULL:
+            room = min(self._part_room - self._part_size, READ_BYTES)
+            return PyMemoryView_FromMemory(<char*>self._part + self._part_size, room, PyBUF_WRITE)
+        if self._buffer.is_parsed:
+            raise RuntimeError("the event loop ran inside the decoding of a message")
+        if self.endpoint.inbox.is_full():
+            return self._buffer.view[:FULL_BYTES]
+        return self._buffer.view
+
+    def buffer_updated(self, Py_ssize_t nbytes):
+        """Deliver what is complete of `nbytes` more bytes; keep the rest."""
+        if self.stage != CONNECTION_OPEN:
+            self._open()
+            if self.stage != CONNECTION_OPEN:
+                return  # what arrives after the end is discarded
+        self.sweeps_to_look = 2
+        if self._part != NULL:
+            self._part_size += nbytes
+            self.hold(self._part_size)
+            if self._part != NULL:
+                self._complete_part()
+            return
+        self._buffer.is_parsed = True
+        try:
+            self._parse(nbytes)
+        finally:
+            self._buffer.is_parsed = False
+
+    cdef int _parse(self, Py_ssize_t size) except -1:
+        # Whole frames from the shared buffer; the beginning of one more is copied out.
+        cdef const uint8_t* data = self._buffer.data
+        cdef const uint8_t* end = data + size
+        cdef Py_ssize_t length
+        while end - data >= LENGTH_BYTES:
+            if not self._fits(data):
+                return 0
+            length = <Py_ssize_t>_frame_length(data)
+            if end - data - LENGTH_BYTES < length:
+                break
+            self.deliver(<const char*>data + LENGTH_BYTES, length)
+            if self.stage != CONNECTION_OPEN:
+                return 0
+            data += LENGTH_BYTES + length
+        if data != end and self._make_room(data, end - data):
+            memcpy(self._part, data, end - data)
+            self._part_size = end - data
+            self.hold(self._part_size)
+        return 0
+
+    cdef int _complete_part(self) except -1:
+        # More of the frame under way has arrived, and nothing but of it.
+        cdef Py_ssize_t length
+        cdef uint8_t* part = self._part
+        if self._part_size < LENGTH_BYTES or not self._fits(part):
+            return 0
+        length = <Py_ssize_t>_frame_length(part)
+        if self._part_size < LENGTH_BYTES + length:
+            if self._part_size == self._part_room:
+                self._make_room(part, self._part_size)
+            return 0
+        self._part = NULL
+        self.hold(0)
+        try:
+            self.deliver(<const char*>part + LENGTH_BYTES, length)
+        finally:
+            self._buffer.give_back(part, self._part_bytes)
+        return 0
+
+    cdef bint _make_room(self, const uint8_t* frame, Py_ssize_t have) except -1:
+        # Memory for more of `frame`, of which `have` bytes are there: up to its end, but no
+        # more than twice of what has arrived. A peer that announces much and sends little
+        # costs PART_BYTES.
+        cdef Py_ssize_t end = LENGTH_BYTES
+        cdef Py_ssize_t size
+        cdef uint8_t* part
+        if have >= LENGTH_BYTES:
+            end += <Py_ssize_t>_frame_length(frame)
+        if self._part == NULL:
+            self._part_bytes = 0
+            if end > PART_BYTES:
+                self._part = self._buffer.take_spare(&self._part_bytes)
+        size = min(end, max(2 * have, PART_BYTES))
+        if self._part_bytes < size:
+            part = <uint8_t*>PyMem_RawRealloc(self._part, size)
+            if part == NULL:
+                self._refuse("out of memory", None)
+                return False
+            self._part = part
+            self._part_bytes = size
+        self._part_room = min(end, self._part_bytes)
+        return True
+
+    cdef int _drop_part(self) except -1:
+        PyMem_RawFree(self._part)
+        self._part = NULL
+        return self.hold(0)
+
+    # --- what must not be ----------------------------------------------------------------
+
+    cdef bint _fits(self, const uint8_t* frame) except -1:
+        # Whether the length is one that we take. If not, the connection is closing.
+        cdef uint32_t length = _frame_length(frame)
+        cdef bytes start
+        if <uint64_t>length <= <uint64_t>self.endpoint.max_message_size:
+            return True
+        error = MessageTooLarge(length, self.endpoint.max_message_size)
+        cause = str(error)
+        start = (<const char*>frame)[:LENGTH_BYTES]
+        if start in HTTP_REQUESTS and not self.messages_in:
+            cause = f"this is an HTTP client ({start.decode()!r} where a length should be), for a WsServer"
+        elif start == HTTP_RESPONSE and not self.messages_in:
+            cause = "this is an HTTP server ('HTTP' where a length should be), for a WsClient"
+        self._refuse(cause, error)
+        return False
+
+    cdef int _refuse(self, str cause, object error) except -1:
+        # Nothing after this point can be understood.
+        cdef Endpoint endpoint = self.endpoint
+        self.blame("protocol error")
+        if endpoint.is_client:
+            if error is not None and endpoint.up is not None:
+                endpoint.inbox.push(self, error, 0, True)
+            endpoint.end(ConnectionClosed(None, cause), False)
+        self.finish(0, cause)
+        if not endpoint.is_client:  # last: a handler of the user's may raise
+            self._log.log(logging.WARNING, "closing %s: %s", self.remote_addr, cause)
+        return 0
+
+    # --- the life of the connection: called by the transport -------------------------------
+
+    def connection_made(self, transport):
+        """Join the log."""
+        self.remote_addr = remote_address(transport)
+        if self.stage == CONNECTION_CLOSED:
+            # Given up before. The transport adds its reader one callback from now, aborted or
+            # not, and the next owner of the descriptor would inherit that.
+            self.transport = transport
+            self.endpoint.loop.call_soon(transport.abort)
+            return
+        secure = transport.get_extra_info("sslcontext") is not None
+        self.attach(transport, secure)
+        probe(transport.get_extra_info("socket"), self.endpoint.ping_interval, self.endpoint.ping_timeout)
+        self._look_at = self.endpoint.sweep.clock + self.endpoint.ping_interval + self.endpoint.ping_timeout
+        if self.endpoint._events is None or secure:
+            self._open()
+        else:
+            # on_connect may end it, and a plain transport must not be aborted before its reader is added.
+            self.endpoint.loop.call_soon(self._open)
+
+    def _open(self):
+        # Once; the first event of the transport may come before its turn.
+        if self.stage == CONNECTION_OPENING:
+            self.opened()
+            on_opened, self._on_opened = self._on_opened, None
+            if on_opened is not None:
+                on_opened(self)
+
+    def eof_received(self):
+        """Take the peer's end of stream as the end of the connection."""
+        cdef bint has_all
+        self._open()
+        has_all = self._has_all()  # the peer may have closed one direction only
+        if self.stage == CONNECTION_OPEN:
+            self.blame("left")
+            self.close_reason = self._reason_of_eof()
+            self._ended_in_order = self._part == NULL
+            if has_all:
+                self.linger()
+            else:
+                self._reset()
+        return False  # the transport closes itself, behind what it holds
+
+    cdef str _reason_of_eof(self):
+        if self._part == NULL:
+            return "the peer has closed the connection"
+        if self._part_size < LENGTH_BYTES:
+            return f"the stream ended inside a length: {self._part_size} of {LENGTH_BYTES} bytes"
+        return (f"the stream ended inside a message: {self._part_size - LENGTH_BYTES} "
+                f"of {_frame_length(self._part)} bytes")
+
+    def connection_lost(self, exc):
+        """Leave for good."""
+        self._drop_part()
+        on_opened, self._on_opened = self._on_opened, None
+        if on_opened is not None:
+            on_opened(self)  # lost before its turn: nobody was told of it
+        if not self.close_reason:
+            self.close_reason = reason_of_loss(exc)
+        self.ended()
+
+    def pause_writing(self):
+        """Note that the transport holds bytes."""
+        self.choke()
+
+    def resume_writing(self):
+        """Note that the transport is empty."""
+        self.unchoke()
+
+    # --- the end, by this side -------------------------------------------------------------
+
+    def discard(self):
+        """Give it up, whether a transport has taken it or will yet."""
+        self._on_opened = None
+        if self.transport is None and self.stage == CONNECTION_OPENING:
+            self.stage = CONNECTION_CLOSED
+        else:
+            self.abort()
+
+    cdef int on_sweep(self, double clock) except -1:
+        Connection.on_sweep(self, clock)
+        return self._judge_silence(clock) if clock >= self._look_at and self.stage == CONNECTION_OPEN else 0
+
+    cdef int _judge_silence(self, double clock) except -1:
+        # Whatever came from its system, a bare acknowledgement too, is a sign of life: the system
+        # probes an idle peer, and one that does not read answers probes of its window.
+        cdef deli_com_tcp known = deli_com_tcp_info(self.socket)
+        cdef double limit = self.endpoint.ping_interval + self.endpoint.ping_timeout
+        cdef double silent = min(known.silent_ms, known.ack_ms) / 1e3
+        if not known.is_known or silent < limit:
+            self._look_at = clock + (limit - silent if known.is_known else limit)
+            return 0
+        self.close_reason = (
+            f"keepalive: no sign of life for {silent:.1f} s, "
+            f"{self.waiting_bytes()} bytes queued"
+        )
+        self.blame("keepalive")
+        self._reset()
+        self.endpoint.logger.warning("closing %s: %s", self.remote_addr, self.close_reason)
+        return 0
+
+    cdef int on_too_much(self, str cause) except -1:
+        self.blame("too much input")
+        self._drop_part()
+        return self.finish(0, cause)
+
+    cdef int on_too_slow(self, str cause) except -1:
+        self.blame_lag(cause)
+        self.close_reason = cause
+        self._reset()
+        self.endpoint.logger.warning("closing %s: %s", self.remote_addr, cause)
+        return 0
+
+    cdef int finish(self, int code, str reason) except -1:
+        cdef bint has_all = self._has_all()
+        if self.stage == CONNECTION_OPEN and not has_all:
+            self.close_reason = reason
+            return self._reset()
+        return Connection.finish(self, code, reason)
+
+    cdef bint _has_all(self) except -1:
+        # Whether all that is queued for it is with the transport or the kernel now.
+        if self.stage == CONNECTION_OPEN:
+            self.endpoint.flush_now()  # which may end it
+        return self.has_all()
+
+    cdef int say_close(self, int code, str reason) except -1:
+        # Half a close, behind what the transport holds. TLS has none: it closes, and reads on
+        # by itself until the peer does.
+        try:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:
+                self.transport.close()
+        except OSError:
+            return self.abort()  # the peer is gone
+        return 0
+
+    cdef int abort(self) except -1:
+        if self.stage != CONNECTION_CLOSED and self.transport.get_write_buffer_size():
+            return self._reset()
+        return Connection.abort(self)
+
+    cdef int _reset(self) except -1:
+        # An end of stream between two frames would say that all was sent. The kernel's buffer
+        # goes too, which is megabytes for a peer that does not read.
+        if self.stage != CONNECTION_CLOSED:
+            try:
+                self.transport.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            except OSError:
+                pass  # it is no more connected
+        return Connection.abort(self)
+
+    cdef bint ended_in_order(self) except -1:
+        return self._ended_in_order
+
+
+cdef inline uint32_t _frame_length(const uint8_t* at) noexcept nogil:
+    return at[0] | <uint32_t>at[1] << 8 | <uint32_t>at[2] << 16 | <uint32_t>at[3] << 24

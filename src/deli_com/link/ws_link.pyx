@@ -1,0 +1,596 @@
+"""The WebSocket end of one connection; the only file that cimports picows.
+
+picows parses frames and masks; what it leaves to its user is done here: the order of
+fragments, reserved bits, answering CLOSE and PING, close codes, and lingering.
+
+::
+
+    transport <--> PeerIntake <--> picows' WSProtocol ---> PeerListener ---> Peer
+                       |                                                      ^
+                       +--- bounds a read, sees the parser fail, discards ----+
+
+picows' parser reads one frame ahead. When it fails it sends CLOSE by itself, delivers the
+good frame before the bad one, would go on parsing what follows, and 10 ms later closes the
+transport, which answers unread input with RST and so takes the CLOSE away. The intake keeps
+it from all but the first two; `muted` points at `is_close_frame_sent` for the hub.
+"""
+
+import math
+from asyncio import BufferedProtocol
+
+from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcmp, memcpy
+from picows.picows cimport (
+    WSCloseCode,
+    WSCloseHandshake,
+    WSCloseInfo,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+)
+
+from deli_com.link.connection cimport CONNECTION_OPEN, Connection, may_be_sent, reason_of_loss
+from deli_com.errors import ConnectionClosed
+from deli_com.ground.sockets cimport deli_com_clock_ns, deli_com_give_back, deli_com_tcp, deli_com_tcp_info
+
+cdef extern from "Python.h":
+    Py_buffer* PyMemoryView_GET_BUFFER(object view)
+
+
+cdef enum:
+    NO_STATUS = 1005         # RFC 6455 section 7.1.5: CLOSE without a code
+    REASON_BYTES = 123       # a control frame takes 125, the code two of them
+    MAX_FRAGMENTS = 4096     # frames of one message, unless the peer says otherwise
+    PONGS_A_READ = 16        # PINGs answered one by one; of more in one read only the last
+    READ_BYTES = 262144      # read at once: what it holds stays in the caches until it is taken
+    LONG_READ_BYTES = 1048576  # after a full read of fewer than FEW_FRAMES: 0.2 ms, and 1/4 of the turns
+    FEW_FRAMES = 4
+    MANY_FRAMES = 256        # after a read of more frames than that, the next comes a turn later, and is
+    FRAMES_A_READ = 4096     # sized for so many like them: 0.2 ms of 64-byte messages, 1 ms of PINGs
+    FULL_BYTES = 16384       # read at once into a full inbox, by each client
+    LEAST_BYTES = 4096       # read at once, however little may wait in memory
+    KEPT_BYTES = 262144      # of the read buffer that an idle connection keeps
+    PING_BYTES = 14          # a PING of ours on the wire, mask included
+
+cdef set IN_ORDER = {1000, 1001, NO_STATUS}
+cdef bytearray DISCARDED = bytearray(65536)  # where input goes that nobody will read; shared by all
+
+
+cdef class Peer(Connection):
+    """One WebSocket connection of an endpoint.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+    remote_addr : Address, optional
+    request : Request, optional
+        Of the handshake.
+
+    Attributes
+    ----------
+    max_fragments : int
+        Frames that one message may come in; 4096 unless it is set.
+
+    Notes
+    -----
+    Hand `listener()` to picows: it owns the peer until the connection is lost.
+    """
+
+    cdef WSTransport _ws
+    cdef uint8_t* _joined            # payload of the fragments so far; owned
+    cdef Py_ssize_t _joined_size
+    cdef Py_ssize_t _joined_capacity
+    cdef int _fragments              # of the message under way; 0: none is
+    cdef public int max_fragments
+    cdef bint _joining_text          # it is a text message: not kept, unless `_wants_text`
+    cdef bint _wants_text            # a subclass overrides `on_text`
+    cdef bint _wants_binary          # a subclass overrides `on_binary`
+    cdef bint _warned_of_text
+    cdef int _frames                 # in the last read, or so far in the one under way
+    cdef int _pings                  # PINGs among them
+    cdef bytes _pong                 # the one PONG that is owed, or None
+    cdef PeerIntake _intake
+    cdef bint _ending                # nothing more of the peer's counts: see `end_stream`
+    cdef double _heard_at            # endpoint clock, seconds: the last frame of any kind
+    cdef double _pinged_at           # endpoint clock: a PING is unanswered since; 0: none is
+    cdef uint64_t _pinged_ns         # system clock at that PING
+    cdef uint64_t _acked             # of our bytes, by the peer's kernel, when last asked
+    cdef readonly double round_trip  # seconds, of the last PING answered; nan before
+    cdef Py_ssize_t _touched         # bytes of picows' read buffer that hold memory, as far as we know
+    cdef Py_ssize_t _seen_messages   # at the last sweep
+
+    def __cinit__(self):
+        self.max_fragments = MAX_FRAGMENTS
+        self._wants_text = type(self).on_text is not Peer.on_text
+        self._wants_binary = type(self).on_binary is not Peer.on_binary
+
+    def __dealloc__(self):
+        PyMem_RawFree(self._joined)
+
+    def listener(self):
+        """Return the picows listener of this peer."""
+        return PeerListener(self)
+
+    # --- frames --------------------------------------------------------------------------
+
+    cdef int on_frame(self, WSFrame frame) except -1:
+        self._heard_at = self.endpoint.sweep.clock
+        self._frames += 1
+        if self.stage != CONNECTION_OPEN:
+            if frame.msg_type == WSMsgType.CLOSE:
+                self._on_close(frame)
+            return 0
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            return self._fail(1002, "reserved bits are set, and no extension was negotiated")
+        if frame.msg_type == WSMsgType.BINARY:
+            if self._fragments:
+                return self._fail(1002, "a new message began inside a fragmented one")
+            if frame.fin:
+                return self._take_binary(frame.payload_ptr, frame.payload_size)
+            return self._join(frame, False)
+        if frame.msg_type == WSMsgType.CONTINUATION:
+            if not self._fragments:
+                return self._fail(1002, "a continuation frame without a message to continue")
+            return self._join(frame, self._joining_text)
+        if frame.msg_type == WSMsgType.TEXT:
+            if self._fragments:
+                return self._fail(1002, "a new message began inside a fragmented one")
+            if frame.fin:
+                return self._take_text(frame.payload_ptr, frame.payload_size)
+            return self._join(frame, True)
+        if frame.msg_type == WSMsgType.PING:
+            return self._on_ping(frame)
+        if frame.msg_type == WSMsgType.CLOSE:
+            return self._on_close(frame)
+        return self._on_pong(frame)
+
+    cdef int _join(self, WSFrame frame, bint text) except -1:
+        # Adds a fragment; delivers after the last.
+        cdef Py_ssize_t size = self._joined_size + frame.payload_size
+        cdef Py_ssize_t capacity
+        cdef uint8_t* grown
+        cdef bint kept = not text or self._wants_text
+        self._joining_text = text
+        self._fragments += 1
+        if self._fragments > self.max_fragments:
+            return self._fail(1009, f"a message of more than {self.max_fragments} fragments")
+        if size > self.endpoint.max_message_size:
+            return self._fail(1009, f"a message of more than {self.endpoint.max_message_size} bytes")
+        if kept and (size > self._joined_capacity or self._joined == NULL):
+            capacity = min(max(size, 2 * self._joined_capacity), self.endpoint.max_message_size)
+            grown = <uint8_t*>PyMem_RawRealloc(self._joined, max(capacity, 1))
+            if grown == NULL:
+                return self._fail(1009, "out of memory")
+            self._joined = grown
+            self._joined_capacity = capacity
+        if kept and frame.payload_size:
+            memcpy(self._joined + self._joined_size, frame.payload_ptr, frame.payload_size)
+        self._joined_size = size
+        if not frame.fin:
+            return self._recount() if kept else 0
+        self._fragments = 0
+        self._joined_size = 0
+        self._recount()
+        if not kept:
+            return self._take_text(NULL, 0)
+        # The memory leaves with the message: nothing stays behind for an idle connection.
+        grown = self._joined
+        self._joined = NULL
+        self._joined_capacity = 0
+        try:
+            if text:
+                self._take_text(<const char*>grown, size)
+            else:
+                self._take_binary(<const char*>grown, size)
+        finally:
+            PyMem_RawFree(grown)
+        return 0
+
+    cdef int _take_binary(self, const char* data, Py_ssize_t size) except -1:
+        if self._wants_binary:
+            self.on_binary(data[:size])
+            return 0
+        return self.deliver(data, size)
+
+    cdef int _take_text(self, const char* data, Py_ssize_t size) except -1:
+        if self._wants_text:
+            try:
+                self.on_text(data[:size])
+            except UnicodeDecodeError as error:
+                return self._fail(1007, f"a text message is not UTF-8: {error.reason} at byte {error.start}")
+            return 0
+        self.endpoint.unwanted += 1
+        if not self._warned_of_text:
+            self._warned_of_text = True
+            self.endpoint.logger.warning(
+                "%s sent a text message; values are binary messages, so text is ignored", self.remote_addr)
+        return 0
+
+    def on_text(self, data):
+        """Take a text message; a subclass that wants them overrides this.
+
+        Values are binary messages: as long as nobody overrides it, text is counted, with one
+        warning a connection, and neither joined nor checked.
+
+        Parameters
+        ----------
+        data : bytes
+            The whole message. Decode it: a `UnicodeDecodeError` from here closes the connection
+            with 1007, as RFC 6455 section 8.1 wants.
+        """
+
+    def on_binary(self, data):
+        """Take the bytes of a binary message; a subclass that overrides this gets them undecoded.
+
+        Parameters
+        ----------
+        data : bytes
+            The whole message. What is taken here does not reach the inbox.
+        """
+
+    cdef int _on_ping(self, WSFrame frame) except -1:
+        # At most one PONG waits, for the latest PING: RFC 6455 section 5.5.3 allows it, and a
+        # peer that floods PINGs costs 125 bytes and a few system calls a read.
+        cdef bytes payload = frame.payload_ptr[:frame.payload_size]
+        self._pings += 1
+        if self.choked or self._pings > PONGS_A_READ:
+            self._pong = payload
+        elif not self.transport.is_closing():  # after a reset each write would be logged
+            self._ws.send_pong(payload)
+        return 0
+
+    cdef int _send_owed_pong(self) except -1:
+        cdef bytes pong = self._pong
+        if pong is not None and not self.choked and not self._ws.is_close_frame_sent:
+            self._pong = None
+            self._ws.send_pong(pong)
+        return 0
+
+    cdef int _on_pong(self, WSFrame frame) except -1:
+        if not self._pinged_at or frame.payload_size != 8:
+            return 0
+        if memcmp(frame.payload_ptr, &self._pinged_ns, 8) == 0:
+            self._pinged_at = 0
+            self.round_trip = (deli_com_clock_ns() - self._pinged_ns) / 1e9
+        return 0
+
+    cdef int _on_close(self, WSFrame frame) except -1:
+        cdef int code = frame.get_close_code() if frame.payload_size >= 2 else NO_STATUS
+        if self.stage == CONNECTION_OPEN:
+            if code != NO_STATUS and not may_be_sent(code):
+                return self._fail(1002, f"close code {code} must not be sent")
+            # What was queued before still goes out: the peer reads until our CLOSE.
+            self.endpoint.flush_now()
+            if self.stage != CONNECTION_OPEN:
+                return 0  # that flush has closed it
+            self.close_code = code
+            self.close_reason = frame.get_close_reason() or ""
+            self.blame("left")
+            self.linger()
+            self._ws.send_close(<WSCloseCode>(1000 if code == NO_STATUS else code), b"")
+            if self.endpoint.is_client:  # nothing more can come: receivers need not wait for the TCP end
+                self.endpoint.end(ConnectionClosed(code, self.close_reason), self.ended_in_order())
+        return self.end_stream()
+
+    cdef int end_stream(self) except -1:
+        # CLOSE has been said and nothing that the peer may still send counts. It is discarded
+        # up to the peer's end of the stream, or the deadline: closing with unread input would
+        # send RST, and that makes the peer's system throw away our CLOSE and the tail before it.
+        # The server ends the stream first (RFC 6455 section 7.1.1).
+        if self._ending:
+            return 0
+        self._ending = True
+        self._drop_input()
+        self.resume_reading()
+        if self.endpoint.is_client or self.transport.is_closing():
+            return 0
+        try:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:
+                self.transport.close()  # TLS: flushes, reads on and waits for the peer's close_notify
+        except OSError:
+            return self.abort()  # the peer has reset the connection; what is unread does not matter
+        return 0
+
+    cdef int on_too_much(self, str cause) except -1:
+        self.blame("too much input")
+        return self._fail(1009, cause)
+
+    cdef int _fail(self, int code, str reason) except -1:
+        # The peer has broken the protocol: its answer is not waited for (RFC 6455 section 7.1.7).
+        self.blame("protocol error")
+        self.finish(code, reason)
+        return self.end_stream()
+
+    cdef int give_way(self) except -1:
+        # That read was of many frames: the transport would read on at once, the others come first.
+        if not self.reading_paused and not self.transport.is_closing():
+            self.transport.pause_reading()
+            self.endpoint.loop.call_soon(self._read_on)
+        return 0
+
+    def _read_on(self):
+        if not self.reading_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    cdef int parser_failed(self) except -1:
+        # picows has sent CLOSE, and why.
+        if self.stage == CONNECTION_OPEN:
+            self.blame("protocol error")
+            self._learn_close()
+            self.linger()
+        return self.end_stream()
+
+    cdef int read_done(self) except -1:
+        # All frames of one read have been handled.
+        if self._ws is None:
+            return 0
+        if self._pong is not None:
+            self._send_owed_pong()
+        if self._ws.is_close_frame_sent and self.stage == CONNECTION_OPEN:
+            return self.parser_failed()
+        return 0
+
+    # --- sweep -------------------------------------------------------------------------
+
+    cdef int on_sweep(self, double clock) except -1:
+        Connection.on_sweep(self, clock)
+        if self.stage != CONNECTION_OPEN:
+            return 0
+        if self._touched > KEPT_BYTES and self._seen_messages == self.messages_in:
+            self._give_back_pages(KEPT_BYTES)
+        self._seen_messages = self.messages_in
+        if self._pinged_at and self._heard_at >= self._pinged_at:
+            self._pinged_at = 0  # any frame is a sign of life
+        if not self._pinged_at:
+            if clock - self._heard_at >= self.endpoint.ping_interval and not self._ws.is_close_frame_sent:
+                self._pinged_at = clock
+                self._pinged_ns = deli_com_clock_ns()
+                self._acked = deli_com_tcp_info(self.socket).bytes_acked
+                self._ws.send_ping((<char*>&self._pinged_ns)[:8])
+        elif clock - self._pinged_at >= self.endpoint.ping_timeout:
+            return self._judge_silence(clock)
+        return 0
+
+    cdef int _judge_silence(self, double clock) except -1:
+        # No frame since the PING. The kernel may know better: we may not be reading, or the
+        # peer may be busy taking one large frame, behind which the PING waits.
+        cdef deli_com_tcp known = deli_com_tcp_info(self.socket)
+        cdef str cause
+        if known.is_known and (
+            self.reading_paused
+            or known.silent_ms < 1000 * self.endpoint.ping_timeout
+            or known.bytes_acked > self._acked + PING_BYTES
+        ):
+            self._acked = known.bytes_acked
+            self._pinged_at = clock
+            return 0
+        cause = (
+            f"keepalive: no sign of life for {clock - self._heard_at:.1f} s, "
+            f"{self.waiting_bytes()} bytes queued"
+        )
+        self.blame("keepalive")
+        self.finish(1011, cause)
+        self.endpoint.logger.warning("closing %s (1011): %s", self.remote_addr, cause)
+        return 0
+
+    # --- memory --------------------------------------------------------------------------
+
+    cdef int _recount(self) except -1:
+        return self.hold(self._touched + self._joined_size)
+
+    cdef int give_back(self) except -1:
+        return self._give_back_pages(0)
+
+    cdef int _give_back_pages(self, Py_ssize_t keep) except -1:
+        # picows' read buffer never shrinks. The pages of its free part, beyond what the next
+        # read needs, go back to the system; they come again, as zeros, when they are written.
+        cdef PeerIntake intake = self._intake
+        cdef object free
+        cdef Py_buffer* view
+        if intake is None or intake.free_space is None or intake.is_busy:
+            return 0
+        free = intake.free_space(-1)
+        view = PyMemoryView_GET_BUFFER(free)
+        deli_com_give_back(<char*>view.buf + keep, view.len - keep)
+        self._touched = min(self._touched, intake.used_of(view.len) + keep)
+        return self._recount()
+
+    cdef int _drop_input(self) except -1:
+        # Nothing of it counts any more. The parser, and with it the read buffer, goes as soon as
+        # it has returned: a connection that lingers costs no memory for input.
+        PyMem_RawFree(self._joined)
+        self._joined = NULL
+        self._joined_size = self._joined_capacity = self._touched = 0
+        if self._intake is not None:
+            self._intake.parser = self._intake.free_space = self._intake.parse = None
+        return self._recount()
+
+    # --- transport -----------------------------------------------------------------------
+
+    cdef int connected(self, WSTransport ws, PeerListener listener) except -1:
+        self._ws = ws
+        self.attach(ws.underlying_transport, ws.is_secure)
+        self.muted = &ws.is_close_frame_sent
+        self.round_trip = math.nan
+        self._heard_at = self.endpoint.sweep.clock
+        self._intake = PeerIntake(self, listener, self.transport.get_protocol())
+        self.transport.set_protocol(self._intake)
+        ws.underlying_transport = self._intake
+        return self.opened()
+
+    cdef int drained(self) except -1:
+        self.unchoke()
+        return self._send_owed_pong() if self._ws is not None else 0
+
+    cdef int say_close(self, int code, str reason) except -1:
+        # The transport's bytes end at a frame's end, so CLOSE is well placed behind them.
+        cdef bytes cut = reason.encode()[:REASON_BYTES].decode(errors="ignore").encode()
+        if not self._ws.is_close_frame_sent:
+            self._ws.send_close(<WSCloseCode>code, cut)
+        return 0
+
+    cdef int _learn_close(self) except -1:
+        # picows' parser ended it: what it sent says why.
+        cdef WSCloseHandshake closing = self._ws.close_handshake if self._ws is not None else None
+        cdef WSCloseInfo info
+        if self.close_code is None and closing is not None:
+            info = closing.sent if closing.sent is not None else closing.recv
+            if info is not None:
+                self.close_code = <int>info.code or NO_STATUS
+                self.close_reason = info.reason or ""
+        return 0
+
+    cdef int disconnected(self) except -1:
+        self._learn_close()
+        if self._ws is not None:
+            self._ws.underlying_transport = self.transport  # a timer of picows' may still call close()
+            # Nobody awaits it, and an error of picows' own would be "never retrieved".
+            self._ws.disconnected_future.cancel()
+        self.ended()
+        self._ws = None  # these break the cycles protocol -> listener -> peer -> transport, intake
+        self._intake = None
+        return 0
+
+    cdef bint ended_in_order(self) except -1:
+        return self.close_code in IN_ORDER
+
+    cdef object code_of_close(self):
+        return self.close_code
+
+    cdef object round_trip_time(self):
+        return None if math.isnan(self.round_trip) else self.round_trip
+
+
+cdef class PeerListener(WSListener):
+    """picows' view of a `Peer`: a shell, because an extension class has one base."""
+
+    cdef Peer peer
+
+    def __init__(self, Peer peer not None):
+        self.peer = peer
+
+    cpdef on_ws_connected(self, WSTransport transport):
+        self.peer.connected(transport, self)
+
+    cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
+        self.peer.on_frame(frame)
+
+    cpdef on_ws_disconnected(self, WSTransport transport):
+        self.peer.disconnected()
+
+    cpdef pause_writing(self):
+        self.peer.choke()
+
+    cpdef resume_writing(self):
+        self.peer.drained()
+
+
+cdef class IntakeBase:
+    """Comes before `BufferedProtocol`: an extension class cannot have a Python class as its first base."""
+
+
+cdef class PeerIntake(IntakeBase, BufferedProtocol):
+    """Stands between the transport and picows, both ways.
+
+    1. To the transport it is the protocol: reads are bounded, so that picows' buffer, which only
+       grows, grows no further than the largest frame; after the end all input is thrown away.
+    2. To picows it is the transport: `close` ends the stream as a peer should.
+    """
+
+    cdef Peer peer
+    cdef PeerListener listener
+    cdef object parser          # picows' WSProtocol; None once nothing counts that may still come
+    cdef object free_space      # its get_buffer
+    cdef object parse           # its buffer_updated
+    cdef Py_ssize_t last        # bytes of the last read
+    cdef bint is_busy           # inside a read: its buffer must stay as it is
+    cdef Py_ssize_t size        # of picows' read buffer; 0 before the first read
+    cdef Py_ssize_t used        # bytes of it that an incomplete frame takes
+
+    def __cinit__(self, Peer peer not None, PeerListener listener not None, parser):
+        self.peer = peer
+        self.listener = listener
+        self.parser = parser
+        self.free_space = parser.get_buffer
+        self.parse = parser.buffer_updated
+
+    # --- the transport's protocol --------------------------------------------------------
+
+    def get_buffer(self, sizehint):
+        if self.peer._ending:
+            return DISCARDED
+        # A read alone must not be a large part of what may wait in memory.
+        cdef bint is_long = self.last >= READ_BYTES and self.peer._frames < FEW_FRAMES
+        cdef Py_ssize_t most = LONG_READ_BYTES if is_long else READ_BYTES
+        most = min(most, max(LEAST_BYTES, self.peer.endpoint.max_inbound // 8))
+        if self.peer.endpoint.inbox.is_full():
+            most = min(most, FULL_BYTES)
+        elif self.peer._frames > MANY_FRAMES:
+            most = min(most, max(FULL_BYTES, FRAMES_A_READ * self.last // self.peer._frames))
+        free = self.free_space(sizehint)
+        self.used = self.used_of(len(free))
+        return free if len(free) <= most else free[:most]
+
+    def buffer_updated(self, nbytes):
+        cdef Peer peer = self.peer
+        self.last = nbytes
+        cdef Py_ssize_t reach = self.used + self.last
+        if peer._ending:
+            return
+        peer._frames = peer._pings = 0
+        peer.sweeps_to_look = 2
+        if 100 * reach >= 91 * self.size or self.size - reach <= 256:
+            self.size *= 2  # as picows does now
+        self.is_busy = True  # from here on the bytes just read are in what picows still takes for free
+        try:
+            if reach > peer._touched:
+                peer._touched = reach
+                peer._recount()
+            if not peer._ending:
+                self.parse(nbytes)
+        finally:
+            self.is_busy = False
+        peer.read_done()
+        if peer._frames > MANY_FRAMES:
+            peer.give_way()
+
+    cdef Py_ssize_t used_of(self, Py_ssize_t free) noexcept:
+        # picows tells how much of its buffer is free, not how large that is. It begins empty, and
+        # is doubled by a rule that tests/net/test_inbound.py checks. For the sum of memory only.
+        if free > self.size:
+            self.size = free
+        return self.size - free
+
+    def is_buffered_protocol(self):
+        return True
+
+    def eof_received(self):
+        return False  # the transport closes itself
+
+    def pause_writing(self):
+        self.peer.choke()
+
+    def resume_writing(self):
+        self.peer.drained()
+
+    def connection_lost(self, error):
+        self.peer.lost_reason = reason_of_loss(error)
+        if self.parser is not None:
+            self.parser.connection_lost(error)
+        else:
+            self.listener.on_ws_disconnected(self.peer._ws)
+
+    # --- picows' transport ---------------------------------------------------------------
+
+    def close(self):
+        self.peer.parser_failed()
+
+    def abort(self):
+        self.peer.abort()
+
+    def __getattr__(self, name):
+        return getattr(self.peer.transport, name)

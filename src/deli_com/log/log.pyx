@@ -1,0 +1,553 @@
+"""The broadcast log: every message framed once, in one append-only stream of bytes.
+
+A stream offset is a 64-bit count of bytes since the log began. Records tile the stream
+without gaps; each names the memory that holds its part::
+
+    stream   0 ............ 5,120 ......... 5,154 ................ 1,053,740 ....
+    records  [ frames in slab | header in slab ][ body: one bytes object ][ frames in slab
+                                               (32 KiB and more, by reference)
+
+Appending costs the same for any number of readers. A reader is a `Position`; one that is
+behind pins the record it stands in, and `trim` frees what nobody pins and everybody has.
+Pointers that `vectors` and `next_span` hand out are good until the next call of a method
+here that appends, settles, trims or relocates.
+
+The log is compacted for those who are behind: a frame of class latest dies when a newer
+one of its key comes, the oldest frames of class skip die when there are more of them than
+`skip_limit` bytes. Who is up to date gets every frame: one that is superseded before it
+was flushed to all of them is only doomed, and dies when the flush has passed it. A dead record keeps its
+place in the stream and loses its memory; runs of dead ones become one when the ring of
+records is full, so there are never more of them than of live ones and readers.
+
+No sockets, no event loop and no reader's state live in this file.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport uint8_t
+from libc.string cimport memcpy
+
+from deli_com.ground.delivery_class cimport DELIVER_RELIABLE, DELIVER_SKIP
+from deli_com.log.arena cimport LARGE_BYTES, Frame
+from deli_com.log.framing cimport frame_size
+from deli_com.log.ring cimport NOWHERE, Key, Position, Record, Records
+
+cdef enum:
+    LOOK_RECORDS = 64        # that `oldest_ns` looks at
+
+cdef class Log(Records):
+    """An append-only stream of frames.
+
+    Parameters
+    ----------
+    framing : {"ws-server", "ws-client", "tcp"}
+        How each message is framed; see `Arena`. Not asked for where an arena is given.
+    arena : Arena, optional
+        Memory shared with other logs; one of its own otherwise.
+
+    Notes
+    -----
+    1. While a frame is open in the arena, `append` raises `RuntimeError`, and relocating
+       does nothing. Reading and trimming stay legal.
+    2. A `Position` kept over calls is pinned, or the caller never trims beyond it.
+    """
+
+    def __cinit__(self, *_):
+        self.skip_limit = 16 << 20
+        self._tables = []
+        self._doomed = []
+
+    @property
+    def slabs(self):
+        """Slabs allocated, spare ones included."""
+        return self.arena.slabs
+
+    # --- appending -------------------------------------------------------------------
+
+    cdef Py_ssize_t commit(self, WriteCursor* cur) except -1:
+        # Frames what was written and makes it part of the stream: a reliable frame for everybody.
+        # Returns the frame's size in bytes. On MemoryError the frame is abandoned.
+        cdef Frame frame
+        try:
+            self._reserve_records(3)
+        except BaseException:
+            self.arena.abandon(cur)
+            raise
+        self.arena.seal(cur, &frame)
+        self._add_frame(&frame, DELIVER_RELIABLE, 0)
+        return frame.size
+
+    cdef Py_ssize_t commit_as(
+        self, WriteCursor* cur, DeliveryClass kind, Key key, bint retain, uint64_t barred
+    ) except -1:
+        # The same for any class; `key` is of this log where the class is latest.
+        cdef Frame frame
+        cdef uint64_t index
+        cdef Record* record
+        cdef bint dooms = False
+        try:
+            self._reserve_records(3)
+            if key is not None and key.start != <uint64_t>NOWHERE:
+                dooms = key.start >= self.passed
+            if dooms:
+                self._doomed.append(key.start)
+        except BaseException:
+            self.arena.abandon(cur)
+            raise
+        try:
+            self.arena.seal(cur, &frame)
+        except BaseException:
+            if dooms:
+                self._doomed.pop()
+            raise
+        # Nothing fails from here on.
+        if key is not None:
+            self._retire(key)
+        index = self._next
+        self._add_frame(&frame, kind, barred)
+        if kind == DELIVER_RELIABLE:
+            return frame.size
+        if kind == DELIVER_SKIP:
+            self._drop_skips()
+            return frame.size
+        record = self._record(index)
+        Py_INCREF(key)
+        record.key = <PyObject*>key
+        key.start = record.start
+        key.record = index
+        self.arena.stale_keys -= 1
+        if retain:
+            self.retained_keys += 1
+            while index < self._next:
+                self._record(index).retain = True
+                index += 1
+        return frame.size
+
+    cdef Py_ssize_t append(self, bytes payload) except -1:
+        # Frames a payload that is encoded already. A large one is kept by reference.
+        return self.append_as(payload, DELIVER_RELIABLE, None, False, 0)
+
+    cdef Py_ssize_t append_as(
+        self, bytes payload, DeliveryClass kind, Key key, bint retain, uint64_t barred
+    ) except -1:
+        cdef WriteCursor cur
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
+        self.arena.open(&cur, size)
+        if size >= cur.tail_min:
+            Py_INCREF(payload)
+            cur.tail = <PyObject*>payload
+            return self.commit_as(&cur, kind, key, retain, barred)
+        if cur.end - cur.pos < size:
+            try:
+                self.arena.outgrow(&cur, size)
+            except BaseException:
+                self.arena.abandon(&cur)
+                raise
+        memcpy(cur.pos, PyBytes_AS_STRING(payload), size)
+        cur.pos += size
+        return self.commit_as(&cur, kind, key, retain, barred)
+
+    cdef Key key(self, Py_ssize_t lane, object value):
+        # The key of this value; a new one where there is none. None if there would be too many.
+        # May run Python code: the hash of an enum's member.
+        cdef dict table
+        cdef Key key
+        while len(self._tables) <= lane:
+            self._tables.append({})
+        table = self._tables[lane]
+        key = table.get(value)
+        if key is None:
+            if self.arena.keys >= self.arena.max_keys:
+                if self.arena.stale_keys:
+                    self._purge()
+                if self.arena.keys >= self.arena.max_keys:
+                    return None
+            key = Key.__new__(Key)
+            key.value = value
+            key.start = <uint64_t>NOWHERE
+            table[value] = key
+            self._keys += 1
+            self.arena.keys += 1
+            self.arena.stale_keys += 1
+        return key
+
+    def _purge(self):
+        # Forgets the keys that hold no frame.
+        cdef Key key
+        for table in self._tables:
+            for key in list((<dict>table).values()):
+                if key.start == <uint64_t>NOWHERE:
+                    del (<dict>table)[key.value]
+                    self._keys -= 1
+                    self.arena.keys -= 1
+                    self.arena.stale_keys -= 1
+
+    cdef bint forget(self, Py_ssize_t lane, object value) except -1:
+        # Drops the newest frame of a key; laggards and those who join do not get it any more.
+        cdef Key key
+        if self.arena.is_open:
+            raise RuntimeError("forget was called while a value was being encoded")
+        if lane >= len(self._tables):
+            return False
+        key = (<dict>self._tables[lane]).pop(value, None)
+        if key is None:
+            return False
+        self._keys -= 1
+        self.arena.keys -= 1
+        if key.start == <uint64_t>NOWHERE:
+            self.arena.stale_keys -= 1
+            return False
+        if key.start >= self.passed:
+            self._doomed.append(key.start)
+        self._retire(key)
+        self.arena.stale_keys -= 1
+        return True
+
+    cdef void _retire(self, Key key) noexcept:
+        # The newest frame of a key, if it has one, is that no more. Where it was not flushed yet,
+        # the caller has noted it in `_doomed`.
+        cdef uint64_t index
+        cdef uint64_t start = key.start
+        cdef Record* record
+        if start == <uint64_t>NOWHERE:
+            return
+        index = self._find(start, key.record)
+        key.start = <uint64_t>NOWHERE
+        self.arena.stale_keys += 1
+        if start < self.passed:
+            self._kill(index)
+            return
+        while True:
+            record = self._record(index)
+            record.doomed = True
+            self.arena.newest -= record.size
+            if record.retain and record.begins_frame:
+                self.retained_keys -= 1
+            if record.ends_frame:
+                return
+            index += 1
+
+    cdef void _drop_skips(self) noexcept:
+        # Of the skip frames that were flushed, the oldest die while there are too many bytes; the
+        # newest frame stays, however large it is.
+        cdef Record* record
+        if self._skip_at < self._first:
+            self._skip_at = self._first
+        while self._skip_bytes > self.skip_limit and self._skip_at < self._next:
+            record = self._record(self._skip_at)
+            if record.start >= self.passed:
+                return
+            if record.data != NULL and record.kind == DELIVER_SKIP and record.begins_frame:
+                if self._frame_bytes(self._skip_at) == self._skip_bytes:
+                    return
+                self._kill(self._skip_at)
+            self._skip_at += 1
+
+    cdef Py_ssize_t _frame_bytes(self, uint64_t index) noexcept:
+        # Of the one frame that begins in this record.
+        cdef Py_ssize_t size = self._record(index).size
+        while not self._record(index).ends_frame:
+            index += 1
+            size += self._record(index).size
+        return size
+
+    # --- reading ---------------------------------------------------------------------
+
+    cdef Position tail(self) noexcept:
+        # Where the next frame will start.
+        cdef Position at
+        at.offset = self.end
+        at.record = self._next - 1 if self._next > self._first else self._next
+        at.pinned = 0
+        return at
+
+    cdef Position head(self) noexcept:
+        # The oldest place that there is.
+        cdef Position at
+        at.offset = self.head_offset()
+        at.record = self._first
+        at.pinned = 0
+        return at
+
+    cdef void wall(self) noexcept:
+        # A cursor gets its floor at the end of the log: what it has missed is counted from there.
+        self._walls_next = True
+
+    cdef uint64_t oldest_ns(self) noexcept:
+        # When the oldest frame was appended that waits for somebody; 0 if none does.
+        cdef uint64_t index = self._trimmed
+        cdef int steps = 0
+        # Past so many dead ones it is about as old as the last of them.
+        while index < self._next and self._record(index).data == NULL and steps < LOOK_RECORDS:
+            index += 1
+            steps += 1
+        return self._record(index).born_ns if index < self._next else 0
+
+    cdef bint is_reliable(self, Position* at) noexcept:
+        # Whether the frame there is. There is one.
+        cdef Position walk = at[0]
+        self.seek(&walk, walk.offset)
+        return self._record(walk.record).kind == DELIVER_RELIABLE
+
+    cdef Py_ssize_t retained(self) noexcept:
+        # Bytes that are held and wait for readers: all but the newest frame of each key.
+        return self.arena.held - self.arena.newest
+
+    cdef Py_ssize_t reliable_after(self, Cursor* cursor) noexcept:
+        # Bytes of reliable frames that the cursor has before it.
+        cdef Position walk = cursor.at
+        cdef Record* record
+        cdef uint64_t before
+        self.seek(&walk, max(cursor.at.offset, cursor.floor))
+        if walk.record >= self._next:
+            return 0
+        record = self._record(walk.record)
+        before = record.reliable
+        if record.data == NULL:  # nothing in it is for anybody; it may be several that became one
+            before = self.reliable_end
+            if walk.record + 1 < self._next:
+                before = self._record(walk.record + 1).reliable
+        elif record.kind == DELIVER_RELIABLE:
+            before += walk.offset - record.start
+        return <Py_ssize_t>(self.reliable_end - before)
+
+    cdef Py_ssize_t first_reliable(self, Cursor* cursor) noexcept:
+        # Size of the first reliable frame that the cursor has before it, 0 if there is none.
+        cdef Position walk = cursor.at
+        cdef Record* record
+        cdef uint64_t start
+        self.seek(&walk, max(cursor.at.offset, cursor.floor))
+        while walk.offset < self.end:
+            self.seek(&walk, walk.offset)
+            record = self._record(walk.record)
+            if record.data != NULL and record.kind == DELIVER_RELIABLE:
+                start = walk.offset
+                return <Py_ssize_t>(self._next_frame(&walk) - start)
+            walk.offset = record.start + <uint64_t>record.size
+        return 0
+
+    cdef int vectors(self, Position* at, uint64_t limit, iovec* iov, int room, Py_ssize_t* total) noexcept:
+        # Describes the stream from `at` to `limit`, a frame's end, in at most `room` vectors;
+        # nothing in there is dead. Where `room` is short it stops at the last record that ends a
+        # frame (a frame has three records at most, so `room` is 3 or more). Returns the count;
+        # `total` gets the bytes.
+        cdef:
+            Position walk = at[0]
+            uint64_t offset = at.offset
+            Record* record
+            const char* data
+            const char* behind = NULL
+            Py_ssize_t skip, size
+            int count = 0
+            int whole = 0
+            Py_ssize_t described = 0
+        total[0] = 0
+        self.seek(&walk, offset)
+        while offset < limit:
+            record = self._record(walk.record)
+            skip = <Py_ssize_t>(offset - record.start)
+            size = min(record.size - skip, <Py_ssize_t>(limit - offset))
+            if size > 0:
+                data = record.data + skip
+                if data == behind and record.slab != NULL:
+                    iov[count - 1].iov_len += <size_t>size  # another class, the same slab
+                else:
+                    if count == room:
+                        break
+                    iov[count].iov_base = <void*>data
+                    iov[count].iov_len = <size_t>size
+                    count += 1
+                behind = data + size
+                offset += <uint64_t>size
+                described += size
+            if record.ends_frame or offset == limit:
+                whole = count
+                total[0] = described
+            walk.record += 1
+        return whole
+
+    cdef bint next_span(self, Cursor* cursor, uint64_t limit, bint fresh, uint64_t who, Span* span) noexcept:
+        # What the follower `who` gets next, and moves the cursor to its first byte, over what it
+        # does not get. `fresh`: it was up to date before, and gets doomed frames too. False: there
+        # is nothing before `limit`, and the cursor stands there.
+        cdef Record* record
+        cdef uint64_t stop, offset
+        cdef Position* at = &cursor.at
+        span.skipped = 0
+        span.superseded = 0
+        span.barred = False
+        limit = min(min(limit, cursor.limit), self.end)
+        while at.offset < limit:
+            self.seek(at, at.offset)
+            record = self._record(at.record)
+            stop = record.start + <uint64_t>record.size
+            offset = at.offset
+            span.barred = span.barred or record.barred != 0
+            if record.data == NULL:
+                if record.start >= cursor.floor:
+                    span.skipped += record.skipped
+                    span.superseded += record.superseded
+                at.offset = min(stop, limit)
+            elif offset < cursor.floor and not (record.retain and not record.doomed):
+                at.offset = min(min(stop, cursor.floor), limit)
+            elif record.doomed and not fresh:
+                span.superseded += record.begins_frame
+                at.offset = min(stop, limit)
+            elif record.barred != 0 and record.barred == who:
+                at.offset = min(stop, limit)
+            else:
+                span.data = record.data + (offset - record.start)
+                span.end = min(stop, limit)
+                span.size = <Py_ssize_t>(span.end - offset)
+                span.number = record.number
+                span.ends_frame = record.ends_frame or stop > limit
+                span.many = record.last_number != record.number
+                span.reliable = record.kind == DELIVER_RELIABLE
+                return True
+        return False
+
+    cdef uint64_t _next_frame(self, Position* at) noexcept:
+        # Moves `at` over one frame; returns the offset where it ends. Headers lie whole in one record.
+        cdef Record* record
+        self.seek(at, at.offset)
+        record = self._record(at.record)
+        if record.data == NULL:
+            while not record.ends_frame:
+                at.record += 1
+                record = self._record(at.record)
+            at.offset = record.start + <uint64_t>record.size
+            return at.offset
+        at.offset += <uint64_t>frame_size(
+            self.arena.framing, <const uint8_t*>record.data + (at.offset - record.start))
+        return at.offset
+
+    cdef uint64_t frame_end(self, Position* at, uint64_t offset) noexcept:
+        # The first frame end after `at` that is not before `offset`. There is a frame at `at`.
+        cdef Position walk = at[0]
+        cdef Record* record
+        self.seek(&walk, walk.offset)
+        while True:
+            record = self._record(walk.record)
+            if record.ends_frame and record.start + <uint64_t>record.size < offset:
+                self.seek(&walk, record.start + <uint64_t>record.size)  # no need to look inside
+            elif self._next_frame(&walk) >= offset:
+                return walk.offset
+            else:
+                self.seek(&walk, walk.offset)
+
+    cdef uint64_t frames_within(self, Position* at, uint64_t limit, Py_ssize_t most) noexcept:
+        # The end of as many whole frames after `at` as fit in `most` bytes, one at the least,
+        # none beyond `limit`, itself a frame's end.
+        cdef Position walk = at[0]
+        cdef uint64_t end
+        if limit - at.offset <= <uint64_t>max(most, 0):
+            return limit
+        end = self._next_frame(&walk)
+        while end < limit and self._next_frame(&walk) - at.offset <= <uint64_t>most:
+            end = walk.offset
+        return end
+
+    cdef list pieces(self, Position* at, uint64_t start, uint64_t end):
+        # The bytes [start, end) as objects that a transport may keep: copies of what lies in
+        # slabs, the body itself (or a view of it) where it is large. `at` is at or before `start`.
+        cdef:
+            list found = []
+            Position walk = at[0]
+            Record* record
+            Py_ssize_t skip, size
+            object body
+        while start < end:
+            self.seek(&walk, start)
+            record = self._record(walk.record)
+            skip = <Py_ssize_t>(start - record.start)
+            size = min(record.size - skip, <Py_ssize_t>(end - start))
+            if record.slab != NULL or size < LARGE_BYTES:
+                found.append(PyBytes_FromStringAndSize(record.data + skip, size))
+            else:
+                body = <object>record.body
+                found.append(body if size == record.size else memoryview(body)[skip:skip + size])
+            start += <uint64_t>size
+        return found
+
+    # --- retention -------------------------------------------------------------------
+
+    cdef void pin(self, Position* at) noexcept:
+        # Keeps everything from `at` on, until `unpin` of the same position. At the end that is the
+        # record to come, and nothing of what there is.
+        cdef Record* record
+        self.seek(at, at.offset)
+        if at.offset == self.end:
+            at.pinned = self.end
+            self._pins_of_next += 1
+            return
+        record = self._record(at.record)
+        record.pins += 1
+        at.pinned = record.start
+        if at.record < self._trimmed:
+            self._early_pins += 1
+
+    cdef void unpin(self, Position* at) noexcept:
+        cdef uint64_t index
+        if at.pinned == self.end:
+            self._pins_of_next -= 1  # no record has come since
+            return
+        index = self._find(at.pinned, at.record)
+        self._record(index).pins -= 1
+        if index < self._trimmed:
+            self._early_pins -= 1
+
+    cdef void move_pin(self, Position* at, uint64_t offset) noexcept:
+        # Moves a pinned position forward to `offset`, a frame's first byte or the end.
+        self.unpin(at)
+        at.offset = offset
+        self.pin(at)
+
+    cdef int settle(self, uint64_t offset, bint is_all) except -1:
+        # A flush has come to `offset`. `is_all`: everybody who is up to date has everything before
+        # it, also those who are served alone; what was only doomed because of them dies.
+        cdef uint64_t start
+        cdef list doomed
+        self.seek(&self.flushed, offset)
+        if is_all:
+            self.passed = offset
+            if self._doomed:
+                doomed = self._doomed
+                self._doomed = []
+                for start in doomed:
+                    if start < offset:
+                        self._kill(self._find(start, self._first))
+                    else:
+                        self._doomed.append(start)
+            if self._skip_bytes > self.skip_limit:
+                self._drop_skips()
+        return self.trim(offset)
+
+    cdef int trim(self, uint64_t limit) except -1:
+        # Frees records that end at or before `limit`, oldest first, up to one that is pinned.
+        # What is retained stays, and what is doomed until `settle`; both are passed over once.
+        cdef Record* record
+        if self._early_pins == 0:
+            while self._trimmed < self._next:
+                record = self._record(self._trimmed)
+                if record.pins != 0 or record.start + <uint64_t>record.size > limit:
+                    break
+                if record.data != NULL and not record.doomed and not record.retain:
+                    self._free(record)
+                self._trimmed += 1
+        while self._first < self._trimmed:
+            record = self._record(self._first)
+            if record.data != NULL or record.pins != 0:
+                break
+            self._first += 1
+        return 0
+
+    cdef int relocate(self) except -1:
+        # Moves what is live out of slabs that hold little else. No frame is open.
+        cdef uint64_t index = self._first
+        cdef Record* record
+        while index < self._next:
+            record = self._record(index)
+            if record.slab != NULL and self.arena.is_worth_leaving(record.slab):
+                record.data = self.arena.move(record.data, record.size, &record.slab)
+            index += 1
+        return 0

@@ -1,0 +1,1 @@
+"""Addresses, sockets and transports, before any protocol is spoken."""

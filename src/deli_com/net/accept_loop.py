@@ -1,0 +1,161 @@
+"""The accept loop: bounded batches a turn, and a way out when file descriptors run out.
+
+A listening socket stays readable while a connection waits, so an ``accept`` that fails with EMFILE or ENFILE
+is called again at once, for ever. Here a spare descriptor is given up, the waiting connections are accepted
+and closed (their peers learn it now and not by a timeout), the spare is opened again, and the loop stays away
+from the socket for a while: 50 ms, doubling up to 1 s, until an accept succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+
+from deli_com.net.log_budget import LogBudget
+
+__all__ = ["AcceptLoop"]
+
+ACCEPTS_A_TURN = (
+    8  # the loop's other work waits for so many accepts, and then for their handshakes: about 2 ms
+)
+SHED_A_TURN = 64  # connections turned away when descriptors have run out, before the pause
+PAUSE_MIN_S = 0.05
+PAUSE_MAX_S = 1.0  # service resumes within this time after descriptors are free again
+
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+# Errors of one connection and not of the listener, by accept(2): try the next one.
+_GONE = {
+    errno.ECONNABORTED,
+    errno.ENETDOWN,
+    errno.EPROTO,
+    errno.ENOPROTOOPT,
+    errno.EHOSTDOWN if hasattr(errno, "EHOSTDOWN") else errno.ECONNABORTED,
+    errno.EHOSTUNREACH,
+    errno.EOPNOTSUPP,
+    errno.ENETUNREACH,
+    errno.EPERM,
+    errno.EINTR,
+}
+
+_log = logging.getLogger("deli_com.server")
+
+
+class AcceptLoop:
+    """Calls back with each accepted socket.
+
+    1. It owns the listening socket and the spare descriptor; `close` closes both.
+    2. `on_socket` owns the socket that it gets, non-blocking, whatever happens then.
+    3. No task, and a timer only while descriptors have run out.
+
+    Parameters
+    ----------
+    loop : asyncio.AbstractEventLoop
+        One with ``add_reader``: every loop but Windows' proactor, for which NotImplementedError is raised.
+    sock : socket.socket
+        Listening and non-blocking.
+    on_socket : callable
+        Gets each accepted socket; what it raises goes to the loop's exception handler.
+    """
+
+    __slots__ = ("_budget", "_loop", "_on_socket", "_pause_s", "_sock", "_spare", "_timer")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, on_socket: Callable[[socket.socket], None]
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._on_socket = on_socket
+        self._pause_s = 0.0  # the last pause; 0 when accepting went well
+        self._timer: asyncio.TimerHandle | None = None
+        self._budget = LogBudget(_log)
+        try:
+            loop.add_reader(sock.fileno(), self._ready)
+        except NotImplementedError:
+            raise NotImplementedError(
+                f"{type(loop).__name__} cannot watch a listening socket: serve on a loop with add_reader, "
+                "on Windows asyncio.SelectorEventLoop"
+            ) from None
+        self._spare = _open_spare()
+
+    def close(self) -> None:
+        """Stop, and close the listening socket. May be called again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        elif self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+
+    def _ready(self) -> None:
+        for _ in range(ACCEPTS_A_TURN):
+            if self._sock.fileno() < 0:
+                return  # closed by on_socket
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                self._rest(error)
+                return
+            self._pause_s = 0.0
+            sock.setblocking(False)
+            self._on_socket(sock)
+
+    def _rest(self, error: OSError) -> None:
+        shed, emptied = self._shed() if error.errno in (errno.EMFILE, errno.ENFILE) else (0, False)
+        if emptied and not shed:
+            return  # the kernel wants a free descriptor before it looks whether anybody waits; nobody does
+        self._pause_s = min(max(self._pause_s * 2, PAUSE_MIN_S), PAUSE_MAX_S)
+        if error.errno in _EXHAUSTED:
+            self._budget.log(
+                logging.WARNING,
+                "cannot accept connections: %s; %d turned away, next try in %.2f s",
+                error.strerror,
+                shed,
+                self._pause_s,
+            )
+        else:
+            self._budget.log(logging.ERROR, "accept failed: %s; next try in %.2f s", error, self._pause_s)
+        self._loop.remove_reader(self._sock.fileno())
+        self._timer = self._loop.call_later(self._pause_s, self._resume)
+
+    def _resume(self) -> None:
+        self._timer = None
+        if self._spare is None:
+            self._spare = _open_spare()
+        self._loop.add_reader(self._sock.fileno(), self._ready)
+
+    def _shed(self) -> tuple[int, bool]:
+        """Accept and close on the spare descriptor. Returns how many, and whether these were all."""
+        count = 0
+        while self._spare is not None and count < SHED_A_TURN:
+            os.close(self._spare)
+            self._spare = None
+            try:
+                sock, _ = self._sock.accept()
+            except BlockingIOError:
+                return count, True
+            except OSError:
+                break  # another thread took the descriptor
+            else:
+                sock.close()
+                count += 1
+            finally:
+                self._spare = _open_spare()
+        return count, False
+
+
+def _open_spare() -> int | None:
+    try:
+        return os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return None  # opened again after the next pause

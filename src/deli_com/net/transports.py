@@ -1,0 +1,198 @@
+"""From a socket to a transport: connected or accepted, plain or TLS.
+
+::
+
+    sock = await connect_socket(loop, address)             # resolved, connected
+    await attach_connected(loop, sock, protocol, ...)      # its transport, TLS handshake done
+    await attach_accepted(loop, sock, protocol, ...)
+    attach_plain(loop, sock, protocol)                     # without TLS nothing needs to be awaited
+
+Who passes a socket owns it no more, whatever happens. A transport calls ``connection_made`` in a later turn
+of the loop, and a plain one adds its reader one callback after that, closed or not: so a protocol that was
+given up aborts its transport by ``call_soon`` from ``connection_made``, and never in the turn that made it.
+Else the next owner of the descriptor would inherit the reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl as ssl_module
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Literal, TypeAlias
+
+import aiofastnet
+from aiofastnet.selector_transport import SelectorSocketTransport  # type: ignore[import-not-found]
+
+from deli_com.errors import IoError
+from deli_com.net.address import Address, AddrInfo, resolve
+from deli_com.net.tls import QuietLoop, tls_options
+
+__all__ = [
+    "Transports",
+    "attach_accepted",
+    "attach_connected",
+    "attach_plain",
+    "connect_socket",
+    "connecting",
+    "remote_address",
+]
+
+Transports: TypeAlias = Literal[
+    "aiofastnet", "loop"
+]  # whose transports and TLS; "loop" is the event loop's own
+
+
+@contextlib.asynccontextmanager
+async def connecting(
+    target: object,
+    seconds: float | None,
+    *,
+    stage: Callable[[], str],
+    discard: Callable[[], Awaitable[None]],
+) -> AsyncIterator[None]:
+    """One deadline over all steps of connecting; a failure of any kind discards what there is.
+
+    Parameters
+    ----------
+    target : object
+        For the error's text.
+    seconds : float or None
+        When they have passed, the block is cancelled and an `IoError` raised that is a `TimeoutError`.
+    stage : callable
+        Says where that was, for the text.
+    discard : callable
+        Aborts; awaited before any error goes on.
+    """
+    scope = asyncio.timeout(seconds)
+    try:
+        async with scope:
+            yield
+    except BaseException as error:
+        await discard()
+        if isinstance(error, TimeoutError) and scope.expired():
+            late = TimeoutError(errno.ETIMEDOUT, f"out of time after {seconds:g} s, {stage()}")
+            raise IoError.of(late, f"connect to {target}") from None
+        raise
+
+
+async def connect_socket(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
+    """Resolve, and connect to the first address that answers."""
+    doing = f"connect to {address}"
+    try:
+        infos: list[AddrInfo] = await resolve(address)
+    except OSError as error:
+        raise IoError.of(error, doing) from error
+    failure: OSError | None = None
+    for family, kind, proto, _, sockaddr in infos:
+        sock: socket.socket | None = None
+        try:
+            sock = socket.socket(family, kind, proto)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, sockaddr)
+            return sock
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            failure = error
+        except BaseException:
+            if sock is not None:
+                sock.close()
+            raise
+    assert failure is not None
+    raise IoError.of(failure, doing) from failure
+
+
+def attach_plain(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.BaseProtocol
+) -> None:
+    """Make a transport without TLS: aiofastnet's own functions, less their task and future.
+
+    They could not be cancelled either: they would close the socket before its ``add_reader`` has run.
+    """
+    try:
+        SelectorSocketTransport(loop, sock, protocol)
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def attach_connected(
+    loop: asyncio.AbstractEventLoop,
+    sock: socket.socket,
+    protocol: asyncio.BaseProtocol,
+    *,
+    address: Address,
+    ssl: ssl_module.SSLContext | None,
+    is_made: Callable[[], bool],
+    transports: Transports = "aiofastnet",
+) -> None:
+    """Make the transport of a connected socket; with TLS, return when its handshake is done.
+
+    Parameters
+    ----------
+    address : Address
+        What was connected to; TLS checks the certificate for its host.
+    is_made : callable
+        Whether ``connection_made`` was called: then the transport owns the socket.
+
+    Raises
+    ------
+    IoError
+        TLS failed, or the peer left.
+    """
+    if ssl is None and transports == "aiofastnet":
+        attach_plain(loop, sock, protocol)
+        return
+    named: dict[str, Any] = {} if ssl is None else {"server_hostname": address.host}
+    try:
+        if transports == "loop":
+            named |= tls_options(ssl, small_buffers=False)
+            await loop.create_connection(lambda: protocol, sock=sock, **named)
+        else:
+            named |= tls_options(ssl, small_buffers=True)
+            await aiofastnet.create_connection(QuietLoop.of(loop), lambda: protocol, sock=sock, **named)
+    except BaseException as error:
+        if not is_made():
+            loop.call_soon(sock.close)  # after the transport's own close, if there is one
+        if isinstance(error, OSError):
+            doing = f"connect to {address}" if ssl is None else f"TLS with {address}"
+            raise IoError.of(error, doing) from error
+        raise
+
+
+async def attach_accepted(
+    loop: asyncio.AbstractEventLoop,
+    sock: socket.socket,
+    protocol: asyncio.BaseProtocol,
+    *,
+    ssl: ssl_module.SSLContext | None,
+    is_made: Callable[[], bool],
+    transports: Transports = "aiofastnet",
+) -> None:
+    """Make the transport of an accepted socket; with TLS, return when its handshake is done.
+
+    An `OSError` is TLS that failed, or a peer that left. For `is_made` see `attach_connected`.
+    """
+    if ssl is None and transports == "aiofastnet":
+        attach_plain(loop, sock, protocol)
+        return
+    try:
+        if transports == "loop":
+            options = tls_options(ssl, small_buffers=False)
+            await loop.connect_accepted_socket(lambda: protocol, sock, **options)
+        else:
+            options = tls_options(ssl, small_buffers=True)
+            await aiofastnet.connect_accepted_socket(QuietLoop.of(loop), lambda: protocol, sock, **options)
+    except BaseException:
+        if not is_made():
+            loop.call_soon(sock.close)  # after the transport's own close, if there is one
+        raise
+
+
+def remote_address(transport: asyncio.BaseTransport) -> Address | None:
+    """Return the peer's address; None where the kernel does not say, as for a peer that has left."""
+    peer = transport.get_extra_info("peername")
+    return Address(*peer[:2]) if isinstance(peer, tuple) and len(peer) >= 2 else None

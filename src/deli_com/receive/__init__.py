@@ -1,0 +1,1 @@
+"""Received values, and those who wait for them."""

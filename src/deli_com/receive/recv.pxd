@@ -1,0 +1,28 @@
+# Takes received values, for whoever awaits them.
+
+from deli_com.receive.inbox cimport Inbox
+
+
+cdef enum RecvMode:
+    RECV_VALUE               # recv: a value
+    RECV_PAIR                # recv_from: (source, value)
+    RECV_MANY                # recv_many: a list of values
+    NEXT_VALUE               # async for: as recv, and ends quietly after a close in good order
+    NEXT_PAIR                # async for over pairs
+
+
+cdef class Recv:
+    cdef Inbox _inbox
+    cdef RecvMode _mode
+    cdef Py_ssize_t _most                 # values that recv_many returns at most
+    cdef object _future                   # while waiting
+    cdef object _steps
+    cdef int _state
+
+    cdef object _step(self)
+    cdef object _value(self)
+    cdef int _give_up(self) except -1
+
+
+# A coroutine object that takes from `inbox`; from here on the inbox counts as wanted.
+cdef Recv recv_from_inbox(Inbox inbox, RecvMode mode, Py_ssize_t most)

@@ -1,0 +1,291 @@
+"""`recv` and its siblings: the coroutine objects that take from an inbox.
+
+A value is taken in the last step, so one that is cancelled, closed or dropped loses nothing. One that
+finds its value waiting ends in its first step, without a turn of the loop.
+"""
+
+cimport cython
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
+from deli_com.ground.gc_slots cimport (
+    CollectedType,
+    PyObject_GC_Track,
+    PyObject_GC_UnTrack,
+    destructor,
+    inquiry,
+)
+from deli_com.receive.inbox cimport Entry, Inbox
+
+cdef extern from "deli_com/receive/stop.h":
+    int stop_ready() except -1
+
+cdef extern from *:
+    """
+    #ifndef Py_TPFLAGS_HAVE_AM_SEND
+    #define Py_TPFLAGS_HAVE_AM_SEND (1UL << 21)
+    #endif
+    typedef PySendResult (*deli_com_sendfunc)(PyObject *, PyObject *, PyObject **);
+
+    static PyObject *deli_com_iternext(PyObject *self) {
+        PyObject *result = NULL;
+        PySendResult how = ((deli_com_sendfunc)Py_TYPE(self)->tp_as_async->am_send)(self, Py_None, &result);
+        if (how != PYGEN_RETURN) return how == PYGEN_NEXT ? result : NULL;
+        stop_with(result);
+        Py_DECREF(result);
+        return NULL;
+    }
+
+    /* With am_send, `await` takes the result from C, without a StopIteration: in the bytecode of 3.11, and in
+     * the steps of a task. From 3.12 on the bytecode calls tp_iternext. */
+    static void deli_com_set_slots(PyTypeObject *type, int (*send)(PyObject *, PyObject *, PyObject **)) {
+        type->tp_as_async->am_send = (deli_com_sendfunc)(void (*)(void))send;
+        type->tp_flags |= Py_TPFLAGS_HAVE_AM_SEND;
+        type->tp_iternext = deli_com_iternext;
+        PyType_Modified(type);
+    }
+
+    #define deli_com_revive(self) Py_SET_REFCNT(self, 1)
+
+    /* The exception that is set, if one is, while something is deallocated. */
+    static PyObject *deli_com_put_error_aside(void) {
+    #if PY_VERSION_HEX >= 0x030C0000
+        return PyErr_GetRaisedException();
+    #else
+        PyObject *type, *error, *traceback;
+        PyErr_Fetch(&type, &error, &traceback);
+        if (type == NULL) return NULL;
+        PyErr_NormalizeException(&type, &error, &traceback);
+        if (traceback != NULL) PyException_SetTraceback(error, traceback);
+        Py_DECREF(type);
+        Py_XDECREF(traceback);
+        return error;
+    #endif
+    }
+    static void deli_com_put_error_back(PyObject *error) {
+        if (error == NULL) return;
+    #if PY_VERSION_HEX >= 0x030C0000
+        PyErr_SetRaisedException(error);
+    #else
+        PyErr_Restore(Py_NewRef(Py_TYPE(error)), error, PyException_GetTraceback(error));
+    #endif
+    }
+    """
+    void deli_com_set_slots(PyTypeObject* type, int (*send)(PyObject*, PyObject*, PyObject**) except -1)
+    PyObject* deli_com_put_error_aside() noexcept
+    void deli_com_put_error_back(PyObject* error) noexcept
+    void deli_com_revive(PyObject* self) noexcept
+
+cdef enum:
+    NEW
+    WAITING
+    ENDED
+
+cdef object PENDING = object()
+
+
+cdef Recv recv_from_inbox(Inbox inbox, RecvMode mode, Py_ssize_t most):
+    global _spare
+    cdef Recv recv
+    if most < 1:
+        raise ValueError(f"recv_many: max is {most}, expected 1 or more")
+    if _spare != NULL:
+        recv = <Recv>_spare
+        Py_DECREF(recv)
+        _spare = NULL
+        PyObject_GC_Track(<PyObject*>recv)
+        recv._state = NEW
+    else:
+        recv = <Recv>Recv.__new__(Recv)
+    recv._inbox = inbox
+    recv._mode = mode
+    recv._most = most
+    inbox.wanted = True
+    return recv
+
+
+@cython.final
+cdef class Recv:
+    """A coroutine object that takes from an inbox when it is awaited."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        result = self._step()
+        if result is PENDING:
+            return next(self._steps)
+        raise StopIteration(result)
+
+    def send(self, value):
+        """Advance, as a coroutine's ``send``; `value` is ignored."""
+        result = self._step()
+        if result is PENDING:
+            return next(self._steps)
+        raise StopIteration(result)
+
+    def throw(self, type, value=None, traceback=None):
+        """Raise inside the wait: cancellation arrives here. No value is lost."""
+        self._give_up()
+        if value is None:
+            value = type() if isinstance(type, _TYPE) else type
+        raise value if traceback is None else value.with_traceback(traceback)
+
+    def close(self):
+        """Stop waiting."""
+        self._give_up()
+
+    cdef object _step(self):
+        # The result, or PENDING with the future to yield in `_steps`.
+        cdef Inbox inbox = self._inbox
+        if inbox is None:
+            raise RuntimeError("not made by recv(), recv_from(), recv_many() or an async for")
+        if self._state == NEW:
+            if PyThread_get_thread_ident() != inbox.thread:
+                raise RuntimeError("recv was awaited in another thread than that of the event loop")
+            # Waiters that are ahead come first, woken or not.
+            if inbox.count() > 0 and inbox._woken == 0 and inbox._waiting == 0:
+                self._state = ENDED
+                return self._value()
+        elif self._state == WAITING:
+            if not self._future.done():
+                return PENDING
+            self._future = None
+            self._steps = None
+            inbox._woken -= 1
+            if inbox.count() > 0:
+                self._state = ENDED
+                return self._value()
+        else:
+            raise RuntimeError("cannot reuse an already awaited recv()")
+        if inbox._closed is not None and inbox.count() <= inbox._woken:
+            self._state = ENDED
+            if inbox._in_order and (self._mode == NEXT_VALUE or self._mode == NEXT_PAIR):
+                raise StopAsyncIteration
+            raise inbox._ending()
+        self._future = inbox.loop.create_future()
+        self._state = WAITING
+        inbox._waiters.append(self._future)
+        inbox._waiting += 1
+        inbox._wake()  # values may be left over behind waiters that are ahead
+        # Woken at once, it still lets them run first: a bare yield, which takes one turn of the loop.
+        self._steps = iter((None,)) if self._future.done() else iter(self._future)
+        return PENDING
+
+    cdef object _value(self):
+        cdef Inbox inbox = self._inbox
+        cdef Entry entry
+        cdef list values
+        inbox.take(&entry)
+        value = <object>entry.value
+        source = <object>entry.source
+        Py_DECREF(value)
+        Py_DECREF(source)
+        if entry.is_error:
+            raise value
+        if self._mode == RECV_VALUE or self._mode == NEXT_VALUE:
+            return value
+        if self._mode != RECV_MANY:
+            return source, value
+        values = [value]
+        inbox.take_more(values, self._most)
+        return values
+
+    cdef int _give_up(self) except -1:
+        cdef Inbox inbox = self._inbox
+        future = self._future
+        if self._state == WAITING and future is not None:
+            self._future = None
+            self._steps = None
+            inbox._leave_queue(future)
+            future.cancel()
+        self._state = ENDED
+        return 0
+
+
+cdef object _TYPE = type
+
+
+cdef int _recv_am_send(PyObject* self, PyObject* argument, PyObject** result) except -1:
+    # 0: returned, 1: yielded, -1: raised (PySendResult).
+    cdef Recv recv = <Recv>self
+    cdef bint wants_value = recv._mode == RECV_VALUE or recv._mode == NEXT_VALUE
+    if recv._state == NEW and wants_value and recv._inbox is not None:
+        result[0] = recv._inbox.take_at_once()
+        if result[0] != NULL:
+            recv._state = ENDED
+            return 0
+    value = recv._step()
+    if value is PENDING:
+        value = next(recv._steps)
+        Py_INCREF(value)
+        result[0] = <PyObject*>value
+        return 1
+    Py_INCREF(value)
+    result[0] = <PyObject*>value
+    return 0
+
+
+# One that was driven by hand and is dropped in mid-wait, without close(), gives its place up too.
+
+cdef destructor _free_recv = (<CollectedType*>Recv).tp_dealloc
+cdef inquiry _clear_recv = (<CollectedType*>Recv).tp_clear
+
+
+# A free list of one, for a program that awaits one `recv` after the other. What lies in it holds nothing
+# and is not tracked by the collector, which may be at work when it comes here.
+cdef PyObject* _spare = NULL
+
+
+cdef void _recv_dealloc(PyObject* self) noexcept:
+    global _spare
+    if (<Recv>self)._state == WAITING:
+        (<Recv>self)._state = ENDED
+        _abandon(<PyObject*>(<Recv>self)._inbox, <PyObject*>(<Recv>self)._future)
+    if _spare == NULL:
+        PyObject_GC_UnTrack(self)
+        (<Recv>self)._inbox = None  # which may run code that takes the place
+        if (<Recv>self)._future is not None:
+            (<Recv>self)._future = None
+        if (<Recv>self)._steps is not None:
+            (<Recv>self)._steps = None
+        if _spare == NULL:
+            deli_com_revive(self)
+            _spare = self
+            return
+        PyObject_GC_Track(self)
+    _free_recv(self)
+
+
+cdef int _recv_clear(PyObject* self) noexcept:
+    if (<Recv>self)._state == WAITING:
+        (<Recv>self)._state = ENDED
+        _abandon(<PyObject*>(<Recv>self)._inbox, <PyObject*>(<Recv>self)._future)
+    return _clear_recv(self)
+
+
+cdef int _abandon(PyObject* of, PyObject* waiter) noexcept:
+    # Reports nothing: there is nobody to tell, and an inbox or a loop that is gone has no next waiter.
+    cdef Inbox inbox
+    cdef PyObject* error = deli_com_put_error_aside()
+    try:
+        inbox = <Inbox>of
+        future = <object>waiter
+        if PyThread_get_thread_ident() == inbox.thread:
+            inbox._leave_queue(future)
+        else:  # the collector runs in any thread
+            inbox.loop.call_soon_threadsafe(inbox._left, future)
+    except BaseException:
+        pass
+    deli_com_put_error_back(error)
+    return 0
+
+
+stop_ready()
+deli_com_set_slots(<PyTypeObject*>Recv, _recv_am_send)
+(<CollectedType*>Recv).tp_dealloc = _recv_dealloc
+(<CollectedType*>Recv).tp_clear = _recv_clear

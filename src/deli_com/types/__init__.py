@@ -1,0 +1,1 @@
+"""From annotations to plan nodes, and the instances of `Codec` classes."""

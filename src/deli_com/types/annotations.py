@@ -1,0 +1,293 @@
+"""Annotations to plan nodes. Every user error about a type is raised from here.
+
+`parse` looks at one annotation and gives a node of nodes.py, or raises `TypeError` that names
+what is possible. It compiles nothing and freezes nothing: being named in an annotation has no
+consequences for a class. Names that are not there yet raise `NameError`, and the caller tries
+again at the first compilation.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin
+
+import typing_extensions
+
+from deli_com.types import nodes
+from deli_com.types.instance import RecordType, record_spec
+from deli_com.types.kinds import KINDS as _KINDS
+from deli_com.types.kinds import Array, FixedArray, Kind
+from deli_com.types.scope import Scope
+
+__all__ = ["CHOICES", "parse", "parse_text"]
+
+CHOICES = (
+    "u8 u16 u32 u64 i8 i16 i32 i64 f32 f64, bool, str, bytes, list[T], tuple[T, ...], tuple[A, B], "
+    "Array[f32], FixedArray[f32, Literal[3]], NDArray[np.float32], Annotated[NDArray[np.void], Struct], "
+    "a Codec class, an enum.Enum class, T | None"
+)
+MAX_FIXED = 2**24  # items of a FixedArray; the sizes of nested ones must stay far below 2^63
+
+_LEAVES = {bool: nodes.Leaf("bool"), str: nodes.Leaf("str"), bytes: nodes.Leaf("bytes")}
+_ALIASES: tuple[Any, ...] = tuple(
+    {typing_extensions.TypeAliasType, getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType)}
+)
+_HINTS = {
+    int: "int has no size: choose one of u8 u16 u32 u64 i8 i16 i32 i64",
+    float: "float has no size: choose f32 or f64",
+    bytearray: "bytearray: write bytes (any bytes-like value is accepted)",
+    memoryview: "memoryview: write bytes, or Array[...] for numbers",
+    list: "list: say of what, list[T]",
+    tuple: "tuple: say of what, tuple[T, ...] or tuple[A, B]",
+    Array: "Array: say of what, for example Array[f32]",
+    FixedArray: "FixedArray: say of what and how many, for example FixedArray[f64, Literal[36]]",
+}
+
+
+def refuse(what: str) -> TypeError:
+    """The error for an annotation that has no wire form."""
+    return TypeError(f"{what} (choices: {CHOICES})")
+
+
+def parse_text(text: str, names: Mapping[str, Any] | None) -> Any:
+    """What a postponed annotation says; `NameError` where a name in it is not there (yet)."""
+    evaluate = getattr(names, "evaluate", None)
+    if evaluate is None:
+        raise refuse(f"{text!r} is text: give the type itself")
+    return evaluate(text)
+
+
+def parse(
+    annotation: Any, names: Mapping[str, Any] | None = None, _aliases: tuple[Any, ...] = ()
+) -> nodes.Node:
+    """Find the wire form of one annotation.
+
+    Parameters
+    ----------
+    annotation : object
+        A type, an alias, or the text of one.
+    names : Scope, optional
+        Where text is looked up; without it text is refused.
+
+    Returns
+    -------
+    Node
+        Of nodes.py.
+
+    Raises
+    ------
+    TypeError
+        No wire form; the text has the choices.
+    NameError
+        A name in a text is not defined (yet).
+    """
+
+    def inner(item: Any) -> nodes.Node:
+        return parse(item, names, _aliases)
+
+    if isinstance(annotation, str):
+        return inner(parse_text(annotation, names))
+    if isinstance(annotation, ForwardRef):
+        return inner(parse_text(annotation.__forward_arg__, names))
+    alias = annotation if isinstance(annotation, _ALIASES) else get_origin(annotation)
+    if isinstance(alias, _ALIASES):
+        if alias in _aliases:
+            raise refuse(
+                f"the alias {alias.__name__} contains itself: let the recursion go through a Codec class"
+            )
+        # Names in a quoted alias mean what they mean where the alias is.
+        where = Scope({}, None, getattr(alias, "__module__", None) or "")
+        return parse(_alias_value(annotation, alias), where, (*_aliases, alias))
+
+    try:
+        leaf = _LEAVES.get(annotation)
+        hint = _HINTS.get(annotation)
+    except TypeError:  # unhashable, so certainly none of these
+        leaf = hint = None
+    if leaf is not None:
+        return leaf
+    if hint is not None:
+        raise refuse(hint)
+    if isinstance(annotation, RecordType):
+        return _class_node(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return _enum_node(annotation)
+
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _annotated_node(args[0], args[1:], inner)
+    if origin in (list, tuple, Array, FixedArray) and not args and annotation != tuple[()]:
+        raise refuse(_HINTS[origin])  # typing.List and the like, bare
+    if origin is list:
+        return nodes.List(inner(args[0]))
+    if origin is tuple:
+        if len(args) == 2 and args[1] is Ellipsis:
+            return nodes.Tuple(inner(args[0]))
+        return nodes.Product(tuple(inner(item) for item in args))
+    if origin is typing.Union or origin is types.UnionType:
+        return _union_node(tuple(_union_members(args, names)), inner)
+    if origin is Array:
+        return nodes.Array(_number(args[0], names, _aliases, "Array"))
+    if origin is FixedArray:
+        return _fixed_node(args, inner)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and (origin is numpy.ndarray or annotation is numpy.ndarray):
+        return _ndarray_node(args, numpy)
+    raise refuse(f"{describe(annotation)} has no wire form")
+
+
+def describe(annotation: Any) -> str:
+    """An annotation as its author would write it, short."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return annotation.__qualname__
+    text = str(annotation).replace("typing.", "").replace(f"{FixedArray.__module__}.", "")
+    return re.sub(r"Annotated\[(?:int|float), (\w+)\]", r"\1", text)
+
+
+def _alias_value(annotation: Any, alias: Any) -> Any:
+    # What `type X = ...` stands for; for `X[args]` with its parameters replaced.
+    value, args = alias.__value__, get_args(annotation)
+    if not args or annotation is alias:
+        if alias.__type_params__:
+            raise refuse(f"the alias {alias.__name__} needs its parameters")
+        return value
+    given = dict(zip(alias.__type_params__, args, strict=False))
+    wanted = getattr(value, "__parameters__", ())
+    return value[tuple(given[parameter] for parameter in wanted)] if wanted else value
+
+
+def _class_node(cls: Any) -> nodes.Node:
+    spec = record_spec(cls)
+    if spec is None:
+        raise refuse("Codec itself is no type of a value: name a subclass")
+    if spec.sealed:
+        return nodes.Sealed(cls)
+    if spec.variant_of is not None:
+        raise refuse(
+            f"{cls.__qualname__} is a variant: write its sealed class {spec.variant_of.__qualname__}"
+        )
+    return nodes.Struct(cls)
+
+
+def _enum_node(cls: type[enum.Enum]) -> nodes.Node:
+    if issubclass(cls, enum.Flag):
+        raise refuse(
+            f"{cls.__qualname__} is a Flag, and the wire holds the place of one member: write a number type"
+        )
+    if not len(cls):
+        raise refuse(f"the enum {cls.__qualname__} has no members")
+    return nodes.Enum(cls)
+
+
+def _annotated_node(base: Any, marks: tuple[Any, ...], inner: Any) -> nodes.Node:
+    if base is int or base is float:
+        for mark in marks:
+            if isinstance(mark, Kind):
+                return nodes.Number(mark)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and _is_void_array(base, numpy):
+        for mark in marks:
+            if isinstance(mark, RecordType):
+                node = _class_node(mark)
+                if isinstance(node, nodes.Struct):
+                    return nodes.Structured(mark)
+                raise refuse(
+                    f"{mark.__qualname__} is sealed, and a structured array needs fields of fixed width"
+                )
+        raise refuse("NDArray[np.void] needs the struct of its items: Annotated[NDArray[np.void], Struct]")
+    return typing.cast("nodes.Node", inner(base))
+
+
+def _is_void_array(annotation: Any, numpy: Any) -> bool:
+    alias = get_origin(annotation)
+    if isinstance(alias, _ALIASES):
+        annotation = _alias_value(annotation, alias)
+    if get_origin(annotation) is not numpy.ndarray:
+        return False
+    args = get_args(annotation)
+    return len(args) == 2 and get_args(args[1]) == (numpy.void,)
+
+
+def _ndarray_node(args: tuple[Any, ...], numpy: Any) -> nodes.Node:
+    scalars = get_args(args[1]) if len(args) == 2 else ()
+    scalar = scalars[0] if scalars else None
+    if isinstance(scalar, type) and issubclass(scalar, numpy.void):
+        raise refuse("NDArray[np.void] needs the struct of its items: Annotated[NDArray[np.void], Struct]")
+    if isinstance(scalar, type) and issubclass(scalar, (numpy.integer, numpy.floating)):
+        try:
+            found = numpy.dtype(scalar)
+        except TypeError:  # an abstract one, as np.integer
+            found = None
+        for kind in _KINDS:
+            if found is not None and found == numpy.dtype(kind.numpy):
+                return nodes.NdArray(kind)
+    name = "NDArray" if scalar is None else f"NDArray[{describe(scalar)}]"
+    raise refuse(
+        f"{name} has no wire form: "
+        "items are np.uint8 to np.uint64, np.int8 to np.int64, np.float32, np.float64"
+    )
+
+
+def _union_members(args: tuple[Any, ...], names: Mapping[str, Any] | None) -> typing.Iterator[Any]:
+    # The members with names looked up and unions inside unions spread out.
+    for arg in args:
+        if isinstance(arg, str):
+            arg = parse_text(arg, names)
+        elif isinstance(arg, ForwardRef):
+            arg = parse_text(arg.__forward_arg__, names)
+        alias = arg if isinstance(arg, _ALIASES) else get_origin(arg)
+        value = _alias_value(arg, alias) if isinstance(alias, _ALIASES) else arg
+        if get_origin(value) is typing.Union or get_origin(value) is types.UnionType:
+            yield from _union_members(get_args(value), names)
+        else:
+            yield arg
+
+
+def _union_node(args: tuple[Any, ...], inner: Any) -> nodes.Node:
+    rest = tuple(arg for arg in args if arg is not type(None))
+    if len(rest) == 1:
+        return _option(inner(rest[0])) if len(args) > 1 else typing.cast("nodes.Node", inner(rest[0]))
+    bases = {_sealed_base(arg) for arg in rest}
+    base = bases.pop()
+    if bases or base is None:
+        written = " | ".join(describe(arg) for arg in args)
+        raise refuse(f"the union {written} has no wire form: make the choices variants of one sealed class")
+    union = nodes.Union(base, rest)
+    return _option(union) if len(rest) < len(args) else union
+
+
+def _option(item: nodes.Node) -> nodes.Node:
+    if isinstance(item, nodes.Option):  # T | None with T an alias of U | None says nothing more
+        return item
+    return nodes.Option(item)
+
+
+def _sealed_base(arg: Any) -> Any:
+    if not isinstance(arg, RecordType):
+        return None
+    spec = record_spec(arg)
+    return None if spec is None else spec.variant_of
+
+
+def _number(annotation: Any, names: Any, aliases: tuple[Any, ...], owner: str) -> Kind:
+    node = parse(annotation, names, aliases)
+    if isinstance(node, nodes.Number):
+        return node.kind
+    raise refuse(f"{owner}[{describe(annotation)}]: items are numbers, u8 to f64")
+
+
+def _fixed_node(args: tuple[Any, ...], inner: Any) -> nodes.Node:
+    item, count = args
+    if get_origin(count) is Literal:
+        values = get_args(count)
+        count = values[0] if len(values) == 1 else None
+    if type(count) is not int or not 0 <= count <= MAX_FIXED:
+        raise refuse(
+            f"FixedArray: its length is Literal[n] with n from 0 to {MAX_FIXED}, got {describe(args[1])}"
+        )
+    return nodes.Fixed(inner(item), count)

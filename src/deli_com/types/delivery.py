@@ -1,0 +1,101 @@
+"""How values of a class are delivered: the class keywords ``policy``, ``key`` and ``retain``.
+
+==============  ====================================================================
+policy          what happens to a client that is behind
+==============  ====================================================================
+``disconnect``  it gets everything, and is closed where it is too far behind
+``wait``        the same, and awaited sends wait for it as for the others
+``skip``        it gets the last bytes of the class that fit the bound, never closed
+``latest``      it gets the newest value of each key, never closed
+==============  ====================================================================
+
+They count where the class is the message itself; in a field of another class they mean nothing.
+Nothing of this is on the wire.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from deli_com.types.instance import record_spec
+
+__all__ = ["POLICIES", "Delivery", "Policy", "declared", "delivery"]
+
+Policy: TypeAlias = Literal["disconnect", "wait", "skip", "latest"]
+POLICIES: tuple[str, ...] = get_args(Policy)
+
+_NAMES = ", ".join(f'"{name}"' for name in POLICIES)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What one class says, or inherits, about its delivery.
+
+    Attributes
+    ----------
+    policy : str or None
+        One of `POLICIES`; None: the server's ``slow_client`` decides.
+    key : tuple of str or None
+        Names of the fields that tell slots apart, only with ``latest``; None or empty: the class
+        has one slot.
+    retain : bool
+        A new client first gets the newest value of each key; only with ``latest``.
+    """
+
+    policy: str | None = None
+    key: tuple[str, ...] | None = None
+    retain: bool = False
+
+
+def delivery(cls: Any) -> Delivery:
+    """The delivery of a `Codec` class; `TypeError` for anything else, and for `Codec` itself."""
+    spec = record_spec(cls)
+    if spec is None:
+        raise TypeError("Codec itself is no message: name a subclass")
+    found = spec.delivery
+    assert isinstance(found, Delivery)
+    return found
+
+
+def declared(
+    name: str, parent: Delivery | None, fields: tuple[str, ...], *, policy: Any, key: Any, retain: Any
+) -> Delivery:
+    """What the class `name` with these fields says; None for a keyword that it leaves to `parent`.
+
+    A policy other than the inherited ``latest`` drops the inherited key and retention with it.
+
+    Raises
+    ------
+    TypeError
+        A keyword has a wrong value, or goes with another policy only.
+    """
+    before = Delivery() if parent is None else parent
+    if policy is not None and policy not in POLICIES:
+        raise TypeError(f"{name}: policy is one of {_NAMES}, got {policy!r}")
+    names = None if key is None else _names(name, fields, key)
+    if retain is not None and not isinstance(retain, bool):
+        raise TypeError(f"{name}: retain is True or False, got {retain!r}")
+    found = before.policy if policy is None else policy
+    if found == "latest":
+        return Delivery(
+            found, before.key if names is None else names, before.retain if retain is None else retain
+        )
+    for keyword, value in (("key", key), ("retain", retain or None)):
+        if value is not None:
+            has = "it has none" if found is None else f'its policy is "{found}"'
+            raise TypeError(f'{name}: {keyword}={value!r} goes with policy="latest" only, and {has}')
+    return Delivery(found)
+
+
+def _names(name: str, fields: tuple[str, ...], key: Any) -> tuple[str, ...]:
+    names = (key,) if isinstance(key, str) else key
+    if not isinstance(names, tuple) or not all(isinstance(item, str) for item in names):
+        raise TypeError(f"{name}: key is the name of a field or a tuple of such names, got {key!r}")
+    for item in names:
+        if item not in fields:
+            has = f"its fields are {', '.join(fields)}" if fields else "it has no fields"
+            raise TypeError(f"{name}: key={key!r} names {item!r}, which is no field of {name}: {has}")
+    if len({*names}) < len(names):
+        raise TypeError(f"{name}: key={key!r} names a field twice; each field of a key is named once")
+    return names

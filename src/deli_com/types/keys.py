@@ -1,0 +1,69 @@
+"""Whether the fields of a class can be its key: which of their values can be told apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deli_com.types import nodes
+from deli_com.types.annotations import describe
+from deli_com.types.instance import record_spec
+
+if TYPE_CHECKING:
+    from deli_com.types.declaration import Field, Spec
+
+__all__ = ["check_key"]
+
+_KEYS = "keys are u8 to i64, bool, str, bytes, enums, and frozen structs, tuple[A, B] and T | None of such"
+
+
+def check_key(spec: Spec, *, final: bool) -> None:
+    """Whether the fields of the class's key can be told apart; `TypeError` if not.
+
+    Unless `final`, fields whose annotation does not resolve yet are passed over.
+    """
+    for name in spec.delivery.key or ():
+        item = next(item for item in spec.fields if item.name == name)
+        why = _refusal_of(item, final, frozenset())
+        if why is not None:
+            own = spec.cls.__qualname__
+            raise TypeError(
+                f"{own}.{name}: {describe(item.annotation)} cannot be in the key of {own}: {why} ({_KEYS})"
+            )
+
+
+def _refusal_of(item: Field, final: bool, above: frozenset[Any]) -> str | None:
+    # Why a field cannot be in a key; None: it can, or nobody knows yet.
+    node = item.resolve(final=final)
+    return None if node is None else _refusal(node, final, above)
+
+
+def _refusal(node: nodes.Node, final: bool, above: frozenset[Any]) -> str | None:
+    match node:
+        case nodes.Number(kind):
+            return "nan does not equal itself, and 0.0 equals -0.0" if kind.name in ("f32", "f64") else None
+        case nodes.Leaf() | nodes.Enum():
+            return None
+        case nodes.Option(inner) | nodes.Tuple(inner):
+            return _refusal(inner, final, above)
+        case nodes.Product(items):
+            found = (_refusal(inner, final, above) for inner in items)
+            return next((why for why in found if why is not None), None)
+        case nodes.Struct(cls):
+            return _refusal_of_struct(cls, final, above)
+        case nodes.Sealed() | nodes.Union():
+            return "it is a sealed type"
+        case _:
+            return "lists and arrays are mutable"
+
+
+def _refusal_of_struct(cls: Any, final: bool, above: frozenset[Any]) -> str | None:
+    if cls in above:  # recursive: judged further out
+        return None
+    spec = record_spec(cls)
+    if not spec.frozen:
+        return f"{cls.__qualname__} is mutable, frozen=True would make it a key"
+    for item in spec.fields:
+        why = _refusal_of(item, final, above | {cls})
+        if why is not None:
+            return f"{cls.__qualname__}.{item.name} is {describe(item.annotation)}, and {why}"
+    return None
