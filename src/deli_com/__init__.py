@@ -2,6 +2,12 @@
 
 import sys as _sys
 
+if "free-threading build" in _sys.version:  # before any compiled module runs without the GIL
+    raise ImportError(
+        "deli_com does not support free-threaded Python yet: its compiled modules need the GIL. "
+        f"Use the ordinary build of CPython {_sys.version_info.major}.{_sys.version_info.minor}."
+    )
+
 from deli_com import _abi  # first: refuses to go on beside another picows than the one built for
 from deli_com._fastcodec import TypeCodec
 from deli_com.background import Background, serve_background

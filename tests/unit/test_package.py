@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -58,7 +59,7 @@ class TestMetadata:
 
 
 class TestFreeThreading:
-    """Not declared until it is true and tested: importing the package there switches the GIL on again."""
+    """Not declared until it is true and tested: the import is refused there."""
 
     def test_no_source_declares_it(self) -> None:
         sources = [ROOT / "setup.py", *sorted((ROOT / "src").rglob("*.p[xy][xd]"))]
@@ -74,7 +75,26 @@ class TestFreeThreading:
 
     def test_the_readme_says_so(self) -> None:
         words = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-        assert "Free-threaded Python is not supported." in words
+        assert "Free-threaded Python is not supported: the import fails there and says so." in words
+
+    def test_the_import_is_refused(self) -> None:
+        program = (
+            "import sys; sys.version = '3.14.3 free-threading build (main) [GCC]'\n"
+            "try: import deli_com\n"
+            "except ImportError as error: print(error); print('deli_com._abi' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        words, loaded, _ = done.stdout.split("\n")
+        assert words == (
+            "deli_com does not support free-threaded Python yet: its compiled modules need the GIL. "
+            f"Use the ordinary build of CPython {sys.version_info.major}.{sys.version_info.minor}."
+        )
+        assert loaded == "False"  # no compiled module has run
+
+    @pytest.mark.skipif(sys.version_info < (3, 13), reason="free-threaded builds begin with 3.13")
+    def test_this_interpreter_says_what_it_is(self) -> None:
+        """The words that the check reads are those of the build, as the configuration has it."""
+        assert ("free-threading build" in sys.version) == bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 class TestSystemsWithoutSendmsg:
@@ -257,12 +277,12 @@ class TestFindPython:
         assert Path(ran.stdout.strip()).resolve() == Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
 
     def test_where_none_will_do_each_is_named_with_its_reason(self, tmp_path: Path) -> None:
-        for name in ("python3.13", "python3.12", "python3.11", "python3"):
+        for name in ("python3.13", "python3.12", "python3.11", "python3.14", "python3"):
             self.fake(tmp_path, name, f"echo '{name} is broken' >&2; exit 1")
         ran = self.find(tmp_path)
         assert ran.returncode == 1
         assert ran.stdout == ""
-        for name in ("python3.13", "python3.12", "python3.11", "python3"):
+        for name in ("python3.13", "python3.12", "python3.11", "python3.14", "python3"):
             assert f"  {name}: {name} is broken" in ran.stderr
         assert "make PYTHON=" in ran.stderr
 
