@@ -14,6 +14,7 @@ FLOORS = [
     ["errors", "_abi", "ground"],
     ["types"],
     ["coding", "_fastcodec"],
+    ["schema"],
     ["log"],
     ["fanout"],
     ["receive"],

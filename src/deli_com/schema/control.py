@@ -1,0 +1,365 @@
+"""Control texts: what two ends say about the values that they exchange (docs/wire.md section 9).
+
+::
+
+    announcement = parse_header("1 down=<hash> up=-")      parse_query("deli=1.<hash>.-")
+    told = parse(b"deli 1 hello down=<hash> up=?")     -> Hello, SchemaText, Refused, Live, Gap, Mark, Seen
+    data = render(told)                                and back
+
+Pure functions. Whatever a peer sent is parsed here, or is a `ValueError` with words that may be a close
+reason. A line that this version does not know is None.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias, Union
+from urllib.parse import unquote
+
+__all__ = [
+    "ASK",
+    "HEADER",
+    "MAX_BYTES",
+    "NOTHING",
+    "PREFIX",
+    "QUERY",
+    "REFUSED",
+    "Announcement",
+    "Control",
+    "Gap",
+    "Hello",
+    "Live",
+    "Mark",
+    "Refused",
+    "SchemaText",
+    "Seen",
+    "is_control",
+    "parse",
+    "parse_header",
+    "parse_query",
+    "reason_of",
+    "render",
+    "render_header",
+    "render_query",
+]
+
+HEADER: Final = "Deli-Schema"
+QUERY: Final = "deli"
+PREFIX: Final = b"deli 1 "
+REFUSED: Final = 4400  # close code after `Refused`
+MAX_BYTES: Final = 256 * 1024  # of one control text
+ASK: Final = "?"  # in place of a hash: tell me
+NOTHING: Final = "-"  # in place of a hash: nothing goes that way
+
+REASON_BYTES = 123  # of a CLOSE frame (RFC 6455 section 5.5), the code apart
+REFUSED_BYTES = 64 * 1024  # of differences that are sent
+SHOWN = 80  # characters of a peer's text in an error
+
+_HASH = re.compile(r"[0-9a-f]{32}")
+_PLACE = re.compile(r"[0-9a-fA-F]{32}|[?-]")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}|\*")
+_TOKEN = re.compile(r"[0-9a-f]{16}")
+_COUNT = re.compile(r"[0-9]{1,20}")
+_SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What one end says of both directions.
+
+    Attributes
+    ----------
+    down, up : str
+        Hash of the schema of what the server sends, and of what clients send: 32 lower-case hexadecimal
+        digits; `ASK`; `up` may be `NOTHING`.
+    """
+
+    down: str
+    up: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The announcement as a text: the first from the one end, and the answer of the other."""
+
+    says: Announcement
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaText:
+    """The schema of one direction, from its writer (or, asked for `up`, from the server).
+
+    Attributes
+    ----------
+    direction : {"down", "up"}
+    hash : str
+        As announced; nobody has compared it with the text yet.
+    text : str
+    """
+
+    direction: str
+    hash: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The reader cannot make its type of what is sent; the connection ends."""
+
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """All that was retained has been sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages of a class are missing before the next one.
+
+    Attributes
+    ----------
+    name : str
+        Of the class; ``"*"`` for all.
+    skipped, superseded : int
+        How many, by policy.
+    reason : str
+        ``"upstream"``, or empty where counts say it.
+    seconds : float or None
+        How long; None where it has not ended, or is not known.
+    """
+
+    name: str
+    skipped: int = 0
+    superseded: int = 0
+    reason: str = ""
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Asks for `Seen` with the same token, once everything before it has been read. TCP only."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Answers a `Mark`."""
+
+    token: str
+
+
+Control: TypeAlias = Union[Hello, SchemaText, Refused, Live, Gap, Mark, Seen]
+
+
+# --- the request and its answer ---
+
+
+def parse_header(value: str) -> Announcement | None:
+    """Read the value of a ``Deli-Schema`` header; None for another version than 1.
+
+    Raises
+    ------
+    ValueError
+        It is of version 1 and malformed.
+    """
+    version, *pairs = value.split() or [""]
+    return _announcement(pairs, value) if version == "1" else None
+
+
+def render_header(says: Announcement) -> str:
+    return f"1 down={says.down} up={says.up}"
+
+
+def parse_query(query: str) -> Announcement | None:
+    """Read the parameter ``deli`` of a query string; None where there is none, or of another version.
+
+    Raises
+    ------
+    ValueError
+        It is of version 1 and malformed.
+    """
+    for pair in query.split("&"):
+        name, _, value = pair.partition("=")
+        if name == QUERY:
+            version, *places = unquote(value).split(".")
+            if version != "1":
+                return None
+            if len(places) != 2:
+                raise ValueError(f"expected {QUERY}=1.<down>.<up>, not {_shown(value)}")
+            return Announcement(_place(places[0], "down"), _place(places[1], "up"))
+    return None
+
+
+def render_query(says: Announcement) -> str:
+    return f"{QUERY}=1.{says.down}.{says.up}"
+
+
+def _announcement(pairs: Iterable[str], shown: str) -> Announcement:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or name in found:
+            raise ValueError(f"expected down=<hash> up=<hash>, not {_shown(shown)}")
+        found[name] = value  # names that later versions of this line add are passed over
+    if "down" not in found or "up" not in found:
+        raise ValueError(f"expected down=<hash> up=<hash>, not {_shown(shown)}")
+    return Announcement(_place(found["down"], "down"), _place(found["up"], "up"))
+
+
+def _place(value: str, direction: str) -> str:
+    if not _PLACE.fullmatch(value) or (value == NOTHING and direction == "down"):
+        raise ValueError(f"{direction} is {_shown(value)}, expected 32 hexadecimal digits")
+    return value.lower()
+
+
+# --- texts ---
+
+
+def is_control(data: bytes) -> bool:
+    return data.startswith(PREFIX)
+
+
+def parse(data: bytes) -> Control | None:
+    """Read one control text, which begins with `PREFIX`; None for one that this version does not know.
+
+    Raises
+    ------
+    ValueError
+        It is malformed, too long, or no UTF-8.
+    """
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"a control text of {len(data)} bytes, at most {MAX_BYTES} may be")
+    head, newline, rest = data[len(PREFIX) :].partition(b"\n")
+    word, _, arguments = head.partition(b" ")
+    read = _READERS.get(word)
+    if read is None:
+        return None
+    try:
+        return read(arguments.decode("ascii"), rest.decode("utf-8") if newline else "")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"a control text is not UTF-8: {error.reason}") from None
+
+
+def _hello(arguments: str, rest: str) -> Hello:
+    return Hello(_announcement(arguments.split(), arguments))
+
+
+def _schema(arguments: str, rest: str) -> SchemaText:
+    words = arguments.split(" ")
+    if len(words) != 2 or words[0] not in ("down", "up") or not _HASH.fullmatch(words[1]):
+        raise ValueError(f"expected schema <down|up> <hash>, not {_shown(arguments)}")
+    return SchemaText(words[0], words[1], rest)
+
+
+def _refused(arguments: str, rest: str) -> Refused:
+    return Refused(tuple(line for line in rest.split("\n") if line))
+
+
+def _live(arguments: str, rest: str) -> Live:
+    return Live()
+
+
+def _gap(arguments: str, rest: str) -> Gap:
+    name, *pairs = arguments.split(" ")
+    found = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    skipped, superseded = found.get("skipped", "0"), found.get("superseded", "0")
+    seconds = found.get("seconds")
+    if (
+        not _NAME.fullmatch(name)
+        or not _COUNT.fullmatch(skipped)
+        or not _COUNT.fullmatch(superseded)
+        or not (seconds is None or _SECONDS.fullmatch(seconds))
+    ):
+        raise ValueError(f"expected gap <class> skipped=<n> superseded=<n>, not {_shown(arguments)}")
+    return Gap(
+        name,
+        int(skipped),
+        int(superseded),
+        found.get("reason", "")[:SHOWN],
+        None if seconds is None else float(seconds),
+    )
+
+
+def _mark(arguments: str, rest: str) -> Mark:
+    return Mark(_token(arguments))
+
+
+def _seen(arguments: str, rest: str) -> Seen:
+    return Seen(_token(arguments))
+
+
+def _token(arguments: str) -> str:
+    if not _TOKEN.fullmatch(arguments):
+        raise ValueError(f"expected 16 hexadecimal digits, not {_shown(arguments)}")
+    return arguments
+
+
+_READERS: dict[bytes, Callable[[str, str], Control]] = {
+    b"hello": _hello,
+    b"schema": _schema,
+    b"refused": _refused,
+    b"live": _live,
+    b"gap": _gap,
+    b"mark": _mark,
+    b"seen": _seen,
+}
+
+
+def render(told: Control) -> bytes:
+    """Render one control text.
+
+    Raises
+    ------
+    ValueError
+        It would be too long.
+    """
+    match told:
+        case Hello(says):
+            text = f"hello down={says.down} up={says.up}"
+        case SchemaText(direction, digest, schema):
+            text = f"schema {direction} {digest}\n{schema}"
+        case Refused(differences):
+            text = f"refused\n{_lines(differences)}"
+        case Live():
+            text = "live"
+        case Gap(name, skipped, superseded, "", None):
+            text = f"gap {name} skipped={skipped} superseded={superseded}"
+        case Gap(name, _, _, reason, None):
+            text = f"gap {name} reason={reason}"
+        case Gap(name, _, _, reason, seconds):
+            text = f"gap {name} reason={reason} seconds={seconds:.3f}"
+        case Mark(token):
+            text = f"mark {token}"
+        case Seen(token):
+            text = f"seen {token}"
+    data = PREFIX + text.encode()
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"a control text of {len(data)} bytes, at most {MAX_BYTES} may be")
+    return data
+
+
+def _lines(differences: Iterable[str]) -> str:
+    """As many whole lines as may be sent."""
+    kept: list[str] = []
+    left = REFUSED_BYTES
+    for difference in differences:
+        line = " ".join(difference.splitlines())
+        left -= len(line.encode()) + 1
+        if left < 0:
+            break
+        kept.append(line)
+    return "\n".join(kept)
+
+
+def reason_of(text: str) -> str:
+    """Cut a text, between two characters, to what a CLOSE frame can say."""
+    return text.encode()[:REASON_BYTES].decode("utf-8", "ignore")
+
+
+def _shown(value: str) -> str:
+    return repr(value[:SHOWN])
