@@ -189,11 +189,19 @@ cdef class Connection(Peer):
         self.fd = -1 if secure else self.socket
         # asyncio's and uvloop's TLS would pause at size 0, then hang.
         transport.set_write_buffer_limits(1 if own_tls else 0, 0)
+        if self.choked and secure:
+            self.endpoint.loop.call_soon(self._look_again)
         if self.endpoint.has_latest:
             # What the kernel holds unsent can be superseded no more: 21 transfer times old at the
             # receiver, with this 2.
             deli_com_keep_unsent_low(self.socket, UNSENT_BYTES)
         return 0
+
+    def _look_again(self):
+        # Where TLS is a layer over another transport, what the handshake has left counts as held, and goes out
+        # at the end of that turn without a word. Setting the limits makes the transport compare once more.
+        if self.choked and self.stage != CONNECTION_CLOSED and not self.transport.is_closing():
+            self.transport.set_write_buffer_limits(*reversed(self.transport.get_write_buffer_limits()))
 
     cdef int opened(self) except -1:
         # `attach` was called and `muted` is set: from here on it gets every message.

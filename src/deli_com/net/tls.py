@@ -1,22 +1,31 @@
-"""How both ends use TLS: small buffers, our own deadline, and no log record for a peer that left.
+"""How both ends use TLS: which engine, small buffers, our own deadline, no log record for a peer that left.
 
 aiofastnet takes 257 KiB each way by default, which is for few connections. And it reports a peer that ends
 the stream within the TLS handshake to the loop's exception handler: what it passes on is the class
-`ConnectionResetError`, no instance. Anyone can cause that at will, so `QuietLoop` drops it.
+`ConnectionResetError`, no instance. Anyone can cause that at will, so `TlsLoop` drops it.
+
+aiofastnet's own engine makes its SSL objects beside Python's `ssl`, without the application data in which
+`ssl`'s callbacks look their object up: a context with one of them ends the process at its first call. Such a
+context gets aiofastnet's other engine, which is made of `ssl.SSLObject`: `prepare` chooses at each connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import ssl as ssl_module
+from collections.abc import Callable
 from typing import Any, cast
 
-__all__ = ["QuietLoop", "tls_options"]
+__all__ = ["TlsLoop", "prepare", "tls_options"]
 
 BUFFER_BYTES = 32 * 1024  # each way
 SHUTDOWN_S = 2.0  # how long a close waits for the peer's close_notify; 30 s by default
 # Our own deadline ends a handshake; that of the transport must only not come first. The loops want a number.
 HANDSHAKE_S = 24 * 3600.0
+# Up to OpenSSL 1.1 a peer may begin another handshake at any time, and with it call what a first one calls.
+RENEGOTIATES = ssl_module.OPENSSL_VERSION_INFO < (3,)
 
 
 def tls_options(context: ssl_module.SSLContext | None, *, small_buffers: bool) -> dict[str, Any]:
@@ -41,15 +50,97 @@ def tls_options(context: ssl_module.SSLContext | None, *, small_buffers: bool) -
     return options
 
 
-class QuietLoop:
-    """An event loop to aiofastnet's TLS transports: the real one but for its exception handler."""
+def calls_python(context: ssl_module.SSLContext) -> bool:
+    """Whether a connection that exists already can call Python through this context, as it is now."""
+    return context.sni_callback is not None or context.keylog_filename is not None
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+
+@functools.cache
+def _psk_slots() -> tuple[int, ...]:
+    """Where contexts keep their callbacks for pre-shared keys, in words: nothing public tells of them.
+
+    Found by setting both; empty where there are none (before 3.13). With these callbacks aiofastnet's engine
+    does not crash; it only finds no key.
+    """
+    if not getattr(ssl_module, "HAS_PSK", False):
+        return ()
+    client: Any = ssl_module.SSLContext(ssl_module.PROTOCOL_TLS_CLIENT)
+    client.set_psk_client_callback(_no_key)
+    server: Any = ssl_module.SSLContext(ssl_module.PROTOCOL_TLS_SERVER)
+    server.set_psk_server_callback(_no_key)
+    with contextlib.suppress(ImportError, NotImplementedError, ValueError):
+        return tuple(_words(context).index(id(_no_key)) for context in (client, server))
+    return ()
+
+
+def _no_key(_: Any) -> Any:
+    return None
+
+
+def _words(context: ssl_module.SSLContext) -> list[int]:
+    import ctypes
+
+    base = ssl_module.SSLContext.__base__
+    count = base.__basicsize__ // ctypes.sizeof(ctypes.c_size_t) if base is not None else 0
+    return list((ctypes.c_size_t * count).from_address(id(context)))
+
+
+def has_psk(context: ssl_module.SSLContext) -> bool:
+    """Whether this context has a callback for pre-shared keys, as far as it can be known."""
+    slots = _psk_slots()
+    return bool(slots) and any(map(_words(context).__getitem__, slots))
+
+
+def needs_ssl_objects(context: ssl_module.SSLContext) -> bool:
+    """Whether connections of this context must be `ssl.SSLObject`.
+
+    So they must where the context has a callback, and where its class makes them its own way: the engine of
+    aiofastnet would go past ``wrap_bio``, and past the checks that a subclass adds there.
+    """
+    return (
+        calls_python(context)
+        or context._msg_callback is not None  # type: ignore[attr-defined]
+        or type(context).wrap_bio is not ssl_module.SSLContext.wrap_bio
+        or context.sslobject_class is not ssl_module.SSLObject  # type: ignore[attr-defined]
+        or has_psk(context)
+    )
+
+
+def prepare(context: ssl_module.SSLContext) -> None:
+    """Choose aiofastnet's engine for the next connection of this context; once chosen, Python's stays."""
+    if needs_ssl_objects(context):
+        context._aiofastnet_force_fallback_ssl = True
+
+
+class TlsLoop:
+    """An event loop to one of aiofastnet's TLS transports: the real one but for two things.
+
+    1. The exception handler does not hear of peers that left within the handshake.
+    2. A callback may be set while a handshake waits for its peer, whose engine was chosen before that: such a
+       handshake is aborted instead of going on.
+
+    Parameters
+    ----------
+    loop : asyncio.AbstractEventLoop
+    context : ssl.SSLContext
+        After `prepare`.
+    is_made : callable
+        Whether the handshake is done.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, context: ssl_module.SSLContext, is_made: Callable[[], bool]
+    ) -> None:
         self._loop = loop
+        self._context = context
+        self._is_made = is_made
         # What a transport calls often is found without __getattr__.
-        self.add_reader, self.remove_reader = loop.add_reader, loop.remove_reader
+        self.add_reader: Any = loop.add_reader
+        self.remove_reader = loop.remove_reader
         self.add_writer, self.remove_writer = loop.add_writer, loop.remove_writer
         self.call_soon, self.call_later = loop.call_soon, loop.call_later
+        if not getattr(context, "_aiofastnet_force_fallback_ssl", False):
+            self.add_reader = self._add_reader
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
@@ -58,6 +149,21 @@ class QuietLoop:
         if context.get("exception") is not ConnectionResetError:
             self._loop.call_exception_handler(context)
 
+    def _add_reader(self, fd: int, read: Callable[[], None]) -> None:
+        self._loop.add_reader(fd, self._read, fd, read)
+
+    def _read(self, fd: int, read: Callable[[], None]) -> None:
+        if calls_python(self._context) and (RENEGOTIATES or not self._is_made()):
+            cast(Any, read).__self__.abort()
+            return
+        read()
+        if not RENEGOTIATES and self._is_made() and self.add_reader != self._loop.add_reader:
+            self.add_reader = self._loop.add_reader
+            if cast(Any, read).__self__.is_reading():
+                self._loop.add_reader(fd, read)
+
     @classmethod
-    def of(cls, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
-        return cast(asyncio.AbstractEventLoop, cls(loop))
+    def of(
+        cls, loop: asyncio.AbstractEventLoop, context: ssl_module.SSLContext, is_made: Callable[[], bool]
+    ) -> asyncio.AbstractEventLoop:
+        return cast(asyncio.AbstractEventLoop, cls(loop, context, is_made))

@@ -28,7 +28,7 @@ from aiofastnet.selector_transport import SelectorSocketTransport  # type: ignor
 
 from deli_com.errors import IoError
 from deli_com.net.address import Address, AddrInfo, resolve
-from deli_com.net.tls import QuietLoop, tls_options
+from deli_com.net.tls import TlsLoop, prepare, tls_options
 
 __all__ = [
     "Transports",
@@ -152,8 +152,11 @@ async def attach_connected(
             named |= tls_options(ssl, small_buffers=False)
             await loop.create_connection(lambda: protocol, sock=sock, **named)
         else:
+            assert ssl is not None
+            prepare(ssl)
             named |= tls_options(ssl, small_buffers=True)
-            await aiofastnet.create_connection(QuietLoop.of(loop), lambda: protocol, sock=sock, **named)
+            own = TlsLoop.of(loop, ssl, is_made)
+            await aiofastnet.create_connection(own, lambda: protocol, sock=sock, **named)
     except BaseException as error:
         if not is_made():
             loop.call_soon(sock.close)  # after the transport's own close, if there is one
@@ -184,8 +187,11 @@ async def attach_accepted(
             options = tls_options(ssl, small_buffers=False)
             await loop.connect_accepted_socket(lambda: protocol, sock, **options)
         else:
+            assert ssl is not None
+            prepare(ssl)
             options = tls_options(ssl, small_buffers=True)
-            await aiofastnet.connect_accepted_socket(QuietLoop.of(loop), lambda: protocol, sock, **options)
+            own = TlsLoop.of(loop, ssl, is_made)
+            await aiofastnet.connect_accepted_socket(own, lambda: protocol, sock, **options)
     except BaseException:
         if not is_made():
             loop.call_soon(sock.close)  # after the transport's own close, if there is one
