@@ -24,7 +24,9 @@ from deli_com.errors import (
     InvalidVariant,
     IoError,
     MessageTooLarge,
+    SchemaMismatch,
     UnexpectedEof,
+    UnknownVariant,
     WebSocketError,
 )
 from deli_com.link.connection import Peer
@@ -33,6 +35,7 @@ from deli_com.link.group import Group
 from deli_com.link.request import Request
 from deli_com.link.stats import PeerStats, ServerStats
 from deli_com.net.address import Address
+from deli_com.schema.schema import Schema
 from deli_com.tcp.client import Client
 from deli_com.tcp.server import Server
 from deli_com.types.kinds import Array, FixedArray, f32, f64, field, i8, i16, i32, i64, u8, u16, u32, u64
@@ -62,11 +65,14 @@ __all__ = [
     "Peer",
     "PeerStats",
     "Request",
+    "Schema",
+    "SchemaMismatch",
     "Server",
     "ServerStats",
     "Stream",
     "TypeCodec",
     "UnexpectedEof",
+    "UnknownVariant",
     "WebSocketError",
     "WsClient",
     "WsServer",

@@ -14,6 +14,9 @@ cdef class TypeCodec:
     cdef Program program                # owns prog
     cdef Prog* prog
     cdef str name                       # starts the path of an error; "" if not a class
+    cdef object _node                   # the plan node that was compiled
+    cdef dict _facts                    # what graph.check found
+    cdef object _schema                 # made at the first need
 
 
 # Writes one value at the cursor. On error the cursor's bytes and tail are rubbish and the

@@ -3,6 +3,8 @@ from typing import Any, Generic, final
 import numpy as np
 from typing_extensions import Buffer, TypeVar
 
+from deli_com.schema.schema import Schema
+
 T = TypeVar("T")
 
 @final
@@ -21,6 +23,8 @@ class TypeCodec(Generic[T]):
     def min_size(self) -> int: ...
     @property
     def max_size(self) -> int: ...
+    @property
+    def schema(self) -> Schema: ...
     @property
     def dtype(self) -> np.dtype[np.void]: ...
     def to_bytes(self, value: T) -> bytes: ...

@@ -99,10 +99,26 @@ cdef class TypeCodec:
             raise TypeError("a TypeCodec is immutable")
         self.type = type
         self.name = name
+        self._node = node
+        self._facts = facts
         self.program = compile_type(node, facts, variant)
         self.prog = &self.program.prog
         self.min_size = self.prog.min_size
         self.max_size = self.prog.max_size
+
+    @property
+    def schema(self):
+        """The `Schema` of the type: its text, with names, and its hash. Made when it is first asked for.
+
+        Raises
+        ------
+        TypeError
+            A name cannot stand in a schema: it has other characters than ``A-Z a-z 0-9 _``, or over 128.
+        """
+        if self._schema is None:
+            from deli_com.schema.schema import Schema
+            self._schema = Schema._of(self._node, self.type)
+        return self._schema
 
     @classmethod
     def __class_getitem__(cls, item):

@@ -8,15 +8,19 @@
     ├── MessageTooLarge (also ValueError)
     ├── WebSocketError
     ├── BacklogFull (also BufferError)
+    ├── SchemaMismatch (also ValueError)
     ├── EncodeError (also ValueError)
     └── DecodeError (also ValueError)
-        └── UnexpectedEof, InvalidUtf8, InvalidBool, InvalidVariant
+        ├── UnexpectedEof, InvalidUtf8, InvalidBool
+        └── InvalidVariant
+            └── UnknownVariant
 
 Texts begin as those of the Rust crates do. All of them survive ``pickle`` and ``copy``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
@@ -30,7 +34,9 @@ __all__ = [
     "InvalidVariant",
     "IoError",
     "MessageTooLarge",
+    "SchemaMismatch",
     "UnexpectedEof",
+    "UnknownVariant",
     "WebSocketError",
 ]
 
@@ -167,6 +173,30 @@ class BacklogFull(ComError, BufferError):
         return f"backlog full: {self.queued} {self.unit}, limit {self.limit}"
 
 
+class SchemaMismatch(ComError, ValueError):
+    """Values of another type are sent than this program reads, and it cannot make its own of them.
+
+    Attributes
+    ----------
+    name : str
+        What the type is called here.
+    differences : list of str
+        All that stand in the way, each from the reader's side: ``"celsius  f32 here, f64 there"``. Those that
+        begin with ``"- "`` are only here.
+    """
+
+    def __init__(self, name: str, differences: Iterable[str] = ()) -> None:
+        self.name = name
+        self.differences = list(differences)
+        super().__init__(name, self.differences)
+
+    def __str__(self) -> str:
+        lines = [line if line[:2] in ("- ", "+ ") else f"  {line}" for line in self.differences]
+        return "\n".join(
+            [f"another {self.name} is sent here:" if lines else f"another {self.name} is sent here", *lines]
+        )
+
+
 class EncodeError(ComError, ValueError):
     """A value does not fit its declared type; nothing was written.
 
@@ -263,3 +293,10 @@ class InvalidVariant(DecodeError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.index, self.offset, self.path), self.__dict__ or None
+
+
+class UnknownVariant(InvalidVariant):
+    """The message is of a variant (or is a member) that its writer's schema has and the reader's type lacks.
+
+    Raised by ``codec(T).reading(writer)`` only; the message is a value of the writer's type otherwise.
+    """

@@ -20,7 +20,9 @@ from deli_com import (
     InvalidVariant,
     IoError,
     MessageTooLarge,
+    SchemaMismatch,
     UnexpectedEof,
+    UnknownVariant,
     WebSocketError,
     codec,
 )
@@ -66,6 +68,18 @@ ALL: list[tuple[ComError, tuple[type, ...], str, dict[str, object]]] = [
     ),
     (WebSocketError("not HTTP"), (), "websocket error: not HTTP", {"message": "not HTTP", "status": None}),
     (WebSocketError("HTTP 404", 404), (), "websocket error: HTTP 404", {"status": 404}),
+    (
+        SchemaMismatch("Point", ["x  f32 here, f64 there", "- y  f32, only here"]),
+        (ValueError,),
+        "another Point is sent here:\n  x  f32 here, f64 there\n- y  f32, only here",
+        {"name": "Point", "differences": ["x  f32 here, f64 there", "- y  f32, only here"]},
+    ),
+    (
+        UnknownVariant(9, 0, "Shape"),
+        (ValueError, InvalidVariant),
+        "decode error: invalid enum variant: 9 (byte 0, Shape)",
+        {"index": 9, "offset": 0, "path": "Shape"},
+    ),
     (
         BacklogFull(67, 64),
         (BufferError,),

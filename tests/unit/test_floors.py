@@ -13,8 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "src" / "deli_com"
 FLOORS = [
     ["errors", "_abi", "ground"],
     ["types"],
-    ["coding", "_fastcodec"],
-    ["schema"],
+    ["coding", "_fastcodec", "schema"],
     ["log"],
     ["fanout"],
     ["receive"],

@@ -87,6 +87,7 @@ class CodecMeta(RecordType):
             key=key,
             retain=retain,
         )
+        said = policy is not None or key is not None or retain is not None
         names = {item.name for item in own}
         body = {key: value for key, value in namespace.items() if key not in names}
         for key, value in body.items():
@@ -103,7 +104,7 @@ class CodecMeta(RecordType):
             body.setdefault("__hash__", None)
         cls: Any = super().__new__(mcls, name, bases, body, **kwargs)
 
-        spec = Spec(cls, fields, scope, frozen=frozen, sealed=sealed, delivery=delivery)
+        spec = Spec(cls, fields, scope, frozen=frozen, sealed=sealed, delivery=delivery, delivery_said=said)
         scope.add(name, cls)
         if parent is not None and parent.sealed:
             spec.variant_of = parent.cls
@@ -263,6 +264,7 @@ def _own_fields(
             factory=options.default_factory,
             kw_only=kw_only if options.kw_only is None else bool(options.kw_only),
             scope=scope,
+            renamed_from=options.renamed_from,
         )
 
 

@@ -94,6 +94,8 @@ def parse(
         return inner(parse_text(annotation, names))
     if isinstance(annotation, ForwardRef):
         return inner(parse_text(annotation.__forward_arg__, names))
+    if isinstance(annotation, typing.NewType):
+        return inner(annotation.__supertype__)
     alias = annotation if isinstance(annotation, _ALIASES) else get_origin(annotation)
     if isinstance(alias, _ALIASES):
         if alias in _aliases:

@@ -16,7 +16,19 @@ __all__ = ["Field", "Spec"]
 class Field:
     """One field of one class, as declared; its node as soon as the annotation resolves."""
 
-    __slots__ = ("annotation", "default", "factory", "kw_only", "name", "node", "owner", "scope")
+    __slots__ = (
+        "annotation",
+        "default",
+        "factory",
+        "kw_only",
+        "name",
+        "node",
+        "notes",
+        "owner",
+        "renamed_from",
+        "scope",
+        "wire_name",
+    )
 
     def __init__(
         self,
@@ -28,6 +40,7 @@ class Field:
         factory: Any,
         kw_only: bool,
         scope: Scope,
+        renamed_from: tuple[str, ...] = (),
     ) -> None:
         self.owner = owner
         self.name = name
@@ -36,6 +49,9 @@ class Field:
         self.factory = factory
         self.kw_only = kw_only
         self.scope = scope
+        self.renamed_from = renamed_from  # what other versions of the class call it
+        self.wire_name = name  # its name in the schema; another one only where Python would not have that
+        self.notes: tuple[Any, ...] = ()  # of its line in the schema
         self.node: nodes.Node | None = None
 
     def resolve(self, *, final: bool) -> nodes.Node | None:
@@ -70,6 +86,10 @@ class Spec:
         The variants were compiled into something: no more may come.
     delivery : Delivery
         How values of the class are delivered, as it says or inherits.
+    delivery_said : bool
+        The class says so itself.
+    notes : tuple or None
+        Of a class made from a schema text: the notes of its line there.
     program : Program or None
         Compiled form, made and kept by coding/program.pyx.
     """
@@ -78,10 +98,12 @@ class Spec:
         "cls",
         "columns",
         "delivery",
+        "delivery_said",
         "fields",
         "frozen",
         "frozen_list",
         "key_checked",
+        "notes",
         "program",
         "scope",
         "sealed",
@@ -98,6 +120,7 @@ class Spec:
         frozen: bool,
         sealed: bool,
         delivery: Delivery,
+        delivery_said: bool = False,
     ) -> None:
         self.cls = cls
         self.fields = fields
@@ -105,6 +128,8 @@ class Spec:
         self.frozen = frozen
         self.sealed = sealed
         self.delivery = delivery
+        self.delivery_said = delivery_said
+        self.notes: tuple[Any, ...] | None = None
         self.key_checked = not delivery.key
         self.variant_of: Any = None
         self.variants: dict[str, Any] = {}

@@ -130,12 +130,19 @@ class FixedArray(Protocol[T_co, N_co]):
 class FieldOptions:
     """What `field` was told; `MISSING` where it was told nothing."""
 
-    __slots__ = ("default", "default_factory", "kw_only")
+    __slots__ = ("default", "default_factory", "kw_only", "renamed_from")
 
-    def __init__(self, default: object, default_factory: object, kw_only: bool | None) -> None:
+    def __init__(
+        self,
+        default: object,
+        default_factory: object,
+        kw_only: bool | None,
+        renamed_from: tuple[str, ...] = (),
+    ) -> None:
         self.default = default
         self.default_factory = default_factory
         self.kw_only = kw_only
+        self.renamed_from = renamed_from
 
 
 @final
@@ -150,22 +157,30 @@ MISSING: Any = _Missing()
 
 
 @overload
-def field(*, default: T, kw_only: bool = ...) -> T: ...
+def field(*, default: T, kw_only: bool = ..., renamed_from: str | tuple[str, ...] = ...) -> T: ...
 @overload
-def field(*, default_factory: Callable[[], T], kw_only: bool = ...) -> T: ...
+def field(
+    *, default_factory: Callable[[], T], kw_only: bool = ..., renamed_from: str | tuple[str, ...] = ...
+) -> T: ...
 @overload
-def field(*, kw_only: bool = ...) -> Any: ...
-def field(*, default: Any = MISSING, default_factory: Any = MISSING, kw_only: Any = None) -> Any:
+def field(*, kw_only: bool = ..., renamed_from: str | tuple[str, ...] = ...) -> Any: ...
+def field(
+    *, default: Any = MISSING, default_factory: Any = MISSING, kw_only: Any = None, renamed_from: Any = ()
+) -> Any:
     """Say more about a field than its annotation does.
 
     Parameters
     ----------
     default : object, optional
-        Immutable; taken where the constructor is given nothing.
+        Immutable; taken where the constructor is given nothing, and where another version of the class that
+        lacks the field is received.
     default_factory : callable, optional
         Called without arguments for each new value: ``field(default_factory=list)``.
     kw_only : bool, optional
         The field is keyword-only in the constructor. Default: as its class says.
+    renamed_from : str or tuple of str, optional
+        What other versions of the class call the field. Where their schema says so, and has none of the
+        field's own name, the field is read from there. Nothing of this is on the wire.
 
     Raises
     ------
@@ -176,4 +191,7 @@ def field(*, default: Any = MISSING, default_factory: Any = MISSING, kw_only: An
         raise ValueError("field: give default or default_factory, not both")
     if default_factory is not MISSING and not callable(default_factory):
         raise TypeError(f"field: default_factory must be callable, got {type(default_factory).__name__}")
-    return FieldOptions(default, default_factory, kw_only)
+    names = (renamed_from,) if isinstance(renamed_from, str) else renamed_from
+    if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
+        raise TypeError(f"field: renamed_from is a name or a tuple of names, got {renamed_from!r}")
+    return FieldOptions(default, default_factory, kw_only, names)

@@ -1,0 +1,190 @@
+"""Types to trees, and trees to text (docs/wire.md section 9)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from deli_com.schema import tree
+from deli_com.types import nodes
+from deli_com.types.declaration import Spec
+from deli_com.types.delivery import Delivery
+from deli_com.types.instance import RecordType, record_spec
+
+__all__ = ["WIRE_NAME", "WIRE_NAMES", "member_names", "render", "tree_of", "type_of", "without_notes"]
+
+# Attributes of classes made from a text, where Python would not have had a name that stands there.
+WIRE_NAME = "__wire_name__"
+WIRE_NAMES = "__wire_names__"  # of an enum's members
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_NOTES = re.compile(r" @[^\n]*")
+
+
+def render(found: tree.Tree) -> str:
+    """The text of a tree: the same tree, the same bytes."""
+    lines = ["deli 1", f"root {found.root}"]
+    for item in found.definitions:
+        if isinstance(item, tree.Struct):
+            lines.append(_line(f"struct {item.name}", item.notes))
+            lines += [f" {field}" for field in item.fields]
+        elif isinstance(item, tree.Sealed):
+            lines.append(_line(f"sealed {item.name}", item.notes))
+            for i, variant in enumerate(item.variants):
+                lines.append(_line(f" {i} {variant.name}", variant.notes))
+                lines += [f"  {field}" for field in variant.fields]
+        else:
+            lines.append(f"enum {item.name}")
+            lines += [f" {i} {member}" for i, member in enumerate(item.members)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(start: str, notes: tuple[tree.Note, ...]) -> str:
+    return " ".join([start, *map(str, notes)])
+
+
+def without_notes(text: str) -> str:
+    """What the hash is made of."""
+    return _NOTES.sub("", text)
+
+
+def tree_of(root: nodes.Node) -> tuple[tree.Tree, dict[str, Any]]:
+    """The schema of a type, and the class behind each name in it.
+
+    Parameters
+    ----------
+    root : Node
+        Checked by `graph.check`: everything in it resolves.
+
+    Raises
+    ------
+    TypeError
+        A name cannot stand in a schema: it has other characters than ``A-Z a-z 0-9 _``, or over 128.
+    """
+    names = definitions_of(root)
+    definitions = tuple(_definition(cls, name, names) for cls, name in names.items())
+    classes = {name: cls for cls, name in names.items()}
+    for cls in names:
+        if isinstance(cls, RecordType):
+            for variant in record_spec(cls).variants.values():
+                classes.setdefault(_wire_name(variant), variant)
+    return tree.Tree(type_of(root, names), definitions), classes
+
+
+def definitions_of(root: nodes.Node) -> dict[Any, str]:
+    """The classes that a walk from the root meets, in that order, with their names in the text."""
+    names: dict[Any, str] = {}
+    taken: set[str] = set()
+    todo = [*_classes(root)][::-1]
+    while todo:
+        cls = todo.pop()
+        if cls in names:
+            continue
+        name = own = _wire_name(cls)
+        number = 2
+        while name in taken:
+            name = f"{own}_{number}"
+            number += 1
+        names[cls] = checked(name, cls.__qualname__)
+        taken.add(name)
+        todo += [inner for node in _parts(cls) for inner in _classes(node)][::-1]
+    return names
+
+
+def checked(name: str, where: str) -> str:
+    """A name that may stand in a text; `TypeError` if it may not."""
+    if _NAME.fullmatch(name) is None or (name.startswith("__") and name.endswith("__")):
+        raise TypeError(
+            f"{where}: {name!r} is no name for a schema: those are [A-Za-z_][A-Za-z0-9_]*, to 128"
+        )
+    return name
+
+
+def _classes(node: nodes.Node) -> Iterator[Any]:
+    # The classes that a node names, from left to right.
+    match node:
+        case nodes.Struct(cls) | nodes.Sealed(cls) | nodes.Union(cls, _) | nodes.Enum(cls):
+            yield cls
+        case _:
+            for child in nodes.children(node):
+                yield from _classes(child)
+
+
+def _parts(cls: Any) -> Iterator[nodes.Node]:
+    # The nodes of the fields of a class, those of all variants of a sealed one.
+    if isinstance(cls, RecordType):
+        spec = record_spec(cls)
+        for inner in spec.variants.values() if spec.sealed else (cls,):
+            for _, node in record_spec(inner).nodes():
+                yield node
+
+
+def type_of(node: nodes.Node, names: Mapping[Any, str]) -> tree.Type:
+    """The type that a plan node is in a text."""
+    match node:
+        case nodes.Number(kind):
+            return tree.Scalar(kind.name)
+        case nodes.Leaf(name):
+            return tree.Scalar(name)
+        case nodes.Struct(cls) | nodes.Sealed(cls) | nodes.Union(cls, _) | nodes.Enum(cls):
+            return tree.Ref(names[cls])
+        case nodes.Structured(cls):
+            return tree.List(tree.Ref(names[cls]))
+        case nodes.Option(item):
+            return tree.Option(type_of(item, names))
+        case nodes.List(item) | nodes.Tuple(item):
+            return _list(type_of(item, names))
+        case nodes.Array(kind) | nodes.NdArray(kind):
+            return _list(tree.Scalar(kind.name))
+        case nodes.Fixed(item, count):
+            return tree.Fixed(type_of(item, names), count)
+        case nodes.Product(items):
+            return tree.Product(tuple(type_of(item, names) for item in items))
+
+
+def _list(item: tree.Type) -> tree.Type:
+    return tree.Scalar("bytes") if item == tree.Scalar("u8") else tree.List(item)
+
+
+def _definition(cls: Any, name: str, names: Mapping[Any, str]) -> tree.Definition:
+    if not isinstance(cls, RecordType):
+        return tree.Enum(name, tuple(checked(member, cls.__qualname__) for member in member_names(cls)))
+    spec = record_spec(cls)
+    if not spec.sealed:
+        return tree.Struct(name, _fields(spec, names), notes_of(spec))
+    variants = []
+    for inner in spec.variants.values():
+        own = record_spec(inner)
+        variants.append(tree.Variant(_wire_name(inner), _fields(own, names), notes_of(own)))
+    return tree.Sealed(name, tuple(variants), notes_of(spec))
+
+
+def _fields(spec: Spec, names: Mapping[Any, str]) -> tuple[tree.Field, ...]:
+    where = spec.cls.__qualname__
+    return tuple(
+        tree.Field(checked(field.wire_name, f"{where}.{field.name}"), type_of(node, names), field.notes)
+        for field, (_, node) in zip(spec.fields, spec.nodes(), strict=True)
+    )
+
+
+def _wire_name(cls: Any) -> str:
+    return checked(getattr(cls, WIRE_NAME, None) or cls.__name__, cls.__qualname__)
+
+
+def member_names(cls: Any) -> tuple[str, ...]:
+    """The names of an enum's members as they are sent: without aliases."""
+    return getattr(cls, WIRE_NAMES, None) or tuple(member.name for member in cls)
+
+
+def notes_of(spec: Spec) -> tuple[tree.Note, ...]:
+    """How values of a class are delivered, as notes: of a variant only what it says itself."""
+    if spec.notes is not None:  # of a class that was made from a text: all that stood there
+        return spec.notes
+    if spec.variant_of is not None and not spec.delivery_said:
+        return ()
+    found: Delivery = spec.delivery
+    if found.policy is None:
+        return ()
+    key = tree.Note(found.policy, found.key or ())
+    return (key, tree.Note("retain")) if found.retain else (key,)
