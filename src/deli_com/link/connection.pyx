@@ -198,8 +198,8 @@ cdef class Connection(Peer):
         return 0
 
     def _look_again(self):
-        # Where TLS is a layer over another transport, what the handshake has left counts as held, and goes out
-        # at the end of that turn without a word. Setting the limits makes the transport compare once more.
+        # Where TLS is a layer over another transport, what the handshake has left counts as held, and goes
+        # out at the end of that turn without a word. Setting the limits makes the transport compare again.
         if self.choked and self.stage != CONNECTION_CLOSED and not self.transport.is_closing():
             self.transport.set_write_buffer_limits(*reversed(self.transport.get_write_buffer_limits()))
 

@@ -28,6 +28,7 @@ from libc.string cimport memcpy
 from deli_com.ground.sockets cimport deli_com_tcp, deli_com_tcp_info
 from deli_com.link.connection cimport (
     CONNECTION_CLOSED,
+    CONNECTION_CLOSING,
     CONNECTION_OPEN,
     CONNECTION_OPENING,
     Connection,
@@ -133,6 +134,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     cdef ReadBuffer _buffer
     cdef object _on_opened
     cdef object _log
+    cdef readonly object failure # what opening it has raised, or None
     cdef uint8_t* _part          # the frame under way, from its length on; owned, NULL between frames
     cdef Py_ssize_t _part_size   # bytes of it that are there
     cdef Py_ssize_t _part_bytes  # allocated
@@ -288,30 +290,50 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
 
     def connection_made(self, transport):
         """Join the log."""
+        self.transport = transport
         self.remote_addr = remote_address(transport)
         if self.stage == CONNECTION_CLOSED:
             # Given up before. The transport adds its reader one callback from now, aborted or
             # not, and the next owner of the descriptor would inherit that.
-            self.transport = transport
             self.endpoint.loop.call_soon(transport.abort)
             return
-        secure = transport.get_extra_info("sslcontext") is not None
-        self.attach(transport, secure)
-        probe(transport.get_extra_info("socket"), self.endpoint.ping_interval, self.endpoint.ping_timeout)
-        self._look_at = self.endpoint.sweep.clock + self.endpoint.ping_interval + self.endpoint.ping_timeout
-        if self.endpoint._events is None or secure:
-            self._open()
-        else:
-            # on_connect may end it, and a plain transport must not be aborted before its reader is added.
-            self.endpoint.loop.call_soon(self._open)
+        try:
+            secure = transport.get_extra_info("sslcontext") is not None
+            self.attach(transport, secure)
+            probe(transport.get_extra_info("socket"), self.endpoint.ping_interval, self.endpoint.ping_timeout)
+            self._look_at = self.endpoint.sweep.clock + self.endpoint.ping_interval + self.endpoint.ping_timeout
+            if self.endpoint._events is None or secure:
+                self._open()
+            else:
+                # on_connect may end it, and a plain transport must not be aborted before its reader is
+                # added.
+                self.endpoint.loop.call_soon(self._open)
+        except Exception as error:
+            self._give_up(error)
 
     def _open(self):
         # Once; the first event of the transport may come before its turn.
         if self.stage == CONNECTION_OPENING:
-            self.opened()
+            try:
+                self.opened()
+            except Exception as error:
+                self._give_up(error)
+                return
             on_opened, self._on_opened = self._on_opened, None
             if on_opened is not None:
                 on_opened(self)
+
+    cdef int _give_up(self, object error) except -1:
+        # It could not be opened; `connection_lost` tells who waits for that.
+        self.failure = error
+        self.stage = CONNECTION_CLOSING
+        self.close_reason = reason_of_loss(error)
+        self.leave()
+        self.depart()
+        self.endpoint.loop.call_soon(self.transport.abort)  # see `connection_made`
+        if self._log is not None and not isinstance(error, OSError):
+            self._log.log(logging.ERROR, "a connection failed as it was opened", exc_info=error)
+        return 0
 
     def eof_received(self):
         """Take the peer's end of stream as the end of the connection."""

@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable
 
 from deli_com.net.log_budget import LogBudget
+from deli_com.net.transports import check_socket
 
 __all__ = ["AcceptLoop"]
 
@@ -66,6 +67,7 @@ class AcceptLoop:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, on_socket: Callable[[socket.socket], None]
     ) -> None:
+        check_socket(sock)
         self._loop = loop
         self._sock = sock
         self._on_socket = on_socket

@@ -6,7 +6,7 @@ the stream within the TLS handshake to the loop's exception handler: what it pas
 
 aiofastnet's own engine makes its SSL objects beside Python's `ssl`, without the application data in which
 `ssl`'s callbacks look their object up: a context with one of them ends the process at its first call. Such a
-context gets aiofastnet's other engine, which is made of `ssl.SSLObject`: `prepare` chooses at each connection.
+context gets aiofastnet's other engine, which is made of `ssl.SSLObject`: `prepare` chooses at each one.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ __all__ = [
     "attach_accepted",
     "attach_connected",
     "attach_plain",
+    "check_socket",
     "connect_socket",
     "connecting",
     "remote_address",
@@ -105,6 +106,15 @@ async def connect_socket(loop: asyncio.AbstractEventLoop, address: Address) -> s
     raise IoError.of(failure, doing) from failure
 
 
+def check_socket(sock: socket.socket) -> None:
+    """Refuse sockets that only look like Python's own: transports would have none that they can name."""
+    if type(sock).__module__.startswith("eventlet."):
+        raise RuntimeError(
+            "eventlet has replaced Python's sockets by its own, which asyncio's transports do not take: "
+            "call eventlet.monkey_patch(socket=False)"
+        )
+
+
 def attach_plain(
     loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.BaseProtocol
 ) -> None:
@@ -143,6 +153,11 @@ async def attach_connected(
     IoError
         TLS failed, or the peer left.
     """
+    try:
+        check_socket(sock)
+    except BaseException:
+        sock.close()
+        raise
     if ssl is None and transports == "aiofastnet":
         attach_plain(loop, sock, protocol)
         return

@@ -8,6 +8,7 @@ import ssl as ssl_module
 from typing import Self
 
 from deli_com.client_base import ClientBase
+from deli_com.errors import IoError
 from deli_com.link.tcp_link import ReadBuffer, Stream
 from deli_com.net.address import AddressLike, parse_address
 from deli_com.net.tcp_keepalive import check_keepalive
@@ -90,9 +91,15 @@ class Client(ClientBase[Down, Up]):
             sock: socket.socket | None = None
             opened: asyncio.Future[None] = loop.create_future()
 
-            def on_opened(_: Stream) -> None:
-                if not opened.done():
+            def on_opened(stream: Stream) -> None:
+                if opened.done():
+                    return
+                if stream.failure is None:
                     opened.set_result(None)
+                elif isinstance(stream.failure, OSError):
+                    opened.set_exception(IoError.of(stream.failure, f"connect to {address}"))
+                else:
+                    opened.set_exception(stream.failure)
 
             async def discard() -> None:
                 stream.discard()

@@ -215,24 +215,24 @@ class _Opening(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.stage = "waiting for the server's answer"
-        self._protocol = WSProtocol(
-            self._target.host_header,
-            self._target.resource,
-            True,  # client side
-            lambda request, response: self._listener,
-            picows_log,
-            True,  # a listener that raises ends its connection
-            None,  # handshake timeout: open_timeout is wider
-            False,  # auto ping
-            0,
-            0,
-            WSAutoPingStrategy.PING_WHEN_IDLE,
-            False,  # auto pong: unbounded
-            self._max_frame_size,
-            self._extra,
-            self._read_buffer_bytes,
-        )
         try:
+            self._protocol = WSProtocol(
+                self._target.host_header,
+                self._target.resource,
+                True,  # client side
+                lambda request, response: self._listener,
+                picows_log,
+                True,  # a listener that raises ends its connection
+                None,  # handshake timeout: open_timeout is wider
+                False,  # auto ping
+                0,
+                0,
+                WSAutoPingStrategy.PING_WHEN_IDLE,
+                False,  # auto pong: unbounded
+                self._max_frame_size,
+                self._extra,
+                self._read_buffer_bytes,
+            )
             self._protocol.connection_made(transport)  # writes the request
         except Exception as error:  # the peer is gone: socket options fail then on some systems
             self._fail(

@@ -467,9 +467,6 @@ class _Handshake(asyncio.BufferedProtocol):
         response = WSUpgradeResponse.create_101_response(extra)
         answer = WSUpgradeResponseWithListener(response, listener)
         rest, key = self.reader.rest, request.headers["Sec-WebSocket-Key"]
-        request._settle()
-        self.state = _State.DONE
-        self.acceptor._forget(self)
         try:
             protocol = WSProtocol(
                 None,  # host and port: for clients
@@ -488,15 +485,29 @@ class _Handshake(asyncio.BufferedProtocol):
                 None,  # extra headers: for clients
                 service.read_buffer_bytes,
             )
-            transport.set_protocol(protocol)
+            # Before the transport knows it: its connection_lost, without this, ends the process.
             protocol.connection_made(transport)
+        except OSError as error:  # the peer has reset: some systems then know no options of the socket
+            _log.debug("%s has left during the handshake: %r", request.remote, error)
+            self.abort()
+            return
+        except Exception as error:
+            self._fail(error)
+            return
+        request._settle()
+        self.state = _State.DONE
+        self.acceptor._forget(self)
+        try:
+            transport.set_protocol(protocol)
             if paused:
                 transport.resume_reading()  # before the listener runs, who may want to pause it again
             feed(protocol, transport, server_feed(key))
             feed(transport.get_protocol(), transport, rest)  # which the listener may have changed
-        except BaseException:
+        except BaseException as error:
             transport.abort()
-            raise
+            if not isinstance(error, Exception):
+                raise
+            self.acceptor._budget.log(logging.ERROR, "a connection failed as it was opened", exc_info=error)
 
     def _fail(self, error: Exception) -> None:
         self.acceptor._budget.log(logging.ERROR, "a callback raised during a handshake", exc_info=error)
