@@ -28,6 +28,7 @@ from typing import Any, Generic, NoReturn, ParamSpec, Self, TypeVar, overload
 
 from deli_com.errors import ConnectionClosed
 from deli_com.net.address import Address
+from deli_com.net.options import one_checked
 from deli_com.opening import Opening
 from deli_com.server_base import CLOSE_SLACK_S, DRAIN_S, GOING_AWAY, ServerBase
 from deli_com.typed import Down, Up
@@ -74,6 +75,17 @@ def serve_background(
     """
     if not isinstance(opening, Opening):
         raise TypeError(f"serve_background takes what WsServer[T].bind(addr) returns, got {opening!r}")
+    if opening._makes is not None and not issubclass(opening._makes, ServerBase):
+        opening.close()
+        raise TypeError(
+            f"serve_background serves what WsServer[T].bind(addr) or Server[T].bind(addr) returns, got "
+            f"{opening!r}: a client runs in an event loop of yours, for example in asyncio.run"
+        )
+    try:
+        one_checked("loop_factory", loop_factory)
+    except TypeError:
+        opening.close()
+        raise
     return Background(opening, loop_factory)
 
 
@@ -162,6 +174,7 @@ class Background(Generic[Down, Up]):
         RuntimeError
             The loop failed and nobody was told yet, or something keeps it from ending.
         """
+        one_checked("drain", drain)
         thread = self._thread
         if thread is None:
             return
@@ -275,8 +288,7 @@ class Background(Generic[Down, Up]):
 
     def recv_many(self, max: int, /, timeout: float | None = None) -> list[Up]:
         """Wait for one value as `recv` does; return a list of at most `max` values that are there."""
-        if max < 1:
-            raise ValueError(f"recv_many: max is {max}, expected 1 or more")
+        max = one_checked("max", max)
         with self._ready:
             self._await_values("recv_many", timeout)
             values = self._values
@@ -294,6 +306,8 @@ class Background(Generic[Down, Up]):
 
     def _await_values(self, what: str, timeout: float | None) -> None:
         # With _ready held; returns with a value in _values.
+        if timeout is not None:
+            timeout = one_checked("timeout", timeout)
         if self._opened().up is None:
             raise TypeError(f"{self!r} is push only (its Up is None): nothing can be received")
         self._refuse_own_thread(what)
@@ -382,6 +396,7 @@ class Background(Generic[Down, Up]):
         ConnectionClosed
             The server was closed before that.
         """
+        n, timeout = one_checked("n", n), one_checked("timeout", timeout)
         server = self._opened()
 
         async def wait() -> None:

@@ -33,13 +33,18 @@ class Opening(Coroutine[Any, Any, OpenedT], Generic[OpenedT]):
         Opens it and returns it. If it is never awaited, Python warns when it is dropped.
     call : str
         How the user spelled the call, for error texts.
+    makes : type, optional
+        The class of what it returns.
     """
 
-    __slots__ = ("_call", "_opened", "_work")
+    __slots__ = ("_call", "_makes", "_opened", "_work")
 
-    def __init__(self, work: Coroutine[Any, Any, OpenedT], call: str) -> None:
+    def __init__(
+        self, work: Coroutine[Any, Any, OpenedT], call: str, makes: type[OpenedT] | None = None
+    ) -> None:
         self._work = work
         self._call = call
+        self._makes = makes
         self._opened: OpenedT | None = None
 
     def __await__(self) -> Generator[Any, Any, OpenedT]:

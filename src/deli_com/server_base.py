@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import warnings
 from collections.abc import Hashable
 from types import TracebackType
@@ -15,6 +16,7 @@ from deli_com.link.events import Events, OnConnect, OnDisconnect
 from deli_com.link.group import Group, group_of
 from deli_com.log.log import Log
 from deli_com.net.address import Address
+from deli_com.net.options import one_checked
 from deli_com.typed import Down, Framing, Typed, Up
 
 __all__ = ["ServerBase"]
@@ -57,13 +59,12 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         on_disconnect: OnDisconnect | None,
         max_inbound: int | None,
         max_message_size: int,
+        progress_timeout: float | None,
         **limits: Any,
     ) -> None:
-        """Initialise in place of ``__init__``, on the loop's thread."""
+        """Initialise in place of ``__init__``, on the loop's thread; the limits are `options.checked`."""
         if max_inbound is None:
             max_inbound = max(MAX_INBOUND, 4 * max_message_size)
-        elif max_inbound < 1:
-            raise ValueError(f"max_inbound is {max_inbound}, expected 1 byte or more, or None")
         Endpoint.__init__(
             self,
             asyncio.get_running_loop(),
@@ -74,6 +75,7 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
             max_retained=max(MIN_RETAINED, 2 * max_backlog),
             max_inbound=max_inbound,
             max_message_size=max_message_size,
+            progress_timeout=math.inf if progress_timeout is None else progress_timeout,
             **limits,
         )
         self._address = address
@@ -114,6 +116,7 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         ConnectionClosed
             The server was closed before that.
         """
+        one_checked("n", n)
         await self._until(lambda: self.client_count() >= n or self._is_ended())
         if self._is_ended():
             raise ConnectionClosed(GOING_AWAY, "the server is closed")
@@ -132,6 +135,7 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
             Seconds to wait for what is queued. The peers' answers are awaited for
             ``close_timeout`` more; then what remains is aborted.
         """
+        one_checked("drain", drain)
         if self._events is not None:
             self._events.excuse(asyncio.current_task())
         if self._closing is not None:

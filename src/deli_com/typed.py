@@ -36,7 +36,13 @@ class Typed:
 
     @classmethod
     def _parametrize(cls, parameters: Any) -> Any:
-        down, up = parameters if isinstance(parameters, tuple) else (parameters, parameters)
+        types = parameters if isinstance(parameters, tuple) else (parameters, parameters)
+        if len(types) != 2:
+            raise TypeError(
+                f"{cls.__name__} takes one type or two, {cls.__name__}[T] or {cls.__name__}[Down, Up], "
+                f"got {len(types)}: {', '.join(map(_name, types)) or '()'}"
+            )
+        down, up = types
         if isinstance(down, TypeVar) or isinstance(up, TypeVar):
             return cls  # `class Mine(WsServer[T])` of generic code: the types come later
         if cls._types is not None:

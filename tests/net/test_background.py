@@ -181,9 +181,8 @@ class TestStart:
 
     def test_a_client_is_no_server(self, serve):
         with serve(WsServer[u32].bind(ADDR)) as server:
-            with pytest.raises(TypeError, match=r"serves what bind\(\) returns, got <WsClient"):
-                with serve(WsClient[u32].connect(server.local_addr())):
-                    pytest.fail("entered")
+            with pytest.raises(TypeError, match=r"serves what .*bind\(addr\) returns, got <WsClient\[u32\]"):
+                serve(WsClient[u32].connect(server.local_addr()))  # at the call
 
     def test_nothing_works_before_it_is_entered(self, serve):
         server = serve(WsServer[u32].bind(ADDR))

@@ -576,7 +576,7 @@ class TestWhatTheyDo:
 
     async def test_what_is_no_function_is_refused(self, plain: Ends) -> None:
         for name in ("on_connect", "on_disconnect"):
-            with pytest.raises(TypeError, match=f"{name} is a function"):
+            with pytest.raises(TypeError, match=f"{name} is 'print', expected a function"):
                 await plain.bind(u32, **{name: "print"})
 
     async def test_a_cancelled_close_tells_all_the_same(self, plain: Ends) -> None:

@@ -317,7 +317,7 @@ class TestOptions:
 
     async def test_a_bound_that_is_none_is_refused(self) -> None:
         for kind in (WsServer, Server):
-            with pytest.raises(ValueError, match="max_inbound is 0, expected 1 byte"):
+            with pytest.raises(ValueError, match="max_inbound is 0, expected bytes as an int, 1 or more"):
                 await kind[bytes].bind("127.0.0.1:0", max_inbound=0)
 
     async def test_one_client_alone_is_never_too_much_with_the_defaults(self) -> None:

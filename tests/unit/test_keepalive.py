@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from deli_com.net.tcp_keepalive import check_keepalive, probe
+from deli_com.net.tcp_keepalive import probe
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the options have other names elsewhere")
@@ -35,15 +35,7 @@ class TestProbe:
             probe(sock, math.inf, math.inf)
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
 
-
-class TestCheck:
-    def test_none_and_seconds(self):
-        check_keepalive(None, None)
-        check_keepalive(0.5, 1)
-
-    @pytest.mark.parametrize("value", [0, -1.0, math.nan])
-    def test_anything_else_is_refused_by_name(self, value):
-        with pytest.raises(ValueError, match="keepalive_interval is"):
-            check_keepalive(value, 1.0)
-        with pytest.raises(ValueError, match="keepalive_timeout is"):
-            check_keepalive(None, value)
+    def test_longer_than_the_system_can_count(self):
+        with socket.socket() as sock:
+            probe(sock, 1e8, 1e8)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 32767

@@ -59,9 +59,6 @@ class Events:
         on_disconnect: OnDisconnect | None,
         logger: logging.Logger,
     ) -> None:
-        for name, function in (("on_connect", on_connect), ("on_disconnect", on_disconnect)):
-            if function is not None and not callable(function):
-                raise TypeError(f"{name} is a function, not {function!r}")
         self._loop = loop
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect

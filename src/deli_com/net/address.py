@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, TypeAlias, Union
 from urllib.parse import quote, urlsplit
 
 from deli_com.errors import IoError
+from deli_com.net.options import one_checked
 
 __all__ = ["Address", "AddressLike", "Target", "open_listener", "parse_address", "parse_target", "resolve"]
 
@@ -123,6 +124,7 @@ def parse_target(addr: AddressLike, *, path: str | None = None, secure: bool = F
         For any other form, an empty host, a port that is missing or out of range (0 included),
         user information or a fragment in a URL.
     """
+    one_checked("path", path)
     if path is not None and (not path.startswith("/") or "#" in path):
         raise ValueError(f'path must begin with "/" and have no fragment, got {path!r}')
     if isinstance(addr, str) and "://" in addr:

@@ -10,18 +10,12 @@ from __future__ import annotations
 import math
 import socket
 
-__all__ = ["check_keepalive", "probe"]
+__all__ = ["probe"]
 
+MOST_S = 32767  # that Linux takes
 PROBES = 8  # unanswered, before the system itself gives up; ours comes first where the kernel can be asked
 # macOS names the first one differently.
 _IDLE = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
-
-
-def check_keepalive(interval: float | None, timeout: float | None) -> None:
-    """Raise `ValueError` unless both are None or positive."""
-    for name, value in (("keepalive_interval", interval), ("keepalive_timeout", timeout)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} is {value}, expected seconds above 0, or None for never")
 
 
 def probe(sock: socket.socket, interval: float, timeout: float) -> None:
@@ -34,8 +28,12 @@ def probe(sock: socket.socket, interval: float, timeout: float) -> None:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if _IDLE is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, _IDLE, max(1, round(interval)))
+        sock.setsockopt(socket.IPPROTO_TCP, _IDLE, _whole(interval))
     if hasattr(socket, "TCP_KEEPINTVL"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(timeout / 4)))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _whole(timeout / 4))
     if hasattr(socket, "TCP_KEEPCNT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+
+
+def _whole(seconds: float) -> int:
+    return min(max(1, round(seconds)), MOST_S)

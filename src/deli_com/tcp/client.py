@@ -11,10 +11,9 @@ from deli_com.client_base import ClientBase
 from deli_com.errors import IoError
 from deli_com.link.tcp_link import ReadBuffer, Stream
 from deli_com.net.address import AddressLike, parse_address
-from deli_com.net.tcp_keepalive import check_keepalive
+from deli_com.net.options import checked
 from deli_com.net.transports import attach_connected, connect_socket, connecting
 from deli_com.opening import Opening
-from deli_com.tcp.limits import check_message_size
 from deli_com.typed import Down, Up
 
 __all__ = ["Client"]
@@ -69,8 +68,14 @@ class Client(ClientBase[Down, Up]):
             A type without a wire form, or no address.
         """
         down, up = cls._codecs("connect(addr)")
-        check_message_size(max_message_size)
-        check_keepalive(keepalive_interval, keepalive_timeout)
+        options = checked(
+            client_ssl=ssl,
+            max_frame_bytes=max_message_size,
+            open_timeout=open_timeout,
+            close_timeout=close_timeout,
+            keepalive_interval=keepalive_interval,
+            keepalive_timeout=keepalive_timeout,
+        )
         address = parse_address(addr)
         if address.port == 0:
             raise ValueError(f"cannot connect to port 0: {addr!r}")
@@ -83,10 +88,10 @@ class Client(ClientBase[Down, Up]):
                 "tcp",
                 down,
                 up,
-                max_message_size=max_message_size,
-                close_timeout=close_timeout,
-                ping_interval=keepalive_interval,
-                ping_timeout=keepalive_timeout,
+                max_message_size=options["max_message_size"],
+                close_timeout=options["close_timeout"],
+                ping_interval=options["keepalive_interval"],
+                ping_timeout=options["keepalive_timeout"],
             )
             sock: socket.socket | None = None
             opened: asyncio.Future[None] = loop.create_future()
@@ -110,7 +115,7 @@ class Client(ClientBase[Down, Up]):
                 return "before the connection was made" if sock is None else "in the TLS handshake"
 
             stream = Stream(self, ReadBuffer(loop), on_opened)
-            async with connecting(address, open_timeout, stage=stage, discard=discard):
+            async with connecting(address, options["open_timeout"], stage=stage, discard=discard):
                 sock = await connect_socket(loop, address)
                 await attach_connected(loop, sock, stream, address=address, ssl=context, is_made=opened.done)
                 await opened
@@ -118,4 +123,4 @@ class Client(ClientBase[Down, Up]):
             return self
 
         connect.__qualname__ = f"{cls.__name__}.connect"  # for Python's own warning if it is never awaited
-        return Opening(connect(), f"{cls.__name__}.connect({addr!r})")
+        return Opening(connect(), f"{cls.__name__}.connect({addr!r})", cls)

@@ -12,11 +12,10 @@ from deli_com.link.events import OnConnect, OnDisconnect
 from deli_com.link.tcp_link import ReadBuffer, Stream
 from deli_com.net.address import Address, AddressLike, open_listener
 from deli_com.net.log_budget import LogBudget
-from deli_com.net.tcp_keepalive import check_keepalive
+from deli_com.net.options import checked
 from deli_com.opening import Opening
 from deli_com.server_base import ServerBase
 from deli_com.tcp.acceptor import Acceptor
-from deli_com.tcp.limits import check_message_size
 from deli_com.typed import Down, Up
 from deli_com.types.delivery import Policy
 
@@ -42,7 +41,7 @@ class Server(ServerBase[Down, Up]):
         max_message_size: int = 64 << 20,
         max_inbound: int | None = None,
         max_clients: int | None = None,
-        progress_timeout: float = 10.0,
+        progress_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
         on_connect: OnConnect | None = None,
         on_disconnect: OnDisconnect | None = None,
@@ -79,8 +78,8 @@ class Server(ServerBase[Down, Up]):
             ``max_message_size`` where that is more.
         max_clients : int, optional
             Further clients are closed at once.
-        progress_timeout : float
-            Seconds in which a client that lags must take a byte, else it is reset.
+        progress_timeout : float or None
+            Seconds in which a client that lags must take a byte, else it is reset. None: never.
         close_timeout : float
             Seconds that a closed connection is given to close its own end.
         on_connect : callable, optional
@@ -103,8 +102,19 @@ class Server(ServerBase[Down, Up]):
             A type without a wire form, or no address.
         """
         down, up = cls._codecs("bind(addr)")
-        check_message_size(max_message_size)
-        check_keepalive(keepalive_interval, keepalive_timeout)
+        limits = checked(
+            slow_client=slow_client,
+            max_backlog=max_backlog,
+            max_keys=max_keys,
+            max_frame_bytes=max_message_size,
+            max_inbound=max_inbound,
+            progress_timeout=progress_timeout,
+            close_timeout=close_timeout,
+            on_connect=on_connect,
+            on_disconnect=on_disconnect,
+        )
+        keepalive = checked(keepalive_interval=keepalive_interval, keepalive_timeout=keepalive_timeout)
+        checked(server_ssl=ssl, max_clients=max_clients)
 
         async def bind() -> Self:
             sock = await open_listener(addr)
@@ -115,17 +125,9 @@ class Server(ServerBase[Down, Up]):
                     "tcp",
                     down,
                     up,
-                    slow_client=slow_client,
-                    max_backlog=max_backlog,
-                    max_keys=max_keys,
-                    max_message_size=max_message_size,
-                    max_inbound=max_inbound,
-                    progress_timeout=progress_timeout,
-                    close_timeout=close_timeout,
-                    on_connect=on_connect,
-                    on_disconnect=on_disconnect,
-                    ping_interval=keepalive_interval,
-                    ping_timeout=keepalive_timeout,
+                    **limits,
+                    ping_interval=keepalive["keepalive_interval"],
+                    ping_timeout=keepalive["keepalive_timeout"],
                 )
                 self._acceptor = Acceptor(sock, _streams(self, max_clients), ssl=ssl)
             except BaseException:
@@ -134,7 +136,7 @@ class Server(ServerBase[Down, Up]):
             return self
 
         bind.__qualname__ = f"{cls.__name__}.bind"  # for Python's own warning if it is never awaited
-        return Opening(bind(), f"{cls.__name__}.bind({addr!r})")
+        return Opening(bind(), f"{cls.__name__}.bind({addr!r})", cls)
 
 
 def _streams(

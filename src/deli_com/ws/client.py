@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import ssl as ssl_module
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Self, TypedDict
 
 from picows import WSListener
+from typing_extensions import Unpack
 
 from deli_com.client_base import ClientBase
 from deli_com.link.ws_link import Peer
 from deli_com.net.address import AddressLike, parse_target
+from deli_com.net.options import checked, one_checked
 from deli_com.opening import Opening
 from deli_com.typed import Down, Up
-from deli_com.ws.connect import Response, open_websocket
-from deli_com.ws.head import HeadersLike
+from deli_com.ws.connect import Response, check_tls, open_websocket
+from deli_com.ws.head import HeadersLike, checked_headers, checked_subprotocols
 from deli_com.ws.reconnect import OnReconnect, Stream
 
-__all__ = ["WsClient"]
+__all__ = ["ConnectOptions", "WsClient"]
+
+
+class ConnectOptions(TypedDict, total=False):
+    """What `WsClient.connect` takes by name, and `WsClient.stream` as well."""
+
+    path: str | None
+    ssl: ssl_module.SSLContext | bool | None
+    headers: HeadersLike | None
+    subprotocols: Sequence[str]
+    origin: str | None
+    max_message_size: int
+    open_timeout: float | None
+    close_timeout: float
+    ping_interval: float | None
+    ping_timeout: float | None
 
 
 class WsClient(ClientBase[Down, Up]):
@@ -85,19 +103,29 @@ class WsClient(ClientBase[Down, Up]):
             A type without a wire form, or no address.
         """
         down, up = cls._codecs("connect(addr)")
+        limits = checked(
+            max_message_size=max_message_size,
+            close_timeout=close_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+        )
+        asked = checked(
+            client_ssl=ssl,
+            headers=headers,
+            subprotocols=subprotocols,
+            origin=origin,
+            open_timeout=open_timeout,
+        )
+        checked_subprotocols(asked["subprotocols"])
+        checked_headers(asked["headers"])
+        if origin is not None:
+            checked_headers({"Origin": origin}, "origin")
         target = parse_target(addr, path=path, secure=bool(ssl))
+        check_tls(target, ssl)
 
         async def connect() -> Self:
             self = cls.__new__(cls)
-            self._start(
-                "ws-client",
-                down,
-                up,
-                max_message_size=max_message_size,
-                close_timeout=close_timeout,
-                ping_interval=ping_interval,
-                ping_timeout=ping_timeout,
-            )
+            self._start("ws-client", down, up, **limits)
 
             def make_listener(response: Response, transport: asyncio.Transport) -> WSListener:
                 return Peer(self, target.address).listener()
@@ -105,18 +133,14 @@ class WsClient(ClientBase[Down, Up]):
             await open_websocket(
                 target,
                 make_listener=make_listener,
-                max_frame_size=max_message_size,
-                ssl=ssl,
-                headers=headers,
-                subprotocols=subprotocols,
-                origin=origin,
-                open_timeout=open_timeout,
+                max_frame_size=limits["max_message_size"],
+                **asked,
             )
             self._opened = True
             return self
 
         connect.__qualname__ = f"{cls.__name__}.connect"  # for Python's own warning if it is never awaited
-        return Opening(connect(), f"{cls.__name__}.connect({addr!r})")
+        return Opening(connect(), f"{cls.__name__}.connect({addr!r})", cls)
 
     @classmethod
     def stream(
@@ -126,7 +150,7 @@ class WsClient(ClientBase[Down, Up]):
         on_reconnect: OnReconnect | None = None,
         first_delay: float = 0.1,
         max_delay: float = 30.0,
-        **options: Any,
+        **options: Unpack[ConnectOptions],
     ) -> Stream[Down]:
         """Receive from a server for as long as it takes, reconnecting by itself.
 
@@ -151,10 +175,30 @@ class WsClient(ClientBase[Down, Up]):
         -------
         Stream
             An asynchronous iterator; see there for what ends it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `connect` does, and at once.
         """
         cls._codecs("stream(addr)")
+        _check_names(f"{cls.__name__}.stream()", options)
+        if "headers" in options:  # an iterator, too, is for every connection
+            options["headers"] = one_checked("headers", options["headers"])
+        if "subprotocols" in options:
+            options["subprotocols"] = one_checked("subprotocols", options["subprotocols"])
+        cls.connect(addr, **options).close()  # for its errors; nothing has begun
 
         async def connect() -> WsClient[Down, Up]:
             return await cls.connect(addr, **options)
 
         return Stream(connect, on_reconnect=on_reconnect, first_delay=first_delay, max_delay=max_delay)
+
+
+def _check_names(call: str, options: Mapping[str, Any]) -> None:
+    known = [*ConnectOptions.__annotations__, "on_reconnect", "first_delay", "max_delay"]
+    for name in options:
+        if name not in ConnectOptions.__annotations__:
+            near = get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"{call} got an unexpected keyword argument {name!r}{hint}")

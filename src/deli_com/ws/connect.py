@@ -55,7 +55,7 @@ from deli_com.ws.head import (
 )
 from deli_com.ws.picows_log import picows_log
 
-__all__ = ["ClientListenerFactory", "Response", "open_websocket"]
+__all__ = ["ClientListenerFactory", "Response", "check_tls", "open_websocket"]
 
 BODY_BYTES = 1024  # of a refusal's body, for the error's text
 BODY_S = 0.5  # and how long to wait for them
@@ -132,10 +132,7 @@ async def open_websocket(
     """
     if not isinstance(target, Target):
         target = parse_target(target, secure=bool(ssl))
-    elif ssl and not target.secure:
-        raise ValueError(f"ssl is given but {target} is not secure")
-    if target.secure and ssl is False:
-        raise ValueError(f"ssl is False but {target} is secure")
+    check_tls(target, ssl)
     extra = checked_headers(headers)
     if origin is not None:
         extra += checked_headers({"Origin": origin})
@@ -162,6 +159,14 @@ async def open_websocket(
             transports=transports,
         )
         return await opening.done
+
+
+def check_tls(target: Target, ssl: ssl_module.SSLContext | bool | None) -> None:
+    """Raise `ValueError` where ``ssl`` contradicts the target's scheme."""
+    if ssl and not target.secure:
+        raise ValueError(f"ssl is given but {target} is not secure")
+    if target.secure and ssl is False:
+        raise ValueError(f"ssl is False but {target} is secure")
 
 
 class _Opening(asyncio.BufferedProtocol):

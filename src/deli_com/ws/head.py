@@ -233,23 +233,23 @@ def tokens(headers: CIMultiDict[str], name: str) -> list[str]:
     ]
 
 
-def checked_headers(headers: HeadersLike | None) -> list[tuple[str, str]]:
+def checked_headers(headers: HeadersLike | None, option: str = "headers") -> list[tuple[str, str]]:
     """Headers of the user as pairs; what would break the head, or is ours to set, is a `ValueError`."""
-    pairs = _pairs(headers or ())
+    pairs = _pairs(headers or (), option)
     for name, _ in pairs:
         if name.lower() in _OURS:
-            raise ValueError(f"header {name!r} belongs to the handshake and is set by this library")
+            raise ValueError(f"{option}: {name!r} belongs to the handshake and is set by this library")
     return pairs
 
 
-def _pairs(headers: HeadersLike) -> list[tuple[str, str]]:
+def _pairs(headers: HeadersLike, option: str = "headers") -> list[tuple[str, str]]:
     source: Any = headers
     pairs: list[tuple[str, str]] = list(source.items() if isinstance(headers, Mapping) else source)
     for name, value in cast("list[tuple[object, object]]", pairs):
         if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"a header is a name and a value, both str, got {name!r}: {value!r}")
+            raise TypeError(f"{option}: a header is a name and a value, both str, got {name!r}: {value!r}")
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-            raise ValueError(f"not allowed in an HTTP header: {name!r}: {value!r}")
+            raise ValueError(f"{option}: not allowed in an HTTP header: {name!r}: {value!r}")
     return pairs
 
 
@@ -273,7 +273,7 @@ def checked_subprotocols(names: Iterable[str]) -> tuple[str, ...]:
     checked = tuple(names)
     for name in cast("tuple[object, ...]", checked):
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"not a subprotocol: {name!r}")
+            raise ValueError(f"subprotocols: {name!r} is none, expected a token of HTTP: no space, no comma")
     return checked
 
 

@@ -20,12 +20,23 @@ import ssl as ssl_module
 
 from deli_com.link.request import Request
 from deli_com.net.address import Address
+from deli_com.net.options import one_checked
 from deli_com.ws.handshake import Acceptor, Refusal
 from deli_com.ws.service import Service
 
-__all__ = ["Place", "Port"]
+__all__ = ["Place", "Port", "check_path"]
 
 _PATH = re.compile(r"/[\x21\x22\x24-\x3e\x40-\x7e]*")  # neither white space nor "#" nor "?"
+
+
+def check_path(path: str | None) -> None:
+    """Raise for what no service can be at: `TypeError` for no str, `ValueError` for one that is no path."""
+    one_checked("path", path)
+    if path is not None and not _PATH.fullmatch(path):
+        raise ValueError(
+            f'path must begin with "/" and have no query, fragment or space, got {path!r}; '
+            "characters beyond ASCII are percent-encoded"
+        )
 
 
 class Port:
@@ -68,11 +79,7 @@ class Port:
         ValueError
             The path is none, or is served already.
         """
-        if path is not None and not _PATH.fullmatch(path):
-            raise ValueError(
-                f'path must begin with "/" and have no query, fragment or space, got {path!r}; '
-                "characters beyond ASCII are percent-encoded"
-            )
+        check_path(path)
         if path in self._services:
             what = "a service for all other paths (one without path)" if path is None else f"path {path!r}"
             raise ValueError(f"{self.address} has {what} already")

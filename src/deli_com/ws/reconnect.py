@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 
 from deli_com.client_base import ClientBase
 from deli_com.errors import ComError, ConnectionClosed, IoError, WebSocketError
+from deli_com.net.options import checked
 
 __all__ = ["OnReconnect", "Stream"]
 
@@ -69,9 +70,10 @@ class Stream(Generic[T]):
         first_delay: float = 0.1,
         max_delay: float = 30.0,
     ) -> None:
-        if not 0 < first_delay <= max_delay:
+        checked(on_reconnect=on_reconnect, first_delay=first_delay, max_delay=max_delay)
+        if first_delay > max_delay:
             raise ValueError(
-                f"first_delay {first_delay} and max_delay {max_delay}: expected 0 < first <= max"
+                f"first_delay is {first_delay}, expected at most max_delay, which is {max_delay}"
             )
         self._connect = connect
         self._on_reconnect = on_reconnect

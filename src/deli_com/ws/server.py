@@ -14,13 +14,14 @@ from deli_com.link.events import OnConnect, OnDisconnect
 from deli_com.link.request import Request
 from deli_com.link.ws_link import Peer
 from deli_com.net.address import AddressLike, open_listener
+from deli_com.net.options import checked
 from deli_com.opening import Opening
 from deli_com.server_base import ServerBase
 from deli_com.typed import Down, Up
 from deli_com.types.delivery import Policy
-from deli_com.ws.head import HeadersLike, Refusal
+from deli_com.ws.head import HeadersLike, Refusal, checked_headers, checked_subprotocols
 from deli_com.ws.origins import Origins
-from deli_com.ws.port import Port
+from deli_com.ws.port import Port, check_path
 from deli_com.ws.service import Authorize, Service
 
 __all__ = ["WsServer"]
@@ -52,7 +53,7 @@ class WsServer(ServerBase[Down, Up]):
         max_inbound: int | None = None,
         max_clients: int | None = None,
         open_timeout: float | None = OPEN_TIMEOUT_S,
-        progress_timeout: float = 10.0,
+        progress_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
         ping_interval: float | None = 20.0,
         ping_timeout: float | None = 20.0,
@@ -108,8 +109,8 @@ class WsServer(ServerBase[Down, Up]):
             Further clients are answered 503.
         open_timeout : float or None
             Seconds from accept to the end of the handshake. The port's, as is ``ssl``.
-        progress_timeout : float
-            Seconds in which a client that lags must take a byte, else it is closed (1013).
+        progress_timeout : float or None
+            Seconds in which a client that lags must take a byte, else it is closed (1013). None: never.
         close_timeout : float
             Seconds that a closed connection is given to answer.
         ping_interval, ping_timeout : float or None
@@ -143,6 +144,30 @@ class WsServer(ServerBase[Down, Up]):
             The server to share with is closed, or belongs to another event loop.
         """
         down, up = cls._codecs("bind(addr)")
+        limits = checked(
+            slow_client=slow_client,
+            max_backlog=max_backlog,
+            max_keys=max_keys,
+            max_message_size=max_message_size,
+            max_inbound=max_inbound,
+            progress_timeout=progress_timeout,
+            close_timeout=close_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            on_connect=on_connect,
+            on_disconnect=on_disconnect,
+        )
+        shared = checked(server_ssl=ssl, open_timeout=open_timeout)
+        served = checked(
+            max_clients=max_clients,
+            origins=origins,
+            authorize=authorize,
+            subprotocols=subprotocols,
+            response_headers=response_headers,
+        )
+        checked_subprotocols(served["subprotocols"])
+        checked_headers(served["response_headers"], "response_headers")
+        check_path(path)
         if isinstance(addr, ServerBase):
             _check_shared(addr, ssl=ssl, open_timeout=open_timeout)
 
@@ -151,36 +176,16 @@ class WsServer(ServerBase[Down, Up]):
             if isinstance(addr, WsServer):
                 owner, port = None, _port_of(addr)
             else:
-                owner = port = Port(await open_listener(addr), ssl=ssl, open_timeout=open_timeout)
+                owner = port = Port(await open_listener(addr), **shared)
             try:
                 port.check(path)
                 self = cls.__new__(cls)
-                self._start(
-                    port.address,
-                    "ws-server",
-                    down,
-                    up,
-                    slow_client=slow_client,
-                    max_backlog=max_backlog,
-                    max_keys=max_keys,
-                    max_message_size=max_message_size,
-                    max_inbound=max_inbound,
-                    progress_timeout=progress_timeout,
-                    close_timeout=close_timeout,
-                    ping_interval=ping_interval,
-                    ping_timeout=ping_timeout,
-                    on_connect=on_connect,
-                    on_disconnect=on_disconnect,
-                )
+                self._start(port.address, "ws-server", down, up, **limits)
                 service = Service(
                     make_listener=_listeners(self),
-                    max_frame_size=max_message_size,
-                    max_clients=max_clients,
+                    max_frame_size=limits["max_message_size"],
                     client_count=_count(self),
-                    origins=origins,
-                    authorize=authorize,
-                    subprotocols=subprotocols,
-                    response_headers=response_headers,
+                    **served,
                 )
                 place = port.add(path, service)
             except BaseException:
@@ -192,7 +197,7 @@ class WsServer(ServerBase[Down, Up]):
             return self
 
         bind.__qualname__ = f"{cls.__name__}.bind"  # for Python's own warning if it is never awaited
-        return Opening(bind(), f"{cls.__name__}.bind({addr!r})")
+        return Opening(bind(), f"{cls.__name__}.bind({addr!r})", cls)
 
     def _turned_away(self) -> dict[int, int]:
         return {} if self._port is None else self._port.turned_away()

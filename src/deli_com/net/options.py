@@ -1,0 +1,290 @@
+"""What the options of `bind`, `connect` and their kin may be: one rule an option, whatever call takes it.
+
+::
+
+    options = checked(max_backlog=max_backlog, ping_interval=ping_interval)   # at the call, before all else
+    options["max_backlog"]                                                    # an int; never is None
+
+An error names the option, what was given, and what is expected: `TypeError` for a wrong kind of object,
+`ValueError` for a wrong value.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+import ssl as ssl_module
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+from deli_com.types.delivery import POLICIES
+
+__all__ = ["RULES", "checked", "one_checked"]
+
+MOST = (1 << 63) - 1  # sys.maxsize, which programs write for "no limit"
+USED = 1 << 60  # what that comes to inside, where some are multiplied
+LEAST_S = 0.001  # of what is waited for again and again: less would be a busy loop
+LONGEST_S = 1e8  # three years; event loops fail at numbers that are far beyond
+ALWAYS = "there is always a limit, so None is not taken"
+_SIZE = re.compile(r"\s*(\d{1,9})\s*([kmg])(?:i?b)?\s*", re.IGNORECASE)
+_SHIFT = {"k": 10, "m": 20, "g": 30}
+
+
+class Rule(Protocol):
+    """Gives the value of one option as it is used inside, or raises."""
+
+    def __call__(self, name: str, value: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """An integer: an int, or what has ``__index__``; no bool."""
+
+    unit: str  # of one: "byte"
+    least: int = 1
+    most: int = MOST
+    none: str = ""  # what None means, where it may be given
+    why: str = ""  # of `most`
+
+    def __call__(self, name: str, value: Any, /) -> int | None:
+        if self.none and value is None:
+            return None
+        number: Any = value
+        if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+            raise TypeError(_text(name, value, self._expected(), self._hint(value)))
+        count = operator.index(number)
+        if not self.least <= count <= self.most:
+            raise ValueError(_text(name, count, self._expected()))
+        return min(count, USED)
+
+    def _expected(self) -> str:
+        bounds = f"{self.least} or more" if self.most == MOST else f"{self.least} to {self.most}"
+        text = f"{self.unit}s as an int, {bounds}"
+        text += f" ({self.why})" if self.why else ""
+        return f"{text}, or None: {self.none}" if self.none else f"{text}; {ALWAYS}"
+
+    def _hint(self, value: object) -> str:
+        if isinstance(value, str) and (found := _SIZE.fullmatch(value)):
+            return f"write {found[1]} << {_SHIFT[found[2].lower()]}"
+        if isinstance(value, str) and value.strip().isdecimal() and value.isascii() and len(value) < 20:
+            return f"write {int(value)}"
+        if isinstance(value, float) and value.is_integer() and abs(value) < MOST:
+            return f"write {int(value)}"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """A real number, no bool; infinity is None where that may be given."""
+
+    least: float = 0.0
+    none: str = ""  # what None means, where it may be given
+
+    def __call__(self, name: str, value: Any, /) -> float | None:
+        if self.none and value is None:
+            return None
+        number: Any = value
+        if isinstance(value, (bool, str, bytes, bytearray)) or not (
+            hasattr(type(value), "__float__") or hasattr(type(value), "__index__")
+        ):
+            raise TypeError(_text(name, value, self._expected(), self._hint(value)))
+        try:
+            seconds = float(number)
+        except OverflowError:
+            seconds = math.inf if number > 0 else -math.inf
+        if self.none and seconds > LONGEST_S:
+            return None
+        if not self.least <= seconds <= LONGEST_S:  # nor is NaN
+            raise ValueError(_text(name, value, self._expected()))
+        return seconds
+
+    def _expected(self) -> str:
+        text = "seconds" if self.least < 0 else f"seconds, {self.least:g} or more"
+        return f"{text}, or None: {self.none}" if self.none else f"{text}, at most {LONGEST_S:g}; {ALWAYS}"
+
+    def _hint(self, value: object) -> str:
+        return "write .total_seconds()" if hasattr(value, "total_seconds") else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several names."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, name: str, value: Any, /) -> str:
+        known = ", ".join(map(repr, self.names))
+        if not isinstance(value, str):
+            raise TypeError(_text(name, value, f"one of {known}"))
+        if value not in self.names:
+            near = get_close_matches(value.lower(), self.names, 1)
+            raise ValueError(
+                _text(name, value, f"one of {known}", f"did you mean {near[0]!r}?" if near else "")
+            )
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """Something that can be called, or None."""
+
+    signature: str
+
+    def __call__(self, name: str, value: Any, /) -> Any:
+        if value is not None and not callable(value):
+            raise TypeError(_text(name, value, f"a function {self.signature}, or None"))
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A str, or None where that is the default."""
+
+    what: str
+
+    def __call__(self, name: str, value: Any, /) -> str | None:
+        if value is not None and not isinstance(value, str):
+            raise TypeError(_text(name, value, f"{self.what} as a str, or None"))
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """A context for this side, or None; for a client True and False as well."""
+
+    is_client: bool
+
+    def __call__(self, name: str, value: Any, /) -> Any:
+        if value is None or (self.is_client and isinstance(value, bool)):
+            return value
+        side = "client" if self.is_client else "server"
+        expected = f"an ssl.SSLContext for a {side}"
+        expected += ", True, False or None" if self.is_client else ", or None"
+        if not isinstance(value, ssl_module.SSLContext):
+            raise TypeError(_text(name, value, expected))
+        other = ssl_module.PROTOCOL_TLS_SERVER if self.is_client else ssl_module.PROTOCOL_TLS_CLIENT
+        if value.protocol is other:
+            purpose = "SERVER_AUTH" if self.is_client else "CLIENT_AUTH"
+            raise ValueError(
+                f"{name} is a context for the other side, expected {expected}: "
+                f"ssl.create_default_context(ssl.Purpose.{purpose})"
+            )
+        return value
+
+
+def _names(name: str, value: Any, /) -> Any:
+    # Each of them is looked at by ws/head.py, which knows the grammar. An iterator can be read once only.
+    expected = "a list or tuple of str"
+    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
+        raise TypeError(_text(name, value, expected))
+    names = tuple(value)
+    for item in names:
+        if not isinstance(item, str):
+            raise TypeError(f"{name} has {_shown(item)} in it, expected {expected}")
+    return names
+
+
+def _origins(name: str, value: Any, /) -> Any:
+    expected = "a list of str such as 'https://example.com', a function (origin) -> bool, or None"
+    if value is None or callable(value):
+        return value
+    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Collection):
+        raise TypeError(_text(name, value, expected, "write a list" if isinstance(value, str) else ""))
+    for item in value:
+        if not isinstance(item, str):
+            raise TypeError(f"{name} has {_shown(item)} in it, expected {expected}")
+    return value
+
+
+def _headers(name: str, value: Any, /) -> Any:
+    # As pairs: an iterator can be read once only. Their grammar is ws/head.py's.
+    expected = "a mapping of str to str, or pairs of them"
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
+        raise TypeError(_text(name, value, expected))
+    pairs = tuple(value.items() if isinstance(value, Mapping) else value)
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(i, str) for i in pair):
+            raise TypeError(f"{name} has {_shown(pair)} in it, expected {expected}")
+    return pairs
+
+
+NEVER = "never"
+RULES: Mapping[str, Rule] = {
+    "slow_client": Choice(POLICIES),
+    "max_backlog": Count("byte"),
+    "max_keys": Count("key"),
+    "max_message_size": Count("byte"),
+    "max_frame_bytes": Count("byte", 1, (1 << 32) - 1, why="a length has four bytes"),
+    "max_inbound": Count("byte", none="256 MiB, or four times max_message_size"),
+    "max_clients": Count("client", 0, none="no limit"),
+    "open_timeout": Seconds(LEAST_S, none="no limit"),
+    "progress_timeout": Seconds(LEAST_S, none=NEVER),
+    "close_timeout": Seconds(),
+    "drain": Seconds(),
+    "timeout": Seconds(-math.inf, none="no limit"),  # of what is left of a deadline, maybe nothing
+    "ping_interval": Seconds(LEAST_S, none=NEVER),
+    "ping_timeout": Seconds(LEAST_S, none=NEVER),
+    "keepalive_interval": Seconds(LEAST_S, none=NEVER),
+    "keepalive_timeout": Seconds(LEAST_S, none=NEVER),
+    "first_delay": Seconds(LEAST_S),
+    "max_delay": Seconds(LEAST_S),
+    "on_connect": Function("(peer)"),
+    "on_disconnect": Function("(peer, why)"),
+    "on_reconnect": Function("(seconds_away)"),
+    "authorize": Function("(request)"),
+    "loop_factory": Function("() that makes an event loop"),
+    "path": Text("a path"),
+    "origin": Text("an origin"),
+    "server_ssl": Tls(is_client=False),
+    "client_ssl": Tls(is_client=True),
+    "origins": _origins,
+    "subprotocols": _names,
+    "headers": _headers,
+    "response_headers": _headers,
+    "n": Count("client", 0),
+    "max": Count("value"),
+}
+
+# Rules of another name than the option, which depends on the call.
+_SHOWN = {"server_ssl": "ssl", "client_ssl": "ssl", "max_frame_bytes": "max_message_size"}
+
+
+def checked(**options: Any) -> dict[str, Any]:
+    """Give the options as they are used inside; the first that cannot be raises.
+
+    Parameters
+    ----------
+    **options
+        By the names in `RULES`. ``server_ssl`` and ``client_ssl`` are ``ssl`` to the user,
+        ``max_frame_bytes`` is ``max_message_size`` where four bytes hold the length.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The text has the option's name, what was given, and what is expected.
+    """
+    return {_SHOWN.get(name, name): one_checked(name, value) for name, value in options.items()}
+
+
+def one_checked(name: str, value: Any) -> Any:
+    """Give one option as `checked` does."""
+    return RULES[name](_SHOWN.get(name, name), value)
+
+
+def _text(name: str, value: object, expected: str, hint: str = "") -> str:
+    return f"{name} is {_shown(value)}, expected {expected}" + (f"; {hint}" if hint else "")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
+        return f"an int of {value.bit_length()} bits"  # too long for repr() from 4,300 digits on
+    try:
+        text = repr(value)
+    except Exception:
+        text = object.__repr__(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
