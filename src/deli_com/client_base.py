@@ -52,7 +52,13 @@ class ClientBase(Typed, Endpoint[Up, Down], Generic[Down, Up]):
         """Send what is queued, then end the connection. May be called again.
 
         What has arrived can still be received; then `ConnectionClosed`. ``async for`` ends.
+
+        Raises
+        ------
+        RuntimeError
+            In another thread, or another event loop than the client's; nothing has happened then.
         """
+        self._check_running("client.close()")
         if self._closing is not None:
             await asyncio.shield(self._closing)
             return
@@ -65,9 +71,12 @@ class ClientBase(Typed, Endpoint[Up, Down], Generic[Down, Up]):
             self._end(ConnectionClosed(NORMAL, "closed by this side"), True)
             await self._until_at_most(lambda: not self._connections(), self.close_timeout + CLOSE_SLACK_S)
         finally:
-            for connection in self._connections():
-                connection._abort()
-            self._closing.set_result(None)
+            try:
+                self._end(ConnectionClosed(NORMAL, "closed by this side"), True)
+                for connection in self._connections():
+                    connection._abort()
+            finally:
+                self._closing.set_result(None)
 
     async def __aenter__(self) -> Self:
         return self

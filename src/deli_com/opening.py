@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
-__all__ = ["Opening"]
+__all__ = ["Opening", "running_loop"]
 
 
 class _Opened(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
+
+
+def running_loop(what: str) -> asyncio.AbstractEventLoop:
+    """Return the event loop that runs here; asked before anything is opened.
+
+    Raises
+    ------
+    RuntimeError
+        None runs, or none of asyncio's.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(f"{what} needs a running event loop of asyncio, and there is none here") from None
 
 
 OpenedT = TypeVar("OpenedT", bound=_Opened)

@@ -95,7 +95,7 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         RuntimeError
             Another thread than the event loop's; ``client_count`` may be called from any.
         """
-        self._check_thread("server.clients")
+        self._check_home("server.clients")
         return frozenset(peer for peer in self._connections() if peer.is_open)
 
     def group(self, name: Hashable, /) -> Group[Down]:
@@ -115,8 +115,11 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         ------
         ConnectionClosed
             The server was closed before that.
+        RuntimeError
+            In another thread, or another event loop than the server's.
         """
         one_checked("n", n)
+        self._check_running("server.wait_clients()")
         await self._until(lambda: self.client_count() >= n or self._is_ended())
         if self._is_ended():
             raise ConnectionClosed(GOING_AWAY, "the server is closed")
@@ -134,8 +137,14 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         drain : float
             Seconds to wait for what is queued. The peers' answers are awaited for
             ``close_timeout`` more; then what remains is aborted.
+
+        Raises
+        ------
+        RuntimeError
+            In another thread, or another event loop than the server's; nothing has happened then.
         """
         one_checked("drain", drain)
+        self._check_running("server.close()")
         if self._events is not None:
             self._events.excuse(asyncio.current_task())
         if self._closing is not None:
@@ -145,11 +154,14 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         try:
             await self._close(drain)
         finally:
-            for connection in self._connections():
-                connection._abort()
-            if self._events is not None:
-                self._events.cancel()
-            self._closing.set_result(None)
+            try:
+                self._end(ConnectionClosed(GOING_AWAY, "the server is closed"), True)
+                for connection in self._connections():
+                    connection._abort()
+                if self._events is not None:
+                    self._events.cancel()
+            finally:
+                self._closing.set_result(None)
 
     async def _close(self, drain: float) -> None:
         end = self.loop.time() + drain + self.close_timeout

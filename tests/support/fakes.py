@@ -36,6 +36,9 @@ class FakeLoop:
         self.soon: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.timers: list[FakeTimer] = []
 
+    def is_closed(self) -> bool:
+        return False
+
     def time(self) -> float:
         return self.now
 

@@ -17,4 +17,7 @@ cdef class Handoff:
     cdef int put(self, Encoded message) except -1
     cdef int end(self, object error) except -1
     cdef bint is_empty(self) noexcept
+    cdef int heal(self) except -1
+    cdef int _take_some(self) except -1
+    cdef int _go_on(self) except -1
     cdef bint _is_full(self, Py_ssize_t more) noexcept

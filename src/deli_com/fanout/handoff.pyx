@@ -53,15 +53,26 @@ cdef class Handoff:
                     raise BacklogFull(self.held_bytes, MAX_BYTES)
         if self._ended is not None:
             raise ConnectionClosed(*self._ended.args)
+        # The flag comes last: where waking the loop raises, the message waits, and the next to come wakes it.
         self._queue.append(message)
         self.held_bytes += size
         if not self._scheduled:
             self._scheduled = True
-            self.hub.loop.call_soon_threadsafe(self._drain_callback)
+            try:
+                self.hub.loop.call_soon_threadsafe(self._drain_callback)
+            except BaseException:
+                self._scheduled = False
+                raise
         return 0
 
     def _drain(self):
-        # On the loop's thread.
+        # On the loop's thread. Whatever ends it, what is left is drained later.
+        try:
+            self._take_some()
+        finally:
+            self._go_on()
+
+    cdef int _take_some(self) except -1:
         cdef Py_ssize_t taken = 0
         cdef Py_ssize_t size
         cdef Encoded message
@@ -78,13 +89,22 @@ cdef class Handoff:
                 self.hub.take(message)
             except BacklogFull:
                 self.refused += 1  # too many keys, or one client's own queue: nobody is there to be told
-        with self._room:
-            self._room.notify_all()
+        return 0
+
+    cdef int _go_on(self) except -1:
+        self._scheduled = False
         if self._queue:
             self.hub.loop.call_soon(self._drain_callback)
+            self._scheduled = True
         else:
-            self._scheduled = False
             self.hub.schedule()  # a close may wait for this queue
+        with self._room:
+            self._room.notify_all()
+        return 0
+
+    cdef int heal(self) except -1:
+        # Called now and then: where waking the loop has raised, what waits goes on.
+        return self._go_on() if self._queue and not self._scheduled else 0
 
     cdef bint is_empty(self) noexcept:
         return len(self._queue) == 0

@@ -30,7 +30,6 @@ import os
 from weakref import WeakSet
 
 from cpython.object cimport PyObject
-from cpython.pythread cimport PyThread_get_thread_ident
 
 from deli_com.fanout.follower cimport (
     FOLLOWER_BLOCKED,
@@ -49,6 +48,7 @@ from deli_com.ground.sockets cimport (
     deli_com_sendv,
     iovec,
 )
+from deli_com.ground.home cimport Home
 from deli_com.log.arena cimport LARGE_BYTES
 from deli_com.log.log cimport Cursor, Log
 from deli_com.log.merge cimport VECTORS, Piece, Plan
@@ -96,7 +96,7 @@ cdef class Hub(Bounds):
         self.max_backlog = max_backlog
         self.max_retained = max_retained
         self.progress_timeout = progress_timeout
-        self._thread = PyThread_get_thread_ident()
+        self.home = Home(loop)
         self.log.flushed = log.tail()
         self.log.passed = log.end
         log.skip_limit = max_backlog
@@ -238,9 +238,10 @@ cdef class Hub(Bounds):
         return audience
 
     cdef int schedule(self) except -1:
+        # The flag comes last: where `call_soon` raises, the next to ask tries again. (A turn too many costs nothing.)
         if not self._scheduled:
-            self._scheduled = True
             self.loop.call_soon(self._turn_callback)
+            self._scheduled = True
         return 0
 
     def _turn(self):
@@ -266,6 +267,7 @@ cdef class Hub(Bounds):
         if not done or self.ready.count:
             self.schedule()
         if self.ready.count or self.blocked.count:
+            self.sweep.start()  # it runs, unless an exception has ended it
             self._judge()
         if self.arena.is_sparse() and not self.arena.is_open:
             self._relocate()
@@ -598,6 +600,8 @@ cdef class Hub(Bounds):
         # True while there is somebody to watch.
         if self.arena.reliable > self.max_backlog:
             self.schedule()  # laggards are judged in a turn, and nothing else may call for one
+        elif self.ready.count or self._dirty or self.log.end != self.log.flushed.offset:
+            self.schedule()  # it is, unless a turn or its scheduling was ended by an exception
         self._progress()
         for follower in list(self.followers):
             try:

@@ -2,6 +2,7 @@
 
 from deli_com.fanout.follower cimport Follower
 from deli_com.fanout.rosters cimport Rosters
+from deli_com.ground.home cimport Home
 from deli_com.log.arena cimport Arena
 from deli_com.log.log cimport Log
 
@@ -10,16 +11,15 @@ cdef class Bounds(Rosters):
     cdef readonly Log log                     # of all followers
     cdef readonly Arena arena                 # its memory, and that of the audiences
     cdef readonly object loop
+    cdef Home home                            # of this hub; public calls are checked against it
     cdef readonly Py_ssize_t max_backlog      # bytes that one follower may be behind
     cdef readonly Py_ssize_t max_retained     # bytes that the logs may hold within one turn
     cdef readonly double progress_timeout     # seconds without a byte taken before a laggard goes
 
-    cdef int check_thread(self, str what) except -1
     cdef Py_ssize_t room_for(self, Py_ssize_t frame) noexcept
     cdef int schedule(self) except -1
 
     # --- for the hub -------------------------------------------------------------------
-    cdef unsigned long _thread
     cdef int _broken(self, Follower follower) except -1
     cdef int _judge(self) except -1
     cdef int _cut_off(self, Follower follower, str cause) except -1

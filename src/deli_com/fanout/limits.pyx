@@ -6,7 +6,6 @@ alone is never too much, and nobody is judged before the loop has run since it f
 
 from logging import getLogger
 
-from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport uint64_t
 
 from deli_com.fanout.follower cimport Follower
@@ -18,14 +17,6 @@ cdef object logger = getLogger("deli_com.hub")
 
 cdef class Bounds(Rosters):
     """The limits of one hub, which calls them."""
-
-    cdef int check_thread(self, str what) except -1:
-        if PyThread_get_thread_ident() != self._thread:
-            raise RuntimeError(
-                f"{what} was called from thread {PyThread_get_thread_ident()}, but its event loop "
-                f"runs in thread {self._thread}; use loop.call_soon_threadsafe"
-            )
-        return 0
 
     cdef Py_ssize_t room_for(self, Py_ssize_t frame) noexcept:
         # Nonzero if a frame of so many bytes may be appended now. Alone it always may.

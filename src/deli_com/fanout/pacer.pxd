@@ -27,6 +27,7 @@ cdef class Pacer:
     cdef int on_flushed(self) except -1
     cdef int _open_window(self) except -1
     cdef int _close_window(self) except -1
+    cdef int _weigh(self) except -1
 
 
 cdef class Paced:

@@ -96,10 +96,10 @@ cdef class Pacer:
 
     cdef int release(self) except -1:
         # Wakes every waiter; each has queued its message already, so there is nothing to recheck.
-        for future in self._waiters:
+        while self._waiters:
+            future, _ = self._waiters.popitem()
             if not future.done():
                 future.set_result(None)
-        self._waiters.clear()
         return self._close_window()
 
     cdef int on_flushed(self) except -1:
@@ -143,11 +143,19 @@ cdef class Pacer:
 
     def _window(self):
         # 100 ms of waiting are over: who drained how much?
+        self._timer = None
+        self._window_open = False
+        try:
+            self._weigh()
+            self.on_flushed()
+        finally:
+            if self._waiters:
+                self._open_window()
+
+    cdef int _weigh(self) except -1:
         cdef Follower follower, fastest = None
         cdef unsigned long long drained, best = 0
         cdef bint anybody = False
-        self._timer = None
-        self._window_open = False
         for follower in self.hub.followers:
             drained = _drained(follower)
             if follower.state == FOLLOWER_CURRENT:
@@ -165,9 +173,7 @@ cdef class Pacer:
             anybody = anybody or follower.paced
         if fastest is not None and not anybody:
             fastest.paced = True
-        self.on_flushed()
-        if self._waiters:
-            self._open_window()
+        return 0
 
 
 cdef unsigned long long _drained(Follower follower) except? 0:
@@ -223,7 +229,7 @@ cdef class Paced:
     cdef object _step(self):
         # _DONE, or None with something to yield in `_steps` (the loop's future) or nothing at all.
         if self._state == _NEW:
-            self._pacer.hub.check_thread("await send")
+            self._pacer.hub.home.check("await send")
             if self._pacer.must_wait(self._scope, self._waits):
                 self._state = _WAITING
                 self._future = self._pacer.wait(self._scope, self._waits)

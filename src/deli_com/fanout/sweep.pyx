@@ -40,11 +40,11 @@ cdef class Sweep:
         return self.clock if self._handle is None else self.clock + self._elapsed()
 
     def _run(self):
-        self.clock += self._elapsed()
         self._handle = None
-        self._swept_at = self.loop.time()
         go_on = True
         try:
+            self.clock += self._elapsed()
+            self._swept_at = self.loop.time()
             go_on = self._work()
         finally:
             if go_on:

@@ -268,9 +268,9 @@ cdef class Connection(Peer):
 
     cdef int pause_reading(self) except -1:
         if not self.reading_paused and self.stage == CONNECTION_OPEN:
+            self.endpoint.inbox.hold_back(self)
             self.reading_paused = True
             self.transport.pause_reading()
-            self.endpoint.inbox.hold_back(self)
         return 0
 
     cdef int hold(self, Py_ssize_t held) except -1:
@@ -284,8 +284,12 @@ cdef class Connection(Peer):
         """Go on reading: the inbox has room again."""
         if self.reading_paused:
             self.reading_paused = False
-            if self.stage != CONNECTION_CLOSED and not self.transport.is_closing():
-                self.transport.resume_reading()
+            try:
+                if self.stage != CONNECTION_CLOSED and not self.transport.is_closing():
+                    self.transport.resume_reading()
+            except BaseException:
+                self.reading_paused = True
+                raise
 
     # --- the end -------------------------------------------------------------------------
 
@@ -316,7 +320,7 @@ cdef class Connection(Peer):
         return 0
 
     cdef int close_by_user(self, int code, str reason) except -1:
-        self.endpoint.check_thread("peer.close")
+        self.endpoint.home.check("peer.close")
         if self.stage == CONNECTION_OPEN:
             self.endpoint.flush_now()
         if self.stage == CONNECTION_OPEN:
@@ -328,7 +332,7 @@ cdef class Connection(Peer):
         return self.endpoint.put_private(value, self)
 
     cdef object send_by_user(self, object value):
-        self.endpoint.check_thread("peer.send")
+        self.endpoint.home.check("peer.send")
         return self.endpoint.paced(self, self.endpoint.put_private(value, self))
 
     cdef object count_for_user(self):
@@ -347,7 +351,7 @@ cdef class Connection(Peer):
     cdef Py_ssize_t waiting_bytes(self) except -1:
         # Bytes for this peer that are still in this process: of the logs, and in its transport, which
         # answers in its own thread only.
-        if PyThread_get_thread_ident() != self.endpoint._thread:
+        if PyThread_get_thread_ident() != self.endpoint.home.thread:
             return self.lag()
         return self.lag() + <Py_ssize_t>self.transport.get_write_buffer_size()
 

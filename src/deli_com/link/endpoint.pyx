@@ -11,7 +11,6 @@ from logging import getLogger
 from weakref import WeakValueDictionary
 
 cimport cython
-from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport uint64_t
 
 from deli_com.log.arena cimport Arena
@@ -28,6 +27,7 @@ from deli_com.fanout.lane cimport Lane
 from deli_com.fanout.pacer cimport Paced, Pacer
 from deli_com.ground.cursor cimport WriteCursor
 from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_RELIABLE, DeliveryClass
+from deli_com.ground.home cimport Home, at_home
 from deli_com.log.log cimport Log
 from deli_com.log.ring cimport Key
 from deli_com.receive.inbox cimport Inbox
@@ -146,7 +146,7 @@ cdef class Endpoint(Hub):
         ConnectionClosed
             This end is closed.
         """
-        if PyThread_get_thread_ident() != self._thread:
+        if not at_home(self.home):
             self.put_from_any_thread(value, None, except_)
         elif self.lanes is None and except_ is None:
             self.put_to_all(value)
@@ -160,12 +160,12 @@ cdef class Endpoint(Hub):
 
         The errors of `send_nowait` come from the call, not from awaiting.
         """
-        self.check_thread("send")
+        self.home.check("send")
         return Paced(self.pacer, None, self.put(value, None, except_))
 
     def flush(self):
         """Send now what is queued, as far as the sockets take it."""
-        self.check_thread("flush")
+        self.home.check("flush")
         self.flush_now()
 
     def client_count(self):
@@ -305,9 +305,9 @@ cdef class Endpoint(Hub):
         return encoded(payload, lane, key, to, barred)
 
     cdef int put_from_any_thread(self, object value, Audience to, Follower barred) except -1:
-        # In another thread than the loop's: encoded here, appended there.
+        # In another thread than the loop's it is encoded here and appended there.
         self._check_sendable()
-        if PyThread_get_thread_ident() == self._thread:
+        if not self.home.is_elsewhere("send_nowait"):
             self.put(value, to, barred)
             return 0
         return self._hand_off(self._encode(value, to, barred))
@@ -358,9 +358,9 @@ cdef class Endpoint(Hub):
         cdef Encoded message
         if follower.hub is None:
             raise ConnectionClosed(None, "this client has left")
-        if PyThread_get_thread_ident() == self._thread:
-            return self.put(value, self._private(follower), None)
         self._check_sendable()
+        if not self.home.is_elsewhere("peer.send_nowait"):
+            return self.put(value, self._private(follower), None)
         message = self._encode(value, None, None)
         message.alone = follower
         return self._hand_off(message)
@@ -379,7 +379,7 @@ cdef class Endpoint(Hub):
         cdef Lane lane
         cdef bint found = False
         cdef bint any_lane = False
-        self.check_thread("forget")
+        self.home.check("forget")
         if self.lanes is not None:
             for lane in self.lanes.lanes:
                 if lane.kind != DELIVER_LATEST or (type is not None and lane.type is not type):
@@ -468,6 +468,8 @@ cdef class Endpoint(Hub):
 
     cdef bint on_sweep(self) except -1:
         self.inbox.give_back()
+        if self.handoff is not None:
+            self.handoff.heal()
         for connection in list(self.closing):
             connection.sweep(self.sweep.clock)
         return bool(self.closing)
@@ -476,9 +478,14 @@ cdef class Endpoint(Hub):
         # Wakes whoever waits for a condition on this endpoint (`_until`).
         cdef list watchers = self._watchers
         self._watchers = []
-        for future in watchers:
+        while watchers:
+            future = watchers.pop(0)
             if not future.done():
-                future.set_result(None)
+                try:
+                    future.set_result(None)
+                except BaseException:
+                    self._watchers += watchers  # woken by the next change
+                    raise
         return 0
 
     async def _until(self, predicate):
@@ -500,11 +507,17 @@ cdef class Endpoint(Hub):
         # No more sends; receivers get what has arrived, then `error`. Idempotent.
         if self._ended is None:
             self._ended = error
-            self.inbox.close(error, in_order)
-            self.pacer.release()
-            if self.handoff is not None:
-                self.handoff.end(error)
-            self.changed()
+            try:  # each of these wakes somebody, who must not wait for ever because another could not be woken
+                self.inbox.close(error, in_order)
+            finally:
+                try:
+                    self.pacer.release()
+                finally:
+                    try:
+                        if self.handoff is not None:
+                            self.handoff.end(error)
+                    finally:
+                        self.changed()
         return 0
 
     def _end(self, error, in_order):
@@ -525,7 +538,7 @@ cdef class Endpoint(Hub):
 
     def _pace(self):
         """What `send` returns, for a message that is queued already."""
-        self.check_thread("send")
+        self.home.check("send")
         return Paced(self.pacer)
 
     def stats(self):
@@ -581,8 +594,11 @@ cdef class Endpoint(Hub):
         """Every connection that is open or lingers."""
         return [*self.followers, *self.closing]
 
-    def _check_thread(self, what):
-        self.check_thread(what)
+    def _check_home(self, what):
+        self.home.check(what)
+
+    def _check_running(self, what):
+        self.home.check_running(what)
 
 
 cdef inline bint _retains(Lane lane, Audience to) noexcept:

@@ -106,8 +106,8 @@ class Events:
 
     def _schedule(self) -> None:
         if not self._scheduled:
-            self._scheduled = True
             self._loop.call_soon(self._tell)
+            self._scheduled = True  # last: where that raises, the next departure tries again
 
     def _tell(self) -> None:
         self._scheduled = False

@@ -36,7 +36,7 @@ cdef class Group:
     @property
     def members(self):
         """The clients that are members now, a snapshot."""
-        self._endpoint.check_thread("group.members")
+        self._endpoint.home.check("group.members")
         return frozenset(self._audience.members)
 
     def add(self, Connection peer not None, /):
@@ -52,7 +52,7 @@ cdef class Group:
         ValueError
             A client of another server.
         """
-        self._endpoint.check_thread("group.add")
+        self._endpoint.home.check("group.add")
         if peer.endpoint is not self._endpoint:
             raise ValueError(f"{peer!r} is no client of the server that the group {self.name!r} is of")
         if peer.hub is None:
@@ -62,7 +62,7 @@ cdef class Group:
 
     def discard(self, Connection peer not None, /):
         """Take a client out. It still gets what was sent before; nothing happens if it is no member."""
-        self._endpoint.check_thread("group.discard")
+        self._endpoint.home.check("group.discard")
         self._audience.discard_member(peer)
 
     def send_nowait(self, value, /, *, Follower except_=None):
@@ -71,7 +71,7 @@ cdef class Group:
 
     def send(self, value, /, *, Follower except_=None):
         """Queue `value` as `send_nowait` does; await the result to keep the members' pace."""
-        self._endpoint.check_thread("group.send")
+        self._endpoint.home.check("group.send")
         return self._endpoint.paced(self._audience, self._endpoint.put(value, self._audience, except_))
 
     def forget(self, key=None, /, type=None):
@@ -98,7 +98,7 @@ def group_of(Endpoint endpoint not None, name):
     """Return the group of this name, made if there is none."""
     cdef Group group
     cdef Audience audience
-    endpoint.check_thread("group")
+    endpoint.home.check("group")
     audience = endpoint._groups.get(name)
     if audience is None:
         audience = endpoint.new_audience(name)

@@ -308,8 +308,8 @@ cdef class Peer(Connection):
     cdef int give_way(self) except -1:
         # That read was of many frames: the transport would read on at once, the others come first.
         if not self.reading_paused and not self.transport.is_closing():
-            self.transport.pause_reading()
             self.endpoint.loop.call_soon(self._read_on)
+            self.transport.pause_reading()
         return 0
 
     def _read_on(self):

@@ -127,14 +127,18 @@ class AcceptLoop:
             )
         else:
             self._budget.log(logging.ERROR, "accept failed: %s; next try in %.2f s", error, self._pause_s)
+        self._timer = self._loop.call_later(self._pause_s, self._resume)  # first: else nobody would come back
         self._loop.remove_reader(self._sock.fileno())
-        self._timer = self._loop.call_later(self._pause_s, self._resume)
 
     def _resume(self) -> None:
-        self._timer = None
         if self._spare is None:
             self._spare = _open_spare()
-        self._loop.add_reader(self._sock.fileno(), self._ready)
+        try:
+            self._loop.add_reader(self._sock.fileno(), self._ready)
+            self._timer = None
+        except OSError as error:  # the kernel has no memory for it: later, again
+            self._budget.log(logging.WARNING, "cannot watch for connections: %s", error)
+            self._timer = self._loop.call_later(PAUSE_MAX_S, self._resume)
 
     def _shed(self) -> tuple[int, bool]:
         """Accept and close on the spare descriptor. Returns how many, and whether these were all."""

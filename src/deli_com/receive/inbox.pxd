@@ -3,6 +3,7 @@
 from cpython.object cimport PyObject
 
 from deli_com._fastcodec cimport TypeCodec
+from deli_com.ground.home cimport Home
 
 
 cdef struct Entry:
@@ -20,7 +21,7 @@ cdef class Inbox:
     cdef readonly bint wanted             # a first recv has been called
     cdef readonly Py_ssize_t plain_size   # bytes of a plain value at most; 0: there are none
     cdef object loop
-    cdef unsigned long thread             # of the loop
+    cdef Home home                        # where values are taken
 
     cdef Py_ssize_t count(self) noexcept
     cdef bint is_full(self) noexcept

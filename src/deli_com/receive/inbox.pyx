@@ -17,13 +17,13 @@ from collections import deque
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.object cimport PyObject
-from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.string cimport memcpy, memmove
 
 from deli_com.coding.decode cimport decode_plain
 from deli_com.coding.wait_as_bytes cimport NOT_PLAIN, PLAIN_IF_VALID, Plainness, is_plain_value, plainness
 from deli_com.ground.gc_slots cimport CollectedType, inquiry, traverseproc, visitproc
+from deli_com.ground.home cimport Home, at_home
 
 cdef enum:
     FEW = 15           # places of a new ring, less one
@@ -59,7 +59,7 @@ cdef class Inbox:
         self, loop, TypeCodec codec=None, *, Py_ssize_t max_bytes=16 << 20, Py_ssize_t max_count=1 << 16
     ):
         self.loop = loop
-        self.thread = PyThread_get_thread_ident()
+        self.home = Home(loop)
         self.max_bytes = max_bytes
         self.max_count = max_count
         self._waiters = deque()
@@ -164,6 +164,8 @@ cdef class Inbox:
 
     cdef int give_back(self) except -1:
         # Called now and then: the memory of an inbox that stays empty goes.
+        if self._held_back and self._has_room():
+            self._resume_sources()
         if self._mask > FEW and self._next == self._seen and self.count() == 0:
             self._resize(FEW)
         self._seen = self._next
@@ -175,10 +177,16 @@ cdef class Inbox:
         return 0
 
     cdef int _resume_sources(self) except -1:
+        # What raises is told to the loop, and comes again with `give_back`: the caller has taken a value.
         cdef list sources = self._held_back
         self._held_back = []
         for source in sources:
-            source.resume_reading()
+            try:
+                source.resume_reading()
+            except Exception as error:
+                self._held_back.append(source)
+                self.loop.call_exception_handler(
+                    {"message": "reading was not resumed; it is tried again", "exception": error})
         return 0
 
     cdef int _wake(self) except -1:
@@ -242,7 +250,7 @@ cdef class Inbox:
         cdef Entry entry
         if (
             self._next == self._first or self._woken or self._waiting or self._held_back
-            or PyThread_get_thread_ident() != self.thread
+            or not at_home(self.home)
         ):
             return NULL
         entry = self._ring[self._first & self._mask]

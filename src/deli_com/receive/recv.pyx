@@ -145,8 +145,7 @@ cdef class Recv:
         if inbox is None:
             raise RuntimeError("not made by recv(), recv_from(), recv_many() or an async for")
         if self._state == NEW:
-            if PyThread_get_thread_ident() != inbox.thread:
-                raise RuntimeError("recv was awaited in another thread than that of the event loop")
+            inbox.home.check("await recv")
             # Waiters that are ahead come first, woken or not.
             if inbox.count() > 0 and inbox._woken == 0 and inbox._waiting == 0:
                 self._state = ENDED
@@ -275,7 +274,7 @@ cdef int _abandon(PyObject* of, PyObject* waiter) noexcept:
     try:
         inbox = <Inbox>of
         future = <object>waiter
-        if PyThread_get_thread_ident() == inbox.thread:
+        if PyThread_get_thread_ident() == inbox.home.thread:
             inbox._leave_queue(future)
         else:  # the collector runs in any thread
             inbox.loop.call_soon_threadsafe(inbox._left, future)

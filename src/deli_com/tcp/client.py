@@ -13,7 +13,7 @@ from deli_com.link.tcp_link import ReadBuffer, Stream
 from deli_com.net.address import AddressLike, parse_address
 from deli_com.net.options import checked
 from deli_com.net.transports import attach_connected, connect_socket, connecting
-from deli_com.opening import Opening
+from deli_com.opening import Opening, running_loop
 from deli_com.typed import Down, Up
 
 __all__ = ["Client"]
@@ -81,7 +81,7 @@ class Client(ClientBase[Down, Up]):
             raise ValueError(f"cannot connect to port 0: {addr!r}")
 
         async def connect() -> Self:
-            loop = asyncio.get_running_loop()
+            loop = running_loop(f"{cls.__name__}.connect()")
             context = ssl_module.create_default_context() if ssl is True else ssl or None
             self = cls.__new__(cls)
             self._start(

@@ -13,7 +13,7 @@ from deli_com.link.tcp_link import ReadBuffer, Stream
 from deli_com.net.address import Address, AddressLike, open_listener
 from deli_com.net.log_budget import LogBudget
 from deli_com.net.options import checked
-from deli_com.opening import Opening
+from deli_com.opening import Opening, running_loop
 from deli_com.server_base import ServerBase
 from deli_com.tcp.acceptor import Acceptor
 from deli_com.typed import Down, Up
@@ -117,6 +117,7 @@ class Server(ServerBase[Down, Up]):
         checked(server_ssl=ssl, max_clients=max_clients)
 
         async def bind() -> Self:
+            running_loop(f"{cls.__name__}.bind()")
             sock = await open_listener(addr)
             try:
                 self = cls.__new__(cls)

@@ -15,7 +15,7 @@ from deli_com.client_base import ClientBase
 from deli_com.link.ws_link import Peer
 from deli_com.net.address import AddressLike, parse_target
 from deli_com.net.options import checked, one_checked
-from deli_com.opening import Opening
+from deli_com.opening import Opening, running_loop
 from deli_com.typed import Down, Up
 from deli_com.ws.connect import Response, check_tls, open_websocket
 from deli_com.ws.head import HeadersLike, checked_headers, checked_subprotocols
@@ -124,6 +124,7 @@ class WsClient(ClientBase[Down, Up]):
         check_tls(target, ssl)
 
         async def connect() -> Self:
+            running_loop(f"{cls.__name__}.connect()")
             self = cls.__new__(cls)
             self._start("ws-client", down, up, **limits)
 

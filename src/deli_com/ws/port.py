@@ -61,11 +61,11 @@ class Port:
     def __init__(
         self, sock: socket.socket, *, ssl: ssl_module.SSLContext | None, open_timeout: float | None
     ) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.address = Address(*sock.getsockname()[:2])
         self._services: dict[str | None, Service] = {}
         self.is_closed = False
         try:
+            self.loop = asyncio.get_running_loop()
+            self.address = Address(*sock.getsockname()[:2])
             self._acceptor = Acceptor(sock, self._route, ssl=ssl, open_timeout=open_timeout)
         except BaseException:
             sock.close()

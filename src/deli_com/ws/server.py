@@ -15,7 +15,7 @@ from deli_com.link.request import Request
 from deli_com.link.ws_link import Peer
 from deli_com.net.address import AddressLike, open_listener
 from deli_com.net.options import checked
-from deli_com.opening import Opening
+from deli_com.opening import Opening, running_loop
 from deli_com.server_base import ServerBase
 from deli_com.typed import Down, Up
 from deli_com.types.delivery import Policy
@@ -172,6 +172,7 @@ class WsServer(ServerBase[Down, Up]):
             _check_shared(addr, ssl=ssl, open_timeout=open_timeout)
 
         async def bind() -> Self:
+            running_loop(f"{cls.__name__}.bind()")
             owner: Port | None
             if isinstance(addr, WsServer):
                 owner, port = None, _port_of(addr)
@@ -214,7 +215,7 @@ def _check_shared(
 
 
 def _port_of(server: WsServer[Any, Any]) -> Port:
-    server._check_thread("bind")
+    server._check_home("bind")
     port = server._port
     if port is None or port.is_closed or server._is_ended():
         raise RuntimeError(f"{server!r} is closed, its port cannot be shared")
