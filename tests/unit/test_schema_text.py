@@ -32,7 +32,7 @@ from deli_com import (
     u64,
 )
 from deli_com.schema import tree
-from deli_com.schema.measure import levels, recursive
+from deli_com.schema.measure import recursive, too_deep
 from deli_com.schema.text import render
 
 GOLDEN = """\
@@ -321,12 +321,17 @@ class TestTree:
         )
         assert render(Schema.parse(text).tree) == text
 
-    def test_what_is_recursive_and_how_deep_values_nest(self) -> None:
+    def test_what_is_recursive_and_too_deep(self) -> None:
         node = codec(Node).schema.tree
-        assert recursive(node) == {"Node"} and levels(node) == 1 + 3 * 200
+        assert recursive(node) == {"Node"} and too_deep(node) is None
         golden = Schema.parse(GOLDEN).tree
-        assert recursive(golden) == set()
-        assert levels(golden) == 1 + (2 + 1) + (1 + 1)
+        assert recursive(golden) == set() and too_deep(golden) is None
+        for brackets, deep in ((9, False), (10, True)):
+            text = f"deli 1\nroot A\nstruct A\n x {'[' * brackets}A{']' * brackets}\n"
+            assert (too_deep(Schema.parse(text).tree) is not None) is deep
+            if deep:
+                with pytest.raises(ValueError, match="2048 deep"):
+                    Schema.parse(text).load()
 
 
 HEAD = "deli 1\nroot A\n"
@@ -393,8 +398,11 @@ REFUSED = {
     "endless variants": HEAD + "sealed A\n 0 B\n  x A\n",
     "over 2^40 bytes": f"deli 1\nroot A\nstruct A\n x [[u8;{2**24}];{2**24}]\n",
     "over 2^40 bytes at the root": f"deli 1\nroot [[[u8;{2**24}];{2**24}];{2**24}]\n",
-    "201 types within one another": f"deli 1\nroot {'[' * 200}f32{']' * 200}\n",
-    "201 with options": f"deli 1\nroot {'[' * 199}f32?{']' * 199}\n",
+    "201 lists around a type": f"deli 1\nroot {'[' * 201}f32{']' * 201}\n",
+    "201 with options inside": f"deli 1\nroot {'[' * 200}f32?{']' * 200}\n",
+    "201 with options outside": f"deli 1\nroot {'[' * 200}f32{']' * 200}?\n",
+    "10,000 lists": f"deli 1\nroot {'[' * 10000}f32{']' * 10000}\n",
+    "10,000 opened": f"deli 1\nroot {'[' * 10000}\n",
     "4,097 definitions": HEAD + "struct A\n" + "".join(f" x{i} S{i}\n" for i in range(4096))
     + "".join(f"struct S{i}\n" for i in range(4096)),
 }  # fmt: skip
@@ -412,7 +420,7 @@ class TestParse:
             len(Schema.parse(HEAD + many + "".join(f"struct S{i}\n" for i in range(4095))).tree.definitions)
             == 4096
         )
-        assert Schema.parse(f"deli 1\nroot {'[' * 199}f32{']' * 199}\n").tree.root is not None
+        assert Schema.parse(f"deli 1\nroot {'[' * 200}f32{']' * 200}\n").tree.root is not None
         assert Schema.parse(STRUCT + f" {'x' * 128} u8\n").tree.definitions[0].fields
         Schema.parse(f"deli 1\nroot [u8;{2**24}]\n")
 
@@ -422,7 +430,7 @@ class TestParse:
             + "".join(f"struct S{i}\n x S{i + 1}\n" for i in range(4095))
             + "struct S4095\n"
         )
-        assert levels(Schema.parse(text).tree) == 1 + 4095 * 2 + 1
+        assert "more than 200" in str(too_deep(Schema.parse(text).tree))
 
     def test_a_text_over_256_kib_is_refused_by_its_length(self) -> None:
         text = "deli 1\nroot A\nstruct A\n" + "".join(f" x{i} u8\n" for i in range(40000))

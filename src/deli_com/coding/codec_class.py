@@ -33,9 +33,9 @@ from deli_com.types.instance import (
 from deli_com.types.kinds import MISSING, FieldOptions, field
 from deli_com.types.scope import Scope
 
-__all__ = ["Codec", "CodecMeta"]
+__all__ = ["RESERVED", "Codec", "CodecMeta"]
 
-_RESERVED = frozenset({"to_bytes", "encode", "from_bytes", "decode"})
+RESERVED = frozenset({"to_bytes", "encode", "from_bytes", "decode"})
 _CLASS_VAR = re.compile(r"\s*(?:\w+\s*\.\s*)?ClassVar\b")
 _KW_ONLY = re.compile(r"\s*(?:\w+\s*\.\s*)?KW_ONLY\s*$")
 _INIT_VAR = re.compile(r"\s*(?:\w+\s*\.\s*)?InitVar\b")
@@ -239,7 +239,7 @@ def _own_fields(
             raise TypeError(f"{where}: InitVar is not supported")
         if name in taken:
             raise TypeError(f"{where}: this field of the base class cannot be declared again")
-        if name in _RESERVED:
+        if name in RESERVED:
             raise TypeError(
                 f"{where}: {name} is a method of every struct; rename the field (names are not sent)"
             )

@@ -1,14 +1,277 @@
-"""Trees to classes made at run time."""
+"""Trees to classes made at run time: structs, sealed types and enums as a program would write them.
+
+Names of a text become names of classes and attributes as they are. A few cannot: methods of every struct
+(``decode``), names that Python mangles (``__x``), names that an enum keeps for itself (``mro``). These get a
+trailing ``_``, and the schema of the class still says what the text said.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import enum
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Optional
 
-from deli_com.schema.tree import Tree
+from deli_com.coding.codec_class import RESERVED, Codec, CodecMeta
+from deli_com.coding.registry import codec
+from deli_com.schema.measure import too_deep
+from deli_com.schema.text import WIRE_NAMES
+from deli_com.schema.tree import (
+    Enum,
+    Field,
+    Fixed,
+    List,
+    Note,
+    Option,
+    Product,
+    Ref,
+    Scalar,
+    Sealed,
+    Struct,
+    Tree,
+    Type,
+    find_note,
+    refs,
+    types_in,
+)
+from deli_com.types import kinds
+from deli_com.types.annotations import Later
+from deli_com.types.delivery import POLICIES
+from deli_com.types.instance import record_spec
 
 __all__ = ["load"]
 
+MODULE = "deli_com.schema.loaded"  # what the classes say of where they are from
+
+_SCALARS: dict[str, Any] = {kind.name: getattr(kinds, kind.name) for kind in kinds.KINDS}
+_SCALARS |= {"bool": bool, "str": str, "bytes": bytes}
+_ENUM_NAMES = frozenset({"mro", "name", "value"})
+
 
 def load(found: Tree) -> tuple[Any, dict[str, Any]]:
-    """The root as a type, and the classes by name."""
-    raise NotImplementedError("classes from a schema text are not made yet")
+    """The root as a type, and the classes by name: definitions, and variants whose name no definition has.
+
+    Raises
+    ------
+    ValueError
+        No classes can be made: a key that cannot be one, a note of delivery that makes no sense, values that
+        would be too deep within one another.
+    """
+    why = too_deep(found)
+    if why is not None:
+        raise ValueError(f"no classes can be made of this schema: {why}")
+    loader = _Loader(found)
+    try:
+        for definition in _inner_first(found):
+            loader.make(definition)
+        loader.settle()
+        root = loader.annotation(found.root, False)
+        codec(root)
+    except TypeError as error:
+        raise ValueError(f"no classes can be made of this schema: {error}") from error
+    return root, loader.variants | loader.classes
+
+
+def _inner_first(found: Tree) -> Iterator[Struct | Sealed | Enum]:
+    # What a definition refers to comes before it, except where types are recursive.
+    by_name = found.by_name
+    met: set[str] = set()
+    todo = [(name, False) for name in refs(found.root)][::-1]
+    while todo:
+        name, complete = todo.pop()
+        if complete:
+            yield by_name[name]
+        elif name not in met:
+            met.add(name)
+            todo.append((name, True))
+            todo += [(ref, False) for tp in types_in(by_name[name]) for ref in refs(tp)][::-1]
+
+
+class _Loader:
+    def __init__(self, found: Tree) -> None:
+        self.tree = found
+        self.by_name = found.by_name
+        self.classes: dict[str, Any] = {}
+        self.variants: dict[str, Any] = {}
+        self.frozen = self._in_keys()
+
+    def _in_keys(self) -> set[str]:
+        # The structs that stand in keys: those are frozen, and have tuples for lists.
+        found: set[str] = set()
+        todo: list[Type] = []
+        for definition in self.tree.definitions:
+            if isinstance(definition, Enum):
+                continue
+            parts = definition.variants if isinstance(definition, Sealed) else (definition,)
+            for part in parts:
+                key = _key(part.notes) | (_key(definition.notes) if part is not definition else frozenset())
+                todo += [field.type for field in part.fields if field.name in key]
+        while todo:
+            for name in refs(todo.pop()):
+                definition = self.by_name[name]
+                if isinstance(definition, Struct) and name not in found:
+                    found.add(name)
+                    todo += types_in(definition)
+        return found
+
+    def make(self, definition: Struct | Sealed | Enum) -> None:
+        if isinstance(definition, Enum):
+            self.classes[definition.name] = _make_enum(definition)
+            return
+        if isinstance(definition, Struct):
+            frozen = definition.name in self.frozen
+            self.classes[definition.name] = self._make_class(
+                definition.name, Codec, definition.fields, definition.notes, frozen=frozen
+            )
+            return
+        shared = _shared(definition)
+        base = self._make_class(
+            definition.name, Codec, definition.variants[0].fields[:shared], definition.notes, sealed=True
+        )
+        self.classes[definition.name] = base
+        for variant in definition.variants:
+            inherited = _key(definition.notes)
+            made = self._make_class(
+                variant.name, base, variant.fields[shared:], variant.notes, all_fields=variant.fields,
+                inherited=inherited,
+            )  # fmt: skip
+            self.variants.setdefault(variant.name, made)
+
+    def _make_class(
+        self,
+        name: str,
+        base: Any,
+        fields: tuple[Field, ...],
+        notes: tuple[Note, ...],
+        *,
+        all_fields: tuple[Field, ...] = (),
+        inherited: Collection[str] = (),
+        frozen: bool = False,
+        sealed: bool = False,
+    ) -> Any:
+        attributes = _attributes(field.name for field in all_fields or fields)
+        key = _key(notes) or inherited
+        annotations = {
+            attributes[field.name]: Later(self._builder(field.type, frozen or field.name in key))
+            for field in fields
+        }
+        namespace = {"__module__": MODULE, "__qualname__": name, "__annotations__": annotations}
+        options: dict[str, Any] = _delivery(name, notes, attributes)
+        if frozen or sealed:
+            options |= {"frozen": frozen, "sealed": sealed}
+        made: Any = CodecMeta(name, (base,), namespace, **options)
+        spec = record_spec(made)
+        spec.notes = notes
+        for field, declared in zip(fields, spec.fields[len(spec.fields) - len(fields) :], strict=True):
+            declared.wire_name = field.name
+            declared.notes = field.notes
+        return made
+
+    def _builder(self, tp: Type, in_key: bool) -> Callable[[], Any]:
+        return lambda: self.annotation(tp, in_key)
+
+    def annotation(self, tp: Type, in_key: bool) -> Any:
+        """The annotation of a type; `NameError` while a class in it is not made yet."""
+        match tp:
+            case Scalar(name):
+                return _SCALARS[name]
+            case Ref(name):
+                if name not in self.classes:
+                    raise NameError(name)
+                return self.classes[name]
+            case List(item):
+                inner = self.annotation(item, in_key)
+                return tuple[inner, ...] if in_key else list[inner]
+            case Fixed(item, count):
+                return kinds.FixedArray[self.annotation(item, in_key), count]  # type: ignore[misc]
+            case Option(item):
+                return Optional[self.annotation(item, in_key)]
+            case Product(items):
+                return tuple[tuple(self.annotation(item, in_key) for item in items)]  # type: ignore[misc]
+
+    def settle(self) -> None:
+        """Put the real annotations where people and dataclasses look for them."""
+        for cls in [*self.classes.values(), *self.variants.values()]:
+            if not isinstance(cls, CodecMeta):
+                continue
+            own = vars(cls)["__annotations__"]
+            for field in record_spec(cls).fields:
+                if isinstance(field.annotation, Later):
+                    field.annotation = field.annotation.build()
+                cls.__dataclass_fields__[field.name].type = field.annotation
+                if field.name in own:
+                    own[field.name] = field.annotation
+
+
+def _key(notes: tuple[Note, ...]) -> frozenset[str]:
+    note = find_note(notes, "latest")
+    return frozenset(note.args if note else ())
+
+
+def _shared(definition: Sealed) -> int:
+    # How many first fields stand on the sealed class itself: those of its key, and what is before them.
+    key = _key(definition.notes)
+    if not key:
+        return 0
+    first, *others = definition.variants
+    names = [field.name for field in first.fields]
+    if not key <= set(names):
+        raise ValueError(f"{definition.name}: its key has fields that {first.name} lacks")
+    count = 1 + max(names.index(name) for name in key)
+    for variant in others:
+        if variant.fields[:count] != first.fields[:count]:
+            raise ValueError(f"{definition.name}: {variant.name} does not begin with the fields of its key")
+    return count
+
+
+def _delivery(name: str, notes: tuple[Note, ...], attributes: dict[str, str]) -> dict[str, Any]:
+    policies = [note for note in notes if note.word in POLICIES]
+    retain = find_note(notes, "retain")
+    if not policies:
+        if retain:
+            raise ValueError(f"{name}: @retain stands with @latest only")
+        return {}
+    policy = policies[0]
+    if len(policies) > 1:
+        raise ValueError(f"{name}: @{policy.word} and @{policies[1].word} are two policies")
+    if policy.word != "latest":
+        if policy.args or retain:
+            raise ValueError(f"{name}: a key and @retain stand with @latest only")
+        return {"policy": policy.word}
+    if retain and retain.args:
+        raise ValueError(f"{name}: @retain says nothing more")
+    key = tuple(attributes.get(word, word) for word in policy.args)
+    return {"policy": "latest", "key": key, "retain": retain is not None}
+
+
+def _attributes(names: Iterator[str]) -> dict[str, str]:
+    # The attribute for each field name of one class.
+    found: dict[str, str] = {}
+    taken = set()
+    names_of_text = list(names)
+    for name in names_of_text:
+        attribute = name
+        if name in RESERVED or name.startswith("__"):
+            attribute = _other(name, {*taken, *names_of_text})
+        taken.add(attribute)
+        found[name] = attribute
+    return found
+
+
+def _other(name: str, taken: Collection[str]) -> str:
+    attribute = name.strip("_") + "_"
+    if not attribute[0].isalpha():
+        attribute = f"x{attribute}"
+    while attribute in taken:
+        attribute += "_"
+    return attribute
+
+
+def _make_enum(definition: Enum) -> Any:
+    names: list[str] = []
+    for name in definition.members:
+        awkward = name in _ENUM_NAMES or name.startswith("_")
+        names.append(_other(name, {*names, *definition.members}) if awkward else name)
+    made: Any = enum.Enum(definition.name, [(name, i) for i, name in enumerate(names)], module=MODULE)
+    if tuple(names) != definition.members:
+        setattr(made, WIRE_NAMES, definition.members)
+    return made

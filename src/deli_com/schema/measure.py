@@ -9,7 +9,6 @@ from heapq import heappop, heappush
 from deli_com.schema.tree import (
     SIZES,
     Definition,
-    Enum,
     Fixed,
     List,
     Option,
@@ -24,9 +23,20 @@ from deli_com.schema.tree import (
     types_in,
 )
 
-__all__ = ["MAX_SIZE", "depth_of", "least_size", "least_sizes", "levels", "recursive"]
+__all__ = [
+    "MAX_CHAIN",
+    "MAX_LEVELS",
+    "MAX_SIZE",
+    "depth_of",
+    "least_size",
+    "least_sizes",
+    "recursive",
+    "too_deep",
+]
 
 MAX_SIZE = 2**40  # bytes, as types/graph.py has it for classes
+MAX_CHAIN = 200  # definitions within one another
+MAX_LEVELS = 2048  # values within one another: some 600 bytes of a decoder's stack each
 MAX_DEPTH = 200  # values of recursive types within one another (coding/program.pxd)
 
 
@@ -178,23 +188,24 @@ def recursive(tree: Tree) -> set[str]:
     return found
 
 
-def levels(tree: Tree) -> int:
-    """How many values can be within one another at most: the depth of a decoder's recursion."""
-    by_name = tree.by_name
+def too_deep(tree: Tree) -> str | None:
+    """Why no decoder is made for these types: values would be within one another too deep; None: they are not."""
     again = recursive(tree)
-    deep: dict[str, int] = {}
+    by_name = tree.by_name
+    chain: dict[str, int] = {}  # definitions within one another, recursive ones apart
+    stack: dict[str, int] = {}  # values within one another, as a decoder's calls are
     for component in _components(tree):
-        own = outside = 0
+        names = {ref for name in component for tp in types_in(by_name[name]) for ref in refs(tp)} - {
+            *component
+        }
+        own = max((depth_of(tp) for name in component for tp in types_in(by_name[name])), default=0)
+        recurs = component[0] in again
+        links = max((chain[name] for name in names), default=0) + (0 if recurs else 1)
+        calls = max((stack[name] for name in names), default=0) + (own * MAX_DEPTH if recurs else own)
         for name in component:
-            definition = by_name[name]
-            if isinstance(definition, Enum):
-                continue
-            for tp in types_in(definition):
-                depth = depth_of(tp)
-                own = max(own, depth)
-                outside = max([outside, *(deep[ref] for ref in refs(tp) if ref in deep)])
-        step = own + 1
-        total = (step * MAX_DEPTH if component[0] in again else step) + outside
-        for name in component:
-            deep[name] = total
-    return depth_of(tree.root) + max((deep[name] for name in refs(tree.root)), default=0)
+            chain[name], stack[name] = links, calls
+    if max((chain[name] for name in refs(tree.root)), default=0) > MAX_CHAIN:
+        return f"definitions are within one another more than {MAX_CHAIN} deep"
+    if depth_of(tree.root) + max((stack[name] for name in refs(tree.root)), default=0) > MAX_LEVELS:
+        return f"values can be within one another more than {MAX_LEVELS} deep"
+    return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from deli_com.schema.measure import MAX_SIZE, least_size, least_sizes
+from deli_com.schema.measure import MAX_SIZE, depth_of, least_size, least_sizes
 from deli_com.schema.tree import (
     SCALARS,
     Definition,
@@ -35,7 +35,7 @@ __all__ = ["MAX_BYTES", "MAX_DEFINITIONS", "MAX_FIELDS", "MAX_FIXED", "MAX_NESTI
 MAX_BYTES = 256 * 1024  # of a text
 MAX_DEFINITIONS = 4096
 MAX_FIELDS = 65536  # of all definitions together
-MAX_NESTING = 200  # types within one another in one expression
+MAX_NESTING = 200  # lists, options and the like around a name, in one expression
 MAX_FIXED = 2**24  # items of ``[T;N]``, as for FixedArray
 SHOWN = 60  # characters of a line in an error
 
@@ -221,9 +221,11 @@ class _Reader:
         found = self.types.get(text)
         if found is None:
             tokens = [token[0] for token in _TOKEN.finditer(text)][::-1]
-            found = self._type(tokens, MAX_NESTING)
+            found = self._type(tokens, MAX_NESTING + 1)
             if tokens:
                 raise self.error(f"{_shown(text)} is no type")
+            if depth_of(found) > MAX_NESTING + 1:
+                raise self.error(f"types are nested more than {MAX_NESTING} deep")
             self.types[text] = found
         return found
 
@@ -250,8 +252,6 @@ class _Reader:
             raise self.error("here is no type")
         if tokens and tokens[-1] == "?":
             tokens.pop()
-            if room == 1:
-                raise self.error(f"types are nested more than {MAX_NESTING} deep")
             made = Option(made)
             if tokens and tokens[-1] == "?":
                 raise self.error("an option of an option says nothing more")

@@ -13,7 +13,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin
 
 import typing_extensions
@@ -24,7 +24,7 @@ from deli_com.types.kinds import KINDS as _KINDS
 from deli_com.types.kinds import Array, FixedArray, Kind
 from deli_com.types.scope import Scope
 
-__all__ = ["CHOICES", "parse", "parse_text"]
+__all__ = ["CHOICES", "Later", "parse", "parse_text"]
 
 CHOICES = (
     "u8 u16 u32 u64 i8 i16 i32 i64 f32 f64, bool, str, bytes, list[T], tuple[T, ...], tuple[A, B], "
@@ -47,6 +47,21 @@ _HINTS = {
     Array: "Array: say of what, for example Array[f32]",
     FixedArray: "FixedArray: say of what and how many, for example FixedArray[f64, Literal[36]]",
 }
+
+
+class Later:
+    """An annotation of a class made at run time that may name classes which are not made yet.
+
+    Attributes
+    ----------
+    build : callable
+        Gives the annotation; raises `NameError` while it cannot.
+    """
+
+    __slots__ = ("build",)
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self.build = build
 
 
 def refuse(what: str) -> TypeError:
@@ -94,6 +109,8 @@ def parse(
         return inner(parse_text(annotation, names))
     if isinstance(annotation, ForwardRef):
         return inner(parse_text(annotation.__forward_arg__, names))
+    if isinstance(annotation, Later):
+        return inner(annotation.build())
     if isinstance(annotation, typing.NewType):
         return inner(annotation.__supertype__)
     alias = annotation if isinstance(annotation, _ALIASES) else get_origin(annotation)
