@@ -180,7 +180,7 @@ class _Loader:
                 return self.classes[name]
             case List(item):
                 inner = self.annotation(item, in_key)
-                return tuple[inner, ...] if in_key else list[inner]
+                return tuple[inner, ...] if in_key else list[inner]  # type: ignore[valid-type]
             case Fixed(item, count):
                 return kinds.FixedArray[self.annotation(item, in_key), count]  # type: ignore[misc]
             case Option(item):
@@ -191,7 +191,7 @@ class _Loader:
     def settle(self) -> None:
         """Put the real annotations where people and dataclasses look for them."""
         for cls in [*self.classes.values(), *self.variants.values()]:
-            if not isinstance(cls, CodecMeta):
+            if isinstance(cls, enum.EnumMeta):
                 continue
             own = vars(cls)["__annotations__"]
             for field in record_spec(cls).fields:
@@ -246,7 +246,7 @@ def _delivery(name: str, notes: tuple[Note, ...], attributes: dict[str, str]) ->
 def _attributes(names: Iterator[str]) -> dict[str, str]:
     # The attribute for each field name of one class.
     found: dict[str, str] = {}
-    taken = set()
+    taken: set[str] = set()
     names_of_text = list(names)
     for name in names_of_text:
         attribute = name
@@ -271,7 +271,8 @@ def _make_enum(definition: Enum) -> Any:
     for name in definition.members:
         awkward = name in _ENUM_NAMES or name.startswith("_")
         names.append(_other(name, {*names, *definition.members}) if awkward else name)
-    made: Any = enum.Enum(definition.name, [(name, i) for i, name in enumerate(names)], module=MODULE)
+    members = [(name, i) for i, name in enumerate(names)]
+    made: Any = enum.Enum(definition.name, members, module=MODULE)  # type: ignore[misc]
     if tuple(names) != definition.members:
         setattr(made, WIRE_NAMES, definition.members)
     return made
