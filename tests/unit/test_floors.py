@@ -16,7 +16,7 @@ FLOORS = [
     ["coding", "_fastcodec", "schema"],
     ["log"],
     ["fanout"],
-    ["receive"],
+    ["receive", "recording"],
     ["net"],
     ["link", "typed", "opening", "server_base", "client_base"],
     ["ws", "tcp"],

@@ -1,6 +1,6 @@
 """What PyInstaller cannot see: compiled modules import one another, picows and aiofastnet from C."""
 
-from PyInstaller.utils.hooks import collect_submodules, copy_metadata
+from PyInstaller.utils.hooks import collect_submodules, copy_metadata  # type: ignore[import-untyped]
 
 EXTRAS = ("demo", "_pyinstaller")  # an application that uses one of these imports it by name
 

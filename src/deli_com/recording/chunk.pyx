@@ -1,0 +1,307 @@
+"""The messages of one MCAP chunk, as the file has them: the only work that is done for each message.
+
+A record of a message is 31 bytes, then the payload (https://mcap.dev/spec, little-endian):
+
+======  =======  ==========================
+offset  type     meaning
+======  =======  ==========================
+0       u8       opcode, 5
+1       u64      length of what follows
+9       u16      channel
+11      u32      sequence in the channel
+15      u64      log time, ns
+23      u64      publish time, ns
+31               payload
+======  =======  ==========================
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from libc.stdint cimport uint16_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from deli_com._fastcodec cimport TypeCodec, codec_decode
+from deli_com.ground.scalar cimport DC_MAX_U64, load_u16, load_u64, store_u16, store_u32, store_u64
+
+cdef enum:
+    OPCODE_MESSAGE = 5
+    FIRST_ROOM = 65536
+    FIRST_INDEX = 1024
+
+
+cdef class Chunk:
+    """Messages that become one chunk of a file."""
+
+    def __cinit__(self):
+        self.kept = []
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.channels):
+            PyMem_Free(self.indexes[i].data)
+        PyMem_Free(self.indexes)
+        PyMem_Free(self.data)
+
+    def add(self, uint16_t channel, uint64_t at, payload not None):
+        """Add one message.
+
+        Parameters
+        ----------
+        channel : int
+            Its id in the file, from 0 to 65,535.
+        at : int
+            Nanoseconds since the epoch: log time and publish time.
+        payload : bytes-like
+            Read during the call; exact `bytes` of 32 KiB or more are kept by reference.
+
+        Raises
+        ------
+        MemoryError
+            The chunk is as it was before.
+        """
+        cdef Py_buffer view
+        PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+        try:
+            self.add_message(
+                channel, at, <const char*>view.buf, view.len, payload if PyBytes_CheckExact(payload) else None
+            )
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int add_message(
+        self, uint16_t channel, uint64_t at, const char* payload, Py_ssize_t size, object keep
+    ) except -1:
+        cdef bint by_reference = size >= BY_REFERENCE and keep is not None
+        cdef Py_ssize_t need = MESSAGE_HEAD + (0 if by_reference else size)
+        cdef Index* index
+        cdef char* head
+        if self.exported:
+            raise BufferError("the chunk is being written")
+        if channel >= self.channels:
+            self._add_channels(channel + 1)
+        index = &self.indexes[channel]
+        if self.room - self.used < need:
+            self.data = <char*>_grown(self.data, &self.room, self.used + need, FIRST_ROOM)
+        if index.room - index.used < 16:
+            index.data = <char*>_grown(index.data, &index.room, index.used + 16, FIRST_INDEX)
+        if by_reference:
+            self.kept.append((self.used + MESSAGE_HEAD, keep))
+        head = self.data + self.used
+        head[0] = OPCODE_MESSAGE
+        store_u64(head + 1, <uint64_t>(size + MESSAGE_HEAD - 9))
+        store_u16(head + 9, channel)
+        store_u32(head + 11, index.sequence)
+        store_u64(head + 15, at)
+        store_u64(head + 23, at)
+        if not by_reference:
+            memcpy(head + MESSAGE_HEAD, payload, <size_t>size)
+        store_u64(index.data + index.used, at)
+        store_u64(index.data + index.used + 8, <uint64_t>self.size)
+        index.used += 16
+        index.sequence += 1
+        self.used += need
+        self.size += MESSAGE_HEAD + size
+        if self.count == 0 or at < self.start:
+            self.start = at
+        if self.count == 0 or at > self.end:
+            self.end = at
+        self.count += 1
+        return 0
+
+    cdef int follow(self, Chunk other) except -1:
+        cdef Py_ssize_t i
+        if other.channels > self.channels:
+            self._add_channels(other.channels)
+        for i in range(other.channels):
+            self.indexes[i].sequence = other.indexes[i].sequence
+        return 0
+
+    def pieces(self):
+        """The chunk's records as the file has them.
+
+        Returns
+        -------
+        list of bytes-like
+            In order. While one of the views is alive, `add` and `clear` raise BufferError.
+        """
+        cdef Py_ssize_t begin = 0, cut
+        cdef list found = []
+        cdef object view = memoryview(self)
+        for cut, payload in self.kept:
+            found.append(view[begin:cut])
+            found.append(payload)
+            begin = cut
+        if begin < self.used:
+            found.append(view[begin:])
+        return found
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.data, self.used, 1, flags)
+        self.exported += 1
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        self.exported -= 1
+
+    def indexes_of(self):
+        """The pairs of (time, offset) of each channel that has messages, as a MessageIndex record has them.
+
+        Returns
+        -------
+        dict of int to bytes
+        """
+        cdef Py_ssize_t i
+        return {
+            i: PyBytes_FromStringAndSize(self.indexes[i].data, self.indexes[i].used)
+            for i in range(self.channels) if self.indexes[i].used
+        }
+
+    def clear(self):
+        """Empty the chunk for the next messages; sequence numbers go on, memory stays."""
+        cdef Py_ssize_t i
+        if self.exported:
+            raise BufferError("the chunk is being written")
+        for i in range(self.channels):
+            self.indexes[i].used = 0
+        self.kept.clear()
+        self.used = self.size = self.count = 0
+        self.start = self.end = 0
+
+    cdef int _add_channels(self, Py_ssize_t wanted) except -1:
+        cdef Index* grown = <Index*>PyMem_Realloc(self.indexes, <size_t>wanted * sizeof(Index))
+        if grown == NULL:
+            raise MemoryError
+        memset(&grown[self.channels], 0, <size_t>(wanted - self.channels) * sizeof(Index))
+        self.indexes = grown
+        self.channels = wanted
+        return 0
+
+
+cdef void* _grown(char* data, Py_ssize_t* room, Py_ssize_t need, Py_ssize_t first) except NULL:
+    # The same memory with room for `need` bytes at least; doubled, so that adding is O(1).
+    cdef Py_ssize_t wanted = room[0] if room[0] else first
+    cdef void* grown
+    while wanted < need:
+        wanted *= 2
+    grown = PyMem_Realloc(data, <size_t>wanted)
+    if grown == NULL:
+        raise MemoryError
+    room[0] = wanted
+    return grown
+
+
+cdef class Walk:
+    """Iterates the messages of one uncompressed chunk, as ``(at, value)``.
+
+    Parameters
+    ----------
+    data : bytes
+        The records of the chunk.
+    readers : list
+        By channel id: None passes the channel over, True gives the payload as `bytes`, a `TypeCodec` decodes.
+        Channels beyond the list are passed over.
+    start, end : int
+        Only messages with ``start <= at < end``, ns.
+
+    Raises
+    ------
+    ValueError
+        On iteration: the records are no records, with the offset in the chunk.
+    DecodeError
+        On iteration: a payload is no value of its type.
+    """
+
+    cdef bytes data
+    cdef Py_ssize_t pos
+    cdef list readers
+    cdef uint64_t start, end
+    cdef readonly int channel    # of the message that was given last; -1 before the first
+
+    def __cinit__(
+        self, bytes data not None, list readers not None, uint64_t start=0, uint64_t end=DC_MAX_U64
+    ):
+        self.data, self.readers, self.start, self.end = data, readers, start, end
+        self.channel = -1
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef const char* begin = PyBytes_AS_STRING(self.data)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.data), length
+        cdef const char* head
+        cdef uint64_t at, said
+        cdef uint16_t channel
+        cdef object reader
+        while self.pos < size:
+            if size - self.pos < 9:
+                raise ValueError(f"a record is cut off at byte {self.pos} of the chunk")
+            head = begin + self.pos
+            said = load_u64(head + 1)
+            if said > <uint64_t>(size - self.pos - 9):
+                raise ValueError(f"a record at byte {self.pos} of the chunk says {said} bytes, past its end")
+            length = <Py_ssize_t>said
+            self.pos += 9 + length
+            if head[0] != OPCODE_MESSAGE:
+                continue
+            if length < MESSAGE_HEAD - 9:
+                raise ValueError(f"a message at byte {self.pos - 9 - length} of the chunk has {length} bytes")
+            channel = load_u16(head + 9)
+            if channel >= <size_t>len(self.readers):
+                continue
+            reader = self.readers[channel]
+            if reader is None:
+                continue
+            at = load_u64(head + 15)
+            if at < self.start or at >= self.end:
+                continue
+            self.channel = channel
+            head += MESSAGE_HEAD
+            length -= MESSAGE_HEAD - 9
+            if reader is True:
+                return at, PyBytes_FromStringAndSize(head, length)
+            return at, codec_decode(<TypeCodec?>reader, head, length)
+        raise StopIteration
+
+
+def is_ordered(bytes data not None):
+    """Whether the messages of an uncompressed chunk stand in the order of their log times."""
+    cdef const char* head = PyBytes_AS_STRING(data)
+    cdef const char* end = head + PyBytes_GET_SIZE(data)
+    cdef uint64_t last = 0, at, length
+    while end - head >= MESSAGE_HEAD:
+        length = load_u64(head + 1)
+        if head[0] == OPCODE_MESSAGE:
+            at = load_u64(head + 15)
+            if at < last:
+                return False
+            last = at
+        if length > <uint64_t>(end - head - 9):
+            break
+        head += 9 + length
+    return True
+
+
+def index_chunk(bytes data not None):
+    """The pairs of (time, offset) of each channel of an uncompressed chunk, as a MessageIndex has them.
+
+    Returns
+    -------
+    dict of int to bytes
+    """
+    cdef const char* begin = PyBytes_AS_STRING(data)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data), pos = 0
+    cdef uint64_t length
+    cdef char pair[16]
+    cdef dict found = {}
+    while size - pos >= MESSAGE_HEAD:
+        length = load_u64(begin + pos + 1)
+        if length > <uint64_t>(size - pos - 9):
+            break
+        if begin[pos] == OPCODE_MESSAGE:
+            store_u64(pair, load_u64(begin + pos + 15))
+            store_u64(pair + 8, <uint64_t>pos)
+            pairs = found.setdefault(load_u16(begin + pos + 9), bytearray())
+            pairs.extend(PyBytes_FromStringAndSize(pair, 16))
+        pos += <Py_ssize_t>(9 + length)
+    return {channel: bytes(pairs) for channel, pairs in found.items()}
