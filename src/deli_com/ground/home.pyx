@@ -25,6 +25,10 @@ cdef class Home:
         self.thread = PyThread_get_thread_ident()
         self._hook = NO_RUN
 
+    def refuse_others(self, str what not None):
+        """Raise RuntimeError unless this is the thread, and the running loop, that it was made for."""
+        self.check_running(what)
+
     cdef int check(self, str what) except -1:
         if not at_home(self):
             if PyThread_get_thread_ident() != self.thread:

@@ -372,8 +372,13 @@ cdef class Peer(Connection):
             f"keepalive: no sign of life for {clock - self._heard_at:.1f} s, "
             f"{self.waiting_bytes()} bytes queued"
         )
+        # Nobody answers, so no answer is waited for. One that only slept finds the CLOSE when it wakes.
         self.blame("keepalive")
-        self.finish(1011, cause)
+        self.leave()
+        self.close_code = 1011
+        self.close_reason = cause
+        self.say_close(1011, cause)
+        self.abort()
         self.endpoint.logger.warning("closing %s (1011): %s", self.remote_addr, cause)
         return 0
 

@@ -213,6 +213,22 @@ def _headers(name: str, value: Any, /) -> Any:
     return pairs
 
 
+def _codes(name: str, value: Any, /) -> frozenset[int] | None:
+    expected = "a collection of close codes, 1000 to 4999"
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
+        hint = f"write {{{value}}}" if isinstance(value, int) else ""
+        raise TypeError(_text(name, value, expected, hint))
+    codes = tuple(value)
+    for code in codes:
+        if isinstance(code, bool) or not isinstance(code, int):
+            raise TypeError(f"{name} has {_shown(code)} in it, expected {expected}")
+        if not 1000 <= code <= 4999:
+            raise ValueError(f"{name} has {_shown(code)} in it, expected {expected}")
+    return frozenset(codes)
+
+
 NEVER = "never"
 RULES: Mapping[str, Rule] = {
     "slow_client": Choice(POLICIES),
@@ -245,6 +261,7 @@ RULES: Mapping[str, Rule] = {
     "origins": _origins,
     "subprotocols": _names,
     "headers": _headers,
+    "terminal": _codes,
     "response_headers": _headers,
     "n": Count("client", 0),
     "max": Count("value"),

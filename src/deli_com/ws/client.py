@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import ssl as ssl_module
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Self, TypedDict
+from typing import Any, Self, TypeAlias, TypedDict, Union
 
 from picows import WSListener
 from typing_extensions import Unpack
@@ -23,13 +24,15 @@ from deli_com.ws.reconnect import OnReconnect, Stream
 
 __all__ = ["ConnectOptions", "WsClient"]
 
+# Headers of one attempt of a stream, made anew for each.
+HeadersFactory: TypeAlias = Callable[[], Union[Awaitable[Union[HeadersLike, None]], HeadersLike, None]]
+
 
 class ConnectOptions(TypedDict, total=False):
-    """What `WsClient.connect` takes by name, and `WsClient.stream` as well."""
+    """What `WsClient.connect` takes by name, and `WsClient.stream` as well; but for ``headers``."""
 
     path: str | None
     ssl: ssl_module.SSLContext | bool | None
-    headers: HeadersLike | None
     subprotocols: Sequence[str]
     origin: str | None
     max_message_size: int
@@ -148,9 +151,11 @@ class WsClient(ClientBase[Down, Up]):
         cls,
         addr: AddressLike,
         *,
+        headers: HeadersLike | HeadersFactory | None = None,
         on_reconnect: OnReconnect | None = None,
         first_delay: float = 0.1,
         max_delay: float = 30.0,
+        terminal: Collection[int] | None = None,
         **options: Unpack[ConnectOptions],
     ) -> Stream[Down]:
         """Receive from a server for as long as it takes, reconnecting by itself.
@@ -165,10 +170,16 @@ class WsClient(ClientBase[Down, Up]):
         ----------
         addr : str or tuple
             As for `connect`.
+        headers : mapping, pairs or callable, optional
+            More request headers; or ``()``, may be async, that returns them: called at each attempt, for
+            fresh tokens. What it raises comes from the step; the next step tries again.
         on_reconnect : callable, optional
             ``(seconds_away)``, may be async: a connection is there again.
         first_delay, max_delay : float
             Seconds between attempts; doubles from the one to the other, with jitter.
+        terminal : collection of int, optional
+            Close codes that end the stream with `ConnectionClosed`. None: 1008, 4400, 4403, and 4401
+            unless `headers` is a callable. ``()``: it comes back whatever the server says.
         **options
             As for `connect`.
 
@@ -184,20 +195,39 @@ class WsClient(ClientBase[Down, Up]):
         """
         cls._codecs("stream(addr)")
         _check_names(f"{cls.__name__}.stream()", options)
-        if "headers" in options:  # an iterator, too, is for every connection
-            options["headers"] = one_checked("headers", options["headers"])
+        fresh = headers if callable(headers) else None
+        # An iterator, too, is for every connection.
+        same: HeadersLike | None = None if callable(headers) else one_checked("headers", headers)
         if "subprotocols" in options:
             options["subprotocols"] = one_checked("subprotocols", options["subprotocols"])
-        cls.connect(addr, **options).close()  # for its errors; nothing has begun
+        cls.connect(addr, headers=same, **options).close()  # for its errors; nothing has begun
 
         async def connect() -> WsClient[Down, Up]:
-            return await cls.connect(addr, **options)
+            given = same
+            if fresh is not None:
+                made = fresh()
+                given = await made if inspect.isawaitable(made) else made
+            return await cls.connect(addr, headers=given, **options)
 
-        return Stream(connect, on_reconnect=on_reconnect, first_delay=first_delay, max_delay=max_delay)
+        return Stream(
+            connect,
+            on_reconnect=on_reconnect,
+            first_delay=first_delay,
+            max_delay=max_delay,
+            terminal=terminal,
+            renews=fresh is not None,
+        )
 
 
 def _check_names(call: str, options: Mapping[str, Any]) -> None:
-    known = [*ConnectOptions.__annotations__, "on_reconnect", "first_delay", "max_delay"]
+    known = [
+        *ConnectOptions.__annotations__,
+        "headers",
+        "on_reconnect",
+        "first_delay",
+        "max_delay",
+        "terminal",
+    ]
     for name in options:
         if name not in ConnectOptions.__annotations__:
             near = get_close_matches(name, known, 1)

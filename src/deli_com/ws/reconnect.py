@@ -7,7 +7,7 @@ import inspect
 import logging
 import random
 import ssl as ssl_module
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, Union
 
@@ -15,7 +15,8 @@ from typing_extensions import TypeVar
 
 from deli_com.client_base import ClientBase
 from deli_com.errors import ComError, ConnectionClosed, IoError, WebSocketError
-from deli_com.net.options import checked
+from deli_com.ground.home import Home
+from deli_com.net.options import checked, one_checked
 
 __all__ = ["OnReconnect", "Stream"]
 
@@ -26,6 +27,10 @@ _log = logging.getLogger("deli_com.client")
 
 # Answers that the same request will get again: reconnecting would only hammer the server.
 HOPELESS_STATUS = frozenset({400, 401, 403, 404, 405, 410, 426})
+# Close codes that say the same: policy violation, and 400, 401 and 403 of HTTP in the private range.
+TERMINAL_CODES = frozenset({1008, 4400, 4401, 4403})
+UNAUTHORIZED = frozenset({401, 4401})  # another token may be let in
+HELD_S = 1.0  # a connection that lasts less is one more failure, whatever it has delivered
 
 
 class Stream(Generic[T]):
@@ -37,10 +42,16 @@ class Stream(Generic[T]):
             async for value in values:
                 ...
 
-    A connection that ends, in good order or not, is made anew: at once if it had delivered
-    anything, then after a delay that doubles from `first_delay` to `max_delay`, drawn anew from
-    its upper half each time so that a thousand clients of a restarted server do not return in
-    one moment. Cancelling a step loses nothing; the next step goes on from there.
+    A connection that ends, in good order or not, is made anew: at once if it has lasted for as long as
+    the last delay, and 1 s at least; else after a delay that doubles from `first_delay` to `max_delay`,
+    drawn anew from its upper half each time so that a thousand clients of a restarted server do not
+    return in one moment. What the connection has delivered does not count.
+
+    Cancelling a step loses nothing; the next step goes on from there. Several tasks may step: they share
+    one connection, and each value goes to one of them. All belongs to the event loop of the first step.
+
+    The first failure of an outage is one WARNING of the logger ``deli_com.client``, with the cause and the
+    next try; those after it, and the return, are INFO.
 
     Parameters
     ----------
@@ -51,15 +62,23 @@ class Stream(Generic[T]):
         first value. Values sent meanwhile are gone.
     first_delay, max_delay : float
         Seconds.
+    terminal : collection of int, optional
+        Close codes that end the stream. None: 1008, 4400, 4403, and 4401 unless `renews`.
+    renews : bool
+        Each attempt asks with new headers, so that an answer of 401 is not the last word.
 
     Raises
     ------
+    ConnectionClosed
+        From a step: the server has closed with a terminal code.
     WebSocketError
         From a step: the server refused for good (400, 401, 403, 404, 405, 410, 426).
     IoError
         From a step: the certificate does not verify.
     DecodeError
         From a step: a message was no value; the next step goes on.
+    RuntimeError
+        From a step or `aclose`: in another thread, or another event loop than that of the first step.
     """
 
     def __init__(
@@ -69,20 +88,31 @@ class Stream(Generic[T]):
         on_reconnect: OnReconnect | None = None,
         first_delay: float = 0.1,
         max_delay: float = 30.0,
+        terminal: Collection[int] | None = None,
+        renews: bool = False,
     ) -> None:
         checked(on_reconnect=on_reconnect, first_delay=first_delay, max_delay=max_delay)
         if first_delay > max_delay:
             raise ValueError(
                 f"first_delay is {first_delay}, expected at most max_delay, which is {max_delay}"
             )
+        may_change = UNAUTHORIZED if renews else frozenset()
+        codes = one_checked("terminal", terminal)
+        self._terminal: frozenset[int] = TERMINAL_CODES - may_change if codes is None else codes
+        self._hopeless = HOPELESS_STATUS - may_change
         self._connect = connect
         self._on_reconnect = on_reconnect
         self._first_delay = first_delay
         self._max_delay = max_delay
-        self._delay = 0.0  # before the next attempt; 0 for at once
+        self._home: Home | None = None  # from the first step on
+        self._delay = 0.0  # before the next attempt, at most; 0 for at once
+        self._next_at = 0.0  # loop time of the next attempt, as drawn
         self._client: ClientBase[T, Any] | None = None
+        self._made_at = 0.0  # loop time at which it was connected
         self._lost_at: float | None = None  # loop time; None while nothing was lost yet
-        self._announce = False  # on_reconnect is owed
+        self._warned = False  # of this outage
+        self._connecting: asyncio.Task[None] | None = None  # waits and connects, for all steps
+        self._steps = 0  # that wait for it
         self._closed = False
 
     @property
@@ -94,28 +124,36 @@ class Stream(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        self._check_home("a step of a stream")
         while not self._closed:
-            if self._client is None:
-                await self._reconnect()
-                continue
-            if self._announce:
-                await self._tell()
+            client = self._client
+            is_told = self._connecting is None or self._connecting is asyncio.current_task()
+            if client is None or not is_told:
+                await self._be_connected()
                 continue  # it may have been closed meanwhile
             try:
-                value = await self._client.recv()
+                return await client.recv()
             except ConnectionClosed as error:
-                await self._lose(error)
-                continue
-            self._delay = 0.0
-            return value
+                await self._lose(client, error)
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """End the stream and its connection. May be called again."""
+        """End the stream and its connection, wherever it stands. May be called again."""
+        if self._home is not None:
+            self._check_home("stream.aclose()")
         self._closed = True
         client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        task = self._connecting
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+        else:
+            task = None
+        try:
+            if client is not None:
+                await client.close()
+        finally:
+            if task is not None and not task.done():
+                await asyncio.wait({task})
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,44 +165,99 @@ class Stream(Generic[T]):
 
     # --- private ---
 
+    def _check_home(self, what: str) -> None:
+        if self._home is None:
+            self._home = Home(asyncio.get_running_loop())
+        self._home.refuse_others(what)
+
+    async def _be_connected(self) -> None:
+        """Wait until there is a connection, or an attempt has failed. One task does it for all steps."""
+        task = self._connecting
+        if task is None:
+            task = self._connecting = asyncio.create_task(self._reconnect())
+            task.add_done_callback(self._connecting_ended)
+        self._steps += 1
+        try:
+            await asyncio.wait({task})
+        finally:
+            self._steps -= 1
+            if not self._steps and not task.done():  # nobody wants it any more
+                task.cancel()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+
+    def _connecting_ended(self, task: asyncio.Task[None]) -> None:
+        self._connecting = None
+        if not task.cancelled():
+            task.exception()  # seen, though no step should wait
+
     async def _reconnect(self) -> None:
-        if self._delay:
-            await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))
-        self._delay = min(max(self._first_delay, 2 * self._delay), self._max_delay)
+        wait = self._next_at - self._now()
+        if wait > 0:
+            await asyncio.sleep(wait)
         try:
             client = await self._connect()
         except (IoError, ConnectionClosed, WebSocketError) as error:
-            if _is_hopeless(error):
+            if self._is_hopeless(error):
                 self._closed = True
                 raise
-            _log.info("%s; trying again in at most %.1f s", error, self._delay)
+            self._back_off(error)
             return
-        if self._closed:  # meanwhile, by another task
+        if self._closed:  # meanwhile
             await client.close()
             return
         self._client = client
-        self._announce = self._lost_at is not None
+        self._made_at = self._now()
+        if self._lost_at is not None:
+            away, self._lost_at = self._made_at - self._lost_at, None
+            _log.info("connected again after %.1f s", away)
+            await self._tell(away)
+        elif self._warned:
+            _log.info("connected")
 
-    async def _tell(self) -> None:
-        away = asyncio.get_running_loop().time() - (self._lost_at or 0.0)
-        self._announce = False
-        self._lost_at = None
-        _log.info("connected again after %.1f s", away)
+    async def _tell(self, away: float) -> None:
         if self._on_reconnect is not None:
             told = self._on_reconnect(away)
             if inspect.isawaitable(told):
                 await told
 
-    async def _lose(self, error: ConnectionClosed) -> None:
-        _log.info("%s; connecting again", error)
-        client, self._client = self._client, None
+    async def _lose(self, client: ClientBase[T, Any], error: ConnectionClosed) -> None:
+        if self._client is not client:
+            return  # another step has seen it, or `aclose`
+        self._client = None
+        now = self._now()
         if self._lost_at is None:
-            self._lost_at = asyncio.get_running_loop().time()
-        if client is not None:
-            await client.close()
+            self._lost_at = now
+        is_terminal = error.code in self._terminal
+        if is_terminal:
+            self._closed = True
+        elif now - self._made_at >= max(HELD_S, self._delay):
+            self._warned = False  # what comes is another outage
+            self._delay = 0.0
+            self._next_at = now
+            self._report(error, "connecting again at once")
+        else:
+            self._back_off(error)
+        await client.close()
+        if is_terminal:
+            raise error
 
+    def _back_off(self, error: ComError) -> None:
+        self._delay = min(max(self._first_delay, 2 * self._delay), self._max_delay)
+        wait = self._delay * random.uniform(0.5, 1.0)
+        self._next_at = self._now() + wait
+        self._report(error, f"next try in {wait:.1f} s")
 
-def _is_hopeless(error: ComError) -> bool:
-    if isinstance(error, WebSocketError):
-        return error.status in HOPELESS_STATUS
-    return isinstance(error.__cause__, ssl_module.SSLCertVerificationError)
+    def _report(self, error: ComError, then: str) -> None:
+        _log.log(logging.INFO if self._warned else logging.WARNING, "%s; %s", error, then)
+        self._warned = True
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _is_hopeless(self, error: ComError) -> bool:
+        if isinstance(error, WebSocketError):
+            return error.status in self._hopeless
+        if isinstance(error, ConnectionClosed):
+            return error.code in self._terminal
+        return isinstance(error.__cause__, ssl_module.SSLCertVerificationError)

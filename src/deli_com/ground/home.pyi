@@ -1,0 +1,13 @@
+import asyncio
+from typing import Self
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class Home:
+    def __new__(cls, loop: asyncio.AbstractEventLoop) -> Self: ...
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def thread(self) -> int: ...
+    def refuse_others(self, what: str) -> None: ...
