@@ -1,4 +1,4 @@
-"""``python -m deli_com``: the version, and the demo."""
+"""``python -m deli_com``: the version, the demo, and code for other languages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from deli_com import _abi
+from deli_com.gen import command
 
 
 def _seconds(text: str) -> float:
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
         "--seconds", type=_seconds, default=10.0, metavar="N", help="how long; 0: until Ctrl-C (default: 10)"
     )
     demo.add_argument("--clients", type=_clients, default=4, metavar="N", help="how many (default: 4)")
+    command.add_to(commands)
     return top
 
 
@@ -57,10 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 in good order, 1 where the demo lost a message, 2 where it cannot start,
+        Exit status: 0 in good order, 1 where the demo lost a message or a generated file is stale, 2 where it cannot start,
         130 where it was interrupted at once.
     """
     options = parser().parse_args(argv)
+    if options.command == "gen":
+        return command.run(options)
     try:
         from deli_com.demo import run
 

@@ -1,0 +1,7 @@
+"""Schemas written down in other languages: what ``deli-com gen`` prints."""
+
+from __future__ import annotations
+
+from deli_com.gen.ts import typescript
+
+__all__ = ["typescript"]

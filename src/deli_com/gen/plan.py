@@ -1,0 +1,208 @@
+"""What every generator needs of a schema: one or two trees walked once, and names that a language allows."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+
+from deli_com.schema.measure import least_size, least_sizes, recursive
+from deli_com.schema.schema import Schema
+from deli_com.schema.tree import (
+    Definition,
+    Enum,
+    Fixed,
+    List,
+    Option,
+    Product,
+    Ref,
+    Struct,
+    Tree,
+    Type,
+    refs,
+    types_in,
+)
+
+__all__ = ["MAX_EMPTY", "Names", "Plan", "runtime"]
+
+MAX_EMPTY = 65536  # elements without a size in one list, as docs/wire.md section 6 has it
+
+
+@dataclass
+class Plan:
+    """One or two schemas, ready to be written down in a language.
+
+    Attributes
+    ----------
+    schema, up : Schema
+        What the server sends; what clients send, if they do.
+    definitions : list of Struct, Sealed and Enum
+        Those of `schema`, then those that only `up` has.
+    """
+
+    schema: Schema
+    up: Schema | None = None
+    definitions: list[Definition] = field(default_factory=list)
+    docs: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    recursive: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, schema: Schema, up: Schema | None) -> Plan:
+        """Walk the schemas.
+
+        Raises
+        ------
+        ValueError
+            A name stands in both with another shape.
+        """
+        plan = cls(schema, up)
+        known: dict[str, Definition] = {}
+        for each in [schema] if up is None else [schema, up]:
+            plan.sizes |= least_sizes(each.tree)
+            plan.recursive |= recursive(each.tree)
+            plan.docs |= _docs(each)
+            for definition in each.tree.definitions:
+                other = known.setdefault(definition.name, definition)
+                if other is definition:
+                    plan.definitions.append(definition)
+                elif _bare(other) != _bare(definition):
+                    raise ValueError(
+                        f"{definition.name} of what clients send has another shape than that of what the "
+                        "server sends: one file can hold one type of a name"
+                    )
+        return plan
+
+    def least(self, tp: Type) -> int:
+        """Least bytes of a value."""
+        return least_size(tp, self.sizes)
+
+    def definition(self, name: str) -> Definition:
+        return next(each for each in self.definitions if each.name == name)
+
+    def roots(self) -> list[tuple[str, Type]]:
+        """The roots that are no definition, which therefore need a name: ``("Root", type)``."""
+        found: list[tuple[str, Type]] = []
+        for name, each in (("Root", self.schema), ("UpRoot", self.up)):
+            if each is not None and not isinstance(each.tree.root, Ref):
+                found.append((name, each.tree.root))
+        return found
+
+    def knots(self) -> dict[str, set[str]]:
+        """For each recursive definition those of its own cycle: each can hold the other."""
+        inside = {
+            each.name: {name for tp in types_in(each) for name in refs(tp)} & self.recursive
+            for each in self.definitions
+            if each.name in self.recursive
+        }
+        reach: dict[str, set[str]] = {}
+        for start in inside:
+            met: set[str] = set()
+            todo = [*inside[start]]
+            while todo:
+                name = todo.pop()
+                if name not in met:
+                    met.add(name)
+                    todo += inside[name]
+            reach[start] = met
+        return {name: {other for other in met if name in reach[other]} for name, met in reach.items()}
+
+    def inner_first(self) -> list[Definition]:
+        """The definitions so that what one holds stands before it, except where cycles forbid it."""
+        by_name = {each.name: each for each in self.definitions}
+        done: dict[str, Definition] = {}
+        entered: set[str] = set()
+        todo = [(each.name, False) for each in self.definitions][::-1]
+        while todo:
+            name, complete = todo.pop()
+            if complete:
+                done.setdefault(name, by_name[name])
+            elif name not in entered:
+                entered.add(name)
+                todo.append((name, True))
+                todo += [(ref, False) for tp in types_in(by_name[name]) for ref in refs(tp)][::-1]
+        return [*done.values()]
+
+
+def _bare(definition: Definition) -> tuple[object, ...]:
+    # A definition without its notes.
+    if isinstance(definition, Enum):
+        return ("enum", definition.members)
+    parts = (definition,) if isinstance(definition, Struct) else definition.variants
+    return (
+        type(definition),
+        tuple((part.name, tuple((each.name, each.type) for each in part.fields)) for part in parts),
+    )
+
+
+def _docs(schema: Schema) -> dict[str, str]:
+    # Docstrings of a program's own classes, by name. Classes that are made at run time have none.
+    found: dict[str, str] = {}
+    for name, cls in (schema._types or {}).items():
+        text = vars(cls).get("__doc__") if isinstance(cls, type) else None
+        if text:
+            found[name] = inspect.cleandoc(text)
+    return found
+
+
+class Names:
+    """Names in one space of a language: keywords and taken ones get a trailing ``_``.
+
+    Parameters
+    ----------
+    reserved : iterable of str
+        Keywords, and what the runtime calls its own.
+    """
+
+    def __init__(self, reserved: Iterable[str]) -> None:
+        self.taken = set(reserved)
+
+    def take(self, name: str) -> str:
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
+
+    def take_all(self, names: Iterable[str]) -> dict[str, str]:
+        """Names of one definition's own: fields, members. Those that may stay as they are stay so."""
+        wanted = [*names]
+        space = Names(self.taken | set(wanted))
+        return {
+            name: name if name not in self.taken else space.take(name + "_")
+            for name in wanted
+        }  # fmt: skip
+
+
+def runtime(name: str, **values: str) -> str:
+    """A part of a runtime, which is inlined: a file of this package."""
+    text = resources.files("deli_com.gen").joinpath("runtime", name).read_text(encoding="utf-8")
+    for word, value in values.items():
+        text = text.replace(f"@{word}@", value)
+    return text
+
+
+def contains(tp: Type, wanted: type) -> bool:
+    """Whether a type expression has a part of that class."""
+    if isinstance(tp, wanted):
+        return True
+    match tp:
+        case List(item) | Fixed(item, _) | Option(item):
+            return contains(item, wanted)
+        case Product(items):
+            return any(contains(item, wanted) for item in items)
+        case _:
+            return False
+
+
+def summary(schema: Schema) -> str:
+    """The first line of a file: what it was made of."""
+    return f"{schema.name if len(schema.name) <= 60 else 'a type'}, schema {schema.hash}"
+
+
+def trees(plan: Plan) -> Mapping[str, Tree]:
+    """The trees by the prefix that their constants have."""
+    found = {"": plan.schema.tree}
+    if plan.up is not None:
+        found["UP_"] = plan.up.tree
+    return found

@@ -1,0 +1,439 @@
+"""Schemas to TypeScript, or to JavaScript: the same file without its types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from deli_com.gen.plan import MAX_EMPTY, Names, Plan, runtime, summary
+from deli_com.schema.schema import Schema
+from deli_com.schema.tree import (
+    Enum,
+    Field,
+    Fixed,
+    List,
+    Option,
+    Product,
+    Ref,
+    Scalar,
+    Sealed,
+    Struct,
+    Type,
+)
+
+__all__ = ["typescript"]
+
+_KEYWORDS = """
+abstract any arguments as async await boolean break case catch class const continue debugger declare default
+delete do else enum eval export extends false finally for from function get if implements import in infer
+instanceof interface is keyof let module namespace never new null number object of package private protected
+public readonly require return set static string super switch symbol this throw true try type typeof
+undefined unique unknown var void while with yield bigint
+"""
+# What the file itself uses: a type of that name would hide it.
+_USED = """
+Array ArrayBuffer ArrayLike AsyncIterator AsyncIterable BigInt BigInt64Array BigUint64Array CloseEvent
+DataView DecodeError EncodeError Error Event Float32Array Float64Array Function Generic Infinity Int16Array
+Int32Array Int8Array InvalidBool InvalidUtf8 InvalidVariant Iterator JSON Map Math MessageEvent NaN Number
+Object Options Partial Promise Reader Record RegExp Set String Symbol TextDecoder TextEncoder Uint16Array
+Uint32Array Uint8Array UnexpectedEof WebSocket Writer Client ClientOptions SchemaError SchemaText
+GenericReader Socket SocketClass Resolved globalThis setTimeout clearTimeout URL console SCHEMA_HASH
+SCHEMA_TEXT UP_SCHEMA_HASH UP_SCHEMA_TEXT MAX_DEPTH MAX_EMPTY TOO_DEEP UTF8 TO_UTF8
+"""
+_ARRAYS = {
+    "u8": "Uint8Array",
+    "u16": "Uint16Array",
+    "u32": "Uint32Array",
+    "u64": "BigUint64Array",
+    "i8": "Int8Array",
+    "i16": "Int16Array",
+    "i32": "Int32Array",
+    "i64": "BigInt64Array",
+    "f32": "Float32Array",
+    "f64": "Float64Array",
+}
+_WIDTH = 80  # where prettier breaks a line
+_TYPE = re.compile("⟦([^⟧]*)⟧")
+
+
+def typescript(
+    schema: Schema,
+    up: Schema | None = None,
+    *,
+    client: bool = False,
+    generic: bool = False,
+    js: bool = False,
+    u64: str = "bigint",
+) -> str:
+    """Write a schema down in TypeScript: one file without a dependency.
+
+    It has an interface a struct, unions whose ``kind`` is the variant, ``decodeName(bytes)`` and
+    ``encodeName(value)`` for each type, ``SCHEMA_HASH`` and ``SCHEMA_TEXT``.
+
+    Parameters
+    ----------
+    schema : Schema
+        What the server sends.
+    up : Schema, optional
+        What clients send; ``UP_SCHEMA_HASH`` and ``UP_SCHEMA_TEXT`` are its.
+    client : bool
+        With a class `Client` for browsers and Node.
+    generic : bool
+        With a decoder that needs a schema text only, for tools.
+    js : bool
+        JavaScript: an ES module that browsers load as it is.
+    u64 : {"bigint", "number"}
+        What 64-bit integers become. As numbers, those beyond 2^53 are refused.
+
+    Returns
+    -------
+    str
+        The same for the same arguments.
+
+    Raises
+    ------
+    ValueError
+        A name stands in both schemas with another shape.
+    """
+    if u64 not in ("bigint", "number"):
+        raise ValueError(f"u64 is 'bigint' or 'number', not {u64!r}")
+    text = _TypeScript(Plan.of(schema, up), client=client, generic=generic, u64=u64).file()
+    if js:
+        # Lines that say nothing but types go, then types within lines, then what they leave behind.
+        text = re.sub(r"(?m)^⟦[^⟧]*⟧\n?", "", text)
+        return _TYPE.sub("", text)
+    return _TYPE.sub(r"\1", text)
+
+
+def _t(text: str) -> str:
+    # Something that JavaScript does not have.
+    return f"⟦{text}⟧"
+
+
+class _TypeScript:
+    def __init__(self, plan: Plan, *, client: bool, generic: bool, u64: str) -> None:
+        self.plan = plan
+        self.client = client
+        self.generic = generic
+        self.big = u64 == "bigint"
+        space = Names([*_KEYWORDS.split(), *_USED.split()])
+        self.names = {each.name: space.take(each.name) for each in plan.definitions}
+        self.roots = {name: space.take(name) for name, _ in plan.roots()}
+        self.variants = {
+            (each.name, variant.name): space.take(f"{self.names[each.name]}{variant.name}")
+            for each in plan.definitions
+            if isinstance(each, Sealed)
+            for variant in each.variants
+        }
+        self.fresh = 0
+
+    # --- the file ---
+
+    def file(self) -> str:
+        parts = [self.head()]
+        parts += [self.declaration(each) for each in self.plan.definitions]
+        parts += [
+            _t(f"export type {self.roots[name]} = {self.type_of(tp)};\n") for name, tp in self.plan.roots()
+        ]
+        parts += [self.code(each) for each in self.plan.definitions]
+        parts += [self.root_code(self.roots[name], tp) for name, tp in self.plan.roots()]
+        parts += [self.public(name) for name in [*self.names.values(), *self.roots.values()]]
+        parts.append(runtime("core.ts"))
+        if self.generic or self.client:
+            parts.append(runtime("generic.ts"))
+        if self.client:
+            parts.append(self.client_code())
+        return "\n".join(filter(None, parts))
+
+    def head(self) -> str:
+        lines = [f"// {summary(self.plan.schema)}: made by deli-com gen, not to be edited.\n"]
+        for prefix, each in (("", self.plan.schema), ("UP_", self.plan.up)):
+            if each is not None:
+                lines.append(f'export const {prefix}SCHEMA_HASH = "{each.hash}";')
+                lines.append(f"export const {prefix}SCHEMA_TEXT = `{each.text}`;")
+        return "\n".join(lines) + "\n"
+
+    def client_code(self) -> str:
+        down = self.name_of_root("Root", self.plan.schema)
+        up = self.name_of_root("UpRoot", self.plan.up) if self.plan.up else None
+        return runtime(
+            "client.ts",
+            DOWN=down,
+            UP=up or "never",
+            UP_HASH="UP_SCHEMA_HASH" if up else '"-"',
+            UP_TEXT="UP_SCHEMA_TEXT" if up else '""',
+            DECODE=f"decode{down}",
+            ENCODE=f"encode{up}" if up else "null",
+        )
+
+    def name_of_root(self, name: str, schema: Schema) -> str:
+        root = schema.tree.root
+        return self.names[root.name] if isinstance(root, Ref) else self.roots[name]
+
+    # --- types ---
+
+    def declaration(self, each: Struct | Sealed | Enum) -> str:
+        name = self.names[each.name]
+        doc = self.doc(each.name)
+        if isinstance(each, Enum):
+            body = _union([f'"{member}"' for member in each.members], f"export type {name}")
+            names = _array([f'"{member}"' for member in each.members], f"const {name}Names")
+            return _t(f"{doc}{body}\n") + f"{names}\n"
+        if isinstance(each, Struct):
+            return _t(f"{doc}export interface {name} {{{_block(self.members(each.fields))}}}\n")
+        found = []
+        for variant in each.variants:
+            own = self.variants[each.name, variant.name]
+            kind = f'  kind: "{variant.name}";\n'
+            found.append(
+                f"{self.doc(variant.name, each.name)}export interface {own} {{\n"
+                f"{kind}{self.members(variant.fields, ('kind',))}}}\n"
+            )
+        own_names = [self.variants[each.name, variant.name] for variant in each.variants]
+        found.append(f"{doc}{_union(own_names, f'export type {name}')}\n")
+        return _t("\n".join(found))
+
+    def members(self, fields: Iterable[Field], taken: tuple[str, ...] = ()) -> str:
+        names = self.attributes(fields, taken)
+        return "".join(
+            line
+            for each in fields
+            for line in [f"  {names[each.name]}: {self.type_of(each.type)};\n"]
+        )  # fmt: skip
+
+    @staticmethod
+    def attributes(fields: Iterable[Field], taken: tuple[str, ...] = ()) -> dict[str, str]:
+        return Names([*_KEYWORDS.split(), *taken]).take_all(each.name for each in fields)
+
+    def doc(self, name: str, sealed: str = "") -> str:
+        text = self.plan.docs.get(name, "")
+        if sealed and name in self.names:
+            text = ""  # that of a definition of the same name
+        if not text:
+            return ""
+        lines = [
+            line.rstrip()
+            for line in text.replace("*/", "*\\/").replace("⟦", "[").replace("⟧", "]").splitlines()
+        ]
+        if len(lines) == 1:
+            return f"/** {lines[0]} */\n"
+        return "/**\n" + "".join(f" * {line}".rstrip() + "\n" for line in lines) + " */\n"
+
+    def type_of(self, tp: Type) -> str:
+        match tp:
+            case Scalar("u64" | "i64"):
+                return "bigint" if self.big else "number"
+            case Scalar("bool"):
+                return "boolean"
+            case Scalar("str"):
+                return "string"
+            case Scalar("bytes"):
+                return "Uint8Array"
+            case Scalar():
+                return "number"
+            case Ref(name):
+                return self.names[name]
+            case Option(item):
+                return f"{self.type_of(item)} | null"
+            case Product(items):
+                return f"[{', '.join(map(self.type_of, items))}]"
+            case List(item) | Fixed(item, _):
+                array = self.array_of(item)
+                if array is not None:
+                    return array
+                inner = self.type_of(item)
+                return f"({inner})[]" if isinstance(item, Option) else f"{inner}[]"
+
+    def array_of(self, item: Type) -> str | None:
+        # The typed array of a list of numbers.
+        if not isinstance(item, Scalar) or item.name not in _ARRAYS:
+            return None
+        return None if not self.big and item.name in ("u64", "i64") else _ARRAYS[item.name]
+
+    # --- reading ---
+
+    def read(self, tp: Type) -> str:
+        match tp:
+            case Scalar("bytes"):
+                return "r.data()"
+            case Scalar("u64" | "i64") if not self.big:
+                return f"r.safe(r.{tp.name}())"
+            case Scalar(name):
+                return f"r.{name}()"
+            case Ref(name):
+                return f"read{self.names[name]}(r)"
+            case Option(item):
+                return f"r.bool() ? {self.read(item)} : null"
+            case Product(items):
+                return f"[{', '.join(map(self.read, items))}]"
+            case List(item):
+                array = self.array_of(item)
+                if array is not None:
+                    size = self.plan.least(item)
+                    return f"new {array}(r.copy({size} * r.count({size})))"
+                return f"r.list({self.plan.least(item)}, {self.reader(item)})"
+            case Fixed(item, count):
+                array = self.array_of(item)
+                if array is not None:
+                    return f"new {array}(r.copy({self.plan.least(tp)}))"
+                return f"r.fixed({count}, {self.plan.least(tp)}, {self.reader(item)})"
+
+    def reader(self, item: Type) -> str:
+        # A function that reads one.
+        if isinstance(item, Ref):
+            return f"read{self.names[item.name]}"
+        return f"(r) => {self.read(item)}"
+
+    def code(self, each: Struct | Sealed | Enum) -> str:
+        name = self.names[each.name]
+        head = f"function read{name}(r{_t(': Reader')}){_t(f': {name}')} {{\n"
+        write = f"function write{name}(w{_t(': Writer')}, v{_t(f': {name}')}){_t(': void')} {{\n"
+        again = each.name in self.plan.recursive
+        enter = "  r.enter();\n" if again else ""
+        leave = "  r.leave();\n  return value;\n" if again else ""
+        give = f"  const value{_t(f': {name}')} =" if again else "  return"
+        if isinstance(each, Enum):
+            index = f"{name}Names[r.index({len(each.members)})]{_t('!')}"
+            return (
+                f"{head}  return {index};\n}}\n\n"
+                f'{write}  w.index(v, {name}Names, "{name}");\n}}\n'
+            )  # fmt: skip
+        if isinstance(each, Struct):
+            names = self.attributes(each.fields)
+            body = self.literal(each.fields, names, "  ")
+            wrote = self.write_fields(each.fields, names, name, "  ")
+            inner = (f'  w.enter("{name}");\n', "  w.leave();\n") if again else ("", "")
+            if not each.fields:
+                return f"{_unused(head)}  return {{}};\n}}\n\n{_unused(write)[:-1]}}}\n"
+            return f"{head}{enter}{give} {body};\n{leave}}}\n\n{write}{inner[0]}{wrote}{inner[1]}}}\n"
+        cases, writes = [], []
+        for i, variant in enumerate(each.variants):
+            names = self.attributes(variant.fields, ("kind",))
+            body = self.literal(variant.fields, names, "      ", f'kind: "{variant.name}"')
+            after = (
+                f"      const value{i}{_t(f': {name}')} = {body};\n      r.leave();\n      return value{i};\n"
+            )
+            cases.append(
+                f"    case {i}:" + (f" {{\n{after}    }}\n" if again else f"\n      return {body};\n")
+            )
+            own = self.variants[each.name, variant.name]
+            wrote = self.write_fields(variant.fields, names, own, "      ")
+            writes.append(
+                f'    case "{variant.name}":' + " {\n" + f"      w.raw32({i});\n{wrote}      break;\n    }}\n"
+            )
+        count = len(each.variants)
+        inner = (f'  w.enter("{name}");\n', "  w.leave();\n") if again else ("", "")
+        return (
+            f"{head}{enter}  const at = r.at;\n  const index = r.index({count});\n  switch (index) {{\n"
+            f"{''.join(cases)}    default:\n      throw new InvalidVariant(index, at);\n  }}\n}}\n\n"
+            f"{write}{inner[0]}  switch (v.kind) {{\n{''.join(writes)}    default:\n"
+            f'      throw new EncodeError("no variant has this kind", "{name}");\n  }}\n{inner[1]}}}\n'
+        )
+
+    def root_code(self, name: str, tp: Type) -> str:
+        head = f"function read{name}(r{_t(': Reader')}){_t(f': {name}')} {{\n  return {self.read(tp)};\n}}\n"
+        write = f"function write{name}(w{_t(': Writer')}, v{_t(f': {name}')}){_t(': void')} {{\n"
+        path = f'"{name}"'
+        return f"{head}\n{write}{self.write(tp, 'v', path, '  ')}}}\n"
+
+    def literal(self, fields: Iterable[Field], names: dict[str, str], indent: str, first: str = "") -> str:
+        lines = [first] if first else []
+        lines += [f"{names[each.name]}: {self.read(each.type)}" for each in fields]
+        if not lines:
+            return "{}"
+        return "{\n" + "".join(f"{indent}  {line},\n" for line in lines) + f"{indent}}}"
+
+    # --- writing ---
+
+    def write_fields(self, fields: Iterable[Field], names: dict[str, str], name: str, indent: str) -> str:
+        self.fresh = 0
+        return "".join(
+            self.write(each.type, f"v.{names[each.name]}", f'"{name}.{each.name}"', indent) for each in fields
+        )
+
+    def write(self, tp: Type, v: str, path: str, indent: str) -> str:
+        """Statements that write one value."""
+        match tp:
+            case Scalar("bytes"):
+                return _call(indent, "w.data", v, path)
+            case Scalar("u64" | "i64") if not self.big:
+                return _call(indent, f"w.{tp.name}", f"w.safe({v}, {path})", path)
+            case Scalar(name):
+                return _call(indent, f"w.{name}", v, path)
+            case Ref(name):
+                return f"{indent}write{self.names[name]}(w, {v});\n"
+            case Option(item):
+                one = self.name("o")
+                return (
+                    f"{indent}const {one} = {v};\n{indent}if ({one} == null) {{\n{indent}  w.raw8(0);\n"
+                    f"{indent}}} else {{\n{indent}  w.raw8(1);\n"
+                    f"{self.write(item, one, path, indent + '  ')}{indent}}}\n"
+                )
+            case Product(items):
+                found = _call(indent, "w.exactly", v, str(len(items)), path)
+                for i, item in enumerate(items):
+                    found += self.write(item, f"{v}[{i}]", path, indent)
+                return found
+            case List(item):
+                most = [str(MAX_EMPTY)] if self.plan.least(item) == 0 else []
+                return _call(indent, "w.count", v, path, *most) + self.elements(item, v, path, indent)
+            case Fixed(item, count):
+                return _call(indent, "w.exactly", v, str(count), path) + self.elements(item, v, path, indent)
+
+    def elements(self, item: Type, v: str, path: str, indent: str) -> str:
+        array = self.array_of(item)
+        if array is not None:
+            assert isinstance(item, Scalar)
+            return _call(indent, "w.numbers", v, array, f'"{item.name}"', path)
+        one = self.name("e")
+        return (
+            f"{indent}for (const {one} of {v}) {{\n{self.write(item, one, path, indent + '  ')}{indent}}}\n"
+        )
+
+    def name(self, letter: str) -> str:
+        self.fresh += 1
+        return f"{letter}{self.fresh}"
+
+    # --- what others call ---
+
+    def public(self, name: str) -> str:
+        return (
+            f"/** Bytes to a value; those after it are ignored unless `strict`. Throws `DecodeError`. */\n"
+            f"export function decode{name}(\n  bytes{_t(': Uint8Array | ArrayBuffer')},\n"
+            f"  strict{_t(': boolean')} = false,\n){_t(f': {name}')} {{\n"
+            f"  const r = new Reader(bytes);\n  return finish(r, read{name}(r), strict);\n}}\n\n"
+            f"/** A value to bytes. Throws `EncodeError`. */\n"
+            f"export function encode{name}(value{_t(f': {name}')}){_t(': Uint8Array')} {{\n"
+            f"  const w = new Writer();\n  write{name}(w, value);\n  return w.done();\n}}\n"
+        )
+
+
+def _call(indent: str, function: str, *arguments: str) -> str:
+    # A statement that is a call, broken where it is too long.
+    line = f"{indent}{function}({', '.join(arguments)});\n"
+    if len(line) <= _WIDTH + 1:
+        return line
+    return f"{indent}{function}(\n" + "".join(f"{indent}  {one},\n" for one in arguments) + f"{indent});\n"
+
+
+def _block(body: str) -> str:
+    return f"\n{body}" if body else ""
+
+
+def _unused(head: str) -> str:
+    # The head of a function that needs none of its parameters.
+    return re.sub(r"([(,] ?)(\w+)⟦", r"\1_\2⟦", head)
+
+
+def _union(items: list[str], head: str) -> str:
+    line = f"{head} = {' | '.join(items)};"
+    if len(line) <= _WIDTH:
+        return line
+    return f"{head} =\n" + "\n".join(f"  | {item}" for item in items) + ";"
+
+
+def _array(items: list[str], head: str) -> str:
+    line = f"{head} = [{', '.join(items)}]{_t(' as const')};"
+    if len(_TYPE.sub(r"\1", line)) <= _WIDTH:
+        return line
+    return f"{head} = [\n" + "".join(f"  {item},\n" for item in items) + f"]{_t(' as const')};"

@@ -1,0 +1,52 @@
+"""Compilers and packages of other languages. What is missing skips its test, by name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+FULL = os.environ.get("DELI_COM_GEN_FULL") == "1"  # all that docs/generated.md counts, not a share of it
+BUILD = Path(__file__).resolve().parents[2] / "build"
+NPM = {
+    "typescript": "5.9.3",
+    "prettier": "3.6.2",
+    "esbuild": "0.25.11",
+    "ws": "8.18.3",
+    "playwright-core": "1.56.1",
+}
+
+
+def share(full: int, part: int) -> int:
+    """How many of something: a share of it, unless ``DELI_COM_GEN_FULL=1``."""
+    return full if FULL else part
+
+
+def tool(name: str) -> str:
+    """The path of a program; the test is skipped where there is none."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def npm(*names: str) -> Path:
+    """The folder ``node_modules`` with these packages, installed below build/ once."""
+    tool("node")
+    program = tool("npm")
+    folder = BUILD / "npm"
+    missing = [name for name in names if not (folder / "node_modules" / name).is_dir()]
+    if missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        pinned = [f"{name}@{NPM[name]}" for name in missing]
+        done = subprocess.run(
+            [program, "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder), *pinned],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != 0:
+            pytest.skip(f"npm cannot install {', '.join(pinned)}: {done.stderr.strip()[:200]}")
+    return folder / "node_modules"
