@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 import warnings
 from types import TracebackType
 from typing import Any, Generic, Self
 
-from deli_com.errors import ConnectionClosed
+from deli_com.errors import ConnectionClosed, IoError
 from deli_com.link.endpoint import Endpoint
 from deli_com.log.log import Log
+from deli_com.schema.terms import PeerSchema, Use, silent, terms_for
 from deli_com.typed import Down, Framing, Typed, Up
 
 __all__ = ["ClientBase"]
@@ -30,7 +32,7 @@ class ClientBase(Typed, Endpoint[Up, Down], Generic[Down, Up]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError(f"write: await {type(self).__name__}.connect(addr)")
 
-    def _start(self, framing: Framing, down: Any, up: Any, **limits: Any) -> None:
+    def _start(self, framing: Framing, down: Any, up: Any, *, schema: Use | None, **limits: Any) -> None:
         """Initialise in place of ``__init__``, on the loop's thread.
 
         A server that takes nothing slows our sends (`BacklogFull`, pacing); it is no reason to leave it.
@@ -47,6 +49,41 @@ class ClientBase(Typed, Endpoint[Up, Down], Generic[Down, Up]):
             progress_timeout=math.inf,
             **limits,
         )
+        self.peer_schema = silent(up is not None)
+        self.terms = terms_for(up, down, is_client=True, use=schema, logger=self.logger)
+
+    @property
+    def schema(self) -> PeerSchema:
+        """What is known of the server's schemas: ``client.schema.down.how`` and ``.theirs``, and ``up``."""
+        return self.peer_schema
+
+    async def _agree(self, target: object, deadline: float | None) -> None:
+        """Wait until it is known what is made of the server's values.
+
+        Parameters
+        ----------
+        target : object
+            For the error's text.
+        deadline : float or None
+            On the loop's clock.
+
+        Raises
+        ------
+        SchemaMismatch, ConnectionClosed
+            What has ended the connection meanwhile.
+        IoError
+            Out of time, also `TimeoutError`.
+        """
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._until(lambda: self.is_settled or self._is_ended())
+            self._raise_if_ended()
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, TimeoutError):
+                late = TimeoutError(errno.ETIMEDOUT, "out of time, waiting for the server's schema")
+                raise IoError.of(late, f"connect to {target}") from None
+            raise
 
     async def close(self) -> None:
         """Send what is queued, then end the connection. May be called again.

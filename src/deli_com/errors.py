@@ -183,18 +183,19 @@ class SchemaMismatch(ComError, ValueError):
     differences : list of str
         All that stand in the way, each from the reader's side: ``"celsius  f32 here, f64 there"``. Those that
         begin with ``"- "`` are only here.
+    title : str
+        What is said before them.
     """
 
-    def __init__(self, name: str, differences: Iterable[str] = ()) -> None:
+    def __init__(self, name: str, differences: Iterable[str] = (), title: str = "") -> None:
         self.name = name
         self.differences = list(differences)
-        super().__init__(name, self.differences)
+        self.title = title or f"another {name} is sent here"
+        super().__init__(name, self.differences, self.title)
 
     def __str__(self) -> str:
         lines = [line if line[:2] in ("- ", "+ ") else f"  {line}" for line in self.differences]
-        return "\n".join(
-            [f"another {self.name} is sent here:" if lines else f"another {self.name} is sent here", *lines]
-        )
+        return "\n".join([f"{self.title}:" if lines else self.title, *lines])
 
 
 class EncodeError(ComError, ValueError):

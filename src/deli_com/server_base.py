@@ -17,6 +17,7 @@ from deli_com.link.group import Group, group_of
 from deli_com.log.log import Log
 from deli_com.net.address import Address
 from deli_com.net.options import one_checked
+from deli_com.schema.terms import Use, silent, terms_for
 from deli_com.typed import Down, Framing, Typed, Up
 
 __all__ = ["ServerBase"]
@@ -60,6 +61,7 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         max_inbound: int | None,
         max_message_size: int,
         progress_timeout: float | None,
+        schema: Use | None,
         **limits: Any,
     ) -> None:
         """Initialise in place of ``__init__``, on the loop's thread; the limits are `options.checked`."""
@@ -79,6 +81,8 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
             **limits,
         )
         self._address = address
+        self.peer_schema = silent(up is not None)
+        self.terms = terms_for(down, up, is_client=False, use=schema, logger=self.logger)
         if on_connect is not None or on_disconnect is not None:
             self._events = Events(self.loop, on_connect, on_disconnect, self.logger)
 

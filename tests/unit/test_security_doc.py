@@ -28,6 +28,7 @@ NO_LIMITS = {
     "subprotocols",
     "response_headers",
     "headers",
+    "schema",
 }
 
 

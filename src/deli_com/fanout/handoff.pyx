@@ -13,7 +13,7 @@ from threading import Condition
 
 from deli_com.fanout.encoded cimport Encoded
 from deli_com.fanout.hub cimport Hub
-from deli_com.errors import BacklogFull, ConnectionClosed
+from deli_com.errors import BacklogFull
 
 cdef enum:
     MAX_BYTES = 16777216     # that wait; one message alone may be larger
@@ -52,7 +52,7 @@ cdef class Handoff:
                 ):
                     raise BacklogFull(self.held_bytes, MAX_BYTES)
         if self._ended is not None:
-            raise ConnectionClosed(*self._ended.args)
+            raise type(self._ended)(*self._ended.args)
         # The flag comes last: where waking the loop raises, the message waits, and the next to come wakes it.
         self._queue.append(message)
         self.held_bytes += size

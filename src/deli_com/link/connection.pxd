@@ -1,6 +1,7 @@
 # One connection: a follower that also delivers to an inbox, and the stages of its end; and
 # what users see of it.
 
+from deli_com._fastcodec cimport TypeCodec
 from deli_com.fanout.follower cimport Follower
 from deli_com.link.endpoint cimport Endpoint
 
@@ -25,11 +26,14 @@ cdef class Peer(Follower):
     cdef bint put_by_user(self, object value) except -1
     cdef object send_by_user(self, object value)
     cdef object count_for_user(self)
+    cdef object schema_for_user(self)
 
 
 cdef class Connection(Peer):
     cdef readonly Endpoint endpoint
     cdef readonly Py_ssize_t messages_in
+    cdef TypeCodec reads                      # decodes its values; None: there are none, or none yet
+    cdef Py_ssize_t plain_size                # the inbox's, where it decodes by `reads` as well; else 0
     cdef double close_deadline                # endpoint clock at which a closing connection is aborted
     cdef object close_code                    # int, or None while unknown
     cdef str close_reason
@@ -58,6 +62,8 @@ cdef class Connection(Peer):
     cdef int ended(self) except -1
 
     # --- for the wire protocol to override ---------------------------------------------
+    cdef int on_joined(self) except -1
+    cdef int on_unread(self, const char* data, Py_ssize_t size) except -1
     cdef int give_back(self) except -1
     cdef int on_too_much(self, str cause) except -1
     cdef int say_close(self, int code, str reason) except -1

@@ -7,6 +7,7 @@ from deli_com.link.endpoint import Endpoint
 from deli_com.link.request import Request
 from deli_com.link.stats import PeerStats
 from deli_com.net.address import Address
+from deli_com.schema.terms import PeerSchema
 
 _Out = TypeVar("_Out", default=Any)
 
@@ -23,6 +24,8 @@ class Peer(Follower, Generic[_Out]):
     def send_nowait(self, value: _Out, /) -> None: ...
     async def send(self, value: _Out, /) -> None: ...
     def stats(self) -> PeerStats: ...
+    @property
+    def schema(self) -> PeerSchema: ...
     def close(self, code: int = 1000, reason: str = "") -> None: ...
 
 @disjoint_base

@@ -170,6 +170,14 @@ cdef class Peer(Follower):
     cdef object count_for_user(self):
         return None
 
+    @property
+    def schema(self):
+        """What is known of its schemas, as `PeerSchema`: ``peer.schema.up.how``, ``.theirs``."""
+        return self.schema_for_user()
+
+    cdef object schema_for_user(self):
+        return None
+
 
 cdef class Connection(Peer):
     """A follower that receives as well."""
@@ -180,6 +188,8 @@ cdef class Connection(Peer):
         self.request = request
         self.stage = CONNECTION_OPENING
         self.close_reason = ""
+        self.reads = endpoint.up
+        self.plain_size = endpoint.inbox.plain_size
 
     cdef int attach(self, object transport, bint secure) except -1:
         # Takes the transport, and makes it tell of every byte that it holds.
@@ -207,6 +217,7 @@ cdef class Connection(Peer):
         # `attach` was called and `muted` is set: from here on it gets every message.
         self.stage = CONNECTION_OPEN
         self.endpoint.join(self)
+        self.on_joined()
         self.endpoint.changed()
         events = self.endpoint._events
         if events is not None:
@@ -223,14 +234,13 @@ cdef class Connection(Peer):
         self.messages_in += 1
         endpoint.messages_in += 1
         endpoint.bytes_in += size
-        if endpoint.up is None:
-            endpoint.unwanted += 1
-            return 0
-        if endpoint.inbox.plain_size and endpoint.inbox.may_wait(data, size):
+        if self.reads is None:
+            return self.on_unread(data, size)
+        if self.plain_size and endpoint.inbox.may_wait(data, size):
             if endpoint.inbox.push_plain(self, data, size):
                 self.pause_reading()
             return _bound_inbound(endpoint)
-        made = _decode(endpoint.up, data, size)
+        made = _decode(self.reads, data, size)
         if made == NULL:
             return self._refuse_undecoded(size)
         value = <object>made
@@ -238,6 +248,10 @@ cdef class Connection(Peer):
         if endpoint.inbox.push(self, value, size, False):
             self.pause_reading()
         return _bound_inbound(endpoint)
+
+    cdef int on_unread(self, const char* data, Py_ssize_t size) except -1:
+        self.endpoint.unwanted += 1
+        return 0
 
     cdef int _refuse_undecoded(self, Py_ssize_t size) except -1:
         # The decoder has set its exception. Caught here: a `try` around each message costs more than a field.
@@ -436,6 +450,9 @@ cdef class Connection(Peer):
         if endpoint.is_client:
             endpoint.end(ConnectionClosed(self.close_code, self.close_reason), self.ended_in_order())
         return endpoint.changed()
+
+    cdef int on_joined(self) except -1:
+        return 0  # it gets what is sent from here on; what is retained is on its way
 
     cdef int give_back(self) except -1:
         return 0  # memory that is kept for input to come: `hold` less

@@ -15,6 +15,7 @@ Cause: TypeAlias = Literal[
     "keepalive",
     "too much input",
     "protocol error",
+    "refused",
     "closed",
     "server closed",
 ]
@@ -35,6 +36,7 @@ class Departure:
         ``keepalive``      no sign of life for ``ping_interval`` and ``ping_timeout``
         ``too much input`` it sent most of what ``max_inbound`` bounds, and nobody received it
         ``protocol error`` it broke the protocol, or sent more than ``max_message_size``
+        ``refused``        what it sends cannot be read here: another schema (4400)
         ``closed``         by `Peer.close`
         ``server closed``  the server was closed
         =================  ====================================================================

@@ -37,6 +37,10 @@ cdef class Endpoint(Hub):
     cdef readonly Py_ssize_t unwanted         # messages discarded: push only, or text
     cdef dict closed                          # close code to connections that have ended so
     cdef set closing                          # connections that linger; called once a sweep
+    cdef public object terms                  # schema.terms.Terms; None: schemas are not spoken of
+    cdef public object peer_schema            # PeerSchema of a client's server, and of who says nothing
+    cdef public bint is_settled               # of a client: what it makes of the server's values is known
+    cdef readonly Py_ssize_t unknown          # values passed over: of variants that `up` lacks
     cdef public object _events                # events.Events: told of who comes and goes; or None
     cdef Pacer pacer
     cdef Handoff handoff                      # send_nowait of other threads; None until the first

@@ -285,7 +285,7 @@ cdef class Endpoint(Hub):
 
     cdef int _check_sendable(self) except -1:
         if self._ended is not None:
-            raise ConnectionClosed(*self._ended.args)
+            raise type(self._ended)(*self._ended.args)
         if self.down is None:
             raise TypeError(f"{type(self).__name__} sends nothing (its Up is None)")
         return 0
@@ -523,6 +523,10 @@ cdef class Endpoint(Hub):
     def _end(self, error, in_order):
         self.end(error, in_order)
 
+    def _raise_if_ended(self):
+        if self._ended is not None:
+            raise type(self._ended)(*self._ended.args)
+
     def _is_ended(self):
         return self._ended is not None
 
@@ -557,6 +561,7 @@ cdef class Endpoint(Hub):
             retained_bytes=self.arena.newest,
             skipped=self.skipped,
             superseded=self.superseded,
+            unknown=self.unknown,
             refused={
                 "backlog full": self.refused_sends,
                 "undecodable": self.undecodable,

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from multidict import CIMultiDict
 from picows.picows import _parse_http_request  # type: ignore[attr-defined]
 
 from deli_com.net.address import Address
 
-__all__ = ["Request"]
+__all__ = ["Answer", "Request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What this one request gets that others of its service do not.
+
+    Attributes
+    ----------
+    headers : tuple of (str, str)
+        Go into the 101 response.
+    least_frame_size : int
+        Frames of so many bytes are taken, whatever the service's limit.
+    """
+
+    headers: tuple[tuple[str, str], ...]
+    least_frame_size: int
 
 
 class Request:
@@ -25,7 +43,7 @@ class Request:
         The one agreed on; set before ``authorize`` runs.
     """
 
-    __slots__ = ("_headers", "_raw", "path", "query", "remote", "secure", "subprotocol")
+    __slots__ = ("_answer", "_headers", "_raw", "path", "query", "remote", "secure", "subprotocol")
 
     def __init__(
         self,
@@ -43,6 +61,7 @@ class Request:
         self.remote = remote
         self.secure = secure
         self.subprotocol: str | None = None
+        self._answer: Answer | None = None  # until the handshake is over
 
     @property
     def headers(self) -> CIMultiDict[str]:
@@ -53,7 +72,7 @@ class Request:
         return headers
 
     def _settle(self) -> None:
-        self._headers = None
+        self._headers = self._answer = None
 
     def __repr__(self) -> str:
         return f"<Request {self.path!r} from {self.remote}>"

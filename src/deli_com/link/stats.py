@@ -31,6 +31,8 @@ class ServerStats:
         Newest messages held of each key, and their bytes.
     skipped, superseded : int
         Messages that clients did not get because they were behind: of policy skip and latest.
+    unknown : int
+        Values received and passed over: of a variant that the sender's schema has and the own type lacks.
     refused : Mapping of str to int
         Messages not sent, or not taken, by reason: ``"backlog full"``, ``"undecodable"``,
         ``"unwanted"`` (text, or there is no `Up`), ``"inbox full"`` (nobody asked for values yet).
@@ -54,6 +56,7 @@ class ServerStats:
     retained_bytes: int
     skipped: int
     superseded: int
+    unknown: int
     refused: Mapping[str, int]
     closed: Mapping[int | None, int]
     turned_away: Mapping[int, int]

@@ -4,8 +4,8 @@ from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
-from deli_com.link.connection import Connection
 from deli_com.link.endpoint import Endpoint
+from deli_com.link.speaker import Speaker
 from deli_com.net.log_budget import LogBudget
 
 @disjoint_base
@@ -13,7 +13,7 @@ class ReadBuffer:
     def __new__(cls, loop: AbstractEventLoop) -> Self: ...
 
 @disjoint_base
-class Stream(Connection, BufferedProtocol):
+class Stream(Speaker, BufferedProtocol):
     def __init__(
         self,
         endpoint: Endpoint[Any, Any],

@@ -1,7 +1,9 @@
 """The TCP end of one connection: frames of a u32 little-endian length and a payload.
 
     0         4                  4 + length
-    | length  | payload          |            docs/wire.md section 2
+    | length  | payload          |            docs/wire.md section 8
+
+A length of 2**32 - 1 is none: a control text follows, behind a length of its own (section 10).
 
 It is the transport's protocol itself, so bytes go from the kernel to the decoder in two
 steps: every read of an endpoint lands in one shared buffer, and values are decoded from
@@ -35,9 +37,12 @@ from deli_com.link.connection cimport (
     reason_of_loss,
 )
 from deli_com.link.endpoint cimport Endpoint
+from deli_com.link.speaker cimport Speaker
 from deli_com.errors import ConnectionClosed, MessageTooLarge
 from deli_com.net.tcp_keepalive import probe
 from deli_com.net.transports import remote_address
+from deli_com.schema.control import Seen, is_control, render
+from deli_com.schema.terms import Agreement, Ending
 
 cdef enum:
     LENGTH_BYTES = 4
@@ -45,12 +50,24 @@ cdef enum:
     FULL_BYTES = 16384           # ... while the inbox is full: it takes one read more of each connection
     PART_BYTES = 65536           # first memory for an incomplete frame: a length alone allocates no more
 
+    MARKER = 0xFFFFFFFF          # in place of a length: a control text follows
+    CONTROL_HEADER = 8           # the marker, and the text's own length
+    CONTROL_BYTES = 262144       # of one control text
+    REFUSED = 4400               # close code that TCP has not, but whose meaning it has
+    HELLO_BYTES = 512            # of the hello that must come first where schemas are required
+    EARLY_BYTES = 16777216       # of values that wait for the server's hello
+
+cdef double HELLO_S = 10.0       # how long a required hello may take
 cdef double SPARE_S = 1.0        # how long memory of a large frame is kept for the next
 
 # What an HTTP client (or server) sends first, where a length should be.
 cdef tuple HTTP_REQUESTS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"PRI ")
 cdef bytes HTTP_RESPONSE = b"HTTP"
 
+cdef str NO_HELLO = (
+    "the server does not answer the announcement of schemas: it is older than they are, or another program; "
+    "connect with schema=None"
+)
 cdef object RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for 0 s
 
 
@@ -116,7 +133,7 @@ cdef class ReadBuffer:
         self.spare_bytes = 0
 
 
-cdef class Stream(Connection, asyncio.BufferedProtocol):
+cdef class Stream(Speaker, asyncio.BufferedProtocol):
     """One TCP connection of an endpoint; give it to a transport as its protocol.
 
     Parameters
@@ -140,6 +157,11 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     cdef Py_ssize_t _part_bytes  # allocated
     cdef Py_ssize_t _part_room   # of them for this frame: up to its end at most
     cdef bint _ended_in_order
+    cdef bytearray _first        # what there is of a required hello; None: it is complete, or not required
+    cdef object _deadline        # of that
+    cdef list _early             # a client's: values from before the server's hello
+    cdef Py_ssize_t _early_bytes
+    cdef str _mark               # the one that is to be answered once the transport is empty, or None
     cdef double _look_at         # endpoint clock, seconds: when the kernel is asked for a sign of life
 
     def __init__(self, Endpoint endpoint not None, ReadBuffer buffer not None, on_opened=None, log=None):
@@ -170,6 +192,8 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     def buffer_updated(self, Py_ssize_t nbytes):
         """Deliver what is complete of `nbytes` more bytes; keep the rest."""
         if self.stage != CONNECTION_OPEN:
+            if self._first is not None:
+                return self._await_hello(self._buffer.data, nbytes)
             self._open()
             if self.stage != CONNECTION_OPEN:
                 return  # what arrives after the end is discarded
@@ -182,26 +206,36 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             return
         self._buffer.is_parsed = True
         try:
-            self._parse(nbytes)
+            self._parse(self._buffer.data, nbytes)
         finally:
             self._buffer.is_parsed = False
 
-    cdef int _parse(self, Py_ssize_t size) except -1:
+    cdef int _parse(self, const uint8_t* data, Py_ssize_t size) except -1:
         # Whole frames from the shared buffer; the beginning of one more is copied out.
-        cdef const uint8_t* data = self._buffer.data
         cdef const uint8_t* end = data + size
         cdef Py_ssize_t length
+        cdef Py_ssize_t frame = LENGTH_BYTES  # bytes of the last, as far as they are known
         while end - data >= LENGTH_BYTES:
             if not self._fits(data):
-                return 0
+                frame = self._control_size(data, end - data)
+                if end - data < frame:
+                    break
+                if self.stage == CONNECTION_OPEN:
+                    self._take_text((<const char*>data)[CONTROL_HEADER:frame])
+                if self.stage != CONNECTION_OPEN:
+                    return 0
+                data += frame
+                frame = LENGTH_BYTES
+                continue
             length = <Py_ssize_t>_frame_length(data)
             if end - data - LENGTH_BYTES < length:
+                frame = LENGTH_BYTES + length
                 break
             self.deliver(<const char*>data + LENGTH_BYTES, length)
             if self.stage != CONNECTION_OPEN:
                 return 0
             data += LENGTH_BYTES + length
-        if data != end and self._make_room(data, end - data):
+        if data != end and self._make_room(data, end - data, frame):
             memcpy(self._part, data, end - data)
             self._part_size = end - data
             self.hold(self._part_size)
@@ -211,12 +245,14 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         # More of the frame under way has arrived, and nothing but of it.
         cdef Py_ssize_t length
         cdef uint8_t* part = self._part
-        if self._part_size < LENGTH_BYTES or not self._fits(part):
+        if self._part_size < LENGTH_BYTES:
             return 0
+        if not self._fits(part):
+            return self._complete_control(part)
         length = <Py_ssize_t>_frame_length(part)
         if self._part_size < LENGTH_BYTES + length:
             if self._part_size == self._part_room:
-                self._make_room(part, self._part_size)
+                self._make_room(part, self._part_size, LENGTH_BYTES + length)
             return 0
         self._part = NULL
         self.hold(0)
@@ -226,15 +262,12 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             self._buffer.give_back(part, self._part_bytes)
         return 0
 
-    cdef bint _make_room(self, const uint8_t* frame, Py_ssize_t have) except -1:
-        # Memory for more of `frame`, of which `have` bytes are there: up to its end, but no
+    cdef bint _make_room(self, const uint8_t* frame, Py_ssize_t have, Py_ssize_t end) except -1:
+        # Memory for more of `frame`, of which `have` bytes of `end` are there: up to its end, but no
         # more than twice of what has arrived. A peer that announces much and sends little
         # costs PART_BYTES.
-        cdef Py_ssize_t end = LENGTH_BYTES
         cdef Py_ssize_t size
         cdef uint8_t* part
-        if have >= LENGTH_BYTES:
-            end += <Py_ssize_t>_frame_length(frame)
         if self._part == NULL:
             self._part_bytes = 0
             if end > PART_BYTES:
@@ -255,14 +288,152 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         self._part = NULL
         return self.hold(0)
 
+    # --- control texts -------------------------------------------------------------------
+
+    cdef Py_ssize_t _control_size(self, const uint8_t* frame, Py_ssize_t have) except -1:
+        # Bytes of the control text that begins here, header included; 0: the connection is closing.
+        cdef Py_ssize_t size
+        if self.stage != CONNECTION_OPEN:
+            return 0
+        if have < CONTROL_HEADER:
+            return CONTROL_HEADER
+        size = <Py_ssize_t>_frame_length(frame + LENGTH_BYTES)
+        if size > CONTROL_BYTES:
+            self.end_by(Ending(0, f"a control text of {size} bytes, at most {<int>CONTROL_BYTES} may be"))
+            return 0
+        return CONTROL_HEADER + size
+
+    cdef int _complete_control(self, uint8_t* part) except -1:
+        # `_complete_part` for a frame that is a control text, or that was refused.
+        cdef Py_ssize_t size = self._control_size(part, self._part_size)
+        if self._part_size < size:
+            if self._part_size == self._part_room:
+                self._make_room(part, self._part_size, size)
+            return 0
+        if self.stage != CONNECTION_OPEN:
+            return 0
+        self._part = NULL
+        self.hold(0)
+        try:
+            self._take_text((<const char*>part)[CONTROL_HEADER:size])
+        finally:
+            self._buffer.give_back(part, self._part_bytes)
+        return 0
+
+    cdef int _take_text(self, bytes text) except -1:
+        if is_control(text):
+            return self.take_control(text)
+        self.endpoint.unwanted += 1
+        return 0
+
+    cdef int _await_hello(self, const uint8_t* data, Py_ssize_t size) except -1:
+        # Schemas are required: it is no client until it has announced its own.
+        cdef bytearray first = self._first
+        cdef Py_ssize_t length
+        if self.stage != CONNECTION_OPENING:
+            return 0
+        first += (<const char*>data)[:size]
+        if len(first) >= LENGTH_BYTES and first[:LENGTH_BYTES] != b"\xff\xff\xff\xff":
+            return self._turn_away("it announces no schema, and schemas are required here")
+        if len(first) < CONTROL_HEADER:
+            return 0
+        length = int.from_bytes(first[LENGTH_BYTES:CONTROL_HEADER], "little")
+        if length > HELLO_BYTES:
+            return self._turn_away(f"a hello of {length} bytes")
+        if len(first) < CONTROL_HEADER + length:
+            return 0
+        self._first = None
+        self._deadline.cancel()
+        self._open()
+        if self.stage == CONNECTION_OPEN:
+            text = bytes(first)
+            self._parse(<const uint8_t*><const char*>text, len(text))
+            if self.stage == CONNECTION_OPEN and self.agreement is None:
+                self.end_by(Ending(0, "it announces no schema, and schemas are required here"))
+        return 0
+
+    cdef int _turn_away(self, str cause) except -1:
+        # Before it was open.
+        self._log.log(logging.WARNING, "closing %s: %s", self.remote_addr, cause)
+        self.close_reason = cause
+        return Connection.abort(self)
+
+    def _hello_is_late(self):
+        if self._first is not None and self.stage == CONNECTION_OPENING:
+            self._turn_away(f"no hello within {HELLO_S:g} s")
+
+    cdef int on_joined(self) except -1:
+        if not self.endpoint.is_client or self.endpoint.terms is None:
+            return 0
+        self._early = []
+        self.agreement = Agreement(self.endpoint.terms, None)
+        self.settle()
+        return self.say(self.endpoint.terms.hello)
+
+    cdef int on_early(self, const char* data, Py_ssize_t size) except -1:
+        cdef Endpoint endpoint = self.endpoint
+        if not endpoint.is_client or self.agreement.theirs is not None:
+            return Speaker.on_early(self, data, size)
+        if self._early and self._early_bytes + size > EARLY_BYTES:
+            return self.end_by(Ending(0, f"over {<int>EARLY_BYTES} bytes of values came first: {NO_HELLO}"))
+        self._early.append(data[:size])
+        self._early_bytes += size + sizeof(void*) * 6
+        self.messages_in -= 1  # they are counted when they are delivered
+        endpoint.messages_in -= 1
+        endpoint.bytes_in -= size
+        return 0
+
+    cdef int on_settled(self) except -1:
+        cdef list early = self._early
+        cdef bytes data
+        self._early = None
+        self._early_bytes = 0
+        for data in early or ():
+            self.deliver(data, len(data))
+        return 0
+
+    cdef int say(self, bytes text) except -1:
+        if not self.transport.is_closing():
+            self.transport.write(b"\xff\xff\xff\xff" + len(text).to_bytes(LENGTH_BYTES, "little") + text)
+        return 0
+
+    cdef int say_live_in_order(self) except -1:
+        # No frame of the log can hold it: it comes as soon as what is retained is gone, and perhaps more.
+        future = self.endpoint.loop.create_future()
+        future.add_done_callback(self._look_for_live)
+        self.endpoint._watchers.append(future)
+        return 0
+
+    def _look_for_live(self, future):
+        if self.stage == CONNECTION_OPEN:
+            self.say_live()
+
+    cdef int on_mark(self, str token) except -1:
+        # At most one waits: a peer that asks and does not read costs nothing.
+        if self.agreement is None or self.agreement.theirs is None:
+            return 0
+        if self.choked:
+            self._mark = token
+            return 0
+        return self.say(render(Seen(token)))
+
+    cdef int break_off(self, int code, str reason) except -1:
+        cdef Endpoint endpoint = self.endpoint
+        self.finish(0, reason)
+        if not endpoint.is_client and code != REFUSED:  # of that the terms have told
+            self._log.log(logging.WARNING, "closing %s: %s", self.remote_addr, reason)
+        return 0
+
     # --- what must not be ----------------------------------------------------------------
 
     cdef bint _fits(self, const uint8_t* frame) except -1:
-        # Whether the length is one that we take. If not, the connection is closing.
+        # Whether the length is one that we take. If not, it is a control text, or the connection is closing.
         cdef uint32_t length = _frame_length(frame)
         cdef bytes start
         if <uint64_t>length <= <uint64_t>self.endpoint.max_message_size:
             return True
+        if length == MARKER and self.endpoint.terms is not None:
+            return False
         error = MessageTooLarge(length, self.endpoint.max_message_size)
         cause = str(error)
         start = (<const char*>frame)[:LENGTH_BYTES]
@@ -302,7 +473,12 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
             self.attach(transport, secure)
             probe(transport.get_extra_info("socket"), self.endpoint.ping_interval, self.endpoint.ping_timeout)
             self._look_at = self.endpoint.sweep.clock + self.endpoint.ping_interval + self.endpoint.ping_timeout
-            if self.endpoint._events is None or secure:
+            if not self.endpoint.is_client and self.endpoint.terms is not None and (
+                self.endpoint.terms.use == "require"
+            ):
+                self._first = bytearray()
+                self._deadline = self.endpoint.loop.call_later(HELLO_S, self._hello_is_late)
+            elif self.endpoint._events is None or secure:
                 self._open()
             else:
                 # on_connect may end it, and a plain transport must not be aborted before its reader is
@@ -313,7 +489,7 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
 
     def _open(self):
         # Once; the first event of the transport may come before its turn.
-        if self.stage == CONNECTION_OPENING:
+        if self.stage == CONNECTION_OPENING and self._first is None:
             try:
                 self.opened()
             except Exception as error:
@@ -351,10 +527,14 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         return False  # the transport closes itself, behind what it holds
 
     cdef str _reason_of_eof(self):
+        if self._awaits_hello():
+            return NO_HELLO
         if self._part == NULL:
             return "the peer has closed the connection"
         if self._part_size < LENGTH_BYTES:
             return f"the stream ended inside a length: {self._part_size} of {LENGTH_BYTES} bytes"
+        if _frame_length(self._part) == MARKER:
+            return "the stream ended inside a control text"
         return (f"the stream ended inside a message: {self._part_size - LENGTH_BYTES} "
                 f"of {_frame_length(self._part)} bytes")
 
@@ -365,8 +545,13 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
         if on_opened is not None:
             on_opened(self)  # lost before its turn: nobody was told of it
         if not self.close_reason:
-            self.close_reason = reason_of_loss(exc)
+            self.close_reason = NO_HELLO if self._awaits_hello() else reason_of_loss(exc)
+        if self._deadline is not None:
+            self._deadline.cancel()
         self.ended()
+
+    cdef bint _awaits_hello(self) except -1:
+        return self.endpoint.is_client and self.agreement is not None and self.agreement.theirs is None
 
     def pause_writing(self):
         """Note that the transport holds bytes."""
@@ -375,6 +560,9 @@ cdef class Stream(Connection, asyncio.BufferedProtocol):
     def resume_writing(self):
         """Note that the transport is empty."""
         self.unchoke()
+        if self._mark is not None and self.stage == CONNECTION_OPEN:
+            mark, self._mark = self._mark, None
+            self.on_mark(mark)
 
     # --- the end, by this side -------------------------------------------------------------
 

@@ -1,10 +1,10 @@
 from picows import WSListener
 from typing_extensions import disjoint_base
 
-from deli_com.link.connection import Connection
+from deli_com.link.speaker import Speaker
 
 @disjoint_base
-class Peer(Connection):
+class Peer(Speaker):
     @property
     def round_trip(self) -> float: ...
     max_fragments: int

@@ -32,7 +32,11 @@ from picows.picows cimport (
 )
 
 from deli_com.link.connection cimport CONNECTION_OPEN, Connection, may_be_sent, reason_of_loss
+from deli_com.link.speaker cimport Speaker
 from deli_com.errors import ConnectionClosed
+from deli_com.fanout.aside cimport put_aside
+from deli_com.schema.control import Live, render
+from deli_com.schema.terms import Ending
 from deli_com.ground.sockets cimport deli_com_clock_ns, deli_com_give_back, deli_com_tcp, deli_com_tcp_info
 
 cdef extern from "Python.h":
@@ -54,11 +58,25 @@ cdef enum:
     KEPT_BYTES = 262144      # of the read buffer that an idle connection keeps
     PING_BYTES = 14          # a PING of ours on the wire, mask included
 
+    CONTROL_BYTES = 262144   # of one control text
+    PREFIX_BYTES = 7
+    HELLO_BYTES = 512        # of a hello that comes as the first message
+
+cdef extern from *:
+    """
+    static const char deli_com_prefix[] = "deli 1 ";
+    static const char deli_com_hello[] = "deli 1 hello ";
+    """
+    const char PREFIX "deli_com_prefix"[8]
+    const char HELLO "deli_com_hello"[14]
+
+cdef bytes LIVE = render(Live())
+cdef set BROKEN = {1002, 1007, 1009}
 cdef set IN_ORDER = {1000, 1001, NO_STATUS}
 cdef bytearray DISCARDED = bytearray(65536)  # where input goes that nobody will read; shared by all
 
 
-cdef class Peer(Connection):
+cdef class Peer(Speaker):
     """One WebSocket connection of an endpoint.
 
     Parameters
@@ -86,7 +104,7 @@ cdef class Peer(Connection):
     cdef public int max_fragments
     cdef bint _joining_text          # it is a text message: not kept, unless `_wants_text`
     cdef bint _wants_text            # a subclass overrides `on_text`
-    cdef bint _wants_binary          # a subclass overrides `on_binary`
+    cdef int _wants_binary           # 1: a subclass overrides `on_binary`; 2: its size is to be looked at
     cdef bint _warned_of_text
     cdef int _frames                 # in the last read, or so far in the one under way
     cdef int _pings                  # PINGs among them
@@ -151,15 +169,23 @@ cdef class Peer(Connection):
         cdef Py_ssize_t size = self._joined_size + frame.payload_size
         cdef Py_ssize_t capacity
         cdef uint8_t* grown
-        cdef bint kept = not text or self._wants_text
+        cdef bint kept = (
+            not text or self._wants_text or (self.agreement is not None and size <= CONTROL_BYTES)
+        )
         self._joining_text = text
         self._fragments += 1
         if self._fragments > self.max_fragments:
             return self._fail(1009, f"a message of more than {self.max_fragments} fragments")
-        if size > self.endpoint.max_message_size:
+        if text and not kept:
+            if self._is_joining_control(frame):
+                return self._fail(1009, f"a control text of more than {<int>CONTROL_BYTES} bytes")
+            PyMem_RawFree(self._joined)  # it is a text like any other after all
+            self._joined = NULL
+            self._joined_capacity = 0
+        if size > self.endpoint.max_message_size and not (text and kept and size <= CONTROL_BYTES):
             return self._fail(1009, f"a message of more than {self.endpoint.max_message_size} bytes")
         if kept and (size > self._joined_capacity or self._joined == NULL):
-            capacity = min(max(size, 2 * self._joined_capacity), self.endpoint.max_message_size)
+            capacity = max(size, min(2 * self._joined_capacity, self.endpoint.max_message_size))
             grown = <uint8_t*>PyMem_RawRealloc(self._joined, max(capacity, 1))
             if grown == NULL:
                 return self._fail(1009, "out of memory")
@@ -190,11 +216,32 @@ cdef class Peer(Connection):
 
     cdef int _take_binary(self, const char* data, Py_ssize_t size) except -1:
         if self._wants_binary:
-            self.on_binary(data[:size])
-            return 0
+            if size > self.endpoint.max_message_size:
+                # picows lets it through, for longer texts; the words are picows'.
+                return self._fail(1009, "Received frame with payload size exceeding max allowed size, "
+                                  f"{size} > {self.endpoint.max_message_size}")
+            if self._wants_binary & 1:
+                self.on_binary(data[:size])
+                return 0
         return self.deliver(data, size)
 
+    cdef bint _is_joining_control(self, WSFrame frame) noexcept:
+        if self.agreement is None:
+            return False
+        if self._fragments == 1:
+            return frame.payload_size >= PREFIX_BYTES and memcmp(frame.payload_ptr, PREFIX, PREFIX_BYTES) == 0
+        return (
+            self._joined != NULL and self._joined_size >= PREFIX_BYTES
+            and memcmp(self._joined, PREFIX, PREFIX_BYTES) == 0
+        )
+
     cdef int _take_text(self, const char* data, Py_ssize_t size) except -1:
+        if (
+            size >= PREFIX_BYTES and memcmp(data, PREFIX, PREFIX_BYTES) == 0
+            and self.endpoint.terms is not None
+        ):
+            if self.agreement is not None or self._may_announce(data, size):
+                return self.take_control(data[:size])
         if self._wants_text:
             try:
                 self.on_text(data[:size])
@@ -207,6 +254,13 @@ cdef class Peer(Connection):
             self.endpoint.logger.warning(
                 "%s sent a text message; values are binary messages, so text is ignored", self.remote_addr)
         return 0
+
+    cdef bint _may_announce(self, const char* data, Py_ssize_t size) noexcept:
+        # A first message that is a hello announces; else such a text is one like any other.
+        return (
+            not self.endpoint.is_client and self.messages_in == 0 and size <= HELLO_BYTES
+            and size >= <Py_ssize_t>sizeof(HELLO) - 1 and memcmp(data, HELLO, sizeof(HELLO) - 1) == 0
+        )
 
     def on_text(self, data):
         """Take a text message; a subclass that wants them overrides this.
@@ -425,7 +479,30 @@ cdef class Peer(Connection):
         self._intake = PeerIntake(self, listener, self.transport.get_protocol())
         self.transport.set_protocol(self._intake)
         ws.underlying_transport = self._intake
+        if self.endpoint.max_message_size < CONTROL_BYTES and (
+            self.announcement is not None or (self.endpoint.is_client and self.endpoint.terms is not None)
+        ):
+            self._wants_binary |= 2
+        if self.announcement is None:
+            return self.opened()
+        try:
+            self.agree()
+        except Ending as ending:
+            self.opened()
+            return self.end_by(ending)
         return self.opened()
+
+    cdef int say(self, bytes text) except -1:
+        if not self._ws.is_close_frame_sent and not self.transport.is_closing():
+            self._ws.send(WSMsgType.TEXT, text)
+        return 0
+
+    cdef int say_live_in_order(self) except -1:
+        return put_aside(self.endpoint, self, LIVE)
+
+    cdef int break_off(self, int code, str reason) except -1:
+        self.finish(code, reason)
+        return self.end_stream() if code in BROKEN else 0
 
     cdef int drained(self) except -1:
         self.unchoke()

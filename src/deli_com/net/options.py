@@ -111,12 +111,15 @@ class Seconds:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of several names."""
+    """One of several names, or None where that is one of the choices."""
 
     names: tuple[str, ...]
+    none: bool = False
 
-    def __call__(self, name: str, value: Any, /) -> str:
-        known = ", ".join(map(repr, self.names))
+    def __call__(self, name: str, value: Any, /) -> str | None:
+        known = ", ".join(map(repr, self.names)) + (", or None" if self.none else "")
+        if self.none and value is None:
+            return None
         if not isinstance(value, str):
             raise TypeError(_text(name, value, f"one of {known}"))
         if value not in self.names:
@@ -232,6 +235,7 @@ def _codes(name: str, value: Any, /) -> frozenset[int] | None:
 NEVER = "never"
 RULES: Mapping[str, Rule] = {
     "slow_client": Choice(POLICIES),
+    "schema": Choice(("check", "require"), none=True),
     "max_backlog": Count("byte"),
     "max_keys": Count("key"),
     "max_message_size": Count("byte"),

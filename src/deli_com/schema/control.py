@@ -1,4 +1,4 @@
-"""Control texts: what two ends say about the values that they exchange (docs/wire.md section 9).
+"""Control texts: what two ends say about the values that they exchange (docs/wire.md section 10).
 
 ::
 
@@ -21,6 +21,7 @@ from urllib.parse import unquote
 __all__ = [
     "ASK",
     "HEADER",
+    "MARKER",
     "MAX_BYTES",
     "NOTHING",
     "PREFIX",
@@ -49,9 +50,10 @@ HEADER: Final = "Deli-Schema"
 QUERY: Final = "deli"
 PREFIX: Final = b"deli 1 "
 REFUSED: Final = 4400  # close code after `Refused`
-MAX_BYTES: Final = 256 * 1024  # of one control text
+MAX_BYTES = 256 * 1024  # of one control text
 ASK: Final = "?"  # in place of a hash: tell me
 NOTHING: Final = "-"  # in place of a hash: nothing goes that way
+MARKER: Final = (1 << 32) - 1  # in place of a length on TCP: a control text follows
 
 REASON_BYTES = 123  # of a CLOSE frame (RFC 6455 section 5.5), the code apart
 REFUSED_BYTES = 64 * 1024  # of differences that are sent

@@ -14,6 +14,8 @@ from deli_com.net.address import AddressLike, parse_address
 from deli_com.net.options import checked
 from deli_com.net.transports import attach_connected, connect_socket, connecting
 from deli_com.opening import Opening, running_loop
+from deli_com.schema.control import MARKER
+from deli_com.schema.terms import Use
 from deli_com.typed import Down, Up
 
 __all__ = ["Client"]
@@ -33,6 +35,7 @@ class Client(ClientBase[Down, Up]):
         *,
         ssl: ssl_module.SSLContext | bool | None = None,
         max_message_size: int = 64 << 20,
+        schema: Use | None = None,
         open_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
         keepalive_interval: float | None = 20.0,
@@ -52,6 +55,11 @@ class Client(ClientBase[Down, Up]):
         max_message_size : int
             Bytes of one encoded message, both ways, at most 2**32 - 1. When the server
             announces more, ``recv`` raises `MessageTooLarge` and the connection is closed.
+        schema : {"check", "require"} or None
+            None: nothing is said of schemas, as no server does that is older, or another program; such a
+            server closes the connection of a client that does. ``check`` or ``require``, which are the
+            same here: the server is told the schemas of `Down` and `Up`. If its own are others, values
+            are read as its schema says, or `SchemaMismatch` is raised.
         open_timeout : float or None
             Seconds for resolving, connecting and TLS together.
         close_timeout : float
@@ -62,6 +70,10 @@ class Client(ClientBase[Down, Up]):
 
         Raises
         ------
+        SchemaMismatch
+            What the server sends cannot be made a `Down`.
+        ConnectionClosed
+            The server does not know of schemas, and was told some.
         IoError
             Refused (also `ConnectionRefusedError`), out of time (also `TimeoutError`), TLS, DNS.
         TypeError, ValueError
@@ -75,13 +87,17 @@ class Client(ClientBase[Down, Up]):
             close_timeout=close_timeout,
             keepalive_interval=keepalive_interval,
             keepalive_timeout=keepalive_timeout,
+            schema=schema,
         )
+        if schema is not None:  # the largest length is none then
+            options["max_message_size"] = min(options["max_message_size"], MARKER - 1)
         address = parse_address(addr)
         if address.port == 0:
             raise ValueError(f"cannot connect to port 0: {addr!r}")
 
         async def connect() -> Self:
             loop = running_loop(f"{cls.__name__}.connect()")
+            deadline = None if options["open_timeout"] is None else loop.time() + options["open_timeout"]
             context = ssl_module.create_default_context() if ssl is True else ssl or None
             self = cls.__new__(cls)
             self._start(
@@ -92,6 +108,7 @@ class Client(ClientBase[Down, Up]):
                 close_timeout=options["close_timeout"],
                 ping_interval=options["keepalive_interval"],
                 ping_timeout=options["keepalive_timeout"],
+                schema=options["schema"],
             )
             sock: socket.socket | None = None
             opened: asyncio.Future[None] = loop.create_future()
@@ -119,6 +136,8 @@ class Client(ClientBase[Down, Up]):
                 sock = await connect_socket(loop, address)
                 await attach_connected(loop, sock, stream, address=address, ssl=context, is_made=opened.done)
                 await opened
+            if self.terms is not None:
+                await self._agree(address, deadline)
             self._opened = True
             return self
 

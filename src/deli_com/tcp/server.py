@@ -14,6 +14,8 @@ from deli_com.net.address import Address, AddressLike, open_listener
 from deli_com.net.log_budget import LogBudget
 from deli_com.net.options import checked
 from deli_com.opening import Opening, running_loop
+from deli_com.schema.control import MARKER
+from deli_com.schema.terms import Use
 from deli_com.server_base import ServerBase
 from deli_com.tcp.acceptor import Acceptor
 from deli_com.typed import Down, Up
@@ -41,6 +43,7 @@ class Server(ServerBase[Down, Up]):
         max_message_size: int = 64 << 20,
         max_inbound: int | None = None,
         max_clients: int | None = None,
+        schema: Use | None = "check",
         progress_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
         on_connect: OnConnect | None = None,
@@ -78,6 +81,10 @@ class Server(ServerBase[Down, Up]):
             ``max_message_size`` where that is more.
         max_clients : int, optional
             Further clients are closed at once.
+        schema : {"check", "require"} or None
+            ``check``: clients that announce their schemas are told of ours, and read or refused as
+            theirs say; others are served as they are. ``require``: others are closed. None: nobody is
+            told or asked anything.
         progress_timeout : float or None
             Seconds in which a client that lags must take a byte, else it is reset. None: never.
         close_timeout : float
@@ -112,7 +119,10 @@ class Server(ServerBase[Down, Up]):
             close_timeout=close_timeout,
             on_connect=on_connect,
             on_disconnect=on_disconnect,
+            schema=schema,
         )
+        if schema is not None:  # the largest length is none then
+            limits["max_message_size"] = min(limits["max_message_size"], MARKER - 1)
         keepalive = checked(keepalive_interval=keepalive_interval, keepalive_timeout=keepalive_timeout)
         checked(server_ssl=ssl, max_clients=max_clients)
 

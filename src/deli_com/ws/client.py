@@ -13,10 +13,13 @@ from picows import WSListener
 from typing_extensions import Unpack
 
 from deli_com.client_base import ClientBase
+from deli_com.errors import SchemaMismatch, WebSocketError
 from deli_com.link.ws_link import Peer
 from deli_com.net.address import AddressLike, parse_target
 from deli_com.net.options import checked, one_checked
 from deli_com.opening import Opening, running_loop
+from deli_com.schema.control import ASK, HEADER, MAX_BYTES, parse_header, render_header
+from deli_com.schema.terms import Terms, Use
 from deli_com.typed import Down, Up
 from deli_com.ws.connect import Response, check_tls, open_websocket
 from deli_com.ws.head import HeadersLike, checked_headers, checked_subprotocols
@@ -36,6 +39,7 @@ class ConnectOptions(TypedDict, total=False):
     subprotocols: Sequence[str]
     origin: str | None
     max_message_size: int
+    schema: Use | None
     open_timeout: float | None
     close_timeout: float
     ping_interval: float | None
@@ -60,6 +64,7 @@ class WsClient(ClientBase[Down, Up]):
         subprotocols: Sequence[str] = (),
         origin: str | None = None,
         max_message_size: int = 64 << 20,
+        schema: Use | None = "check",
         open_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
         ping_interval: float | None = 20.0,
@@ -86,6 +91,10 @@ class WsClient(ClientBase[Down, Up]):
             ``Origin`` header.
         max_message_size : int
             Bytes of one encoded message, both ways.
+        schema : {"check", "require"} or None
+            ``check``: the server is told the schemas of `Down` and `Up`. If its own are others, values
+            are read as its schema says, or `SchemaMismatch` is raised. A server that knows nothing of
+            that is taken as it is. ``require``: such a server is refused. None: nothing is said.
         open_timeout : float or None
             Seconds for resolving, connecting and the handshake together.
         close_timeout : float
@@ -102,6 +111,9 @@ class WsClient(ClientBase[Down, Up]):
             An HTTP status other than 101 (``status``), or no WebSocket server at all.
         ConnectionClosed
             The server hung up during the handshake.
+        SchemaMismatch
+            What the server sends cannot be made a `Down`; or it says nothing, and ``schema`` is
+            ``"require"``.
         TypeError, ValueError
             A type without a wire form, or no address.
         """
@@ -111,6 +123,7 @@ class WsClient(ClientBase[Down, Up]):
             close_timeout=close_timeout,
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
+            schema=schema,
         )
         asked = checked(
             client_ssl=ssl,
@@ -127,19 +140,27 @@ class WsClient(ClientBase[Down, Up]):
         check_tls(target, ssl)
 
         async def connect() -> Self:
-            running_loop(f"{cls.__name__}.connect()")
+            loop = running_loop(f"{cls.__name__}.connect()")
+            deadline = None if asked["open_timeout"] is None else loop.time() + asked["open_timeout"]
             self = cls.__new__(cls)
             self._start("ws-client", down, up, **limits)
+            terms = self.terms
 
             def make_listener(response: Response, transport: asyncio.Transport) -> WSListener:
-                return Peer(self, target.address).listener()
+                peer = Peer(self, target.address)
+                if terms is not None:
+                    _meet(terms, response, peer)
+                return peer.listener()
 
             await open_websocket(
                 target,
                 make_listener=make_listener,
-                max_frame_size=limits["max_message_size"],
+                max_frame_size=max(limits["max_message_size"], 0 if terms is None else MAX_BYTES),
+                schema=None if terms is None else render_header(terms.says),
                 **asked,
             )
+            if terms is not None and not self.is_settled:
+                await self._agree(target.address, deadline)
             self._opened = True
             return self
 
@@ -233,3 +254,22 @@ def _check_names(call: str, options: Mapping[str, Any]) -> None:
             near = get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"{call} got an unexpected keyword argument {name!r}{hint}")
+
+
+def _meet(terms: Terms, response: Response, peer: Peer) -> None:
+    """Take what the server's answer says of schemas."""
+    lines = response.headers.getall(HEADER, [])
+    try:
+        answer = parse_header(lines[0]) if len(lines) == 1 else None
+        if len(lines) > 1 or (answer is not None and ASK in (answer.down, answer.up)):
+            raise ValueError(f"not an answer: {', '.join(lines)[:80]!r}")
+    except ValueError as error:
+        raise WebSocketError(f"the server's {HEADER} header: {error}") from None
+    if answer is not None:
+        peer.announce(answer, False)
+    elif terms.use == "require":
+        assert terms.reads is not None
+        title = "the server says nothing of its schemas, and they are required"
+        raise SchemaMismatch(terms.reads.schema.name, (), title)
+    else:
+        peer.endpoint.is_settled = True

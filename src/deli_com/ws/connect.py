@@ -40,6 +40,7 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]
 from deli_com.errors import ConnectionClosed, IoError, WebSocketError
 from deli_com.net.address import AddressLike, Target, parse_target
 from deli_com.net.transports import Transports, attach_connected, connect_socket, connecting
+from deli_com.schema.control import HEADER
 from deli_com.ws.handshake import feed
 from deli_com.ws.head import (
     MAX_HEAD_BYTES,
@@ -92,6 +93,7 @@ async def open_websocket(
     headers: HeadersLike | None = None,
     subprotocols: Sequence[str] = (),
     origin: str | None = None,
+    schema: str | None = None,
     open_timeout: float | None = 10.0,
     read_buffer_bytes: int = 16 * 1024,
     transports: Transports = "aiofastnet",
@@ -116,6 +118,8 @@ async def open_websocket(
         Asked for, the preferred one first.
     origin : str, optional
         ``Origin`` header.
+    schema : str, optional
+        ``Deli-Schema`` header.
     open_timeout : float or None
         Seconds for all of it.
     read_buffer_bytes : int
@@ -136,6 +140,8 @@ async def open_websocket(
     extra = checked_headers(headers)
     if origin is not None:
         extra += checked_headers({"Origin": origin})
+    if schema is not None:
+        extra.append((HEADER, schema))
     asked = checked_subprotocols(subprotocols)
     if asked:
         extra.append(("Sec-WebSocket-Protocol", ", ".join(asked)))

@@ -464,6 +464,10 @@ class _Handshake(asyncio.BufferedProtocol):
         extra = checked_headers(service.response_headers)
         if request.subprotocol is not None:
             extra.append(("Sec-WebSocket-Protocol", request.subprotocol))
+        max_frame_size = service.max_frame_size
+        if request._answer is not None:
+            extra += request._answer.headers
+            max_frame_size = max(max_frame_size, request._answer.least_frame_size)
         response = WSUpgradeResponse.create_101_response(extra)
         answer = WSUpgradeResponseWithListener(response, listener)
         rest, key = self.reader.rest, request.headers["Sec-WebSocket-Key"]
@@ -481,7 +485,7 @@ class _Handshake(asyncio.BufferedProtocol):
                 0,
                 WSAutoPingStrategy.PING_WHEN_IDLE,
                 False,  # auto pong: unbounded
-                service.max_frame_size,
+                max_frame_size,
                 None,  # extra headers: for clients
                 service.read_buffer_bytes,
             )

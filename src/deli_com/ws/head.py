@@ -256,6 +256,7 @@ def _pairs(headers: HeadersLike, option: str = "headers") -> list[tuple[str, str
 _OURS = {
     "connection",
     "content-length",
+    "deli-schema",
     "sec-websocket-accept",
     "sec-websocket-extensions",
     "sec-websocket-key",

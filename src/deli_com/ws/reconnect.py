@@ -14,9 +14,10 @@ from typing import Any, Generic, Self, TypeAlias, Union
 from typing_extensions import TypeVar
 
 from deli_com.client_base import ClientBase
-from deli_com.errors import ComError, ConnectionClosed, IoError, WebSocketError
+from deli_com.errors import ComError, ConnectionClosed, IoError, SchemaMismatch, WebSocketError
 from deli_com.ground.home import Home
 from deli_com.net.options import checked, one_checked
+from deli_com.schema.terms import SchemaUse
 
 __all__ = ["OnReconnect", "Stream"]
 
@@ -26,7 +27,7 @@ OnReconnect: TypeAlias = Callable[[float], Union[Awaitable[None], None]]
 _log = logging.getLogger("deli_com.client")
 
 # Answers that the same request will get again: reconnecting would only hammer the server.
-HOPELESS_STATUS = frozenset({400, 401, 403, 404, 405, 410, 426})
+HOPELESS_STATUS = frozenset({400, 401, 403, 404, 405, 410, 426, 428})
 # Close codes that say the same: policy violation, and 400, 401 and 403 of HTTP in the private range.
 TERMINAL_CODES = frozenset({1008, 4400, 4401, 4403})
 UNAUTHORIZED = frozenset({401, 4401})  # another token may be let in
@@ -72,7 +73,10 @@ class Stream(Generic[T]):
     ConnectionClosed
         From a step: the server has closed with a terminal code.
     WebSocketError
-        From a step: the server refused for good (400, 401, 403, 404, 405, 410, 426).
+        From a step: the server refused for good (400, 401, 403, 404, 405, 410, 426, 428).
+    SchemaMismatch
+        From a step, which is the last: what the server sends now cannot be read, or it cannot read what
+        this end sends.
     IoError
         From a step: the certificate does not verify.
     DecodeError
@@ -114,6 +118,7 @@ class Stream(Generic[T]):
         self._connecting: asyncio.Task[None] | None = None  # waits and connects, for all steps
         self._steps = 0  # that wait for it
         self._closed = False
+        self._schema: tuple[str | None] | None = None  # hash, of the server's last
 
     @property
     def client(self) -> ClientBase[T, Any] | None:
@@ -135,6 +140,9 @@ class Stream(Generic[T]):
                 return await client.recv()
             except ConnectionClosed as error:
                 await self._lose(client, error)
+            except SchemaMismatch:
+                await self.aclose()
+                raise
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
@@ -197,6 +205,9 @@ class Stream(Generic[T]):
             await asyncio.sleep(wait)
         try:
             client = await self._connect()
+        except SchemaMismatch:
+            self._closed = True
+            raise
         except (IoError, ConnectionClosed, WebSocketError) as error:
             if self._is_hopeless(error):
                 self._closed = True
@@ -208,12 +219,20 @@ class Stream(Generic[T]):
             return
         self._client = client
         self._made_at = self._now()
+        self._compare(client.schema.down)
         if self._lost_at is not None:
             away, self._lost_at = self._made_at - self._lost_at, None
             _log.info("connected again after %.1f s", away)
             await self._tell(away)
         elif self._warned:
             _log.info("connected")
+
+    def _compare(self, down: SchemaUse) -> None:
+        """Say so if the server sends another schema than on the connection before."""
+        theirs = None if down.theirs is None else down.theirs.hash
+        if self._schema is not None and self._schema != (theirs,):
+            _log.info("the server sends another schema than before: %s, %s", theirs, down.how)
+        self._schema = (theirs,)
 
     async def _tell(self, away: float) -> None:
         if self._on_reconnect is not None:

@@ -11,11 +11,13 @@ from typing import Any, Self
 from picows import WSListener
 
 from deli_com.link.events import OnConnect, OnDisconnect
-from deli_com.link.request import Request
+from deli_com.link.request import Answer, Request
 from deli_com.link.ws_link import Peer
 from deli_com.net.address import AddressLike, open_listener
 from deli_com.net.options import checked
 from deli_com.opening import Opening, running_loop
+from deli_com.schema.control import HEADER, MAX_BYTES, QUERY, parse_header, parse_query, render_header
+from deli_com.schema.terms import Terms, Use
 from deli_com.server_base import ServerBase
 from deli_com.typed import Down, Up
 from deli_com.types.delivery import Policy
@@ -52,6 +54,7 @@ class WsServer(ServerBase[Down, Up]):
         max_message_size: int = 64 << 20,
         max_inbound: int | None = None,
         max_clients: int | None = None,
+        schema: Use | None = "check",
         open_timeout: float | None = OPEN_TIMEOUT_S,
         progress_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
@@ -107,6 +110,10 @@ class WsServer(ServerBase[Down, Up]):
             ``max_message_size`` where that is more.
         max_clients : int, optional
             Further clients are answered 503.
+        schema : {"check", "require"} or None
+            ``check``: clients that announce their schemas are told of ours, and read or refused as
+            theirs say; others are served as they are. ``require``: others are answered 428. None:
+            nobody is told or asked anything.
         open_timeout : float or None
             Seconds from accept to the end of the handshake. The port's, as is ``ssl``.
         progress_timeout : float or None
@@ -156,6 +163,7 @@ class WsServer(ServerBase[Down, Up]):
             ping_timeout=ping_timeout,
             on_connect=on_connect,
             on_disconnect=on_disconnect,
+            schema=schema,
         )
         shared = checked(server_ssl=ssl, open_timeout=open_timeout)
         served = checked(
@@ -234,9 +242,34 @@ def _listeners(server: WsServer[Any, Any]) -> Any:
         server = found()
         if server is None or server._is_ended():
             return Refusal(503, "the server is closing")
-        return Peer(server, request.remote, request).listener()
+        peer = Peer(server, request.remote, request)
+        if server.terms is not None:
+            refusal = _greet(server.terms, request, peer)
+            if refusal is not None:
+                return refusal
+        return peer.listener()
 
     return make_listener
+
+
+def _greet(terms: Terms, request: Request, peer: Peer) -> Refusal | None:
+    """Read what the request says of schemas, and make it known to both."""
+    lines = request.headers.getall(HEADER, [])
+    try:
+        if len(lines) > 1:
+            raise ValueError(f"more than one {HEADER} header")
+        announcement = parse_header(lines[0]) if lines else parse_query(request.query)
+    except ValueError as error:
+        return Refusal(400, f"{HEADER}: {error}")
+    if announcement is None:
+        return None if terms.use == "check" else Refusal(428, _REQUIRED)
+    peer.announce(announcement, not lines)
+    headers = ((HEADER, render_header(terms.says)),) if lines else ()
+    request._answer = Answer(headers, MAX_BYTES)
+    return None
+
+
+_REQUIRED = f"announce your schema: a {HEADER} header, or ?{QUERY}=1.<down>.<up> (docs/wire.md section 10)"
 
 
 def _count(server: WsServer[Any, Any]) -> Any:

@@ -1,0 +1,27 @@
+"""A text for one follower, in the midst of messages for all: in a log of its own, which is left at once."""
+
+from libc.stdint cimport uint8_t
+
+from deli_com.fanout.follower cimport Audience, Follower
+from deli_com.fanout.hub cimport Hub
+from deli_com.log.arena cimport LARGE_BYTES
+from deli_com.log.framing cimport FRAMING_WS_SERVER
+
+cdef enum:
+    TEXT = 0x81  # FIN, opcode 1: RFC 6455 section 5.2
+
+
+cdef int put_aside(Hub hub, Follower follower, bytes text) except -1:
+    cdef Audience audience
+    cdef Py_ssize_t frame
+    if hub.arena.framing != FRAMING_WS_SERVER or len(text) >= LARGE_BYTES:
+        raise ValueError("put_aside: only short texts, to WebSocket clients")
+    audience = hub.new_audience(None)
+    audience.add_member(follower)
+    hub.begin()
+    frame = audience.append(text)
+    # The one frame of its one record lies in a slab, which nobody has read.
+    (<uint8_t*>audience._record(audience._next - 1).data)[0] = TEXT
+    hub.schedule()
+    audience.discard_member(follower)  # it gets what was appended before
+    return hub.addressed(audience, frame)

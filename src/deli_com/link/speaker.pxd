@@ -1,0 +1,27 @@
+# A connection that speaks of its schemas: control texts, in both directions, between the values.
+
+from deli_com.link.connection cimport Connection
+
+
+cdef class Speaker(Connection):
+    cdef object agreement        # Agreement; None: the other end has announced nothing
+    cdef object announcement     # of the request, until the connection is open; or None
+    cdef bint hello_is_owed      # it announced in a way that is answered by a text
+
+    cdef int agree(self) except -1
+    cdef int say_live(self) except -1
+    cdef int take_control(self, bytes data) except -1
+    cdef int settle(self) except -1
+    cdef int end_by(self, object ending) except -1
+
+    # --- for the wire protocol to override ---------------------------------------------
+    cdef int say(self, bytes text) except -1
+    cdef int say_live_in_order(self) except -1
+    cdef int break_off(self, int code, str reason) except -1
+    cdef int on_early(self, const char* data, Py_ssize_t size) except -1
+    cdef int on_settled(self) except -1
+    cdef int on_mark(self, str token) except -1
+
+    # --- private -----------------------------------------------------------------------
+    cdef int _take(self, bytes data) except -1
+    cdef int _answer(self, object told) except -1

@@ -1,0 +1,170 @@
+"""A connection that speaks of its schemas (docs/wire.md section 10).
+
+Control texts are no values: they are not counted, have no policy, and go to those only who have announced
+themselves. What they mean is settled by an `Agreement`; here they are taken and said::
+
+    WebSocket, header      the request announces, the 101 answers    -> schema texts, retained values, live
+    WebSocket, query       the request announces                     -> hello, schema texts, retained, live
+    hello, as a first text                                           -> the same
+    TCP                    the client's first bytes are a hello      -> the same, but values may precede it
+"""
+
+from deli_com.link.connection cimport CONNECTION_OPEN, Connection
+from deli_com.link.endpoint cimport Endpoint
+from deli_com.schema import control
+from deli_com.schema.control import Hello, Live, Mark, Refused, SchemaText
+from deli_com.schema.terms import Agreement, Ending
+
+cdef bytes LIVE = control.render(Live())
+cdef object MAX_BYTES = control.MAX_BYTES
+
+cdef enum:
+    BROKEN = 1002
+    TOO_LONG = 1009
+    REFUSED = 4400
+
+
+cdef class Speaker(Connection):
+    """A `Connection` with an agreement about schemas, or without."""
+
+    def announce(self, announcement, bint with_hello):
+        """Note what the other end's request said, before the connection is open.
+
+        Parameters
+        ----------
+        announcement : Announcement
+        with_hello : bool
+            It is answered by a text; else the handshake has answered it.
+        """
+        self.announcement = announcement
+        self.hello_is_owed = with_hello
+
+    cdef object schema_for_user(self):
+        if self.agreement is not None:
+            return self.agreement.schema
+        return self.endpoint.peer_schema
+
+    cdef int agree(self) except -1:
+        # The other end has announced itself: what it needs to know before any value is said now.
+        cdef object announcement = self.announcement
+        self.announcement = None
+        if self.agreement is None:
+            self.agreement = Agreement(self.endpoint.terms, announcement)
+        else:
+            self.agreement.begin(announcement)
+        if self.hello_is_owed:
+            self.hello_is_owed = False
+            self.say(self.endpoint.terms.hello)
+        for text in self.agreement.opening():
+            self.say(text)
+        return self.settle()
+
+    cdef int settle(self) except -1:
+        # Values are read from here on as the agreement says.
+        cdef Endpoint endpoint = self.endpoint
+        self.reads = self.agreement.reads
+        self.plain_size = endpoint.inbox.plain_size if self.reads is endpoint.up else 0
+        if endpoint.is_client:
+            endpoint.peer_schema = self.agreement.schema
+            endpoint.is_settled = self.agreement.is_settled
+            endpoint.changed()
+        if self.agreement.is_settled:
+            self.on_settled()
+        return 0
+
+    cdef int on_joined(self) except -1:
+        return 0 if self.agreement is None else self.say_live()
+
+    cdef int say_live(self) except -1:
+        # After what is retained. Where nothing is on its way, that is now.
+        if self.endpoint.is_client or self.hub is None:
+            return 0
+        if self.cursors.at.offset >= self.cursors.floor:
+            return self.say(LIVE)
+        return self.say_live_in_order()
+
+    # --- what the other end says ---------------------------------------------------------
+
+    cdef int take_control(self, bytes data) except -1:
+        # `data` begins as control texts do. Of somebody who has announced nothing, a hello is one.
+        try:
+            return self._take(data)
+        except Ending as ending:
+            return self.end_by(ending)
+
+    cdef int _take(self, bytes data) except -1:
+        if len(data) > MAX_BYTES:
+            raise Ending(TOO_LONG, f"a control text of more than {MAX_BYTES} bytes")
+        try:
+            told = control.parse(data)
+        except ValueError as error:
+            raise Ending(BROKEN, str(error)) from None
+        if told is None:
+            return 0  # of a later version
+        if isinstance(told, Hello):
+            return self._answer(told)
+        if self.agreement is None:
+            raise Ending(BROKEN, "a control text before the hello")
+        if isinstance(told, (SchemaText, Refused)):
+            self.agreement.take(told, values=self.messages_in > 0, who=self.remote_addr)
+            return self.settle()
+        if isinstance(told, Mark):
+            return self.on_mark(told.token)
+        return 0
+
+    cdef int _answer(self, object told) except -1:
+        cdef bint expected = self.agreement is None or self.agreement.theirs is None
+        if not expected:
+            raise Ending(BROKEN, "a second hello")
+        if self.messages_in and not self.endpoint.is_client:
+            raise Ending(BROKEN, "a hello after values")
+        self.announcement = told.says
+        self.hello_is_owed = not self.endpoint.is_client
+        self.agree()
+        return self.say_live()
+
+    cdef int end_by(self, object ending) except -1:
+        # Says why, and ends.
+        cdef Endpoint endpoint = self.endpoint
+        if self.stage != CONNECTION_OPEN:
+            return 0
+        if ending.text is not None:
+            self.say(ending.text)
+        if endpoint.is_client:
+            endpoint.end(ending.error, False)
+        self.blame("refused" if ending.code == REFUSED else "protocol error")
+        return self.break_off(ending.code, control.reason_of(ending.reason))
+
+    cdef int on_unread(self, const char* data, Py_ssize_t size) except -1:
+        # A value that is not, or not yet, decoded.
+        if self.endpoint.up is None or self.agreement is None:
+            return Connection.on_unread(self, data, size)
+        if not self.agreement.is_settled:
+            return self.on_early(data, size)
+        return self.end_by(Ending(BROKEN, "a value, but it announced that it sends none"))
+
+    cdef int ended(self) except -1:
+        if self.agreement is not None:
+            self.agreement.release()
+        return Connection.ended(self)
+
+    # --- for the wire protocol to override -----------------------------------------------
+
+    cdef int say(self, bytes text) except -1:
+        return 0  # a control text goes out, behind what the transport holds
+
+    cdef int say_live_in_order(self) except -1:
+        return 0  # retained values are on their way: `live` behind them
+
+    cdef int break_off(self, int code, str reason) except -1:
+        return self.finish(code, reason)
+
+    cdef int on_early(self, const char* data, Py_ssize_t size) except -1:
+        # A value before its schema.
+        return self.end_by(Ending(BROKEN, "a value before the schema that was announced for it"))
+
+    cdef int on_settled(self) except -1:
+        return 0
+
+    cdef int on_mark(self, str token) except -1:
+        return 0

@@ -1,0 +1,432 @@
+"""What two ends agree on: which schema each direction has, and what the reader makes of it.
+
+::
+
+    terms = Terms(writes, reads, is_client=False, logger=...)   one for each endpoint
+    agreement = Agreement(terms, announcement)                  one for each connection that announced
+    agreement.opening()                                         texts that come before any value
+    agreement.take(told)                                        a control text of the other end
+
+Knows no sockets. A text that must not be, and one that ends the connection, is an `Ending`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from deli_com._fastcodec import TypeCodec
+from deli_com.errors import ConnectionClosed, SchemaMismatch
+from deli_com.schema import control
+from deli_com.schema.control import ASK, NOTHING, Announcement, Hello, Refused, SchemaText
+from deli_com.schema.schema import Schema
+
+__all__ = ["Agreement", "Ending", "How", "PeerSchema", "SchemaUse", "Terms", "Use", "silent", "terms_for"]
+
+Use: TypeAlias = Literal["check", "require"]  # None, at the doors: nothing of all this
+How: TypeAlias = Literal["same", "renamed", "resolved", "unknown"]
+
+MAX_KNOWN = 64  # other schemas of one type that are kept resolved
+MAX_KNOWN_BYTES = 1 << 20  # of their texts
+MAX_WARNED = 256  # kinds of mismatch that are remembered as told
+CODE_BROKEN = 1002  # RFC 6455 section 7.4.1: a protocol error
+CODE_BUSY = 1013  # try again later
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaUse:
+    """What the reader of one direction makes of its writer.
+
+    Attributes
+    ----------
+    how : {"same", "renamed", "resolved", "unknown"}
+        ``same``: equal schemas. ``renamed``: other names, the same bytes. ``resolved``: values are converted
+        from the writer's type as they are read. ``unknown``: the other end said nothing, or has not yet, or
+        it is the reader and what it makes of this end's values is its own business.
+    theirs : Schema or None
+        That of the other end, where it is known.
+    """
+
+    how: How
+    theirs: Schema | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSchema:
+    """The schemas of one connection, by direction.
+
+    Attributes
+    ----------
+    down : SchemaUse
+        Of what the server sends.
+    up : SchemaUse or None
+        Of what the client sends; None where the type for it is None.
+    """
+
+    down: SchemaUse
+    up: SchemaUse | None
+
+
+class Ending(Exception):
+    """The connection is to be ended.
+
+    Attributes
+    ----------
+    code : int
+        Close code.
+    reason : str
+    text : bytes or None
+        To be sent before.
+    error : Exception
+        What the program is told, at a client.
+    """
+
+    def __init__(
+        self, code: int, reason: str, *, text: bytes | None = None, error: Exception | None = None
+    ) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+        self.text = text
+        self.error = error if error is not None else ConnectionClosed(code, reason)
+
+
+class _Known:
+    """A schema of another writer, and the program that reads it."""
+
+    __slots__ = ("codec", "schema", "size", "use", "users")
+
+    def __init__(self, schema: Schema, codec: TypeCodec[Any], use: SchemaUse) -> None:
+        self.schema = schema
+        self.codec = codec
+        self.use = use
+        self.size = len(schema.text)
+        self.users = 0  # connections that read by it
+
+
+class Terms:
+    """What one endpoint says of its types, and what it knows of the schemas of others.
+
+    1. The schemas of others are bounded, those in use included: 64, and 1 MiB of text. One more makes the
+       oldest that nobody uses go; where all are used, it is refused.
+    2. A kind of mismatch is logged once.
+
+    Parameters
+    ----------
+    writes, reads : TypeCodec or None
+        Types of what this endpoint sends and receives.
+    is_client : bool
+    use : {"check", "require"}
+    logger : logging.Logger
+    """
+
+    __slots__ = (
+        "_known",
+        "_known_bytes",
+        "_logger",
+        "_texts",
+        "_warned",
+        "hello",
+        "is_client",
+        "reads",
+        "same",
+        "says",
+        "use",
+        "writes",
+    )
+
+    def __init__(
+        self,
+        writes: TypeCodec[Any] | None,
+        reads: TypeCodec[Any] | None,
+        *,
+        is_client: bool,
+        use: Use,
+        logger: logging.Logger,
+    ) -> None:
+        self.writes = writes
+        self.reads = reads
+        self.is_client = is_client
+        self.use = use
+        self._logger = logger
+        own = (reads, writes) if is_client else (writes, reads)
+        self.says = Announcement(*(NOTHING if c is None else c.schema.hash for c in own))
+        self.hello = control.render(Hello(self.says))
+        self.same = tuple(None if c is None else SchemaUse("same", c.schema) for c in (reads, writes))
+        self._texts: dict[str, bytes | None] = {}
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known_bytes = 0
+        self._warned: set[Any] = set()
+
+    @property
+    def writing(self) -> str:
+        """The direction that this endpoint writes."""
+        return "up" if self.is_client else "down"
+
+    @property
+    def reading(self) -> str:
+        return "down" if self.is_client else "up"
+
+    def codec_of(self, direction: str) -> TypeCodec[Any] | None:
+        return self.writes if direction == self.writing else self.reads
+
+    def text_of(self, direction: str) -> bytes:
+        """The control text with this endpoint's own schema of one direction; made once."""
+        text = self._texts.get(direction)
+        if text is None:
+            codec = self.codec_of(direction)
+            assert codec is not None
+            schema: Schema = codec.schema
+            try:
+                text = control.render(SchemaText(direction, schema.hash, schema.text))
+            except ValueError as error:
+                raise Ending(
+                    CODE_BROKEN, f"the schema of what goes {direction} is not told: {error}"
+                ) from None
+            self._texts[direction] = text
+        return text
+
+    def resolve(self, told: SchemaText) -> _Known:
+        """Find what reads the values of this writer; the caller `release`s it.
+
+        Raises
+        ------
+        Ending
+        """
+        found = self._known.get(told.hash)
+        if found is None or found.schema.text != told.text:  # equal hashes: at most the notes are others
+            schema = _parsed(told)
+            found = self._known.get(told.hash) or self._learn(schema)
+        self._known.move_to_end(told.hash)
+        found.users += 1
+        return found
+
+    def release(self, known: _Known) -> None:
+        known.users -= 1
+
+    def _learn(self, schema: Schema) -> _Known:
+        assert self.reads is not None
+        try:
+            codec = _reading(self.reads, schema)
+        except SchemaMismatch as error:
+            differences = tuple(error.differences)
+            reason = control.reason_of(differences[0] if differences else "another schema")
+            raise Ending(
+                control.REFUSED, reason, text=control.render(Refused(differences)), error=error
+            ) from None
+        how: How = "resolved"
+        if codec is None:
+            how, codec = "unknown", self.reads
+        elif schema.hash == self.reads.schema.hash:
+            how = "same"
+        elif codec is self.reads:
+            how = "renamed"
+        known = _Known(schema, codec, SchemaUse(how, schema))
+        self._make_room(known.size)
+        self._known[schema.hash] = known
+        self._known_bytes += known.size
+        return known
+
+    def _make_room(self, size: int) -> None:
+        for other, known in [*self._known.items()]:
+            if len(self._known) < MAX_KNOWN and self._known_bytes + size <= MAX_KNOWN_BYTES:
+                return
+            if not known.users:
+                del self._known[other]
+                self._known_bytes -= known.size
+        if len(self._known) >= MAX_KNOWN or (self._known and self._known_bytes + size > MAX_KNOWN_BYTES):
+            raise Ending(CODE_BUSY, "clients with too many other schemas are connected")
+
+    def warn(self, kind: object, message: str, *arguments: object) -> None:
+        """Log a mismatch; further ones of its kind are not logged."""
+        if kind in self._warned:
+            return
+        if len(self._warned) >= MAX_WARNED:
+            return  # whoever makes up so many kinds does it on purpose
+        self._warned.add(kind)
+        self._logger.warning(message, *arguments)
+
+    def schema_of(self, reads: SchemaUse, writes: SchemaUse) -> PeerSchema:
+        down, up = (reads, writes) if self.is_client else (writes, reads)
+        return PeerSchema(down, None if self.says.up == NOTHING else up)
+
+
+UNKNOWN = SchemaUse("unknown")
+
+
+def _reading(codec: Any, schema: Schema) -> TypeCodec[Any] | None:
+    """What decodes values of this schema into the type; None as long as nothing does."""
+    make = getattr(codec, "reading", None)
+    return None if make is None else make(schema)
+
+
+def _parsed(told: SchemaText) -> Schema:
+    try:
+        schema = Schema.parse(told.text)
+    except ValueError as error:
+        raise Ending(CODE_BROKEN, f"no schema: {error}") from None
+    if schema.hash != told.hash:
+        raise Ending(CODE_BROKEN, f"the text has the hash {schema.hash}, not {told.hash}")
+    return schema
+
+
+def terms_for(
+    writes: TypeCodec[Any] | None,
+    reads: TypeCodec[Any] | None,
+    *,
+    is_client: bool,
+    use: Use | None,
+    logger: logging.Logger,
+) -> Terms | None:
+    """Make the terms of an endpoint; None where schemas are not to be spoken of, or cannot be.
+
+    Raises
+    ------
+    TypeError
+        They are required, and a name of the type cannot stand in one.
+    """
+    if use is None:
+        return None
+    try:
+        return Terms(writes, reads, is_client=is_client, use=use, logger=logger)
+    except TypeError as error:
+        if use == "require":
+            raise
+        logger.info("schemas are not spoken of here: %s", error)
+        return None
+
+
+def silent(has_up: bool) -> PeerSchema:
+    """What is known of a peer that announces nothing."""
+    return PeerSchema(UNKNOWN, UNKNOWN if has_up else None)
+
+
+class Agreement:
+    """What one connection has agreed on so far.
+
+    Parameters
+    ----------
+    terms : Terms
+    theirs : Announcement or None
+        None: the other end's is still to come.
+
+    Attributes
+    ----------
+    reads : TypeCodec or None
+        What decodes values of the other end; None: there are none, or not yet.
+    is_settled : bool
+        Values of the other end can be read, or will never be.
+    """
+
+    __slots__ = ("_known", "_reading", "_writing", "is_settled", "reads", "terms", "theirs")
+
+    def __init__(self, terms: Terms, theirs: Announcement | None) -> None:
+        self.terms = terms
+        self.theirs: Announcement | None = None
+        self.reads: TypeCodec[Any] | None = None
+        self.is_settled = False
+        self._known: _Known | None = None
+        self._reading = self._writing = UNKNOWN
+        if theirs is not None:
+            self.begin(theirs)
+
+    def begin(self, theirs: Announcement) -> None:
+        """Take the other end's announcement."""
+        terms = self.terms
+        self.theirs = terms.says if theirs == terms.says else theirs  # one object for the many
+        reads_same, writes_same = terms.same
+        if writes_same and self._of(theirs, terms.writing) == self._of(terms.says, terms.writing):
+            self._writing = writes_same
+        said = self._of(theirs, terms.reading)
+        if terms.reads is None or said == NOTHING:
+            self.is_settled = True
+        elif said in (self._of(terms.says, terms.reading), ASK):  # who asked will send just that
+            self.reads = terms.reads
+            self.is_settled = True
+            self._reading = reads_same or UNKNOWN
+
+    @staticmethod
+    def _of(says: Announcement, direction: str) -> str:
+        return says.down if direction == "down" else says.up
+
+    @property
+    def schema(self) -> PeerSchema:
+        """For the program: see `PeerSchema`."""
+        return self.terms.schema_of(self._reading, self._writing)
+
+    def opening(self) -> list[bytes]:
+        """The schema texts that the other end needs before any value.
+
+        Raises
+        ------
+        Ending
+            One is too long to be told.
+        """
+        terms, theirs = self.terms, self.theirs
+        assert theirs is not None
+        texts: list[bytes] = []
+        wanted = self._of(theirs, terms.writing)
+        if terms.writes is not None and wanted not in (NOTHING, self._of(terms.says, terms.writing)):
+            texts.append(terms.text_of(terms.writing))
+        if not terms.is_client and theirs.up == ASK and terms.reads is not None:
+            texts.append(terms.text_of("up"))
+        return texts
+
+    def take(self, told: SchemaText | Refused, *, values: bool, who: object) -> None:
+        """Take a schema text or a refusal of the other end.
+
+        Parameters
+        ----------
+        told : SchemaText or Refused
+        values : bool
+            Values of it have come before.
+        who : object
+            The other end, for the log.
+
+        Raises
+        ------
+        Ending
+        """
+        if isinstance(told, Refused):
+            raise self._refused(told, who)
+        terms = self.terms
+        if told.direction != terms.reading:
+            raise Ending(CODE_BROKEN, f"a schema of what this end sends ({told.direction})")
+        if terms.reads is None:
+            return  # what it describes is not read here
+        if values or self.is_settled or self.theirs is None:
+            raise Ending(CODE_BROKEN, "a schema that is too late, or that nobody needs")
+        if told.hash != self._of(self.theirs, told.direction):
+            raise Ending(CODE_BROKEN, f"a schema of another hash than was announced: {told.hash}")
+        try:
+            self._known = known = terms.resolve(told)
+        except Ending as ending:
+            if isinstance(ending.error, SchemaMismatch) and not terms.is_client:
+                terms.warn(
+                    tuple(ending.error.differences),
+                    "refused %s: %s (said once for each kind)",
+                    who,
+                    ending.error,
+                )
+            raise
+        self.reads = known.codec
+        self._reading = known.use
+        self.is_settled = True
+
+    def _refused(self, told: Refused, who: object) -> Ending:
+        terms = self.terms
+        differences = told.differences or ("it does not say why",)
+        end = "server" if terms.is_client else "client"
+        name = "value" if terms.writes is None else terms.writes.schema.name
+        error = SchemaMismatch(name, differences, f"the {end} refuses the {name} sent to it; as it sees it")
+        if not terms.is_client:
+            terms.warn(differences, "%s has refused: %s (said once for each kind)", who, error)
+        return Ending(1000, "", error=error)
+
+    def release(self) -> None:
+        """The connection has ended."""
+        known, self._known = self._known, None
+        if known is not None:
+            self.terms.release(known)
