@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -195,6 +198,25 @@ def test_any_header_and_query_is_an_announcement_or_none_or_a_value_error(text: 
             parse_query(query)
         except ValueError:
             pass
+
+
+def test_the_bytes_in_the_documentation_are_those_of_a_peer():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "wire.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text[text.index("## 10. ") :], re.M))
+    says = Announcement("625ec7b3256b865c2f1c8a71dc03790d", "-")
+    assert shown["request header"] == f"`{control.HEADER}: {render_header(says)}`"
+    assert shown["the same as a query"] == f"`?{render_query(says)}`"
+
+    def raw(name: str) -> bytes:
+        return bytes.fromhex("".join(re.findall("`([0-9a-f]+)`", shown[name])))
+
+    def framed(data: bytes) -> bytes:
+        return b"\xff\xff\xff\xff" + len(data).to_bytes(4, "little") + data
+
+    live = render(Live())
+    assert raw("the same over TCP") == framed(render(Hello(says)))
+    assert raw("`deli 1 live`, WebSocket") == bytes([0x81, len(live)]) + live
+    assert raw("`deli 1 live`, TCP") == framed(live)
 
 
 def test_what_is_rendered_for_a_request_is_read_back():
