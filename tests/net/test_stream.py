@@ -266,7 +266,7 @@ class TestBackoff:
                     await until(lambda: server.client_count() == 0)
                     await until(lambda: server.client_count() == 1)
                 step.cancel()
-        # 0.0, 0.5 and 1.9 were too short; 4.0 was as long as the last delay; 0.5 too short; 1.0, 1.5 long enough.
+        # 0.0, 0.5 and 1.9 were too short, 4.0 was long enough; then 0.5 too short, 1.0 and 1.5 long enough.
         assert clock.waits == [1, 2, 4, 1, 1]
 
     async def test_two_tasks_share_one_connection(self):

@@ -1,18 +1,19 @@
 # Messages from other threads, on their way to the loop's.
 
+from cpython.object cimport PyObject
+
 from deli_com.fanout.encoded cimport Encoded
 from deli_com.fanout.hub cimport Hub
 
 
 cdef class Handoff:
-    cdef Hub hub
+    cdef PyObject* _hub                   # borrowed: it has this
     cdef readonly Py_ssize_t held_bytes   # payload bytes that wait
     cdef readonly Py_ssize_t refused      # messages that no room was found for, after the call had returned
     cdef object _queue                    # deque of Encoded, in the order of the calls
     cdef object _room                     # Condition: threads that found the queue full
     cdef bint _scheduled                  # the loop has been told
     cdef object _ended                    # the exception that put raises, or None
-    cdef object _drain_callback
 
     cdef int put(self, Encoded message) except -1
     cdef int end(self, object error) except -1

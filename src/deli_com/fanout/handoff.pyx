@@ -11,6 +11,8 @@ All fields but `_room` are touched with the GIL held and no Python code in betwe
 from collections import deque
 from threading import Condition
 
+from cpython.object cimport PyObject
+
 from deli_com.fanout.encoded cimport Encoded
 from deli_com.fanout.hub cimport Hub
 from deli_com.errors import BacklogFull
@@ -29,14 +31,13 @@ cdef class Handoff:
     Parameters
     ----------
     hub : Hub
-        It takes what was put, in the order of the calls.
+        It has this, and takes what was put, in the order of the calls.
     """
 
     def __cinit__(self, Hub hub not None):
-        self.hub = hub
+        self._hub = <PyObject*>hub
         self._queue = deque()
         self._room = Condition()
-        self._drain_callback = self._drain
 
     cdef bint _is_full(self, Py_ssize_t more) noexcept:
         cdef Py_ssize_t count = len(self._queue)
@@ -59,7 +60,7 @@ cdef class Handoff:
         if not self._scheduled:
             self._scheduled = True
             try:
-                self.hub.loop.call_soon_threadsafe(self._drain_callback)
+                (<Hub>self._hub).loop.call_soon_threadsafe(_drain_of, self, <Hub>self._hub)
             except BaseException:
                 self._scheduled = False
                 raise
@@ -79,14 +80,14 @@ cdef class Handoff:
         while self._queue and taken < DRAIN_BYTES:
             message = self._queue[0]
             size = len(message.payload)
-            if not self.hub.room_for(size):
-                self.hub.schedule()  # the turn in which laggards are judged
+            if not (<Hub>self._hub).room_for(size):
+                (<Hub>self._hub).schedule()  # the turn in which laggards are judged
                 break  # the log is at its bound: clients lag, so the threads wait
             self._queue.popleft()
             self.held_bytes -= size
             taken += size
             try:
-                self.hub.take(message)
+                (<Hub>self._hub).take(message)
             except BacklogFull:
                 self.refused += 1  # too many keys, or one client's own queue: nobody is there to be told
         return 0
@@ -94,10 +95,10 @@ cdef class Handoff:
     cdef int _go_on(self) except -1:
         self._scheduled = False
         if self._queue:
-            self.hub.loop.call_soon(self._drain_callback)
+            (<Hub>self._hub).loop.call_soon(_drain_of, self, <Hub>self._hub)
             self._scheduled = True
         else:
-            self.hub.schedule()  # a close may wait for this queue
+            (<Hub>self._hub).schedule()  # a close may wait for this queue
         with self._room:
             self._room.notify_all()
         return 0
@@ -115,3 +116,8 @@ cdef class Handoff:
         with self._room:
             self._room.notify_all()
         return 0
+
+
+def _drain_of(Handoff handoff not None, hub):
+    # `hub` is kept by the loop.
+    handoff._drain()

@@ -46,7 +46,6 @@ cdef class Hub(Bounds):
     cdef Py_ssize_t _round_start              # rotates: nobody is always last
     cdef Py_ssize_t _round_done
     cdef bint _scheduled
-    cdef object _turn_callback
     cdef uint64_t _last_append_ns
 
     cdef bint _flush(self) except -1

@@ -68,6 +68,16 @@ cdef enum:
 cdef bint CHECK = os.environ.get("DELI_COM_CHECK") == "1"
 
 
+# What the loop calls. No bound methods are kept: each would be a cycle, and leave a closed hub to the collector.
+
+def _turn_of(Hub hub not None):
+    hub._turn()
+
+
+def _sweep_of(Hub hub not None):
+    return hub._on_sweep()
+
+
 cdef class Hub(Bounds):
     """The followers of one log, flushed together.
 
@@ -105,8 +115,7 @@ cdef class Hub(Bounds):
         self._dirty = []
         self._apart = []
         self._audiences = WeakSet()
-        self._turn_callback = self._turn
-        self.sweep = Sweep(loop, self._on_sweep)
+        self.sweep = Sweep(loop, _sweep_of)
         self.sweep.interval = min(self.sweep.interval, progress_timeout / 4)
 
     cdef int join(self, Follower follower) except -1:
@@ -118,7 +127,7 @@ cdef class Hub(Bounds):
             raise RuntimeError("Hub.join: the follower has joined already")
         if not DELI_COM_HAVE_SENDMSG:
             follower.fd = -1
-        self.sweep.start()
+        self.sweep.start(self)
         if self.log.retained_keys:
             at = self.log.head()
         self.log.wall()
@@ -240,7 +249,7 @@ cdef class Hub(Bounds):
     cdef int schedule(self) except -1:
         # The flag comes last: where `call_soon` raises, the next to ask tries again. (A turn too many costs nothing.)
         if not self._scheduled:
-            self.loop.call_soon(self._turn_callback)
+            self.loop.call_soon(_turn_of, self)
             self._scheduled = True
         return 0
 
@@ -267,7 +276,7 @@ cdef class Hub(Bounds):
         if not done or self.ready.count:
             self.schedule()
         if self.ready.count or self.blocked.count:
-            self.sweep.start()  # it runs, unless an exception has ended it
+            self.sweep.start(self)  # it runs, unless an exception has ended it
             self._judge()
         if self.arena.is_sparse() and not self.arena.is_open:
             self._relocate()

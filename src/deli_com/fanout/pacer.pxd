@@ -1,15 +1,16 @@
 # How `await send` waits for the clients that keep up.
 
+from cpython.object cimport PyObject
+
 from deli_com.fanout.follower cimport Follower
 from deli_com.fanout.hub cimport Hub
 
 
 cdef class Pacer:
-    cdef Hub hub
+    cdef PyObject* _hub                  # borrowed: it has this
     cdef readonly Py_ssize_t high_water  # bytes a paced follower may be behind before sends wait
     cdef dict _waiters                   # future to (scope, waits), in order of waiting
     cdef object _timer                   # ends the window, while somebody waits
-    cdef object _window_callback
     cdef double _waited                  # seconds waited in this window
     cdef double _waiting_since           # loop time
     cdef bint _window_open               # followers carry marks
@@ -31,6 +32,7 @@ cdef class Pacer:
 
 
 cdef class Paced:
+    cdef Hub _hub                        # keeps what the pacer borrows
     cdef Pacer _pacer
     cdef object _scope                   # who is waited for: None for all, an Audience, or a Follower
     cdef bint _waits                     # for those that are far slower, too

@@ -13,6 +13,8 @@ shares a core with others drains in bursts; and a stalled one delays the others 
 0.2 s, once, and then meets its limits.
 """
 
+from cpython.object cimport PyObject
+
 from deli_com.fanout.follower cimport FOLLOWER_CURRENT, Audience, Follower
 from deli_com.fanout.hub cimport Hub
 from deli_com.ground.sockets cimport deli_com_clock_ns
@@ -37,20 +39,19 @@ cdef class Pacer:
         Bytes that a paced follower may be behind before an awaited send waits.
     """
 
-    def __cinit__(self, Hub hub, Py_ssize_t high_water=1 << 20):
-        self.hub = hub
+    def __cinit__(self, Hub hub not None, Py_ssize_t high_water=1 << 20):
+        self._hub = <PyObject*>hub
         self.high_water = high_water
         self._waiters = {}
-        self._window_callback = self._window
 
     cdef bint must_wait(self, object scope, bint waits) except -1:
         # Whether somebody of `scope` is too far behind: one that is paced, or anybody if `waits`.
         cdef Follower follower
         if isinstance(scope, Follower):
             return self._is_full(scope)
-        if self.hub.arena.reliable <= self.high_water:
+        if (<Hub>self._hub).arena.reliable <= self.high_water:
             return False  # nobody can be that far behind
-        for follower in self.hub.laggards():
+        for follower in (<Hub>self._hub).laggards():
             if scope is not None and follower not in (<Audience>scope).members:
                 continue
             if (follower.paced or waits) and follower.lag() > self.high_water:
@@ -68,8 +69,8 @@ cdef class Pacer:
 
     cdef bint must_yield(self) noexcept:
         # A loop of awaited sends that never waits must still let the event loop run.
-        if self._turn_seen != self.hub.turns:
-            self._turn_seen = self.hub.turns
+        if self._turn_seen != (<Hub>self._hub).turns:
+            self._turn_seen = (<Hub>self._hub).turns
             self.loop_ran()
         self._sends += 1
         return self._sends >= SENDS_A_TURN or deli_com_clock_ns() - self._loop_ran_ns > NS_A_TURN
@@ -81,7 +82,7 @@ cdef class Pacer:
 
     cdef object wait(self, object scope, bint waits):
         # A future that is done once nobody of `scope` is too far behind.
-        future = self.hub.loop.create_future()
+        future = (<Hub>self._hub).loop.create_future()
         if not self._waiters:
             self._open_window()
         self._waiters[future] = (scope, waits)
@@ -126,11 +127,11 @@ cdef class Pacer:
         if not self._window_open:
             self._window_open = True
             self._waited = 0
-            for follower in self.hub.followers:
+            for follower in (<Hub>self._hub).followers:
                 follower.paced_mark = follower.sent_bytes()
-        self._waiting_since = self.hub.loop.time()
-        self._timer = self.hub.loop.call_later(
-            max(0.001, WINDOW_SECONDS - self._waited), self._window_callback)
+        self._waiting_since = (<Hub>self._hub).loop.time()
+        self._timer = (<Hub>self._hub).loop.call_later(
+            max(0.001, WINDOW_SECONDS - self._waited), _window_of, self, <Hub>self._hub)
         return 0
 
     cdef int _close_window(self) except -1:
@@ -138,7 +139,7 @@ cdef class Pacer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._waited += max(0.0, self.hub.loop.time() - self._waiting_since)
+            self._waited += max(0.0, (<Hub>self._hub).loop.time() - self._waiting_since)
         return 0
 
     def _window(self):
@@ -156,7 +157,7 @@ cdef class Pacer:
         cdef Follower follower, fastest = None
         cdef unsigned long long drained, best = 0
         cdef bint anybody = False
-        for follower in self.hub.followers:
+        for follower in (<Hub>self._hub).followers:
             drained = _drained(follower)
             if follower.state == FOLLOWER_CURRENT:
                 # Idle while others are waited for: it could have taken this much at least.
@@ -164,7 +165,7 @@ cdef class Pacer:
             if fastest is None or drained > best:
                 fastest = follower
                 best = drained
-        for follower in self.hub.followers:
+        for follower in (<Hub>self._hub).followers:
             if follower.is_behind() and FAR_SLOWER * _drained(follower) < best:
                 follower.slow_windows += 1
             else:
@@ -174,6 +175,11 @@ cdef class Pacer:
         if fastest is not None and not anybody:
             fastest.paced = True
         return 0
+
+
+def _window_of(Pacer pacer not None, hub):
+    # `hub` is kept by the timer.
+    pacer._window()
 
 
 cdef unsigned long long _drained(Follower follower) except? 0:
@@ -188,8 +194,9 @@ cdef class Paced:
     The message is queued already. Cancelling this takes nothing back.
     """
 
-    def __cinit__(self, Pacer pacer, object scope=None, bint waits=False):
+    def __cinit__(self, Pacer pacer not None, object scope=None, bint waits=False):
         self._pacer = pacer
+        self._hub = <Hub>pacer._hub
         self._scope = scope
         self._waits = waits
 
@@ -229,7 +236,7 @@ cdef class Paced:
     cdef object _step(self):
         # _DONE, or None with something to yield in `_steps` (the loop's future) or nothing at all.
         if self._state == _NEW:
-            self._pacer.hub.home.check("await send")
+            self._hub.home.check("await send")
             if self._pacer.must_wait(self._scope, self._waits):
                 self._state = _WAITING
                 self._future = self._pacer.wait(self._scope, self._waits)

@@ -5,11 +5,12 @@ cdef class Sweep:
     cdef readonly object loop
     cdef readonly double clock      # seconds; rests while nobody follows, runs no faster than sweeps do
     cdef double interval            # seconds between two sweeps
-    cdef object _work               # called once a sweep; truthy: go on
-    cdef object _callback
+    cdef object _work               # called with the owner once a sweep; truthy: go on
     cdef object _handle             # the timer, or None while it is off
     cdef double _swept_at           # loop time of the last sweep, seconds
 
-    cdef int start(self) except -1
+    # `owner`: who has this; kept by the timer while it is on, and not from here, which would be a cycle.
+    cdef int start(self, object owner) except -1
+    cdef int stop(self) except -1
     cdef double now(self) except? -1
     cdef double _elapsed(self) except? -1

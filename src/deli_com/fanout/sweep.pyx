@@ -15,20 +15,26 @@ cdef class Sweep:
     ----------
     loop : asyncio.AbstractEventLoop
     work : callable
-        Called once a sweep; what it returns says whether to go on.
+        Called with the owner once a sweep; what it returns says whether to go on.
     """
 
     def __cinit__(self, loop, work):
         self.loop = loop
         self.interval = LONGEST_INTERVAL
         self._work = work
-        self._callback = self._run
 
-    cdef int start(self) except -1:
+    cdef int start(self, object owner) except -1:
         # Idempotent.
         if self._handle is None:
             self._swept_at = self.loop.time()
-            self._handle = self.loop.call_later(self.interval, self._callback)
+            self._handle = self.loop.call_later(self.interval, _run, self, owner)
+        return 0
+
+    cdef int stop(self) except -1:
+        # There is nothing to watch any more, and will not be.
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
         return 0
 
     cdef double _elapsed(self) except? -1:
@@ -39,13 +45,14 @@ cdef class Sweep:
         # The clock between two sweeps.
         return self.clock if self._handle is None else self.clock + self._elapsed()
 
-    def _run(self):
-        self._handle = None
-        go_on = True
-        try:
-            self.clock += self._elapsed()
-            self._swept_at = self.loop.time()
-            go_on = self._work()
-        finally:
-            if go_on:
-                self.start()
+
+def _run(Sweep self not None, owner):
+    self._handle = None
+    go_on = True
+    try:
+        self.clock += self._elapsed()
+        self._swept_at = self.loop.time()
+        go_on = self._work(owner)
+    finally:
+        if go_on:
+            self.start(owner)

@@ -399,7 +399,7 @@ cdef class Connection(Peer):
         self.stage = CONNECTION_CLOSING
         self.close_deadline = self.endpoint.sweep.clock + self.endpoint.close_timeout
         self.endpoint.closing.add(self)
-        self.endpoint.sweep.start()
+        self.endpoint.sweep.start(self.endpoint)
         self.depart()
         return self.endpoint.changed()
 
@@ -448,6 +448,10 @@ cdef class Connection(Peer):
         endpoint.closed[self.close_code] = endpoint.closed.get(self.close_code, 0) + 1
         self.depart()
         if endpoint.is_client:
+            # No cycles: a client that is dropped now goes at once, with what it has received.
+            if endpoint.inbox.count():
+                endpoint.inbox.replace_sources(_former(self))
+            endpoint.sweep.stop()
             endpoint.end(ConnectionClosed(self.close_code, self.close_reason), self.ended_in_order())
         return endpoint.changed()
 
@@ -486,6 +490,31 @@ cdef class Connection(Peer):
 
     def _give_back(self):
         self.give_back()
+
+
+cdef class FormerPeer(Peer):
+    """What is left of a client's connection: who has sent the values that still wait."""
+
+    cdef object _stats
+
+    cdef bint put_by_user(self, object value) except -1:
+        raise ConnectionClosed(None, "this client has left")
+
+    cdef object send_by_user(self, object value):
+        raise ConnectionClosed(None, "this client has left")
+
+    cdef object count_for_user(self):
+        return self._stats
+
+
+cdef FormerPeer _former(Connection connection):
+    cdef FormerPeer former = <FormerPeer>FormerPeer.__new__(FormerPeer)
+    former.remote_addr = connection.remote_addr
+    former.request = connection.request
+    former.own_state = connection.own_state
+    former.stage = CONNECTION_CLOSED
+    former._stats = connection.count_for_user()
+    return former
 
 
 cdef inline Py_ssize_t _inbound(Endpoint endpoint) noexcept:

@@ -103,7 +103,10 @@ async def connect_socket(loop: asyncio.AbstractEventLoop, address: Address) -> s
                 sock.close()
             raise
     assert failure is not None
-    raise IoError.of(failure, doing) from failure
+    try:
+        raise IoError.of(failure, doing) from failure
+    finally:
+        del failure  # it has this frame in its traceback, a cycle
 
 
 def check_socket(sock: socket.socket) -> None:
@@ -177,7 +180,8 @@ async def attach_connected(
             loop.call_soon(sock.close)  # after the transport's own close, if there is one
         if isinstance(error, OSError):
             doing = f"connect to {address}" if ssl is None else f"TLS with {address}"
-            raise IoError.of(error, doing) from error
+            # A future of aiofastnet's has the error, and a frame in its traceback has that future.
+            raise IoError.of(error, doing) from error.with_traceback(None)
         raise
 
 

@@ -34,6 +34,7 @@ cdef class Inbox:
     cdef PyObject* take_at_once(self) except? NULL
     cdef int give_back(self) except -1
     cdef dict shares(self)
+    cdef int replace_sources(self, object source) except -1
     cdef Py_ssize_t drop_from(self, object source) except -1
     cdef int close(self, object error, bint in_order) except -1
 

@@ -274,6 +274,19 @@ cdef class Inbox:
             shares[source] = shares.get(source, 0) + entry.wire
         return shares
 
+    cdef int replace_sources(self, object source) except -1:
+        # All that is held came from this.
+        cdef size_t i
+        cdef Entry* entry
+        cdef PyObject* before
+        for i in range(self._first, self._next):
+            entry = &self._ring[i & self._mask]
+            before = entry.source
+            Py_INCREF(source)
+            entry.source = <PyObject*>source
+            Py_XDECREF(before)  # the caller has another reference: nothing is freed here
+        return 0
+
     cdef Py_ssize_t drop_from(self, object source) except -1:
         # Drops and counts what came from `source`; returns its wire bytes. The others keep their order.
         # A waiter that was woken for one of these waits anew.

@@ -164,7 +164,9 @@ async def open_websocket(
             is_made=lambda: opening.transport is not None,
             transports=transports,
         )
-        return await opening.done
+        made = await opening.done
+    opening.forget()
+    return made
 
 
 def check_tls(target: Target, ssl: ssl_module.SSLContext | bool | None) -> None:
@@ -220,6 +222,14 @@ class _Opening(asyncio.BufferedProtocol):
             self.transport.abort()
         for _ in range(2):
             await asyncio.sleep(0)
+        self.done = self._loop.create_future()  # the other has the error, whose traceback leads here
+        self.done.cancel()
+        self.forget()
+
+    def forget(self) -> None:
+        """Break the cycles through picows' protocol and the listener: this is over."""
+        self._protocol = self._listener = None
+        del self._make_listener
 
     # --- called by the transport ---
 
