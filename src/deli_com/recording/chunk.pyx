@@ -211,7 +211,7 @@ cdef class Walk:
         On iteration: a payload is no value of its type.
     """
 
-    cdef bytes data
+    cdef readonly bytes data
     cdef Py_ssize_t pos
     cdef list readers
     cdef uint64_t start, end

@@ -85,8 +85,7 @@ cdef class Intake:
         cdef list gap
         if self.raises:
             raise BacklogFull(
-                f"the recording is full: {self.waiting + self.chunk.size} bytes wait to be written, "
-                f"a message of {size} bytes finds no room within {self.limit}"
+                self.waiting + self.chunk.size + MESSAGE_HEAD + size, self.limit, "bytes would wait to be recorded"
             )
         self.left_out += 1
         gap = self.gaps.get(channel)

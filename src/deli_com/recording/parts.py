@@ -58,7 +58,7 @@ class Parts:
     keep : int or None
         How many files stay; the oldest are removed.
     metadata : callable
-        Gives what each file says of the stream: name -> values.
+        Gives what each file says of the stream: by direction, the values of a ``deli.schema`` record.
     """
 
     def __init__(
@@ -135,8 +135,8 @@ class Parts:
         self._named = 0
         self._schemas.clear()
         self.written.append(path)
-        for name, values in self._metadata().items():
-            self._file.add_metadata(name, values)
+        for values in self._metadata().values():
+            self._file.add_metadata("deli.schema", values)
         while self._keep is not None and len(self.written) > self._keep:
             oldest = self.written.pop(0)
             try:

@@ -1,0 +1,230 @@
+"""`Recorder`: a recording under way."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from deli_com.recording.file import COMPRESSIONS
+from deli_com.recording.parts import ChannelInfo, Parts
+from deli_com.recording.ros1 import ros1_definition
+from deli_com.recording.writer import WriterThread
+from deli_com.schema.schema import Schema
+from deli_com.schema.tree import Sealed
+
+__all__ = ["MAX_WAITING", "Recorder", "RecorderStats"]
+
+MAX_WAITING = 64 << 20  # bytes that may wait to be written; beyond it messages are left out
+ON_FULL = ("count", "raise")
+
+# Recorders that nobody has closed: their files get their end when the interpreter ends.
+_open: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+
+@dataclass(frozen=True)
+class RecorderStats:
+    """What a recording has taken.
+
+    Attributes
+    ----------
+    messages : int
+        Taken.
+    bytes : int
+        Of their payloads.
+    left_out : int
+        Messages for which there was no room, or that could not be written.
+    waiting : int
+        Bytes that wait to be written.
+    error : str or None
+        Why nothing is written any more.
+    """
+
+    messages: int
+    bytes: int
+    left_out: int
+    waiting: int
+    error: str | None
+
+
+class Recorder:
+    """Writes a stream to a file until it is closed.
+
+    Leaving a ``with`` block waits until the file is whole, and blocks meanwhile; ``async with`` lets the
+    event loop run. Writing is a thread's work: no sender ever waits for the disk.
+
+    Parameters
+    ----------
+    path : path
+        A file that does not exist or is empty; with `split_bytes` or `split_seconds` the next ones are called
+        ``run_1.mcap``, ``run_2.mcap``, …
+    schemas : mapping of str to Schema
+        By direction, ``down`` and ``up``.
+    compression : None, "zstd" or "lz4"
+        Of the chunks.
+    on_full : "count" or "raise"
+        What happens to a message for which there is no room: it is left out, counted, and named in the file
+        (``deli.gap``); or the sender gets `BacklogFull`.
+    split_bytes, split_seconds : int, float, optional
+        The next file begins once one has this size, or holds messages of this time.
+    keep : int, optional
+        How many files stay; the oldest are removed.
+
+    Raises
+    ------
+    FileExistsError
+        There is a file with something in it.
+    ValueError
+        An option is none of these.
+    ImportError
+        The extra ``deli-com[record]`` is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        schemas: Mapping[str, Schema],
+        compression: str | None = None,
+        on_full: str = "count",
+        split_bytes: int | None = None,
+        split_seconds: float | None = None,
+        keep: int | None = None,
+    ) -> None:
+        if compression not in COMPRESSIONS:
+            raise ValueError(f'compression is None, "zstd" or "lz4", not {compression!r}')
+        if on_full not in ON_FULL:
+            raise ValueError(f'on_full is "count" or "raise", not {on_full!r}')
+        for name, value in (("split_bytes", split_bytes), ("split_seconds", split_seconds), ("keep", keep)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is more than 0, or None, not {value!r}")
+        if keep is not None and split_bytes is None and split_seconds is None:
+            raise ValueError("keep says how many files stay: it needs split_bytes or split_seconds")
+        try:
+            import mcap  # noqa: F401
+        except ImportError as error:
+            raise ImportError('recordings need the extra: pip install "deli-com[record]"') from error
+        self.path = Path(path)
+        self._schemas = dict(schemas)
+        self._channels: dict[tuple[str, str, str | None, bool], int] = {}
+        self._parts = Parts(self.path, compression, split_bytes, split_seconds, keep, self._metadata)
+        self._thread = WriterThread(self._parts, MAX_WAITING, self._on_split)
+        self._thread.intake.raises = on_full == "raise"
+        self._thread.start()
+        _open.add(self)
+
+    @property
+    def stats(self) -> RecorderStats:
+        """What it has taken so far."""
+        intake = self._thread.intake
+        return RecorderStats(
+            intake.messages, intake.bytes, intake.left_out, intake.waiting, self._thread.error
+        )
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of this recording that are there, the oldest first."""
+        return tuple(self._parts.written)
+
+    @property
+    def intake(self) -> Any:
+        """Where messages go: see intake.pxd."""
+        return self._thread.intake
+
+    def channel(
+        self, direction: str, type_name: str | None = None, group: str | None = None, keyframe: bool = False
+    ) -> int:
+        """The channel of messages of one class; made when it is first asked for.
+
+        Parameters
+        ----------
+        direction : str
+            ``down`` or ``up``.
+        type_name : str, optional
+            Of the variant where the type of that direction is sealed.
+        group : str, optional
+            Whom the messages are for.
+        keyframe : bool
+            For the state of a moment, not for messages that were sent then.
+        """
+        key = (direction, type_name or "", group, keyframe)
+        found = self._channels.get(key)
+        if found is None:
+            self._parts.channels.append(self._describe(*key))
+            found = self._channels[key] = len(self._parts.channels) - 1
+        return found
+
+    def close(self) -> None:
+        """Write what waits and the end of the file; blocks until it is done. A second call does nothing."""
+        self._thread.end()
+        self._thread.join()
+        _open.discard(self)
+
+    async def aclose(self) -> None:
+        """The same, while the event loop runs."""
+        self._thread.end()
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        _open.discard(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        stats = self.stats
+        state = f"ended: {stats.error}" if stats.error else "writing" if self._thread.is_alive() else "closed"
+        return f"<Recorder {os.fspath(self.path)!r}: {stats.messages} messages, {state}>"
+
+    # --- private ----------------------------------------------------------------------------------------
+
+    def _metadata(self) -> Mapping[str, Mapping[str, str]]:
+        return {
+            direction: {"direction": direction, "hash": schema.hash, "text": schema.text}
+            for direction, schema in self._schemas.items()
+        }
+
+    def _describe(self, direction: str, type_name: str, group: str | None, keyframe: bool) -> ChannelInfo:
+        schema = self._schemas[direction]
+        root = schema.tree.by_name.get(str(schema.tree.root))
+        variant = None
+        if isinstance(root, Sealed):
+            variant = next(found for found in root.variants if found.name == type_name)
+        name = variant.name if variant is not None else getattr(root, "name", "value")
+        definition = ros1_definition(schema.tree, variant)
+        if definition is None:
+            encoding, record = "deli", (name, "deli", schema.text.encode())
+        else:
+            encoding, record = "ros1", (definition[0], "ros1msg", definition[1].encode())
+        topic = (
+            ("/up" if direction == "up" else "")
+            + (f"/group/{group}" if group is not None else "")
+            + f"/{name}"
+        )
+        return ChannelInfo(
+            topic=f"/keyframe{topic}" if keyframe else topic,
+            encoding=encoding,
+            schema=record,
+            metadata={"deli.type": name, "deli.direction": direction},
+        )
+
+    def _on_split(self) -> None:
+        """A file has begun; whoever knows the retained values sends keyframes then."""
+
+
+@atexit.register
+def _close_all() -> None:
+    for recorder in [*_open]:
+        recorder.close()

@@ -1,0 +1,452 @@
+"""`Recording`: what is in a file, as values."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from operator import attrgetter, itemgetter
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Generic, Self
+
+from typing_extensions import TypeVar
+
+from deli_com.coding.registry import codec
+from deli_com.errors import SchemaMismatch
+from deli_com.recording.chunk import Walk, is_ordered
+from deli_com.recording.moments import Moment, nanoseconds
+from deli_com.recording.scan import load_chunk, read_index
+from deli_com.schema.schema import Schema
+from deli_com.schema.text import render
+from deli_com.schema.tree import Definition, Ref, Sealed, Struct, Tree, Variant, refs, types_in
+from deli_com.types.instance import record_spec
+
+if TYPE_CHECKING:
+    from mcap.records import ChunkIndex
+
+__all__ = ["RecordedChannel", "Recording"]
+
+T = TypeVar("T", default=Any)
+FOREVER = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class RecordedChannel:
+    """One channel of a file.
+
+    Attributes
+    ----------
+    topic : str
+        ``/Pose``; ``/up/Stop`` for what clients sent; ``/group/left/Pose``; ``/keyframe/Pose``.
+    type : str
+        Name of the class in the schema.
+    direction : str
+        ``down`` or ``up``; empty in files of other writers.
+    encoding : str
+        Of the messages: ``ros1`` or ``deli``.
+    messages : int
+        How many there are.
+    """
+
+    topic: str
+    type: str
+    direction: str
+    encoding: str
+    messages: int
+
+
+class Recording(Generic[T]):
+    """A recorded stream, read from a file; iterating gives ``(at, value)``.
+
+    ``Recording[Pose](path)`` gives values of a class of the program, also where the file was written with
+    another version of it (docs: When both ends change). ``Recording(path)`` gives whatever is in the file,
+    in classes that are made of the schema in it. A file whose writer was killed is read up to where it is
+    whole.
+
+    Parameters
+    ----------
+    path : path
+        An MCAP file.
+
+    Attributes
+    ----------
+    channels : tuple of RecordedChannel
+        What is in the file.
+    schemas : mapping of str to Schema
+        By direction, ``down`` and ``up``; in files of other writers by topic.
+    start, end : int
+        Times of the first and the last message, ns since the epoch; 0 where there is none.
+    duration : float
+        Seconds between them.
+    is_whole : bool
+        The file has its end; if not, `deli-com repair` gives it one.
+
+    Raises
+    ------
+    ValueError
+        It is no MCAP file.
+    SchemaMismatch
+        Nothing in the file can be read as the class.
+    ImportError
+        The extra ``deli-com[record]`` is not installed.
+    """
+
+    _type: ClassVar[Any] = None
+    _typed: ClassVar[dict[Any, Any]] = {}
+
+    def __class_getitem__(cls, type: Any) -> Any:
+        if isinstance(type, TypeVar):
+            return super().__class_getitem__(type)  # type: ignore[misc]
+        found = cls._typed.get(type)
+        if found is None:
+            name = getattr(type, "__name__", repr(type))
+            found = cls._typed[type] = _subclass(cls, f"Recording[{name}]", type)
+        return found
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        try:
+            import mcap  # noqa: F401
+        except ImportError as error:
+            raise ImportError('recordings need the extra: pip install "deli-com[record]"') from error
+        self.path = Path(path)
+        self._owner = _OpenFile(self.path)
+        self._stream = self._owner.stream
+        self._index = read_index(self._stream)
+        self._open()
+
+    def _open(self) -> None:
+        index = self._index
+        self.is_whole = index.is_whole
+        self.start = index.statistics.message_start_time
+        self.end = index.statistics.message_end_time
+        self.duration = (self.end - self.start) / 1e9
+        counts = index.statistics.channel_message_counts
+        self._ids = {}
+        channels = []
+        for number, record in index.channels.items():
+            schema = index.schemas.get(record.schema_id)
+            channel = RecordedChannel(
+                topic=record.topic,
+                type=record.metadata.get("deli.type") or (schema.name if schema else ""),
+                direction=record.metadata.get("deli.direction", ""),
+                encoding=record.message_encoding,
+                messages=counts.get(number, 0),
+            )
+            self._ids[number] = channel
+            channels.append(channel)
+        self.channels = tuple(channels)
+        self.schemas: Mapping[str, Schema] = MappingProxyType(self._find_schemas())
+        self._range = (0, FOREVER)
+        self._key: Any = None
+        self._codecs = self._find_codecs()
+        self._readers = self._make_readers()
+
+    # --- what to read -----------------------------------------------------------------------------------
+
+    def between(self, start: Moment | None = None, end: Moment | None = None) -> Self:
+        """The same recording, but only messages with ``start <= at < end``.
+
+        Parameters
+        ----------
+        start, end : int, str, datetime or timedelta, optional
+            Nanoseconds since the epoch; ``"+10s"`` from the start of the recording, ``"-10s"`` from its end;
+            a datetime with a time zone; a timedelta from the start.
+        """
+        made = self._copy()
+        low, high = self._range
+        if start is not None:
+            low = max(low, nanoseconds(start, self.start, self.end))
+        if end is not None:
+            high = min(high, max(0, nanoseconds(end, self.start, self.end)))
+        made._range = (low, high)
+        return made
+
+    def select(self, *topics: str, key: Any = None) -> Self:
+        """The same recording, but only some channels or one key.
+
+        Parameters
+        ----------
+        *topics : str
+            Topics (``/Pose``) or class names (``Pose``); all that there are if none is named.
+        key : object, optional
+            Value of the key field, a tuple where there are several. Types without a key have no such
+            messages.
+
+        Raises
+        ------
+        ValueError
+            The file has no such channel.
+        """
+        made = self._copy()
+        if topics:
+            known = {name for channel in self.channels for name in (channel.topic, channel.type)}
+            for topic in topics:
+                if topic not in known:
+                    has = ", ".join(sorted(channel.topic for channel in self.channels)) or "none"
+                    raise ValueError(f"{self.path} has no channel {topic!r}; it has {has}")
+            made._readers = [
+                reader if reader is not None and not {*topics}.isdisjoint(self._names(number)) else None
+                for number, reader in enumerate(self._readers)
+            ]
+            for number, channel in self._ids.items():
+                if channel.topic in topics and made._readers[number] is None:
+                    made._readers[number] = self._reader_of(number)  # keyframes are read where they are named
+        if key is not None:
+            made._key = key
+        return made
+
+    def _names(self, number: int) -> tuple[str, ...]:
+        channel = self._ids.get(number)
+        return () if channel is None else (channel.topic, channel.type)
+
+    def __iter__(self) -> Iterator[tuple[int, T]]:
+        found = self._messages(self._readers)
+        if self._key is None:
+            return found
+        return self._of_key(found)
+
+    def __len__(self) -> int:
+        """Messages that iterating gives; counted by reading where a time or a key was asked for."""
+        if self._range != (0, FOREVER) or self._key is not None:
+            return sum(1 for _ in self)
+        return sum(
+            channel.messages for number, channel in self._ids.items() if self._readers[number] is not None
+        )
+
+    def raw(self) -> Iterator[tuple[int, RecordedChannel, bytes]]:
+        """The messages as they are in the file: (at, channel, payload), keyframes included."""
+        wanted: list[Any] = [True if number in self._ids else None for number in range(len(self._readers))]
+        for place, walk in self._walks(wanted):
+            del place
+            for at, payload in walk:
+                yield at, self._ids[walk.channel], payload
+
+    def numpy(self, topic: str | None = None) -> Any:
+        """The values of one type as a structured array.
+
+        Parameters
+        ----------
+        topic : str, optional
+            Topic or class name, where the recording has several.
+
+        Returns
+        -------
+        numpy.ndarray, shape (messages,)
+            Fields ``at`` (uint64, ns since the epoch) and those of the type.
+
+        Raises
+        ------
+        TypeError
+            The type has a field without a fixed width; the text names it.
+        ValueError
+            There are several types and none was named, or no such channel.
+        """
+        from deli_com.recording.columns import columns
+
+        return columns(self.select(topic) if topic is not None else self)
+
+    def close(self) -> None:
+        """Close the file; recordings made of this one by `between` and `select` share it."""
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        torn = "" if self.is_whole else ", without its end"
+        return (
+            f"<{type(self).__name__} {os.fspath(self.path)!r}: {len(self.channels)} channels, "
+            f"{self._index.statistics.message_count} messages, {self.duration:.3f} s{torn}>"
+        )
+
+    # --- for columns.py ---------------------------------------------------------------------------------
+
+    @property
+    def stream(self) -> IO[bytes]:
+        """The open file."""
+        return self._stream
+
+    @property
+    def time_range(self) -> tuple[int, int]:
+        """The times that were asked for, ns: from, and up to."""
+        return self._range
+
+    def wanted_channels(self) -> list[int]:
+        """Ids of the channels that iterating gives values of."""
+        return [
+            number
+            for number, channel in self._ids.items()
+            if self._readers[number] is not None and channel.messages
+        ]
+
+    def channel_of(self, number: int) -> RecordedChannel:
+        """The channel of an id."""
+        return self._ids[number]
+
+    def walks_of(self, number: int) -> Iterator[tuple[ChunkIndex | None, Walk]]:
+        """The chunks that hold messages of one channel."""
+        return self._walks([None] * number + [True])
+
+    def layout_of(self, number: int) -> tuple[int, Any]:
+        """How values of a channel lie in memory: bytes to skip (the index of a variant), and their dtype.
+
+        Raises
+        ------
+        TypeError
+            A field has no fixed width.
+        """
+        channel = self._ids[number]
+        schema = self.schemas[channel.direction or channel.topic]
+        tree = schema.tree
+        root = tree.by_name.get(str(tree.root))
+        if not isinstance(root, Sealed):
+            return 0, codec(schema.load()).dtype
+        variant = next(found for found in root.variants if found.name == channel.type)
+        return 4, codec(struct_of(tree, variant).load()).dtype
+
+    # --- private ----------------------------------------------------------------------------------------
+
+    def _copy(self) -> Self:
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
+
+    def _find_schemas(self) -> dict[str, Schema]:
+        from mcap.data_stream import ReadDataStream
+        from mcap.records import Metadata
+
+        found: dict[str, Schema] = {}
+        for entry in self._index.metadata:
+            if entry.name != "deli.schema":
+                continue
+            self._stream.seek(entry.offset + 9)
+            values = Metadata.read(ReadDataStream(self._stream)).metadata
+            found[values["direction"]] = Schema.parse(values["text"])
+        for number, channel in self._ids.items():
+            if not channel.direction and channel.encoding == "ros1":
+                from deli_com.recording.ros1_schema import schema_of_ros1
+
+                record = self._index.schemas[self._index.channels[number].schema_id]
+                if record.encoding == "ros1msg":
+                    try:
+                        found[channel.topic] = schema_of_ros1(record.name, record.data.decode())
+                    except ValueError:
+                        continue  # a type that has no counterpart: its channel is not read
+        return found
+
+    def _make_readers(self) -> list[Any]:
+        readers: list[Any] = [None] * (max(self._ids, default=-1) + 1)
+        for number, channel in self._ids.items():
+            if not channel.topic.startswith("/keyframe/"):
+                readers[number] = self._reader_of(number)
+        return readers
+
+    def _reader_of(self, number: int) -> Any:
+        channel = self._ids[number]
+        stream = channel.direction or channel.topic
+        spec = record_spec(self._type) if isinstance(self._type, type) else None
+        if spec is not None and spec.variant_of is not None and channel.type != self._type.__name__:
+            return None  # a variant: one channel of its sealed type
+        return self._codecs.get(stream)
+
+    def _find_codecs(self) -> dict[str, Any]:
+        """What decodes each stream of the file, where there is something."""
+        if self._type is None:
+            return {stream: codec(schema.load()) for stream, schema in self.schemas.items()}
+        spec = record_spec(self._type) if isinstance(self._type, type) else None
+        own = codec(self._type if spec is None or spec.variant_of is None else spec.variant_of)
+        same = {stream: own for stream, schema in self.schemas.items() if schema == own.schema}
+        if same or not self.schemas:
+            return same
+        # Another version of it: that of its name, and only if there is none whatever can be read as it.
+        named = {name: schema for name, schema in self.schemas.items() if schema.name == own.schema.name}
+        found, mismatch = {}, None
+        for stream, schema in (named or self.schemas).items():
+            try:
+                found[stream] = own.reading(schema)
+            except SchemaMismatch as error:
+                mismatch = error
+        if mismatch is not None and not found:
+            raise mismatch
+        return found
+
+    def _walks(self, readers: list[Any]) -> Iterator[tuple[ChunkIndex | None, Walk]]:
+        low, high = self._range
+        for place in sorted(self._index.chunks, key=attrgetter("message_start_time")):
+            if place.message_end_time < low or place.message_start_time >= high:
+                continue
+            offsets = place.message_index_offsets
+            if offsets and not any(
+                number < len(readers) and readers[number] is not None for number in offsets
+            ):
+                continue
+            yield place, Walk(load_chunk(self._stream, place), readers, low, high)
+        for begin, size in self._index.plain:
+            self._stream.seek(begin)
+            yield None, Walk(self._stream.read(size), readers, low, high)
+
+    def _messages(self, readers: list[Any]) -> Iterator[tuple[int, T]]:
+        run: list[Iterator[tuple[int, T]]] = []  # of chunks that overlap in time
+        until = -1
+        for place, walk in self._walks(readers):
+            start, end = (0, FOREVER) if place is None else (place.message_start_time, place.message_end_time)
+            if run and start > until:
+                yield from _merged(run)
+                run, until = [], -1
+            run.append(walk)
+            until = max(until, end)
+            if not is_ordered(walk.data):
+                run[-1] = iter(sorted(walk, key=itemgetter(0)))
+        yield from _merged(run)
+
+    def _of_key(self, messages: Iterator[tuple[int, T]]) -> Iterator[tuple[int, T]]:
+        key = self._key if isinstance(self._key, tuple) else (self._key,)
+        for at, value in messages:
+            spec = record_spec(type(value))
+            names = (spec.delivery.key or ()) if spec is not None else ()
+            if names and tuple(getattr(value, name) for name in names) == key:
+                yield at, value
+
+
+class _OpenFile:
+    # Closes the file with the last recording that reads it: a loop over `Recording(path)` needs no `with`.
+
+    def __init__(self, path: Path) -> None:
+        self.stream: IO[bytes] = path.open("rb")
+
+    def __del__(self) -> None:
+        if hasattr(self, "stream"):
+            self.stream.close()
+
+
+def struct_of(tree: Tree, variant: Variant) -> Schema:
+    """A variant's fields as a struct of their own, without the index before them."""
+    definitions: dict[str, Definition] = {}
+
+    def reach(definition: Definition) -> None:
+        definitions[definition.name] = definition
+        for tp in types_in(definition):
+            for name in refs(tp):
+                if name not in definitions:
+                    reach(tree.by_name[name])
+
+    name = f"{variant.name}_fields"
+    while name in tree.by_name:
+        name += "_"
+    reach(Struct(name, variant.fields))
+    return Schema.parse(render(Tree(Ref(name), tuple(definitions.values()))))
+
+
+def _merged(run: list[Iterator[tuple[int, T]]]) -> Iterator[tuple[int, T]]:
+    if len(run) == 1:
+        return run[0]
+    return heapq.merge(*run, key=itemgetter(0))
+
+
+def _subclass(cls: type[Recording[Any]], name: str, type_: Any) -> type[Recording[Any]]:
+    return type(name, (cls,), {"_type": type_, "__module__": cls.__module__, "__doc__": cls.__doc__})
