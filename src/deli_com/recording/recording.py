@@ -21,7 +21,7 @@ from deli_com.recording.scan import load_chunk, read_index
 from deli_com.schema.schema import Schema
 from deli_com.schema.text import render
 from deli_com.schema.tree import Definition, Ref, Sealed, Struct, Tree, Variant, refs, types_in
-from deli_com.types.instance import record_spec
+from deli_com.types.instance import RecordType, record_spec
 
 if TYPE_CHECKING:
     from mcap.records import ChunkIndex
@@ -349,7 +349,7 @@ class Recording(Generic[T]):
     def _reader_of(self, number: int) -> Any:
         channel = self._ids[number]
         stream = channel.direction or channel.topic
-        spec = record_spec(self._type) if isinstance(self._type, type) else None
+        spec = record_spec(self._type) if isinstance(self._type, RecordType) else None
         if spec is not None and spec.variant_of is not None and channel.type != self._type.__name__:
             return None  # a variant: one channel of its sealed type
         return self._codecs.get(stream)
@@ -358,7 +358,7 @@ class Recording(Generic[T]):
         """What decodes each stream of the file, where there is something."""
         if self._type is None:
             return {stream: codec(schema.load()) for stream, schema in self.schemas.items()}
-        spec = record_spec(self._type) if isinstance(self._type, type) else None
+        spec = record_spec(self._type) if isinstance(self._type, RecordType) else None
         own = codec(self._type if spec is None or spec.variant_of is None else spec.variant_of)
         same = {stream: own for stream, schema in self.schemas.items() if schema == own.schema}
         if same or not self.schemas:
@@ -407,8 +407,7 @@ class Recording(Generic[T]):
     def _of_key(self, messages: Iterator[tuple[int, T]]) -> Iterator[tuple[int, T]]:
         key = self._key if isinstance(self._key, tuple) else (self._key,)
         for at, value in messages:
-            spec = record_spec(type(value))
-            names = (spec.delivery.key or ()) if spec is not None else ()
+            names = record_spec(type(value)).delivery.key if isinstance(type(value), RecordType) else None
             if names and tuple(getattr(value, name) for name in names) == key:
                 yield at, value
 
