@@ -20,7 +20,7 @@ FLOORS = [
     ["net"],
     ["link", "typed", "opening", "server_base", "client_base"],
     ["ws", "tcp"],
-    ["background", "demo", "gen", "__main__", "__init__"],
+    ["background", "demo", "gen", "metrics", "__main__", "__init__"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 IMPORT = re.compile(r"^\s*(?:from\s+deli_com\.([\w.]+)\s+c?import\b|c?import\s+deli_com\.([\w.]+))", re.M)

@@ -1,0 +1,132 @@
+"""`Collector`: the figures of servers, for Prometheus (extra ``deli-com[metrics]``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+    from deli_com.link.stats import ServerStats
+
+__all__ = ["Collector"]
+
+
+class _Server(Protocol):
+    def stats(self) -> ServerStats: ...
+
+
+class _Family(NamedTuple):
+    name: str
+    words: str
+    field: str  # of ServerStats
+
+
+GAUGES = [
+    _Family("deli_clients", "Clients connected now.", "clients"),
+    _Family("deli_laggards", "Clients that something is queued for.", "laggards"),
+    _Family("deli_queued_bytes", "Bytes held for clients that have yet to get them.", "queued_bytes"),
+    _Family("deli_oldest_queued_seconds", "Age of the oldest message that waits.", "oldest_queued_s"),
+    _Family("deli_retained_keys", "Keys whose newest message is held.", "retained_keys"),
+    _Family("deli_retained_bytes", "Bytes of those messages.", "retained_bytes"),
+]
+COUNTERS = [
+    _Family("deli_messages_out", "Messages sent, each once.", "messages_out"),
+    _Family("deli_messages_in", "Messages received.", "messages_in"),
+    _Family("deli_bytes_out", "Bytes sent to all clients together.", "bytes_out"),
+    _Family("deli_bytes_in", "Bytes of payloads received.", "bytes_in"),
+    _Family("deli_skipped", "Messages of policy skip that clients did not get.", "skipped"),
+    _Family("deli_superseded", "Messages of policy latest that clients did not get.", "superseded"),
+]
+# Counters with a label of their own, which is the key of the mapping in ServerStats.
+LABELLED = [
+    (_Family("deli_refused", "Messages not sent, or not taken.", "refused"), "reason"),
+    (_Family("deli_closed", "Connections that have ended.", "closed"), "code"),
+    (_Family("deli_turned_away", "Handshakes refused, of all paths of the port.", "turned_away"), "status"),
+]
+
+
+class Collector:
+    """Gives Prometheus what ``stats()`` says, at each scrape.
+
+    ::
+
+        from prometheus_client import REGISTRY
+        REGISTRY.register(Collector(server))
+
+    A scrape takes the same time however many clients there are, and there is no series for each client. Each
+    series has the label ``server``. One collector serves any number of servers: `add` them to it. It may be
+    asked in any thread.
+
+    Parameters
+    ----------
+    server : WsServer, Server or Background
+        More may come by `add`.
+    name : str, optional
+        Value of the label ``server``; the address of the server if None.
+
+    Raises
+    ------
+    ImportError
+        The extra ``deli-com[metrics]`` is not installed.
+    TypeError
+        It has no ``stats()``.
+    """
+
+    def __init__(self, server: _Server, name: str | None = None) -> None:
+        try:
+            import prometheus_client  # noqa: F401
+        except ImportError as error:
+            raise ImportError('metrics need the extra: pip install "deli-com[metrics]"') from error
+        self._servers: dict[str, _Server] = {}
+        self.add(server, name)
+
+    def add(self, server: _Server, name: str | None = None) -> None:
+        """Collect the figures of one server more.
+
+        Raises
+        ------
+        ValueError
+            There is one of that name already.
+        """
+        if not callable(getattr(server, "stats", None)):
+            raise TypeError(f"a Collector takes servers, got {type(server).__qualname__}")
+        if name is None:
+            name = str(server.local_addr())  # type: ignore[attr-defined]
+        if name in self._servers:
+            raise ValueError(f"a server named {name!r} is collected already")
+        self._servers[name] = server
+
+    def remove(self, name: str) -> None:
+        """Collect the figures of that server no more.
+
+        Raises
+        ------
+        KeyError
+            There is none of that name.
+        """
+        del self._servers[name]
+
+    def collect(self) -> Iterator[Metric]:
+        """What `prometheus_client` calls at each scrape."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        taken = {name: server.stats() for name, server in [*self._servers.items()]}
+        for family in GAUGES:
+            gauge = GaugeMetricFamily(family.name, family.words, labels=["server"])
+            for name, stats in taken.items():
+                gauge.add_metric([name], getattr(stats, family.field))
+            yield gauge
+        for family in COUNTERS:
+            counter = CounterMetricFamily(family.name, family.words, labels=["server"])
+            for name, stats in taken.items():
+                counter.add_metric([name], getattr(stats, family.field))
+            yield counter
+        for family, label in LABELLED:
+            counter = CounterMetricFamily(family.name, family.words, labels=["server", label])
+            for name, stats in taken.items():
+                counts: Mapping[Any, int] = getattr(stats, family.field)
+                for key, count in counts.items():
+                    counter.add_metric([name, "none" if key is None else str(key)], count)
+            yield counter
