@@ -38,6 +38,7 @@ COUNTERS = [
     _Family("deli_bytes_in", "Bytes of payloads received.", "bytes_in"),
     _Family("deli_skipped", "Messages of policy skip that clients did not get.", "skipped"),
     _Family("deli_superseded", "Messages of policy latest that clients did not get.", "superseded"),
+    _Family("deli_unknown", "Messages received of a variant that this program does not know.", "unknown"),
 ]
 # Counters with a label of their own, which is the key of the mapping in ServerStats.
 LABELLED = [
