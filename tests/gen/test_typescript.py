@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import ts_program
 import vector_types
+from compared import compare, vectors
 from random_schemas import GOLDEN, Case
 from toolchains import npm, tool
 
@@ -30,26 +31,15 @@ TSC = [
 ]
 
 
-def compare(cases: list[Case], lines: list[str]) -> None:
-    """What a program printed, against what Python makes of the same inputs."""
-    assert len(lines) == len(cases)
-    wrong = [
-        f"{case.schema} {case.data.hex()}: {line}, not {case.expected}"
-        for case, line in zip(cases, lines, strict=True)
-        if line != case.expected
-    ]
-    assert wrong[:3] == []
-
-
-def run_node(folder: Path, cases: list[Case]) -> list[str]:
-    (folder / "input.txt").write_text("".join(case.line + "\n" for case in cases))
+def run_node(folder: Path, lines: list[str]) -> list[str]:
+    (folder / "input.txt").write_text("".join(line + "\n" for line in lines))
     subprocess.run([tool("node"), "main.mjs"], cwd=folder, check=True)
     return (folder / "output.txt").read_text().splitlines()
 
 
 def test_values_and_errors_are_pythons(tmp_path: Path, schemas: list[Schema], cases: list[Case]) -> None:
     ts_program.write(tmp_path, schemas)
-    compare(cases, run_node(tmp_path, cases))
+    compare(cases, run_node(tmp_path, [case.line for case in cases]))
 
 
 def test_the_compiler_takes_it_under_strict(tmp_path: Path, schemas: list[Schema]) -> None:
@@ -76,30 +66,13 @@ def test_esbuild_makes_the_same_program_of_the_types(
             cwd=tmp_path, check=True,
         )  # fmt: skip
     some = [case for case in cases if case.schema < len(few)]
-    compare(some, run_node(tmp_path, some))
+    compare(some, run_node(tmp_path, [case.line for case in some]))
 
 
 def test_the_rust_crates_vectors(tmp_path: Path) -> None:
-    names = sorted(
-        {entry["type"] for name in ("good", "bad") for entry in vector_types.load(f"wire_{name}.jsonl")}
-    )
-    found = [codec(vector_types.TYPES[name]).schema for name in names]
+    found, lines, check = vectors()
     ts_program.write(tmp_path, found)
-    lines, wanted = [], []
-    for entry in [*vector_types.load("wire_good.jsonl"), *vector_types.load("wire_bad.jsonl")]:
-        lines.append(f"{names.index(entry['type'])} {entry['hex']}\n")
-        wanted.append(entry.get("error", entry["hex"]))
-    (tmp_path / "input.txt").write_text("".join(lines))
-    subprocess.run([tool("node"), "main.mjs"], cwd=tmp_path, check=True)
-    output = (tmp_path / "output.txt").read_text().splitlines()
-    assert len(output) == 85
-    for line, want in zip(output, wanted, strict=True):
-        first, second, *rest = line.split(" ")
-        if want is None or first == "ok":
-            assert first == "ok" and (want is None or second in (want, "-"))
-        else:
-            number = f"({rest[0]})" if "(" in want else ""
-            assert first + number == want
+    check(run_node(tmp_path, lines))
 
 
 def node(tmp_path: Path, schema: Schema, program: str, **options: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deli_com.gen.rust import rust
 from deli_com.gen.ts import typescript
 
-__all__ = ["typescript"]
+__all__ = ["rust", "typescript"]

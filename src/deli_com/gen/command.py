@@ -11,6 +11,7 @@ __all__ = ["add_to", "run"]
 
 _LANGUAGES = {
     "ts": "TypeScript, or JavaScript",
+    "rust": "Rust, as a module without a crate",
 }
 
 
@@ -32,7 +33,7 @@ def add_to(commands: Any) -> None:
             action="store_true",
             help="write nothing; exit with 1 if FILE is not what would be written",
         )
-        _OPTIONS[name](one)
+        _OPTIONS.get(name, lambda _: None)(one)
 
 
 def _ts_options(one: argparse.ArgumentParser) -> None:
@@ -50,7 +51,9 @@ def _write(options: argparse.Namespace) -> str:
     from deli_com.gen.source import read_source
 
     schema, up = read_source(options.source)
-    return gen.typescript(schema, up, js=options.js, u64=options.u64)
+    if options.language == "ts":
+        return gen.typescript(schema, up, js=options.js, u64=options.u64)
+    return gen.rust(schema, up)
 
 
 def run(options: argparse.Namespace) -> int:

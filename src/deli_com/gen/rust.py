@@ -1,0 +1,268 @@
+"""Schemas to Rust: one file for ``mod wire;``, without a crate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from deli_com.gen.plan import Names, Plan, runtime, summary
+from deli_com.schema.schema import Schema
+from deli_com.schema.tree import (
+    Enum,
+    Fixed,
+    List,
+    Option,
+    Product,
+    Ref,
+    Scalar,
+    Sealed,
+    Struct,
+    Type,
+)
+
+__all__ = ["rust"]
+
+_KEYWORDS = """
+abstract as async await become box break const continue crate do dyn else enum extern false final fn for
+gen if impl in let loop macro match mod move mut override priv pub ref return self Self static struct
+super trait true try type typeof unsafe unsized use virtual where while yield union macro_rules
+"""
+_USED = """
+Box Codec DecodeError EncodeError Err None Ok Option Reader Result Self Sized Some String Vec Writer bool
+f32 f64 i8 i16 i32 i64 i128 isize str u8 u16 u32 u64 u128 usize char std core alloc MAX_DEPTH MAX_EMPTY
+SCHEMA_HASH SCHEMA_TEXT UP_SCHEMA_HASH UP_SCHEMA_TEXT numbers tuples Debug Clone Copy PartialEq Eq Hash
+Default From Into Fn FnMut FnOnce Drop Send Sync
+"""
+_ON_STACK = 4096  # items of a fixed array that stands in its struct; larger ones are boxed
+
+
+def rust(schema: Schema, up: Schema | None = None) -> str:
+    """Write a schema down in Rust: a file to be a module, which needs no crate.
+
+    It has plain structs and enums with ``from_bytes(&[u8]) -> Result<Self, DecodeError>``,
+    ``to_bytes(&self) -> Vec<u8>`` and ``try_to_bytes``, ``SCHEMA_HASH`` and ``SCHEMA_TEXT``.
+
+    Parameters
+    ----------
+    schema : Schema
+        What the server sends.
+    up : Schema, optional
+        What clients send.
+
+    Raises
+    ------
+    ValueError
+        A name stands in both schemas with another shape.
+    """
+    return _Rust(Plan.of(schema, up)).file()
+
+
+class _Rust:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        space = Names([*_KEYWORDS.split(), *_USED.split()])
+        self.names = {each.name: space.take(each.name) for each in plan.definitions}
+        self.roots = {name: space.take(name) for name, _ in plan.roots()}
+        self.knots = plan.knots()
+        self.arities: set[int] = set()
+
+    def file(self) -> str:
+        parts = [self.head()]
+        parts += [self.declaration(each) for each in self.plan.definitions]
+        parts += [self.root(self.roots[name], tp) for name, tp in self.plan.roots()]
+        parts += [self.code(each) for each in self.plan.definitions]
+        parts.append(runtime("core.rs"))
+        if self.arities:
+            parts.append(self.tuples())
+        return "\n".join(parts)
+
+    def head(self) -> str:
+        text = (
+            f"// {summary(self.plan.schema)}: made by deli-com gen, not to be edited.\n"
+            "#![allow(dead_code, non_camel_case_types, non_snake_case)]\n\n"
+        )
+        for prefix, each in (("", self.plan.schema), ("UP_", self.plan.up)):
+            if each is not None:
+                text += f'pub const {prefix}SCHEMA_HASH: &str = "{each.hash}";\n'
+                text += f'pub const {prefix}SCHEMA_TEXT: &str = "{each.text}";\n'
+        return text
+
+    @staticmethod
+    def attributes(names: Iterable[str]) -> dict[str, str]:
+        return Names([*_KEYWORDS.split(), "_"]).take_all(names)
+
+    def doc(self, name: str, indent: str = "") -> str:
+        text = self.plan.docs.get(name, "")
+        return "".join(f"{indent}/// {line}".rstrip() + "\n" for line in text.splitlines())
+
+    def type_of(self, tp: Type, owner: str, boxed: bool = True) -> str:
+        """The type of a part of a value of `owner`. What can hold its owner is boxed, unless in a list."""
+        match tp:
+            case Scalar("str"):
+                return "String"
+            case Scalar("bytes"):
+                return "Vec<u8>"
+            case Scalar(name):
+                return name
+            case Ref(name):
+                own = self.names[name]
+                return f"Box<{own}>" if boxed and name in self.knots.get(owner, ()) else own
+            case Option(item):
+                return f"Option<{self.type_of(item, owner, boxed)}>"
+            case List(item):
+                return f"Vec<{self.type_of(item, owner, False)}>"
+            case Fixed(item, count):
+                found = f"[{self.type_of(item, owner, boxed)}; {count}]"
+                return found if count <= _ON_STACK else f"Box<{found}>"
+            case Product(items):
+                self.arities.add(len(items))
+                inner = ", ".join(self.type_of(item, owner, boxed) for item in items)
+                return f"({inner},)" if len(items) == 1 else f"({inner})"
+
+    def declaration(self, each: Struct | Sealed | Enum) -> str:
+        name = self.names[each.name]
+        if isinstance(each, Enum):
+            members = self.attributes(each.members)
+            body = "".join(f"    {members[member]},\n" for member in each.members)
+            return (
+                f"{self.doc(each.name)}#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]\n"
+                f"pub enum {name} {{\n{body}}}\n"
+            )
+        derive = "#[derive(Debug, Clone, PartialEq)]\n"
+        if isinstance(each, Struct):
+            if not each.fields:
+                return f"{self.doc(each.name)}{derive}pub struct {name} {{}}\n"
+            names = self.attributes(field.name for field in each.fields)
+            body = "".join(
+                f"    pub {names[field.name]}: {self.type_of(field.type, each.name)},\n"
+                for field in each.fields
+            )
+            return f"{self.doc(each.name)}{derive}pub struct {name} {{\n{body}}}\n"
+        variants = self.attributes(variant.name for variant in each.variants)
+        parts: dict[str, list[str]] = {}
+        for variant in each.variants:
+            names = self.attributes(field.name for field in variant.fields)
+            parts[variants[variant.name]] = [
+                f"{names[field.name]}: {self.type_of(field.type, each.name)}" for field in variant.fields
+            ]
+        # Where one variant is broken, all are.
+        width = 35 if all(len(", ".join(found)) <= 35 for found in parts.values()) else 0
+        lines = [_braced(f"    {variant}", found, "    ", width) + ",\n" for variant, found in parts.items()]
+        return f"{self.doc(each.name)}{derive}pub enum {name} {{\n{''.join(lines)}}}\n"
+
+    def root(self, name: str, tp: Type) -> str:
+        size = self.plan.least(tp)
+        return (
+            f"/// The whole of a message.\n#[derive(Debug, Clone, PartialEq)]\n"
+            f"pub struct {name}(pub {self.type_of(tp, '')});\n\n"
+            f"impl Codec for {name} {{\n    const LEAST: u64 = {size};\n\n"
+            f"    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {{\n"
+            f"        Ok({name}(Codec::read(r)?))\n    }}\n\n"
+            f"    fn write(&self, w: &mut Writer) -> Result<(), EncodeError> {{\n"
+            f"        self.0.write(w)\n    }}\n}}\n\n{self.public(name)}"
+        )
+
+    def code(self, each: Struct | Sealed | Enum) -> str:
+        name = self.names[each.name]
+        again = each.name in self.plan.recursive
+        read, write = self.bodies(each, name)
+        if again:
+            if isinstance(each, Struct):
+                read = read.replace("        Ok(", "        let value = ", 1).removesuffix(")\n")
+                read += ";\n        r.depth -= 1;\n        Ok(value)\n"
+            read = "        r.enter()?;\n" + read
+            write = "        w.enter()?;\n" + write.removesuffix("        Ok(())\n")
+            write += "        w.depth -= 1;\n        Ok(())\n"
+        used_r = "r" if "(r)" in read or "r." in read else "_"
+        used_w = "w" if "(w)" in write or "w." in write else "_"
+        return (
+            f"impl Codec for {name} {{\n    const LEAST: u64 = {self.plan.sizes[each.name]};\n\n"
+            f"    fn read({used_r}: &mut Reader<'_>) -> Result<Self, DecodeError> {{\n{read}    }}\n\n"
+            f"    fn write(&self, {used_w}: &mut Writer) -> Result<(), EncodeError> {{\n{write}    }}\n}}\n\n"
+            f"{self.public(name)}"
+        )
+
+    def bodies(self, each: Struct | Sealed | Enum, name: str) -> tuple[str, str]:
+        """What `read` and `write` consist of."""
+        if isinstance(each, Struct):
+            names = self.attributes(field.name for field in each.fields)
+            if not each.fields:
+                return f"        Ok({name} {{}})\n", "        Ok(())\n"
+            parts = [f"{names[field.name]}: Codec::read(r)?" for field in each.fields]
+            literal = _braced(f"        Ok({name}", parts, "        ", 18)
+            wrote = "".join(f"        self.{names[field.name]}.write(w)?;\n" for field in each.fields)
+            return f"{literal})\n", f"{wrote}        Ok(())\n"
+        if isinstance(each, Enum):
+            members = self.attributes(each.members)
+            arms = "".join(
+                f"            {i} => Ok({name}::{members[member]}),\n"
+                for i, member in enumerate(each.members)
+            )
+            read = (
+                f"        let (index, offset) = r.index()?;\n        match index {{\n{arms}"
+                "            _ => Err(DecodeError::InvalidVariant { index, offset }),\n        }\n"
+            )
+            return read, "        (*self as u32).write(w)\n"
+        variants = self.attributes(variant.name for variant in each.variants)
+        again = each.name in self.plan.recursive
+        arms, writes = "", ""
+        for i, variant in enumerate(each.variants):
+            names = self.attributes(field.name for field in variant.fields)
+            own = f"{name}::{variants[variant.name]}"
+            parts = [f"{names[field.name]}: Codec::read(r)?" for field in variant.fields]
+            arms += _braced(f"            {i} => {own}", parts, "            ", 18) + ",\n"
+            # Fields are bound to names that nothing else can have.
+            bound = [f"{names[field.name]}: v{j}" for j, field in enumerate(variant.fields)]
+            pattern = _braced(f"            {own}", bound, "            ", 18)
+            wrote = "".join(f"                v{j}.write(w)?;\n" for j in range(len(bound)))
+            writes += f"{pattern} => {{\n                {i}u32.write(w)?;\n{wrote}            }}\n"
+        after = "        r.depth -= 1;\n" if again else ""
+        read = (
+            f"        let (index, offset) = r.index()?;\n        let value = match index {{\n{arms}"
+            f"            _ => return Err(DecodeError::InvalidVariant {{ index, offset }}),\n        }};\n"
+            f"{after}        Ok(value)\n"
+        )
+        return read, f"        match self {{\n{writes}        }}\n        Ok(())\n"
+
+    def public(self, name: str) -> str:
+        return (
+            f"impl {name} {{\n"
+            f"    /// Bytes to a value; those after it are ignored.\n"
+            f"    pub fn from_bytes(data: &[u8]) -> Result<Self, DecodeError> {{\n"
+            f"        Codec::read(&mut Reader::new(data))\n    }}\n\n"
+            f"    /// A value to bytes. Panics where `try_to_bytes` gives an error.\n"
+            f"    pub fn to_bytes(&self) -> Vec<u8> {{\n"
+            f'        self.try_to_bytes().expect("a value that fits the wire")\n    }}\n\n'
+            f"    /// A value to bytes, if its lists are not too long and it is not nested too deep.\n"
+            f"    pub fn try_to_bytes(&self) -> Result<Vec<u8>, EncodeError> {{\n"
+            f"        let mut w = Writer::default();\n        self.write(&mut w)?;\n"
+            f"        Ok(w.data)\n    }}\n}}\n"
+        )
+
+    def tuples(self) -> str:
+        """`Codec` for tuples of the sizes that occur."""
+        lines = []
+        for arity in sorted(self.arities):
+            letters = [f"T{i}" for i in range(arity)]
+            generic = f"<{', '.join(f'{one}: Codec' for one in letters)}>" if letters else ""
+            tuple_ = f"({', '.join(letters)}{',' if arity == 1 else ''})"
+            least = " + ".join(f"{one}::LEAST" for one in letters) or "0"
+            reads = ", ".join("Codec::read(r)?" for _ in letters) + ("," if arity == 1 else "")
+            writes = "".join(f"        self.{i}.write(w)?;\n" for i in range(arity))
+            r, w = ("r", "w") if letters else ("_", "_")
+            lines.append(
+                f"impl{generic} Codec for {tuple_} {{\n    const LEAST: u64 = {least};\n\n"
+                f"    fn read({r}: &mut Reader<'_>) -> Result<Self, DecodeError> {{\n"
+                f"        Ok(({reads}))\n    }}\n\n"
+                f"    fn write(&self, {w}: &mut Writer) -> Result<(), EncodeError> {{\n"
+                f"{writes}        Ok(())\n    }}\n}}\n"
+            )
+        return "\n".join(lines)
+
+
+def _braced(head: str, parts: list[str], indent: str, width: int) -> str:
+    if not parts:
+        return head
+    line = ", ".join(parts)
+    if len(line) <= width:
+        return f"{head} {{ {line} }}"
+    return f"{head} {{\n" + "".join(f"{indent}    {part},\n" for part in parts) + f"{indent}}}"
