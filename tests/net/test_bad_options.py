@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import inspect
 import math
 import ssl
@@ -70,7 +69,6 @@ def test_the_error_names_the_option(call: str, name: str, value: Any) -> None:
     assert text.startswith(name), text
     assert len(text) < 400
     del caught
-    gc.collect()
 
 
 @pytest.mark.parametrize("call", CALLS)
