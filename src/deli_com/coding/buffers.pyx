@@ -6,7 +6,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from libc.string cimport strlen
 
 from deli_com.coding.columns cimport Columns
-from deli_com.coding.encode_errors cimport fail, mismatch, mismatch_of, note, note_index, number_name
+from deli_com.coding.encode_errors cimport fail, fail_of_value, mismatch, mismatch_of, note, note_index, number_name
 from deli_com.coding.encoder cimport Encoder, number_size, would_run_python
 from deli_com.coding.program cimport OP_F32, OP_U64
 from deli_com.ground.cpython cimport *
@@ -42,7 +42,7 @@ cdef int open_buffer(Encoder* enc, PyObject* v, Py_buffer* view, int flags, str 
         or PyErr_ExceptionMatches(PyExc_ValueError)
     ):
         Py_DECREF(v)
-        return -1
+        return fail_of_value(enc)
     PyErr_Clear()
     try:
         fail(enc, f"expected {wanted} in one C-contiguous buffer, got {type(<object>v).__qualname__}")
@@ -83,9 +83,21 @@ cdef int encode_array(Encoder* enc, int code, PyObject* v, bint last) noexcept:
     cdef int status
     if numbers_view(enc, code, v, &view) < 0:
         return -1
+    if view.ndim != 1:
+        PyBuffer_Release(&view)
+        return wrong_shape(enc, <object>v)
     status = write_sized(enc, <const char*>view.buf, view.len, view.len // number_size(code), last)
     PyBuffer_Release(&view)
     return status
+
+
+cdef int wrong_shape(Encoder* enc, object value) noexcept:
+    # An array whose shape the wire cannot say: it would arrive as a flat one.
+    try:
+        shape = memoryview(value).shape
+        return fail(enc, f"expected one dimension, got {len(shape)}, shape {shape}: its ravel() has one")
+    except BaseException:
+        return fail(enc, "has not one dimension")
 
 
 cdef int numbers_view(Encoder* enc, int code, PyObject* v, Py_buffer* view) noexcept:
@@ -116,13 +128,15 @@ cdef int encode_structured(Encoder* enc, PyObject* columns, PyObject* v, bint la
         value = <object>v
         numpy = sys.modules.get("numpy")
         if numpy is None or not isinstance(value, numpy.ndarray):
-            return mismatch_of(enc, "a structured array of {}", table.cls.__qualname__, v)
-        if value.dtype != table.dtype or value.ndim < 1:
-            wanted = f"codec({table.cls.__qualname__}).dtype, {table.dtype}"
+            return mismatch_of(enc, "an ndarray of {}", table.name, v)
+        if value.dtype != table.dtype:
+            wanted = table.dtype if table.dtype.names is None else f"codec({table.name}).dtype, {table.dtype}"
             return fail(enc, f"expected dtype {wanted}, got {value.dtype}")
+        if value.ndim != 1:
+            return wrong_shape(enc, value)
     except BaseException:
         return fail(enc, "is no structured array of the right dtype")
-    if open_buffer(enc, v, &view, PyBUF_SIMPLE, table.cls.__qualname__) < 0:
+    if open_buffer(enc, v, &view, PyBUF_SIMPLE, table.name) < 0:
         return -1
     bad = table.find_bad(<const char*>view.buf, view.len // table.row, &column)
     if bad >= 0:

@@ -8,7 +8,8 @@ cdef struct Check:
 
 cdef class Columns:
     cdef readonly Py_ssize_t row   # bytes of one item
-    cdef object cls
+    cdef object node          # of one item
+    cdef readonly str name    # of the struct class, or "bool"
     cdef object _dtype        # made at the first need: numpy is imported only if used
     cdef Check* checks        # owned
     cdef Py_ssize_t count

@@ -16,18 +16,21 @@ cdef enum:
 
 
 cdef class Columns:
-    """The columns of one struct class.
+    """The columns of one struct class, or the one of an array of bools.
 
     Attributes
     ----------
     row : int
         Bytes of one item.
+    name : str
+        Of the class.
     """
 
-    def __init__(self, cls):
+    def __init__(self, node, name):
         checks = []
-        self.cls = cls
-        self.row = _walk(nodes.Struct(cls), 0, cls.__qualname__, "", checks)
+        self.node = node
+        self.name = name
+        self.row = _walk(node, 0, name, "", checks)
         self.count = len(checks)
         self.checks = <Check*>PyMem_Calloc(self.count + 1, sizeof(Check))
         if self.checks == NULL:
@@ -56,7 +59,7 @@ cdef class Columns:
                     f"{unfit}: a structured array needs fields of fixed width "
                     "(numbers, bool, enums, structs of such fields, fixed arrays)"
                 )
-            spec.columns = Columns(cls)
+            spec.columns = Columns(nodes.Struct(cls), cls.__qualname__)
         return spec.columns
 
     @property
@@ -64,7 +67,7 @@ cdef class Columns:
         """The numpy dtype of one item: packed, little-endian. Imports numpy."""
         if self._dtype is None:
             import numpy
-            self._dtype = numpy.dtype(_fields(nodes.Struct(self.cls)))
+            self._dtype = numpy.dtype(_fields(self.node))
         return self._dtype
 
     cdef Py_ssize_t find_bad(self, const char* data, Py_ssize_t rows, Py_ssize_t* column) noexcept:

@@ -40,6 +40,7 @@ cdef enum Fault:
     FAULT_VARIANT
     FAULT_EMPTY        # too many elements without a size
     FAULT_DEPTH
+    FAULT_REFUSED      # by __post_init__; `cause` is what it raised
 
 
 cdef struct Decoder:
@@ -49,6 +50,7 @@ cdef struct Decoder:
     int fault
     const char* at         # where in the input
     uint32_t number        # what was found there
+    PyObject* cause        # owned, with FAULT_REFUSED only
     PyObject* path         # owned list of pieces, innermost first, or NULL
     int depth              # values of recursive types around this one
 
@@ -136,6 +138,10 @@ cdef int _report(Decoder* dec, str name) except -1:
         raise InvalidBool(dec.number, at, path)
     if dec.fault == FAULT_VARIANT:
         raise InvalidVariant(dec.number, at, path)
+    if dec.fault == FAULT_REFUSED:
+        cause = <object>dec.cause
+        Py_DECREF(dec.cause)
+        raise DecodeError(f"{type(cause).__name__} while the value was made: {cause}", at, path) from cause
     if dec.fault == FAULT_EMPTY:
         raise DecodeError(f"{dec.number} elements without a size are more than {MAX_EMPTY}", at, path)
     raise DecodeError(f"values of recursive types are nested more than {MAX_DEPTH} deep", at, path)
@@ -306,6 +312,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
             else:
                 type = record_type(<PyTypeObject*>op.ref)
                 if (type.has_gc or type.has_post_init) and record_finish(<PyObject*>base, type) < 0:
+                    _refused(dec, p)
                     break
             level -= 1
             base = bases[level]
@@ -393,6 +400,33 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
         return 0
     _note(dec, <object>op.path)
     return -1
+
+
+cdef extern from *:
+    """
+    /* The exception that is set, owned, if `__post_init__` says by it that it does not like the fields: neither what
+     * ends a program, nor a want of memory, nor a DecodeError of its own. */
+    static PyObject *dc_take_refusal(PyObject *decode_error) {
+        PyObject *type, *error, *traceback;
+        if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError) ||
+            PyErr_ExceptionMatches(decode_error)) return NULL;
+        PyErr_Fetch(&type, &error, &traceback);
+        PyErr_NormalizeException(&type, &error, &traceback);
+        if (traceback != NULL) PyException_SetTraceback(error, traceback);
+        Py_XDECREF(type);
+        Py_XDECREF(traceback);
+        return error;
+    }
+    """
+    PyObject* dc_take_refusal(PyObject* decode_error) noexcept
+
+
+cdef void _refused(Decoder* dec, const char* p) noexcept:
+    # `__post_init__` of the value that ends at `p` has raised.
+    cdef PyObject* cause = dc_take_refusal(<PyObject*>DecodeError)
+    if cause != NULL:
+        dec.cause = cause
+        _fail(dec, FAULT_REFUSED, p)
 
 
 cdef Op* _fail_run(Decoder* dec, Op* need, const char* p) noexcept:

@@ -310,7 +310,7 @@ cdef int _walk(Encoder* enc, Prog* prog, char* base, bint tail) noexcept:
             v = (<PyObject**>(base + op.offset))[0]
             index = table_find(<Table*>op.ref, v)
             if index < 0:
-                mismatch(enc, <object>(<Table*>op.ref).name, v)
+                wrong_member(enc, <Table*>op.ref, v)
                 break
             store_u32(p, <uint32_t>index)
             p += 4
@@ -387,7 +387,7 @@ cdef int _walk(Encoder* enc, Prog* prog, char* base, bint tail) noexcept:
             elif code == OP_SEALED:
                 index = table_find(<Table*>op.ref, <PyObject*>Py_TYPE(v))
                 if index < 0:
-                    mismatch_of(enc, "a variant of {}", <object>(<Table*>op.ref).name, v)
+                    wrong_member(enc, <Table*>op.ref, v)
                     break
                 if need_room(cur, 4, False) < 0:
                     break

@@ -3,10 +3,33 @@
 from cpython.object cimport PyObject
 
 from deli_com.coding.encoder cimport Encoder
-from deli_com.coding.program cimport OP_F32, OP_U8, Op
+from deli_com.coding.program cimport OP_F32, OP_U8, Op, Table
 from deli_com.ground.cpython cimport Py_DECREF, Py_INCREF, PyTuple_Check, PyTuple_GET_SIZE
 
 from deli_com.errors import EncodeError
+from deli_com.types.apart import names_apart, variants_apart
+
+cdef extern from *:
+    """
+    /* Takes the exception that is set; owned. */
+    static PyObject *dc_take_error(void) {
+    #if PY_VERSION_HEX >= 0x030C0000
+        return PyErr_GetRaisedException();
+    #else
+        PyObject *type, *error, *traceback;
+        PyErr_Fetch(&type, &error, &traceback);
+        PyErr_NormalizeException(&type, &error, &traceback);
+        if (traceback != NULL) PyException_SetTraceback(error, traceback);
+        Py_XDECREF(type);
+        Py_XDECREF(traceback);
+        return error;
+    #endif
+    }
+    """
+    PyObject* dc_take_error() noexcept
+    PyObject* PyExc_Exception
+    PyObject* PyExc_MemoryError
+    int PyErr_ExceptionMatches(PyObject* kind) noexcept
 
 cdef tuple NAMES = ("u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "f32", "f64")
 cdef tuple BOUNDS = (
@@ -27,9 +50,12 @@ cdef int report(Encoder* enc, str name) except -1:
         pieces = <list>enc.path
         Py_DECREF(enc.path)
     if enc.detail != NULL:
-        detail = <str>enc.detail
+        detail = <object>enc.detail
         Py_DECREF(enc.detail)
-        raise EncodeError(detail, name + "".join(reversed(pieces)))
+        path = name + "".join(reversed(pieces))
+        if isinstance(detail, Exception):
+            raise EncodeError(f"{type(detail).__name__} while the value was read: {detail}", path) from detail
+        raise EncodeError(detail, path)
     if enc.inexact:
         return 1
     return -1  # the exception is set
@@ -38,6 +64,14 @@ cdef int report(Encoder* enc, str name) except -1:
 cdef int fail(Encoder* enc, str detail) noexcept:
     Py_INCREF(<PyObject*>detail)
     enc.detail = <PyObject*>detail
+    return -1
+
+
+cdef int fail_of_value(Encoder* enc) noexcept:
+    # Code of the value has raised, and the exception is set: it becomes the detail, so that a path is built.
+    # What ends a program, and a want of memory, goes on as it is.
+    if PyErr_ExceptionMatches(PyExc_Exception) and not PyErr_ExceptionMatches(PyExc_MemoryError):
+        enc.detail = dc_take_error()
     return -1
 
 
@@ -113,8 +147,29 @@ cdef int out_of_range(Encoder* enc, int code, PyObject* v) noexcept:
 
 
 cdef int wrong_class(Encoder* enc, Op* op, PyObject* v) noexcept:
+    if v == NULL:
+        return fail(enc, "is not set")
     try:
-        return mismatch(enc, (<object>op.ref).__qualname__, v)
+        wanted, got = names_apart(<object>op.ref, type(<object>v))
+        return fail(enc, f"expected {wanted}, got {got}")
+    except BaseException:
+        return fail(enc, "is of a wrong class")
+
+
+cdef int wrong_member(Encoder* enc, Table* table, PyObject* v) noexcept:
+    # No member of an enum, no variant of a sealed class.
+    cdef bint is_enum = table.progs == NULL
+    if v == NULL:
+        return fail(enc, "is not set")
+    try:
+        if table.count == 0:
+            return fail(enc, f"expected a variant of {<object>table.name}, got {type(<object>v).__qualname__}")
+        member = <object>table.keys[0]
+        if is_enum:
+            wanted, got = names_apart(type(member), type(<object>v))
+            return fail(enc, f"expected {wanted}, got {got}")
+        wanted, got = variants_apart(member, type(<object>v))
+        return fail(enc, f"expected a variant of {wanted}, got {got}")
     except BaseException:
         return fail(enc, "is of a wrong class")
 

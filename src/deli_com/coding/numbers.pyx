@@ -7,7 +7,14 @@ is no number, and a number no bool (numpy's bool is one).
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from deli_com.coding.encode_errors cimport fail, float_too_large, mismatch, number_name, out_of_range
+from deli_com.coding.encode_errors cimport (
+    fail,
+    fail_of_value,
+    float_too_large,
+    mismatch,
+    number_name,
+    out_of_range,
+)
 from deli_com.coding.encoder cimport Encoder, number_size, would_run_python
 from deli_com.coding.program cimport OP_F32, OP_F64, OP_U64
 from deli_com.ground.cpython cimport *
@@ -34,7 +41,7 @@ cdef int encode_number(Encoder* enc, int code, PyObject* v, char* p) noexcept:
     exact = PyNumber_Index(v)
     Py_DECREF(v)
     if exact == NULL:
-        return -1
+        return fail_of_value(enc)
     status = _int(enc, code, exact, p)
     Py_DECREF(exact)
     return status
@@ -86,7 +93,7 @@ cdef int _float(Encoder* enc, int code, PyObject* v, char* p) noexcept:
         if value == -1.0 and PyErr_Occurred() != NULL:
             if not PyErr_ExceptionMatches(PyExc_OverflowError):
                 Py_DECREF(v)
-                return -1
+                return fail_of_value(enc)
             PyErr_Clear()
             out_of_range(enc, code, v)
             Py_DECREF(v)
@@ -128,6 +135,6 @@ cdef int encode_bool(Encoder* enc, PyObject* v, char* p) noexcept:
         return mismatch(enc, "bool", v)
     truth = PyObject_IsTrue(v)
     if truth < 0:
-        return -1
+        return fail_of_value(enc)
     store_u8(p, <uint8_t>truth)
     return 0

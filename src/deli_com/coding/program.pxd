@@ -35,7 +35,7 @@ cdef enum OpCode:
     OP_FIXED         # ref: Prog of an element; number: how many
     OP_ARRAY         # kind
     OP_NDARRAY       # kind
-    OP_STRUCTURED    # ref: PyObject, Columns of the struct
+    OP_STRUCTURED    # ref: PyObject, Columns of the struct, or of a bool
     OP_SEALED        # ref: Table of variants
     OP_CALL          # ref: Prog of a struct that is recursive, or too long to repeat here
 

@@ -20,6 +20,7 @@ import typing_extensions
 
 from deli_com.types import nodes
 from deli_com.types.instance import RecordType, record_spec
+from deli_com.types.kinds import _BOOL
 from deli_com.types.kinds import KINDS as _KINDS
 from deli_com.types.kinds import Array, FixedArray, Kind
 from deli_com.types.scope import Scope
@@ -245,10 +246,12 @@ def _ndarray_node(args: tuple[Any, ...], numpy: Any) -> nodes.Node:
         for kind in _KINDS:
             if found is not None and found == numpy.dtype(kind.numpy):
                 return nodes.NdArray(kind)
+    if scalar is numpy.bool_:
+        return nodes.NdArray(_BOOL)
     name = "NDArray" if scalar is None else f"NDArray[{describe(scalar)}]"
     raise refuse(
         f"{name} has no wire form: "
-        "items are np.uint8 to np.uint64, np.int8 to np.int64, np.float32, np.float64"
+        "items are np.uint8 to np.uint64, np.int8 to np.int64, np.float32, np.float64, np.bool_"
     )
 
 

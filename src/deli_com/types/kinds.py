@@ -75,6 +75,7 @@ class Kind:
 _U8, _U16, _U32, _U64 = Kind("u8", 1, "B"), Kind("u16", 2, "H"), Kind("u32", 4, "I"), Kind("u64", 8, "Q")
 _I8, _I16, _I32, _I64 = Kind("i8", 1, "b"), Kind("i16", 2, "h"), Kind("i32", 4, "i"), Kind("i64", 8, "q")
 _F32, _F64 = Kind("f32", 4, "f"), Kind("f64", 8, "d")
+_BOOL = Kind("bool", 1, "?")  # of NDArray[np.bool_] only: a bool is no number
 
 KINDS = (_U8, _U16, _U32, _U64, _I8, _I16, _I32, _I64, _F32, _F64)
 
