@@ -6,11 +6,15 @@ and type checkers it is a dataclass.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
+import functools
 import inspect
+import pickle
 import re
 import sys
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 
 from typing_extensions import Buffer, dataclass_transform
@@ -46,8 +50,12 @@ class MutableDefault(TypeError, ValueError):
     as every other refusal of a class body."""
 
 
-class CodecMeta(RecordType):
-    """The type of `Codec` classes."""
+class CodecMeta(RecordType, abc.ABCMeta):
+    """The type of `Codec` classes; an `abc.ABCMeta`, so that one may have abstract methods."""
+
+    # As cheap as for any class. No class becomes a subclass of a struct by being registered.
+    __instancecheck__ = type.__instancecheck__
+    __subclasscheck__ = type.__subclasscheck__
 
     def __new__(
         mcls,
@@ -61,6 +69,7 @@ class CodecMeta(RecordType):
         policy: Policy | None = None,
         key: str | tuple[str, ...] | None = None,
         retain: bool | None = None,
+        weakref_slot: bool = False,
         **kwargs: Any,
     ) -> Any:
         if not any(isinstance(base, CodecMeta) for base in bases):  # Codec itself
@@ -70,6 +79,8 @@ class CodecMeta(RecordType):
                 type.__setattr__(base_class, key, method)
             return base_class
         qualname = namespace.get("__qualname__", name)
+        if kwargs:
+            _check_keywords(qualname, bases, kwargs)
         parent = _parent(qualname, bases, namespace)
         module = namespace.get("__module__", "")
         _check_options(qualname, name, parent, module, frozen=frozen, sealed=sealed)
@@ -92,9 +103,11 @@ class CodecMeta(RecordType):
         body = {key: value for key, value in namespace.items() if key not in names}
         for key, value in body.items():
             scope.add(key, value)
-        body["__slots__"] = tuple(item.name for item in own)
+        body["__slots__"] = (*(item.name for item in own), *_extra_slots(bases, namespace, weakref_slot))
+        body["__by_reference__"] = ByReference(module, qualname)
         body["__match_args__"] = tuple(item.name for item in fields if not item.kw_only)
         body["__dataclass_fields__"] = {item.name: _dataclass_field(item) for item in fields}
+        body["__dataclass_params__"] = (_FrozenSpecimen if frozen else _Specimen).__dataclass_params__
         if frozen:
             body["__setattr__"] = frozen_setattr
             body["__delattr__"] = frozen_delattr
@@ -103,6 +116,11 @@ class CodecMeta(RecordType):
         else:
             body.setdefault("__hash__", None)
         cls: Any = super().__new__(mcls, name, bases, body, **kwargs)
+        if cls.__abstractmethods__ and parent is not None and parent.sealed:
+            raise TypeError(
+                f"{qualname}: a variant is a class of values, so it must define "
+                f"{', '.join(sorted(cls.__abstractmethods__))}, abstract in {parent.cls.__qualname__}"
+            )
 
         spec = Spec(cls, fields, scope, frozen=frozen, sealed=sealed, delivery=delivery, delivery_said=said)
         scope.add(name, cls)
@@ -117,7 +135,7 @@ class CodecMeta(RecordType):
                 (item.name, *_fallback(item), item.kw_only, item.node is None or _may_hold_arrays(item.node))
                 for item in fields
             ],
-            not sealed,
+            not sealed and not cls.__abstractmethods__,
             can_cycle(spec),
             hasattr(cls, "__post_init__"),
         )
@@ -131,6 +149,22 @@ class CodecMeta(RecordType):
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> None:
         type.__init__(cls, name, bases, namespace)
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        spec = record_spec(cls)
+        if spec is not None:
+            _check_attribute(cls, spec, name, value)
+            if name == "__dataclass_params__":
+                _yield_to_dataclass(cls, value)
+        super().__setattr__(name, value)
+
+    def __delattr__(cls, name: str) -> None:
+        spec = record_spec(cls)
+        if spec is not None and (name in RESERVED or any(item.name == name for item in spec.fields)):
+            raise TypeError(
+                f"{cls.__qualname__}.{name} cannot be deleted: values of the class are made of it"
+            )
+        super().__delattr__(name)
 
     @property
     def __signature__(cls) -> inspect.Signature:
@@ -169,6 +203,75 @@ class CodecMeta(RecordType):
 
 
 enable_vectorcall(CodecMeta)
+
+
+class ByReference:
+    """Stands in each class, and lets nobody pickle what the class consists of.
+
+    cloudpickle, which joblib, dask and ray use, takes classes of ``__main__`` and of notebooks to pieces, and
+    builds them anew from a bare class statement: one without fields, whose values would be empty messages.
+    """
+
+    __slots__ = ("_module", "_name")
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module = module
+        self._name = name
+
+    def __reduce__(self) -> Any:
+        raise pickle.PicklingError(
+            f"{self._name} of {self._module} cannot be pickled by value, as cloudpickle (joblib, dask, ray) does with "
+            "classes of __main__, of notebooks and of functions: it would arrive without its fields. "
+            "Put it in a module that both processes import"
+        )
+
+
+def _check_keywords(name: str, bases: tuple[type, ...], keywords: dict[str, Any]) -> None:
+    # Those that are none of ours; a mix-in may take them.
+    if any("__init_subclass__" in vars(cls) for base in bases for cls in base.__mro__[:-1]):
+        return
+    known = list(CodecMeta.__new__.__kwdefaults__)
+    for keyword in keywords:
+        near = get_close_matches(keyword, known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        raise TypeError(f"{name}: {keyword!r} is no class keyword of Codec; {hint}")
+
+
+def _extra_slots(bases: tuple[type, ...], namespace: dict[str, Any], weakref_slot: bool) -> Iterator[str]:
+    if weakref_slot and not any(base.__weakrefoffset__ for base in bases):
+        yield "__weakref__"
+    # functools.cached_property keeps its value in the instance's __dict__.
+    is_cached = any(isinstance(value, functools.cached_property) for value in namespace.values())
+    if is_cached and not any(base.__dictoffset__ for base in bases):
+        yield "__dict__"
+
+
+def _check_attribute(cls: Any, spec: Spec, name: str, value: Any) -> None:
+    # What must not be put into a class that exists, by reloading tools or by hand.
+    if name in RESERVED:
+        owner = getattr(value, "__objclass__", None) or getattr(value, "__self__", None)
+        if isinstance(owner, CodecMeta) and owner is not cls:
+            raise TypeError(f"{cls.__qualname__}.{name}: this is the method of another class, {owner!r}")
+    elif any(item.name == name for item in spec.fields):
+        raise TypeError(
+            f"{cls.__qualname__}.{name} is a field: what the class has in its place cannot be set"
+        )
+    elif name == "__slots__":
+        raise TypeError(
+            f"{cls.__qualname__} arrives without its fields: it was pickled by value. "
+            "Put it in a module that both processes import"
+        )
+
+
+def _yield_to_dataclass(cls: Any, params: Any) -> None:
+    # The decorator begins, and adds what is not there: its refusal of assignments, its hash.
+    own = vars(cls)
+    if params.frozen:
+        for name, function in (("__setattr__", frozen_setattr), ("__delattr__", frozen_delattr)):
+            if own.get(name) is function:
+                type.__delattr__(cls, name)
+    if (params.unsafe_hash or (params.eq and params.frozen)) and own.get("__hash__", cls) is None:
+        type.__delattr__(cls, "__hash__")
 
 
 def _parent(name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Spec | None:
@@ -347,6 +450,11 @@ class _Specimen:
     field: int
 
 
+@dataclasses.dataclass(frozen=True)
+class _FrozenSpecimen:
+    pass
+
+
 # The private mark that dataclasses puts on real fields, taken from one.
 _FIELD_TYPE = _Specimen.__dataclass_fields__["field"]._field_type  # type: ignore[attr-defined]
 
@@ -359,7 +467,9 @@ class Codec(Record, metaclass=CodecMeta):
        without an annotation are none.
     2. Class keywords: ``frozen`` (no assignment, and a hash), ``kw_only``, ``sealed`` (an enum
        whose variants are the direct subclasses); ``policy``, ``key``, ``retain`` (how messages of
-       the class are delivered, see below).
+       the class are delivered, see below); ``weakref_slot`` (values can be referred to by
+       `weakref.ref`, at 8 bytes each). ``functools.cached_property`` gives the values of its
+       class a ``__dict__``.
     3. A subclass appends its fields. A field of class ``P`` holds exactly a ``P``.
     4. ``__post_init__`` runs on construction and on decoding; such a class is constructed at the
        price of that call.
@@ -399,4 +509,5 @@ class Codec(Record, metaclass=CodecMeta):
             policy: Policy | None = None,
             key: str | tuple[str, ...] | None = None,
             retain: bool | None = None,
+            weakref_slot: bool = False,
         ) -> None: ...

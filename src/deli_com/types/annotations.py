@@ -187,6 +187,8 @@ def _class_node(cls: Any) -> nodes.Node:
         raise refuse("Codec itself is no type of a value: name a subclass")
     if spec.sealed:
         return nodes.Sealed(cls)
+    if cls.__abstractmethods__:
+        raise refuse(f"{cls.__qualname__} is abstract, so it has no values")
     if spec.variant_of is not None:
         raise refuse(
             f"{cls.__qualname__} is a variant: write its sealed class {spec.variant_of.__qualname__}"

@@ -198,6 +198,9 @@ cdef int _refuse_instance(PyObject* cls) noexcept:
         spec = record_spec(<object>cls)
         if spec is None:
             raise TypeError("Codec makes no instances: subclass it, with annotated fields")
+        if not spec.sealed:
+            missing = ", ".join(sorted((<object>cls).__abstractmethods__))
+            raise TypeError(f"{(<object>cls).__qualname__} is abstract and makes no instances: {missing} is to be defined")
         raise TypeError(
             f"{(<object>cls).__qualname__} is sealed and makes no instances: "
             f"make one of its variants ({', '.join(spec.variants) or 'none yet'})"
