@@ -78,7 +78,8 @@ class TestKinds:
             memoryview(items.tobytes()).cast(typecode),
         ):
             assert codec(Array[tp]).to_bytes(value) == raw
-            assert codec(NDArray[scalar]).to_bytes(value) == raw
+            if value is not matrix:  # which would arrive as a flat array
+                assert codec(NDArray[scalar]).to_bytes(value) == raw
         assert codec(list[tp]).to_bytes(list(items)) == raw
         decoded = codec(Array[tp]).from_bytes(raw)
         assert type(decoded) is array.array

@@ -12,7 +12,7 @@ import pickle
 import sys
 import types
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle
 import joblib
@@ -38,6 +38,14 @@ class Many(Codec):
 
 class Real(Codec):
     x: f32
+
+
+class Holder(Codec):
+    reals: list[Real]
+
+
+class Mask(Codec):
+    bits: NDArray[np.bool_]
 
 
 class TestWhatPostInitRefuses:
@@ -69,11 +77,14 @@ class TestWhatPostInitRefuses:
     def test_nothing_leaks(self):
         alive = []
 
+        class Refused(Exception):
+            pass
+
         class Late(Codec):
             x: u32
 
             def __post_init__(self) -> None:
-                error = LookupError("no")
+                error = Refused("no")
                 alive.append(weakref.ref(error))
                 raise error
 
@@ -92,9 +103,6 @@ class TestWhatAValueRaises:
         class BadIndex:
             def __index__(self) -> int:
                 raise LookupError("nor today")
-
-        class Holder(Codec):
-            reals: list[Real]
 
         with pytest.raises(EncodeError, match="RuntimeError while the value was read: no number") as caught:
             Holder([Real(1.0), Real(Bad())]).to_bytes()  # type: ignore[arg-type]
@@ -124,9 +132,6 @@ def _small(x: Any) -> Small:
 
 class TestArrays:
     def test_an_array_of_bools(self):
-        class Mask(Codec):
-            bits: NDArray[np.bool_]
-
         value = np.array([True, False, True])
         raw = Mask(value).to_bytes()
         assert raw == b"\3\0\0\0\1\0\1" == codec(list[bool]).to_bytes([True, False, True])
@@ -153,7 +158,6 @@ class TestArrays:
         numbers = np.zeros((2, 3), np.float32)
         for type_, value in (
             (NDArray[np.float32], numbers),
-            (Array[f32], numbers),
             (NDArray[np.bool_], np.zeros((2, 3), bool)),
             (list[Row], np.zeros((2, 3), codec(Row).dtype)),
         ):
@@ -163,7 +167,8 @@ class TestArrays:
                 codec(type_).to_bytes(value)
             assert codec(type_).to_bytes(value.ravel())[:4] == b"\6\0\0\0"
 
-    def test_a_fixed_array_says_its_size_and_may_be_a_matrix(self):
+    def test_where_no_ndarray_comes_out_a_matrix_is_its_items(self):
+        assert len(codec(Array[f32]).to_bytes(np.zeros((2, 3), np.float32))) == 28
         assert len(codec(FixedArray[f32, 6]).to_bytes(np.zeros((2, 3), np.float32))) == 24
 
 
@@ -213,7 +218,7 @@ class TestTwoClassesOfOneName:
             new.Line(new.Point(1), old.Side.BUY).to_bytes()
         with pytest.raises(
             EncodeError,
-            match=r"expected a variant of told_apart\.Shape, got Dot, a variant of told_apart\.Shape of an earlier",
+            match=r"a variant of told_apart\.Shape, got Dot, a variant of told_apart\.Shape of an earlier",
         ):
             new.Drawing(old.Dot(1)).to_bytes()
         with pytest.raises(
@@ -376,11 +381,12 @@ class TestWhatADataclassCanDo:
             def area(self) -> float:
                 return self.side**2
 
-        assert Shape.from_bytes(Square(2.0).to_bytes()).area() == 4.0  # type: ignore[attr-defined]
         with pytest.raises(TypeError, match="Circle: a variant is a class of values, so it must define area"):
 
             class Circle(Shape):
                 radius: f32
+
+        assert Shape.from_bytes(Square(2.0).to_bytes()).area() == 4.0
 
         class Named(abc.ABC, Codec):
             name: str
@@ -423,7 +429,8 @@ class TestWhatADataclassCanDo:
         class Leaf(Node, weakref_slot=True):
             y: u32
 
-        for value in (Node(1000), Leaf(1000, 2), Leaf.from_bytes(bytes(8))):
+        for make in (lambda: Node(1000), lambda: Leaf(1000, 2), lambda: Leaf.from_bytes(bytes(8))):
+            value: Any = make()
             ref = weakref.ref(value)
             assert ref() is value
             del value
@@ -452,10 +459,10 @@ class TestWhatADataclassCanDo:
 
     def test_a_keyword_that_is_none(self):
         with pytest.raises(
-            TypeError, match="Pose: 'polciy' is no class keyword of Codec; did you mean 'policy'"
+            TypeError, match="Pose: 'policyy' is no class keyword of Codec; did you mean 'policy'"
         ):
 
-            class Pose(Codec, polciy="latest"):  # type: ignore[call-arg]
+            class Pose(Codec, policyy="latest"):  # type: ignore[call-arg]
                 x: u8
 
         with pytest.raises(
@@ -467,7 +474,7 @@ class TestWhatADataclassCanDo:
 
     def test_a_mix_in_may_take_keywords(self):
         class Registered:
-            seen: list[str] = []
+            seen: ClassVar[list[str]] = []
 
             def __init_subclass__(cls, *, tag: str = "", **kwargs: Any) -> None:
                 super().__init_subclass__(**kwargs)
@@ -485,5 +492,5 @@ class Side(enum.Enum):
 
 
 def test_a_member_that_is_none():
-    with pytest.raises(EncodeError, match=r"^encode error: Side: expected Side, got str$"):
+    with pytest.raises(EncodeError, match=r"^encode error: expected Side, got str$"):
         codec(Side).to_bytes("BUY")  # type: ignore[arg-type]

@@ -370,15 +370,18 @@ class TestPythonCodeDuringEncoding:
         with pytest.raises(errors.EncodeError, match="changed its length"):
             codec(FixedArray[f64, Literal[3]]).to_bytes(values)
 
-    def test_an_exception_of_the_value_passes(self) -> None:
-        """It is not dressed up as an EncodeError, and nothing was written."""
+    def test_an_exception_of_the_value_is_the_cause_of_an_EncodeError(self) -> None:
+        """It says where, and nothing was written."""
 
         def fail() -> None:
             raise KeyError("mine")
 
         buf = bytearray(b"kept")
-        with pytest.raises(KeyError, match="mine"):
+        with pytest.raises(
+            errors.EncodeError, match=r"^encode error: \[1\]: KeyError while .*mine"
+        ) as caught:
             codec(list[u8]).encode([1, Index(1, fail)], buf)
+        assert isinstance(caught.value.__cause__, KeyError)
         assert buf == b"kept"
 
     def test_bytearray_used_by_the_value(self) -> None:

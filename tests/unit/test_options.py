@@ -127,9 +127,9 @@ class TestCounts:
 class TestOthers:
     def test_a_choice(self):
         with pytest.raises(
-            ValueError, match=r"^slow_client is 'Lates', expected one of .*; did you mean 'latest'"
+            ValueError, match=r"^slow_client is 'latestt', expected one of .*; did you mean 'latest'"
         ):
-            one_checked("slow_client", "Lates")
+            one_checked("slow_client", "latestt")
         for value in (None, 5, ["wait"], b"wait"):
             with pytest.raises(TypeError, match=r"^slow_client is .*, expected one of 'disconnect', 'wait'"):
                 one_checked("slow_client", value)

@@ -28,7 +28,8 @@ cdef inline int write_sized(
 
 
 cdef int encode_foreign_bytes(Encoder* enc, PyObject* v, bint last) noexcept
-cdef int encode_array(Encoder* enc, int code, PyObject* v, bint last) noexcept
+# `flat_only`: of one dimension, as what is decoded would be.
+cdef int encode_array(Encoder* enc, int code, PyObject* v, bint flat_only, bint last) noexcept
 cdef int encode_structured(Encoder* enc, PyObject* columns, PyObject* v, bint last) noexcept
 
 # A view of a C-contiguous buffer of numbers of the kind `code`, for the caller to release.

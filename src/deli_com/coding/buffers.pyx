@@ -6,7 +6,15 @@ from cpython.object cimport PyObject, PyTypeObject
 from libc.string cimport strlen
 
 from deli_com.coding.columns cimport Columns
-from deli_com.coding.encode_errors cimport fail, fail_of_value, mismatch, mismatch_of, note, note_index, number_name
+from deli_com.coding.encode_errors cimport (
+    fail,
+    fail_of_value,
+    mismatch,
+    mismatch_of,
+    note,
+    note_index,
+    number_name,
+)
 from deli_com.coding.encoder cimport Encoder, number_size, would_run_python
 from deli_com.coding.program cimport OP_F32, OP_U64
 from deli_com.ground.cpython cimport *
@@ -78,12 +86,12 @@ cdef bint _matches(int code, Py_buffer* view) noexcept:
     return letter in b"bhilqn"
 
 
-cdef int encode_array(Encoder* enc, int code, PyObject* v, bint last) noexcept:
+cdef int encode_array(Encoder* enc, int code, PyObject* v, bint flat_only, bint last) noexcept:
     cdef Py_buffer view
     cdef int status
     if numbers_view(enc, code, v, &view) < 0:
         return -1
-    if view.ndim != 1:
+    if flat_only and view.ndim != 1:
         PyBuffer_Release(&view)
         return wrong_shape(enc, <object>v)
     status = write_sized(enc, <const char*>view.buf, view.len, view.len // number_size(code), last)

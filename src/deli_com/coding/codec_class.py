@@ -107,7 +107,8 @@ class CodecMeta(RecordType, abc.ABCMeta):
         body["__by_reference__"] = ByReference(module, qualname)
         body["__match_args__"] = tuple(item.name for item in fields if not item.kw_only)
         body["__dataclass_fields__"] = {item.name: _dataclass_field(item) for item in fields}
-        body["__dataclass_params__"] = (_FrozenSpecimen if frozen else _Specimen).__dataclass_params__
+        specimen: Any = _FrozenSpecimen if frozen else _Specimen
+        body["__dataclass_params__"] = specimen.__dataclass_params__
         if frozen:
             body["__setattr__"] = frozen_setattr
             body["__delattr__"] = frozen_delattr
@@ -192,6 +193,8 @@ class CodecMeta(RecordType, abc.ABCMeta):
         spec = record_spec(cls)
         if spec is None:
             raise TypeError("Codec itself is no type of a value: name a subclass")
+        if cls.__abstractmethods__ and not spec.sealed:
+            raise TypeError(f"{cls.__qualname__} is abstract, so it has no values")
         name = cls.__qualname__
         if spec.variant_of is not None:
             facts = check(nodes.Struct(cls), cls)
@@ -220,8 +223,8 @@ class ByReference:
 
     def __reduce__(self) -> Any:
         raise pickle.PicklingError(
-            f"{self._name} of {self._module} cannot be pickled by value, as cloudpickle (joblib, dask, ray) does with "
-            "classes of __main__, of notebooks and of functions: it would arrive without its fields. "
+            f"{self._name} of {self._module} cannot be pickled by value, as cloudpickle (joblib, dask, ray) "
+            "does with classes of __main__, of notebooks and of functions: it would arrive without fields. "
             "Put it in a module that both processes import"
         )
 
@@ -230,7 +233,7 @@ def _check_keywords(name: str, bases: tuple[type, ...], keywords: dict[str, Any]
     # Those that are none of ours; a mix-in may take them.
     if any("__init_subclass__" in vars(cls) for base in bases for cls in base.__mro__[:-1]):
         return
-    known = list(CodecMeta.__new__.__kwdefaults__)
+    known = list(CodecMeta.__new__.__kwdefaults__ or ())
     for keyword in keywords:
         near = get_close_matches(keyword, known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"

@@ -404,8 +404,8 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
 
 cdef extern from *:
     """
-    /* The exception that is set, owned, if `__post_init__` says by it that it does not like the fields: neither what
-     * ends a program, nor a want of memory, nor a DecodeError of its own. */
+    /* The exception that is set, owned, if `__post_init__` says by it that it does not like the
+     * fields: neither what ends a program, nor a want of memory, nor a DecodeError of its own. */
     static PyObject *dc_take_refusal(PyObject *decode_error) {
         PyObject *type, *error, *traceback;
         if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError) ||

@@ -402,7 +402,7 @@ cdef int _walk(Encoder* enc, Prog* prog, char* base, bint tail) noexcept:
                 if _fixed(enc, op, v) < 0:
                     break
             elif code == OP_ARRAY or code == OP_NDARRAY:
-                if encode_array(enc, op.kind, v, tail and op.tail) < 0:
+                if encode_array(enc, op.kind, v, code == OP_NDARRAY, tail and op.tail) < 0:
                     break
             else:  # OP_STRUCTURED
                 if encode_structured(enc, <PyObject*>op.ref, v, tail and op.tail) < 0:

@@ -163,7 +163,7 @@ cdef int wrong_member(Encoder* enc, Table* table, PyObject* v) noexcept:
         return fail(enc, "is not set")
     try:
         if table.count == 0:
-            return fail(enc, f"expected a variant of {<object>table.name}, got {type(<object>v).__qualname__}")
+            return mismatch_of(enc, "a variant of {}", <object>table.name, v)
         member = <object>table.keys[0]
         if is_enum:
             wanted, got = names_apart(type(member), type(<object>v))

@@ -14,8 +14,9 @@ cdef enum:
 
 cdef struct Encoder:
     WriteCursor* cur
-    PyObject* detail       # owned: a str, what is wrong, or what code of the value has raised;
-                           # NULL: an exception is set, or `inexact`
+    # `detail` is owned: a str, what is wrong, or what code of the value has raised; NULL: an exception is
+    # set, or `inexact`.
+    PyObject* detail
     PyObject* path         # owned list of pieces, innermost first, or NULL
     int depth              # values of recursive types around this one
     bint exact_only        # stop before Python code would run

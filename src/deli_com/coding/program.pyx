@@ -238,7 +238,8 @@ cdef int _emit(Program program, node, Py_ssize_t offset, str path, int depth, di
     elif isinstance(node, nodes.Array):
         program.add_varying(OP_ARRAY, offset, path).kind = KIND_CODES[node.kind.name]
     elif isinstance(node, nodes.NdArray) and node.kind.name == "bool":
-        program.add_varying(OP_STRUCTURED, offset, path).ref = program.own(Columns(nodes.Leaf("bool"), "bool"))
+        op = program.add_varying(OP_STRUCTURED, offset, path)
+        op.ref = program.own(Columns(nodes.Leaf("bool"), "bool"))
     elif isinstance(node, nodes.NdArray):
         program.add_varying(OP_NDARRAY, offset, path).kind = KIND_CODES[node.kind.name]
     elif isinstance(node, nodes.Structured):

@@ -20,9 +20,8 @@ import typing_extensions
 
 from deli_com.types import nodes
 from deli_com.types.instance import RecordType, record_spec
-from deli_com.types.kinds import _BOOL
+from deli_com.types.kinds import _BOOL, Array, FixedArray, Kind
 from deli_com.types.kinds import KINDS as _KINDS
-from deli_com.types.kinds import Array, FixedArray, Kind
 from deli_com.types.scope import Scope
 
 __all__ = ["CHOICES", "Later", "parse", "parse_text"]

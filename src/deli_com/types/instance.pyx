@@ -200,7 +200,8 @@ cdef int _refuse_instance(PyObject* cls) noexcept:
             raise TypeError("Codec makes no instances: subclass it, with annotated fields")
         if not spec.sealed:
             missing = ", ".join(sorted((<object>cls).__abstractmethods__))
-            raise TypeError(f"{(<object>cls).__qualname__} is abstract and makes no instances: {missing} is to be defined")
+            name = (<object>cls).__qualname__
+            raise TypeError(f"{name} is abstract and makes no instances: {missing} is to be defined")
         raise TypeError(
             f"{(<object>cls).__qualname__} is sealed and makes no instances: "
             f"make one of its variants ({', '.join(spec.variants) or 'none yet'})"
