@@ -29,7 +29,7 @@ from deli_com.errors import (
     UnknownVariant,
     WebSocketError,
 )
-from deli_com.link.connection import Peer
+from deli_com.link.peer import Peer
 from deli_com.link.departure import Departure
 from deli_com.link.group import Group
 from deli_com.link.request import Request

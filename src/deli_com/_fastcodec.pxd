@@ -1,4 +1,4 @@
-# What the broadcast log and the receive path may call. Everything else in
+# What the send path, the receive path and the codec classes may call. Everything else in
 # _fastcodec.pyx is private to it.
 
 from deli_com.coding.program cimport Prog, Program
@@ -33,3 +33,10 @@ cdef int codec_encode_exact(TypeCodec codec, WriteCursor* cur, object value) exc
 # value are ignored, as from_bytes does). Returns objects that own copies. Raises DecodeError, or
 # what a `__post_init__` raised.
 cdef object codec_decode(TypeCodec codec, const char* data, Py_ssize_t size)
+
+# Reads one value at `pos` of any contiguous bytes-like object, and moves `pos` behind it. `strict`: DecodeError
+# where bytes follow the value.
+cdef object decode_from(TypeCodec codec, object data, Py_ssize_t* pos, bint strict)
+
+# The same for `decode(data, pos)`, as users call it: (value, position behind it).
+cdef object decode_pair(TypeCodec codec, object data, object pos)

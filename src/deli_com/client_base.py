@@ -45,7 +45,7 @@ class ClientBase(Typed, Endpoint[Up, Down], Generic[Down, Up]):
             down,
             is_client=True,
             max_backlog=MAX_QUEUED,
-            max_retained=MAX_QUEUED,
+            max_queued=MAX_QUEUED,
             progress_timeout=math.inf,
             **limits,
         )

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, Self
 
 from deli_com.errors import ConnectionClosed
-from deli_com.link.connection import Peer
+from deli_com.link.peer import Peer
 from deli_com.link.endpoint import Endpoint
 from deli_com.link.events import Events, OnConnect, OnDisconnect
 from deli_com.link.group import Group, group_of
@@ -24,7 +24,7 @@ __all__ = ["ServerBase"]
 
 GOING_AWAY = 1001  # RFC 6455 section 7.4.1
 DRAIN_S = 1.0  # how long close() waits for what is queued, unless told otherwise
-MIN_RETAINED = 64 << 20  # bytes that the log may hold within one turn, at the least
+MIN_QUEUED = 64 << 20  # bytes that the log may hold within one turn, at the least
 MAX_INBOUND = 256 << 20  # bytes of input that may wait in memory, unless one message is a large part of it
 CLOSE_SLACK_S = 0.5  # for the last sweep, the transports' own turns, and the last on_disconnect
 
@@ -74,7 +74,7 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
             down,
             up,
             max_backlog=max_backlog,
-            max_retained=max(MIN_RETAINED, 2 * max_backlog),
+            max_queued=max(MIN_QUEUED, 2 * max_backlog),
             max_inbound=max_inbound,
             max_message_size=max_message_size,
             progress_timeout=math.inf if progress_timeout is None else progress_timeout,

@@ -102,7 +102,7 @@ cdef class ProbeHub(Hub):
         if not self.room_for(len(payload)):
             return False
         if kind == DELIVER_LATEST:
-            found = log.key(0, key)
+            found = log.keys.get(0, key)
             if found is None:
                 return False
         self.begin()
@@ -179,7 +179,7 @@ cdef class ProbeHub(Hub):
 
     @property
     def retained(self):
-        return self.log.retained()
+        return self.log.queued_bytes()
 
     @property
     def count(self):

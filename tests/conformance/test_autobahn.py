@@ -18,7 +18,7 @@ import pytest
 from picows import WSMsgType, WSTransport
 
 from deli_com import WsClient, WsServer
-from deli_com.link.ws_link import Peer, PeerListener
+from deli_com.link.ws_link import WsLink, WsLinkListener
 
 kosoku = pytest.importorskip("kosoku", reason="the conformance group is not installed: make conformance")
 
@@ -34,7 +34,7 @@ PARSER_ONLY = {
 }
 
 
-class EchoListener(PeerListener):
+class EchoListener(WsLinkListener):
     """Remembers the transport, which only the listener is given."""
 
     def __init__(self, peer: EchoPeer) -> None:
@@ -50,7 +50,7 @@ class EchoListener(PeerListener):
         super().on_ws_disconnected(transport)
 
 
-class EchoPeer(Peer):
+class EchoPeer(WsLink):
     """Sends every message back as it came."""
 
     transport: WSTransport
@@ -63,7 +63,7 @@ class EchoPeer(Peer):
         self.ended = asyncio.Event()
         EchoPeer.last = self
 
-    def listener(self) -> PeerListener:
+    def listener(self) -> WsLinkListener:
         return EchoListener(self)
 
     def on_text(self, data: bytes) -> None:
@@ -76,8 +76,8 @@ class EchoPeer(Peer):
 
 @pytest.fixture(autouse=True)
 def echo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deli_com.ws.server.Peer", EchoPeer)
-    monkeypatch.setattr("deli_com.ws.client.Peer", EchoPeer)
+    monkeypatch.setattr("deli_com.ws.server.WsLink", EchoPeer)
+    monkeypatch.setattr("deli_com.ws.client.WsLink", EchoPeer)
 
 
 Run = Callable[[list[str]], Awaitable[dict[str, str]]]  # case globs -> what is wrong, "" for a pass, by case

@@ -45,7 +45,7 @@ async def test_frames_stay_whole(
     """Random sizes to a peer that reads random amounts, asks for PONGs, and is closed with frames queued."""
     import deli_com.ws.port as module
 
-    monkeypatch.setattr(module, "Acceptor", functools.partial(module.Acceptor, transports=transports))
+    monkeypatch.setattr(module, "WsAcceptor", functools.partial(module.WsAcceptor, transports=transports))
     tls, trusting = certificates() if secure else (None, None)
     for seed in range(3):
         rng = random.Random(seed)

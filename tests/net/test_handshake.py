@@ -17,7 +17,8 @@ from helpers import ACCEPT_TOKEN, CHROME_HEAD, FIREFOX_HEAD, PLAIN_HEAD, SLOW, R
 from deli_com.link.request import Request
 from deli_com.net.address import Address
 from deli_com.ws import handshake as handshake_module
-from deli_com.ws.handshake import Refusal, Service
+from deli_com.ws.head import Refusal
+from deli_com.ws.service import Service
 
 every_wire = pytest.mark.parametrize("transports", ["aiofastnet", "loop"])
 plain_and_tls = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])

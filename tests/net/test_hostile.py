@@ -247,7 +247,7 @@ class TestCrowd:
     @pytest.mark.limit(40)
     async def test_nothing_is_left_of_them(self) -> None:
         """No connection, no peer object and no transport once they are gone."""
-        from deli_com.link.ws_link import Peer
+        from deli_com.link.ws_link import WsLink
 
         async with WsServer[bytes].bind("127.0.0.1:0", close_timeout=0.2) as server:
             await attacks.crowd(server.local_addr(), 200, 40, seed=7)
@@ -256,7 +256,7 @@ class TestCrowd:
                 await asyncio.sleep(0)
             gc.collect()
             assert [
-                found for found in gc.get_objects() if isinstance(found, Peer) and found.endpoint is server
+                found for found in gc.get_objects() if isinstance(found, WsLink) and found.endpoint is server
             ] == []
             async with WsClient[bytes].connect(server.local_addr()) as client:
                 await server.send(b"as before")

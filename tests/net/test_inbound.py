@@ -52,8 +52,8 @@ async def peers_of(server: WsServer[Any], count: int, ssl: Any = None) -> AsyncI
 async def settled(server: WsServer[Any], peers: list[WsPeer]) -> None:
     """Wait until the server has read what was sent so far."""
     seen = -1
-    while seen != server.buffered + server.inbox.held_bytes:
-        seen = server.buffered + server.inbox.held_bytes
+    while seen != server.quota.buffered + server.inbox.held_bytes:
+        seen = server.quota.buffered + server.inbox.held_bytes
         for _ in range(20):
             await asyncio.sleep(0)
 
@@ -65,9 +65,9 @@ async def next_second() -> None:
 
 def judge(server: WsServer[Any]) -> None:
     """The sum that is kept is the sum of what connections keep."""
-    assert server.buffered >= 0
+    assert server.quota.buffered >= 0
     if not server._connections():
-        assert server.buffered == 0
+        assert server.quota.buffered == 0
 
 
 async def told(peer: WsPeer) -> tuple[int, int]:
@@ -95,7 +95,7 @@ class TestReadBuffers:
                 await next_second()
                 with caplog.at_level(logging.WARNING, "deli_com.server"):
                     await large.send_raw(begun(2 * MB, 900_000))
-                    await until(lambda: server.buffered >= 900_000)
+                    await until(lambda: server.quota.buffered >= 900_000)
                     for peer in small:
                         await peer.send_raw(begun(90_000, 89_000))
                     mine, of_all = await told(large)
@@ -121,8 +121,8 @@ class TestReadBuffers:
             async with peers_of(server, 40, trusting if secure else None) as peers:
                 for peer in peers:
                     await peer.send_raw(begun(90_000, 89_000))
-                await until(lambda: server.buffered >= 40 * 89_000)
-                assert server.buffered < LIMIT
+                await until(lambda: server.quota.buffered >= 40 * 89_000)
+                assert server.quota.buffered < LIMIT
                 assert server.client_count() == 40
 
 
@@ -145,13 +145,13 @@ class TestCounting:
                     ]
                     await peer.send_raw(piece)
                     sent += len(piece)
-                    await until(lambda: server.buffered >= sent)  # noqa: B023
-                    assert server.buffered == sent
+                    await until(lambda: server.quota.buffered >= sent)  # noqa: B023
+                    assert server.quota.buffered == sent
                 await peer.send_raw(message[-1:])
                 assert len(await waiting) == size
                 waiting = asyncio.ensure_future(server.recv())
-                server._connections()[0]._give_back()
-                assert server.buffered == 0
+                server._connections()[0]._release_memory()
+                assert server.quota.buffered == 0
             waiting.cancel()
 
     async def test_after_a_large_message_a_silent_client_keeps_little(self) -> None:
@@ -161,8 +161,8 @@ class TestCounting:
         ):
             await peer.send_raw(build(bytes(8 * MB), mask=KEY))
             await peer.round_trip()
-            assert server.buffered > 8 * MB
-            await until(lambda: server.buffered <= 256 * 1024)
+            assert server.quota.buffered > 8 * MB
+            await until(lambda: server.quota.buffered <= 256 * 1024)
 
 
 class TestFragments:
@@ -173,8 +173,8 @@ class TestFragments:
                     for peer in peers:
                         await peer.send_raw(build(value(bytes(300_000))[:200_000], fin=False, mask=KEY))
                         await peer.round_trip()
-                    kept = sum(connection._held() for connection in server._connections())
-                    assert kept == server.buffered >= 8 * 200_000
+                    kept = sum(connection.held for connection in server._connections())
+                    assert kept == server.quota.buffered >= 8 * 200_000
                     waiting = asyncio.ensure_future(server.recv_many(100))
                     for peer in peers:
                         await peer.send_raw(build(value(bytes(300_000))[200_000:], CONTINUATION, mask=KEY))
@@ -201,7 +201,7 @@ class TestFragments:
                 assert of_all > LIMIT
                 await settled(server, peers)
                 assert server.client_count() == 17
-                assert server.buffered <= LIMIT
+                assert server.quota.buffered <= LIMIT
 
 
 class TestRing:
@@ -262,7 +262,7 @@ class TestIdle:
                     assert await peer.frame() == Frame(PONG, b"x")
                 assert server.messages_in == 60
                 assert server.client_count() == 61
-                assert server.buffered <= LIMIT
+                assert server.quota.buffered <= LIMIT
 
     async def test_a_connection_that_lingers_keeps_no_input(self) -> None:
         """Its read buffer goes when its end is announced, not when its peer is done."""
@@ -272,12 +272,12 @@ class TestIdle:
             await upgrade(peer)
             await peer.send_raw(build(bytes(3 * MB), fin=False, mask=KEY))
             await peer.send_raw(begun(8 * MB, 5 * MB))
-            await until(lambda: server.buffered >= 8 * MB)
+            await until(lambda: server.quota.buffered >= 8 * MB)
             server._connections()[0]._finish(1008, "enough")
             await peer.send_raw(bytes(3 * MB) + build(b"y", CONTINUATION, rsv=1, mask=KEY))
             assert (await peer.read_to_close())[1] == 1008
             await peer.send(struct.pack("!H", 1008), CLOSE)
-            await until(lambda: server.buffered == 0)
+            await until(lambda: server.quota.buffered == 0)
             peer.close()
 
 
@@ -289,7 +289,7 @@ class TestTcp:
             await next_second()
             with caplog.at_level(logging.WARNING, "deli_com.server"):
                 await large.send(struct.pack("<I", 3 * MB) + bytes(1_500_000))
-                await until(lambda: server.buffered >= 1_500_000)
+                await until(lambda: server.quota.buffered >= 1_500_000)
                 for peer in small:
                     await peer.send(struct.pack("<I", 300_000) + bytes(200_000))
                 await until(lambda: server.client_count() == 19)
@@ -299,7 +299,7 @@ class TestTcp:
             for peer in small:
                 await peer.send(bytes(100_000))
                 await first if peer is small[0] else await server.recv()
-            assert server.buffered == 0
+            assert server.quota.buffered == 0
             for peer in (large, *small):
                 peer.close()
             await until(lambda: not server._connections())

@@ -53,7 +53,7 @@ class Model:
         self.slow_client = self.rng.choice(["disconnect", "wait", "skip", "latest"])
         self.max_backlog = self.rng.choice([40_000, 90_000, 250_000])
         self.max_keys = self.rng.choice([9, 1 << 16])
-        self.max_retained = 2 * self.max_backlog  # of the whole server, within one turn
+        self.max_queued = 2 * self.max_backlog  # of the whole server, within one turn
         self.laziness = self.rng.choice([0.2, 0.5, 0.8])  # how rarely those read that are not keen
         self.history = History(self.max_backlog, PRIVATE_BYTES)
         self.kinds = {
@@ -204,7 +204,7 @@ class Model:
     def refused(self, event: Event, log: Hashable) -> None:
         """Too much for one client, one key too many, or too much for one turn."""
         size = wire_size(len(EVENTS.to_bytes(event)))
-        if self.server.stats().queued_bytes + size > self.max_retained:
+        if self.server.stats().queued_bytes + size > self.max_queued:
             return
         if isinstance(log, Client) and self.kinds[type(event)] == "reliable":
             assert (
@@ -374,5 +374,5 @@ async def test_every_client_gets_what_it_must(
     seed: int, secure: bool, loop_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is sent, whoever is slow, comes or goes."""
-    monkeypatch.setattr("deli_com.server_base.MIN_RETAINED", 1)  # so that this bound is met, too
+    monkeypatch.setattr("deli_com.server_base.MIN_QUEUED", 1)  # so that this bound is met, too
     await Model(seed, loop_name, secure).run()

@@ -167,6 +167,18 @@ class TestQueues:
             server.forget(0)
             assert server.stats().retained_keys == 3
 
+    async def test_what_is_not_kept_for_later_clients_is_not_retained(self) -> None:
+        """Of policy latest without `retain`: superseded like others, neither a retained key nor its bytes."""
+        async with server_of("ws", max_backlog=500_000) as server, laggard(server, "ws") as slow:
+            sent = await stall(server, lambda n: Keyed(n, 0, bytes(50_000)))
+            server.send_nowait(Kept(len(sent), 0, bytes(10)))
+            await asyncio.sleep(0)
+            stats = server.stats()
+            assert stats.retained_keys == 1
+            assert stats.retained_bytes == size_of(Kept(len(sent), 0, bytes(10)), "ws")
+            server.send_nowait(Sure(len(sent) + 1))
+            await slow.messages_until(len(sent) + 1)
+
 
 class TestRefusals:
     async def test_by_reason(self) -> None:

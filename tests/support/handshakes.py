@@ -17,7 +17,8 @@ from helpers import certificates, until
 
 from deli_com.link.request import Request
 from deli_com.net.address import Address, open_listener
-from deli_com.ws.handshake import Acceptor, Route, Service, at_path
+from deli_com.ws.acceptor import WsAcceptor
+from deli_com.ws.service import Route, Service, at_path
 
 
 class Recorder(picows.WSListener):
@@ -51,7 +52,7 @@ class Served:
 
     def __init__(self) -> None:
         self.address: Address
-        self.acceptor: Acceptor
+        self.acceptor: WsAcceptor
         self.tls: Any = None  # the context for clients, or None
         self.recorders: list[Recorder] = []
 
@@ -82,7 +83,7 @@ async def accepting(
     served.address = Address(*sock.getsockname())
     server_context, client_context = (certificates() if tls is True else tls) or (None, None)
     served.tls = client_context
-    served.acceptor = Acceptor(
+    served.acceptor = WsAcceptor(
         sock,
         route or at_path(None, served.endpoint(**endpoint)),
         ssl=server_context,

@@ -214,7 +214,7 @@ class TestCuts:
     def test_every_receiver_sees_every_message_whole_and_in_order(self, rigs, seed):
         """Random sends, stalls, joins, departures and foreign frames, against a list for each receiver."""
         rng = random.Random(seed)
-        rig = rigs(max_backlog=1 << 30, max_retained=1 << 30)
+        rig = rigs(max_backlog=1 << 30, max_queued=1 << 30)
         count = 0
         for _ in range(400):
             choice = rng.random()
@@ -290,14 +290,14 @@ class TestLimits:
         assert end.messages() == [bytes(500_000), bytes(700_000)]
 
     def test_nobody_is_judged_before_the_loop_has_run(self, rigs):
-        rig = rigs(max_backlog=100_000, max_retained=1 << 30)
+        rig = rigs(max_backlog=100_000, max_queued=1 << 30)
         end = rig.connect()
         for _ in range(50):
             rig.hub.append(bytes(40_000))
         assert end.follower.too_slow == []
 
     def test_within_one_turn_the_log_is_bounded_and_nothing_is_written(self, rigs):
-        rig = rigs(max_backlog=100_000, max_retained=300_000)
+        rig = rigs(max_backlog=100_000, max_queued=300_000)
         end = rig.connect()
         taken = 0
         while rig.hub.append(bytes(10_000)):
@@ -308,14 +308,14 @@ class TestLimits:
         assert end.follower.too_slow == []
 
     def test_a_frame_over_the_bound_goes_into_an_empty_log(self, rigs):
-        rig = rigs(max_retained=300_000)
+        rig = rigs(max_queued=300_000)
         end = rig.connect()
         assert rig.hub.append(bytes(400_000))
         rig.settle()
         assert end.messages() == [bytes(400_000)]
 
     def test_a_laggard_is_judged_though_nothing_more_is_sent(self, rigs):
-        rig = rigs(max_backlog=100_000, max_retained=300_000)
+        rig = rigs(max_backlog=100_000, max_queued=300_000)
         end = rig.connect()
         while rig.hub.append(bytes(10_000)):
             pass

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from deli_com import Server
-from deli_com.link.tcp_link import ReadBuffer, Stream
+from deli_com.link.tcp_link import TcpLink
+from deli_com.link.tcp_read_buffer import ReadBuffer
 from deli_com.net.log_budget import LogBudget
 
 READ_BYTES = 262144  # as in link/tcp_link.pyx
@@ -62,7 +63,7 @@ class Rig:
         self.server = server
         self.buffer = ReadBuffer(server.loop)
         self.transport = Transport(sock)
-        self.stream = Stream(server, self.buffer, log=LogBudget(server.logger))
+        self.stream = TcpLink(server, self.buffer, log=LogBudget(server.logger))
         self.stream.connection_made(self.transport)  # type: ignore[arg-type]
 
     def read(self, data: bytes) -> list[int]:
@@ -146,7 +147,7 @@ class TestFraming:
 class TestMemory:
     async def test_between_frames_all_streams_read_into_one_buffer(self) -> None:
         async with rig() as made:
-            other = Stream(made.server, made.buffer)
+            other = TcpLink(made.server, made.buffer)
             other.connection_made(made.transport)  # type: ignore[arg-type]
             assert made.stream.get_buffer(-1) is other.get_buffer(-1)
             made.read(wire(b"x" * 3_000_000))
@@ -177,7 +178,7 @@ class TestMemory:
     async def test_frames_delivered_from_memory_used_again_are_whole(self) -> None:
         """The spare piece of one stream goes to another, larger or smaller than what is needed."""
         async with rig() as made:
-            other = Stream(made.server, made.buffer)
+            other = TcpLink(made.server, made.buffer)
             other.connection_made(made.transport)  # type: ignore[arg-type]
             mine, first = made.stream, b"1" * 700_000
             made.read(wire(first))
@@ -261,7 +262,7 @@ class TestTheEnd:
         """Not in the same turn: a plain one adds its reader one callback later, closed or not."""
         async with rig() as made:
             transport = Transport(made.transport.get_extra_info("socket"))
-            stream = Stream(made.server, made.buffer, lambda _: pytest.fail("it did not open"))
+            stream = TcpLink(made.server, made.buffer, lambda _: pytest.fail("it did not open"))
             stream.discard()
             stream.connection_made(transport)  # type: ignore[arg-type]
             assert transport.told == []

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 
 from typing_extensions import Buffer, dataclass_transform
 
-from deli_com._fastcodec import TypeCodec, class_methods, set_class_codec
+from deli_com._fastcodec import TypeCodec
 from deli_com.types import nodes
 from deli_com.types.declaration import Field, Spec
 from deli_com.types.delivery import Policy, declared
@@ -493,7 +493,7 @@ class Codec(Record, metaclass=CodecMeta):
     """
 
     if TYPE_CHECKING:
-        # Made for each class by class_methods of _fastcodec.pyx, where their docstrings are.
+        # Made for each class by coding/class_methods.pyx, where their docstrings are.
         def to_bytes(self) -> bytes: ...
         def encode(self, buf: bytearray) -> None: ...
         @classmethod

@@ -6,7 +6,8 @@ from typing import Any, overload
 
 from typing_extensions import TypeForm, TypeVar
 
-from deli_com._fastcodec import TypeCodec, class_codec
+from deli_com._fastcodec import TypeCodec
+from deli_com.coding.class_methods import class_codec
 from deli_com.coding.codec_class import CodecMeta
 from deli_com.types import nodes
 from deli_com.types.annotations import parse

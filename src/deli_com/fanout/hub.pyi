@@ -14,7 +14,7 @@ class Hub(Keeper):
         log: Log,
         *,
         max_backlog: int = ...,
-        max_retained: int = ...,
+        max_queued: int = ...,
         progress_timeout: float = 10.0,
     ) -> None: ...
     @property
@@ -24,7 +24,7 @@ class Hub(Keeper):
     @property
     def max_backlog(self) -> int: ...
     @property
-    def max_retained(self) -> int: ...
+    def max_queued(self) -> int: ...
     @property
     def progress_timeout(self) -> float: ...
     @property

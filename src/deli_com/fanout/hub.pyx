@@ -90,7 +90,7 @@ cdef class Hub(Bounds):
     max_backlog : int
         Bytes of queued frames after a follower's place at which it is too slow. One frame
         alone never is. Judged only after the loop has run since it fell behind.
-    max_retained : int
+    max_queued : int
         Bytes that the log may hold; `room_for` says whether a frame still goes in.
     progress_timeout : float
         Seconds in which a follower that is behind must take a byte.
@@ -98,13 +98,13 @@ cdef class Hub(Bounds):
 
     def __init__(
         self, loop, Log log not None, *,
-        Py_ssize_t max_backlog=16 << 20, Py_ssize_t max_retained=64 << 20, double progress_timeout=10.0,
+        Py_ssize_t max_backlog=16 << 20, Py_ssize_t max_queued=64 << 20, double progress_timeout=10.0,
     ):
         self.loop = loop
         self.log = log
         self.arena = log.arena
         self.max_backlog = max_backlog
-        self.max_retained = max_retained
+        self.max_queued = max_queued
         self.progress_timeout = progress_timeout
         self.home = Home(loop)
         self.log.flushed = log.tail()

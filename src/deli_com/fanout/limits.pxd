@@ -13,7 +13,7 @@ cdef class Bounds(Rosters):
     cdef readonly object loop
     cdef Home home                            # of this hub; public calls are checked against it
     cdef readonly Py_ssize_t max_backlog      # bytes that one follower may be behind
-    cdef readonly Py_ssize_t max_retained     # bytes that the logs may hold within one turn
+    cdef readonly Py_ssize_t max_queued     # bytes that the logs may hold within one turn
     cdef readonly double progress_timeout     # seconds without a byte taken before a laggard goes
 
     cdef Py_ssize_t room_for(self, Py_ssize_t frame) noexcept

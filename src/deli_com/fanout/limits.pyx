@@ -20,8 +20,8 @@ cdef class Bounds(Rosters):
 
     cdef Py_ssize_t room_for(self, Py_ssize_t frame) noexcept:
         # Nonzero if a frame of so many bytes may be appended now. Alone it always may.
-        cdef Py_ssize_t retained = self.arena.held - self.arena.newest
-        return retained == 0 or frame <= self.max_retained - retained
+        cdef Py_ssize_t queued = self.arena.held - self.arena.newest
+        return queued == 0 or frame <= self.max_queued - queued
 
     cdef int _judge(self) except -1:
         # Closes who is more than max_backlog behind. Nobody is while the log holds less.

@@ -1,32 +1,8 @@
-# One connection: a follower that also delivers to an inbox, and the stages of its end; and
-# what users see of it.
+# One connection: a follower that also delivers to an inbox, and the stages of its end.
 
 from deli_com._fastcodec cimport TypeCodec
-from deli_com.fanout.follower cimport Follower
 from deli_com.link.endpoint cimport Endpoint
-
-
-cdef enum ConnectionState:
-    CONNECTION_OPENING
-    CONNECTION_OPEN
-    CONNECTION_CLOSING       # the end is announced; reading goes on, what arrives is discarded
-    CONNECTION_CLOSED
-
-
-cdef class Peer(Follower):
-    # The public face: users hold it, only connections are made.
-    cdef readonly object remote_addr          # Address, or None where the kernel does not say
-    cdef readonly object request              # of the WebSocket handshake, or None
-    cdef object own_state                     # the user's, behind `state`
-    cdef object __weakref__                   # peers may be keys of weak dictionaries
-    cdef ConnectionState stage
-
-    # --- for the connection to override ------------------------------------------------
-    cdef int close_by_user(self, int code, str reason) except -1
-    cdef bint put_by_user(self, object value) except -1
-    cdef object send_by_user(self, object value)
-    cdef object count_for_user(self)
-    cdef object schema_for_user(self)
+from deli_com.link.peer cimport Peer
 
 
 cdef class Connection(Peer):
@@ -44,7 +20,7 @@ cdef class Connection(Peer):
     cdef str cause                            # Departure's, by who knew first; None: it was lost
     cdef str lost_reason                      # what the transport said of an abrupt end, or None
     cdef Py_ssize_t queued_bytes              # that waited for it when it left the log
-    cdef Py_ssize_t held                      # bytes of input in memory that are no whole message yet
+    cdef readonly Py_ssize_t held             # bytes of input in memory that are no whole message yet
 
     cdef int attach(self, object transport, bint secure) except -1
     cdef int opened(self) except -1
@@ -64,7 +40,7 @@ cdef class Connection(Peer):
     # --- for the wire protocol to override ---------------------------------------------
     cdef int on_joined(self) except -1
     cdef int on_unread(self, const char* data, Py_ssize_t size) except -1
-    cdef int give_back(self) except -1
+    cdef int release_memory(self) except -1
     cdef int on_too_much(self, str cause) except -1
     cdef int say_close(self, int code, str reason) except -1
     cdef bint ended_in_order(self) except -1
@@ -72,9 +48,6 @@ cdef class Connection(Peer):
     cdef Py_ssize_t waiting_bytes(self) except -1
     cdef object round_trip_time(self)
 
-
-# RFC 6455 section 7.4: whether a code may stand in a CLOSE frame.
-cdef bint may_be_sent(int code) noexcept
 
 # What is said of a connection that its transport has lost; `error` as in `connection_lost`.
 cdef str reason_of_loss(object error)

@@ -12,13 +12,8 @@ while the peer still sends would reset the connection and take the tail with it.
 It counts as a client, and is one of `server.clients`, while it is OPEN; on_connect and
 on_disconnect mark the beginning and the end of that.
 
-What has been read and nobody has taken yet is bounded for all connections of an endpoint
-together (`max_inbound`): each tells by `hold` what it keeps, which is a sum; only when that is
-over the bound are connections looked at one by one.
+Each connection tells the endpoint's input quota, by `hold`, how many bytes it keeps.
 """
-
-import logging
-from types import GenericAlias
 
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
@@ -27,15 +22,12 @@ from deli_com._fastcodec cimport TypeCodec, codec_decode
 from deli_com.fanout.follower cimport Follower
 from deli_com.ground.sockets cimport deli_com_keep_unsent_low, deli_com_tcp_info
 from deli_com.link.endpoint cimport Endpoint
+from deli_com.link.peer cimport CONNECTION_CLOSED, CONNECTION_CLOSING, CONNECTION_OPEN, CONNECTION_OPENING, Peer
 from deli_com.errors import ConnectionClosed, DecodeError
 from deli_com.link.departure import Departure
 from deli_com.link.stats import PeerStats
-from deli_com.net.log_budget import LogBudget
 
-# Of the bound on input, the part that must be free once it was reached: the next look at all
-# connections costs the peers at least so much traffic.
 cdef enum:
-    SPARE_PART = 16
     UNSENT_BYTES = 131072    # that the kernel takes and does not send yet, where messages supersede others
 
 cdef extern from *:
@@ -47,136 +39,11 @@ cdef extern from *:
 ctypedef PyObject* (*DecodeFunction)(TypeCodec, const char*, Py_ssize_t) noexcept
 cdef DecodeFunction _decode = <DecodeFunction><void*>codec_decode
 
-cdef object _shed_log = LogBudget(logging.getLogger("deli_com.server"))
-
-
-cdef bint may_be_sent(int code) noexcept:
-    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
-
 
 cdef str reason_of_loss(object error):
     if error is None:
         return "the connection ended without notice"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-cdef class Peer(Follower):
-    """One client of a server, as ``recv_from``, ``with_peer``, callbacks and ``server.clients`` give it.
-
-    One object for as long as the connection lasts: compare peers with ``is``, or use them as
-    keys. It may be kept longer than that; what it says then is what was last so.
-
-    Attributes
-    ----------
-    remote_addr : Address or None
-        The other end; None where the kernel does not say, as for one that has left at once.
-    request : Request or None
-        Of the WebSocket handshake: ``path``, ``query``, ``headers``, ``subprotocol``. None over TCP.
-    """
-
-    @classmethod
-    def __class_getitem__(cls, item):
-        """Let annotations say ``Peer[T]``."""
-        return GenericAlias(cls, item)
-
-    def __init__(self, *args, **kwargs):
-        raise TypeError("a Peer is not made: servers give one for each client")
-
-    def __repr__(self):
-        return f"<{type(self).__name__} {self.remote_addr}>"
-
-    @property
-    def state(self):
-        """Whatever you want to keep with this client; None at first."""
-        return self.own_state
-
-    @state.setter
-    def state(self, value):
-        self.own_state = value
-
-    @property
-    def is_open(self):
-        """Whether it is a client: it is counted, and gets what is sent."""
-        return self.stage == CONNECTION_OPEN and self.hub is not None
-
-    def close(self, code=1000, reason=""):
-        """End the connection to this client; returns at once, and does nothing if it has ended.
-
-        What was sent before goes out as far as its socket takes it now. What is queued beyond
-        that is dropped: ``on_disconnect`` is told how much. Then a WebSocket client gets a CLOSE
-        frame, and has ``close_timeout`` to answer. Over TCP the stream ends; where something is
-        dropped it is reset, so that the client can tell.
-
-        Parameters
-        ----------
-        code : int
-            1000 to 1003, 1007 to 1014, or 3000 to 4999, which are the application's own (RFC 6455
-            section 7.4). Not sent over TCP.
-        reason : str
-            At most 123 bytes of its UTF-8 are sent, cut between characters; none over TCP.
-
-        Raises
-        ------
-        ValueError
-            A code that may not be sent.
-        RuntimeError
-            Another thread than the event loop's.
-        """
-        if not isinstance(code, int) or not isinstance(reason, str):
-            raise TypeError(f"close(code, reason) takes an int and a str, not {code!r} and {reason!r}")
-        if not 0 <= code <= 4999 or not may_be_sent(code):
-            raise ValueError(
-                f"close code {code} must not be sent: 1000 to 1003, 1007 to 1014 and 3000 to 4999 may be"
-            )
-        self.close_by_user(code, reason)
-
-    cdef int close_by_user(self, int code, str reason) except -1:
-        return 0
-
-    def send_nowait(self, value, /):
-        """Queue `value` for this client alone, and return. Legal from any thread.
-
-        It has its place between the messages to all before and after it.
-
-        Raises
-        ------
-        EncodeError, MessageTooLarge
-            `value` is not of the type, or too large.
-        BacklogFull
-            More than 1 MiB is queued for this client alone. One message alone never is too much.
-            Another thread is not always told: what finds no room later is counted as refused.
-        ConnectionClosed
-            The client has left, or the server is closed.
-        """
-        self.put_by_user(value)
-
-    def send(self, value, /):
-        """Queue `value` as `send_nowait` does; await the result to keep this client's pace.
-
-        The errors of `send_nowait` come from the call, not from awaiting.
-        """
-        return self.send_by_user(value)
-
-    cdef bint put_by_user(self, object value) except -1:
-        return False
-
-    cdef object send_by_user(self, object value):
-        return None
-
-    def stats(self):
-        """Return what this client has cost and got, as `PeerStats`. Legal from any thread."""
-        return self.count_for_user()
-
-    cdef object count_for_user(self):
-        return None
-
-    @property
-    def schema(self):
-        """What is known of its schemas, as `PeerSchema`: ``peer.schema.up.how``, ``.theirs``."""
-        return self.schema_for_user()
-
-    cdef object schema_for_user(self):
-        return None
 
 
 cdef class Connection(Peer):
@@ -239,7 +106,7 @@ cdef class Connection(Peer):
         if self.plain_size and endpoint.inbox.may_wait(data, size):
             if endpoint.inbox.push_plain(self, data, size):
                 self.pause_reading()
-            return _bound_inbound(endpoint)
+            return endpoint.quota.check()
         made = _decode(self.reads, data, size)
         if made == NULL:
             return self._refuse_undecoded(size)
@@ -247,7 +114,7 @@ cdef class Connection(Peer):
         C_DECREF(made)
         if endpoint.inbox.push(self, value, size, False):
             self.pause_reading()
-        return _bound_inbound(endpoint)
+        return endpoint.quota.check()
 
     cdef int on_unread(self, const char* data, Py_ssize_t size) except -1:
         self.endpoint.unwanted += 1
@@ -289,10 +156,9 @@ cdef class Connection(Peer):
 
     cdef int hold(self, Py_ssize_t held) except -1:
         # So many bytes of its input are kept now, whole messages apart. Look at `stage` afterwards.
-        cdef bint is_more = held > self.held
-        self.endpoint.buffered += held - self.held
+        cdef Py_ssize_t more = held - self.held
         self.held = held
-        return _bound_inbound(self.endpoint) if is_more else 0
+        return self.endpoint.quota.keep(more)
 
     def resume_reading(self):
         """Go on reading: the inbox has room again."""
@@ -458,8 +324,8 @@ cdef class Connection(Peer):
     cdef int on_joined(self) except -1:
         return 0  # it gets what is sent from here on; what is retained is on its way
 
-    cdef int give_back(self) except -1:
-        return 0  # memory that is kept for input to come: `hold` less
+    cdef int release_memory(self) except -1:
+        return 0  # return memory that is kept for input to come, and `hold` less
 
     cdef int on_too_much(self, str cause) except -1:
         # It keeps more than any other, of too much: end it, and `hold` nothing.
@@ -475,6 +341,17 @@ cdef class Connection(Peer):
         # For a Departure: None where the protocol has no CLOSE, or none was said.
         return None
 
+    # By the input quota (receive/quota), which knows connections by these three names and `held`.
+
+    def _release_memory(self):
+        self.release_memory()
+
+    def _is_open(self):
+        return self.stage == CONNECTION_OPEN
+
+    def _on_too_much(self, cause):
+        self.on_too_much(cause)
+
     # By the server or client that owns it, as it closes.
 
     def _finish(self, code, reason):
@@ -484,12 +361,6 @@ cdef class Connection(Peer):
     def _abort(self):
         self.blame("server closed")
         self.abort()
-
-    def _held(self):
-        return self.held
-
-    def _give_back(self):
-        self.give_back()
 
 
 cdef class FormerPeer(Peer):
@@ -515,42 +386,3 @@ cdef FormerPeer _former(Connection connection):
     former.stage = CONNECTION_CLOSED
     former._stats = connection.count_for_user()
     return former
-
-
-cdef inline Py_ssize_t _inbound(Endpoint endpoint) noexcept:
-    return endpoint.buffered + endpoint.inbox.held_bytes
-
-
-cdef inline int _bound_inbound(Endpoint endpoint) except -1:
-    return _shed(endpoint) if _inbound(endpoint) > endpoint.max_inbound else 0
-
-
-cdef int _shed(Endpoint endpoint) except -1:
-    # First memory that only waits for more; then connections, those that keep most first, with
-    # the values of theirs that nobody has received: a bound that those stay beyond is none.
-    cdef Connection connection
-    cdef Py_ssize_t before = _inbound(endpoint)
-    cdef Py_ssize_t enough = endpoint.max_inbound - endpoint.max_inbound // SPARE_PART
-    cdef dict shares
-    cdef list connections = endpoint._connections()
-    for connection in connections:
-        connection.give_back()
-    if _inbound(endpoint) <= enough:
-        return 0
-    shares = endpoint.inbox.shares()
-    for connection in connections:
-        shares[connection] = connection.held + <Py_ssize_t>shares.get(connection, 0)
-    connections.sort(key=shares.__getitem__, reverse=True)
-    for connection in connections:
-        if _inbound(endpoint) <= enough:
-            break
-        cause = (
-            f"too much unreceived: {shares[connection]} bytes of this client, {before} of all, "
-            f"limit {endpoint.max_inbound}"
-        )
-        is_open = connection.stage == CONNECTION_OPEN
-        endpoint.inbox.drop_from(connection)
-        connection.on_too_much(cause)
-        if is_open:
-            _shed_log.log(logging.WARNING, "closing %s (1009): %s", connection.remote_addr, cause)
-    return 0

@@ -13,6 +13,7 @@ from deli_com.ground.cursor cimport WriteCursor
 from deli_com.log.log cimport Log
 from deli_com.log.ring cimport Key
 from deli_com.receive.inbox cimport Inbox
+from deli_com.receive.quota cimport InputQuota
 
 
 cdef class Endpoint(Hub):
@@ -20,8 +21,7 @@ cdef class Endpoint(Hub):
     cdef readonly TypeCodec up                # type of what is received; None: nothing is
     cdef readonly Inbox inbox
     cdef readonly Py_ssize_t max_message_size  # bytes of payload, both ways
-    cdef readonly Py_ssize_t max_inbound      # bytes of input in memory: `buffered` and the inbox
-    cdef readonly Py_ssize_t buffered         # of them in read buffers and fragments: sum of `held`
+    cdef readonly InputQuota quota            # of input that waits in memory
     cdef readonly double close_timeout        # seconds that a close lingers for the peer
     cdef readonly double ping_interval        # seconds of silence after which a peer is asked; inf: never
     cdef readonly double ping_timeout         # seconds it then has

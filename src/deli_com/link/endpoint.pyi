@@ -7,10 +7,12 @@ from typing_extensions import TypeVar, disjoint_base
 
 from deli_com._fastcodec import TypeCodec
 from deli_com.fanout.hub import Hub
-from deli_com.link.connection import Connection, Peer
+from deli_com.link.connection import Connection
+from deli_com.link.peer import Peer
 from deli_com.link.stats import ServerStats
 from deli_com.log.log import Log
 from deli_com.receive.inbox import Inbox
+from deli_com.receive.quota import InputQuota
 from deli_com.schema.terms import PeerSchema, Terms
 from deli_com.types.delivery import Policy
 
@@ -37,7 +39,7 @@ class Endpoint(Hub, Generic[_Out, _In]):
         max_keys: int = ...,
         max_inbound: int = ...,
         max_backlog: int = ...,
-        max_retained: int = ...,
+        max_queued: int = ...,
         progress_timeout: float = 10.0,
     ) -> None: ...
     @property
@@ -51,9 +53,7 @@ class Endpoint(Hub, Generic[_Out, _In]):
     @property
     def max_message_size(self) -> int: ...
     @property
-    def max_inbound(self) -> int: ...
-    @property
-    def buffered(self) -> int: ...
+    def quota(self) -> InputQuota: ...
     @property
     def close_timeout(self) -> float: ...
     @property

@@ -31,6 +31,7 @@ from deli_com.ground.home cimport Home, at_home
 from deli_com.log.log cimport Log
 from deli_com.log.ring cimport Key
 from deli_com.receive.inbox cimport Inbox
+from deli_com.receive.quota cimport InputQuota
 from deli_com.receive.recv cimport (
     NEXT_PAIR,
     NEXT_VALUE,
@@ -44,6 +45,7 @@ from deli_com.fanout.lane import lanes_for
 from deli_com.ground.sockets cimport deli_com_clock_ns
 from deli_com.errors import BacklogFull, ConnectionClosed, EncodeError, MessageTooLarge
 from deli_com.link.stats import ServerStats
+from deli_com.net.log_budget import LogBudget
 
 cdef enum:
     PRIVATE_BYTES = 1048576  # that may wait for one client alone before sending to it is refused
@@ -71,7 +73,8 @@ cdef class Endpoint(Hub):
     max_message_size : int
         Bytes of payload, both ways.
     max_inbound : int
-        Bytes of input of all connections that may wait in memory.
+        Limit on received bytes waiting for ``recv``, all clients together. Past it, the client holding
+        most is closed (1009) and its values are dropped.
     close_timeout : float
         Seconds that a closed connection lingers for its peer.
     ping_interval, ping_timeout : float or None
@@ -94,7 +97,6 @@ cdef class Endpoint(Hub):
         self.up = up
         self.is_client = is_client
         self.max_message_size = max_message_size
-        self.max_inbound = max_inbound
         self.close_timeout = close_timeout
         never = ping_interval is None or ping_timeout is None
         self.ping_interval = math.inf if never else ping_interval
@@ -102,6 +104,7 @@ cdef class Endpoint(Hub):
         self.sweep.interval = min(self.sweep.interval, self.ping_interval / 4, self.ping_timeout / 4)
         # Half: pausing comes before closing.
         self.inbox = Inbox(loop, up, max_bytes=min(INBOX_BYTES, max_inbound // 2))
+        self.quota = InputQuota(max_inbound, self.inbox, self._connections, LogBudget(getLogger("deli_com.server")))
         self.pacer = Pacer(self)
         self.logger = getLogger("deli_com.client" if is_client else "deli_com.server")
         self.closing = set()
@@ -255,7 +258,7 @@ cdef class Endpoint(Hub):
         self.refused_sends += 1
         if to is not None:
             raise BacklogFull(to.reliable, to.cap)
-        raise BacklogFull(self.log.retained(), self.max_retained)
+        raise BacklogFull(self.log.queued_bytes(), self.max_queued)
 
     cdef int _after(self, Py_ssize_t frame, Audience to, Follower barred) except -1:
         # A frame of so many bytes was committed.
@@ -273,11 +276,11 @@ cdef class Endpoint(Hub):
         return len(self.followers) == 0 if to is None else len(to.members) == 0
 
     cdef Key _key(self, Log log, Lane lane, object value):
-        cdef Key key = log.key(lane.index, value)
+        cdef Key key = log.keys.get(lane.index, value)
         if key is None and self.arena.stale_keys:
             for other in [self.log, *self._audiences]:
-                other._purge()
-            key = log.key(lane.index, value)
+                (<Log>other).keys.purge()
+            key = log.keys.get(lane.index, value)
         if key is None:
             self.refused_sends += 1
             raise BacklogFull(self.arena.keys, self.arena.max_keys, "keys are held")
@@ -535,7 +538,7 @@ cdef class Endpoint(Hub):
 
     def _must_pace(self):
         """Whether so much is queued that a thread which sends should await `_pace`. Legal from any thread."""
-        cdef Py_ssize_t queued = self.log.retained()
+        cdef Py_ssize_t queued = self.log.queued_bytes()
         if self.handoff is not None:
             queued += self.handoff.held_bytes
         return queued > self.pacer.high_water
@@ -547,7 +550,7 @@ cdef class Endpoint(Hub):
 
     def stats(self):
         """Return counts, and what is held now, as `ServerStats`. Legal from any thread."""
-        cdef uint64_t oldest = self._oldest_ns() if self.log.retained() else 0
+        cdef uint64_t oldest = self._oldest_ns() if self.log.queued_bytes() else 0
         return ServerStats(
             clients=len(self.followers),
             laggards=self.ready.count + self.blocked.count,
@@ -555,10 +558,10 @@ cdef class Endpoint(Hub):
             messages_in=self.messages_in,
             bytes_out=self.bytes_out,
             bytes_in=self.bytes_in,
-            queued_bytes=self.log.retained(),
+            queued_bytes=self.log.queued_bytes(),
             oldest_queued_s=(deli_com_clock_ns() - oldest) / 1e9 if oldest else 0.0,
             retained_keys=self._retained_keys(),
-            retained_bytes=self.arena.newest,
+            retained_bytes=self.arena.retained,
             skipped=self.skipped,
             superseded=self.superseded,
             unknown=self.unknown,

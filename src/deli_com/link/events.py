@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from deli_com.link.connection import Peer
+from deli_com.link.peer import Peer
 from deli_com.link.departure import Departure
 from deli_com.net.log_budget import LogBudget
 

@@ -3,7 +3,7 @@ from typing import Any, Generic, Never
 
 from typing_extensions import TypeVar, disjoint_base
 
-from deli_com.link.connection import Peer
+from deli_com.link.peer import Peer
 from deli_com.link.endpoint import Endpoint
 
 _Out = TypeVar("_Out")

@@ -9,8 +9,9 @@ themselves. What they mean is settled by an `Agreement`; here they are taken and
     TCP                    the client's first bytes are a hello      -> the same, but values may precede it
 """
 
-from deli_com.link.connection cimport CONNECTION_OPEN, Connection
+from deli_com.link.connection cimport Connection
 from deli_com.link.endpoint cimport Endpoint
+from deli_com.link.peer cimport CONNECTION_OPEN
 from deli_com.schema import control
 from deli_com.schema.control import Hello, Live, Mark, Refused, SchemaText
 from deli_com.schema.terms import Agreement, Ending

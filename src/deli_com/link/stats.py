@@ -28,7 +28,8 @@ class ServerStats:
         Seconds since the oldest message was sent that waits for a client; 0.0 if none does. To
         about 10 ms.
     retained_keys, retained_bytes : int
-        Newest messages held of each key, and their bytes.
+        Newest messages held of each key for clients that join later (``retain=True``), and their bytes
+        on the wire.
     skipped, superseded : int
         Messages that clients did not get because they were behind: of policy skip and latest.
     unknown : int

@@ -1,24 +1,21 @@
-from asyncio import AbstractEventLoop, BaseTransport, BufferedProtocol
+from asyncio import BaseTransport, BufferedProtocol
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 from typing_extensions import disjoint_base
 
 from deli_com.link.endpoint import Endpoint
 from deli_com.link.speaker import Speaker
+from deli_com.link.tcp_read_buffer import ReadBuffer
 from deli_com.net.log_budget import LogBudget
 
 @disjoint_base
-class ReadBuffer:
-    def __new__(cls, loop: AbstractEventLoop) -> Self: ...
-
-@disjoint_base
-class Stream(Speaker, BufferedProtocol):
+class TcpLink(Speaker, BufferedProtocol):
     def __init__(
         self,
         endpoint: Endpoint[Any, Any],
         buffer: ReadBuffer,
-        on_opened: Callable[[Stream], object] | None = None,
+        on_opened: Callable[[TcpLink], object] | None = None,
         log: LogBudget | None = None,
     ) -> None: ...
     @property

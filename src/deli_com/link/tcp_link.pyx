@@ -22,22 +22,17 @@ import socket
 import struct
 
 from cpython.buffer cimport PyBUF_WRITE
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from deli_com.ground.sockets cimport deli_com_tcp, deli_com_tcp_info
-from deli_com.link.connection cimport (
-    CONNECTION_CLOSED,
-    CONNECTION_CLOSING,
-    CONNECTION_OPEN,
-    CONNECTION_OPENING,
-    Connection,
-    reason_of_loss,
-)
+from deli_com.link.connection cimport Connection, reason_of_loss
 from deli_com.link.endpoint cimport Endpoint
+from deli_com.link.peer cimport CONNECTION_CLOSED, CONNECTION_CLOSING, CONNECTION_OPEN, CONNECTION_OPENING
 from deli_com.link.speaker cimport Speaker
+from deli_com.link.tcp_read_buffer cimport PART_BYTES, READ_BYTES, ReadBuffer
 from deli_com.errors import ConnectionClosed, MessageTooLarge
 from deli_com.net.tcp_keepalive import probe
 from deli_com.net.transports import remote_address
@@ -46,10 +41,7 @@ from deli_com.schema.terms import Agreement, Ending
 
 cdef enum:
     LENGTH_BYTES = 4
-    READ_BYTES = 262144          # most of one read; aiofastnet turns to other work after as many
     FULL_BYTES = 16384           # ... while the inbox is full: it takes one read more of each connection
-    PART_BYTES = 65536           # first memory for an incomplete frame: a length alone allocates no more
-
     MARKER = 0xFFFFFFFF          # in place of a length: a control text follows
     CONTROL_HEADER = 8           # the marker, and the text's own length
     CONTROL_BYTES = 262144       # of one control text
@@ -58,7 +50,6 @@ cdef enum:
     EARLY_BYTES = 16777216       # of values that wait for the server's hello
 
 cdef double HELLO_S = 10.0       # how long a required hello may take
-cdef double SPARE_S = 1.0        # how long memory of a large frame is kept for the next
 
 # What an HTTP client (or server) sends first, where a length should be.
 cdef tuple HTTP_REQUESTS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"PRI ")
@@ -71,69 +62,7 @@ cdef str NO_HELLO = (
 cdef object RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for 0 s
 
 
-cdef class ReadBuffer:
-    """Where all connections of one endpoint read into.
-
-    A transport asks for the buffer, reads, and reports in one step of its loop, so nobody
-    else's read comes between. What is incomplete then is copied out.
-
-    Of the memory for large frames it keeps one piece for the next, until none came for
-    `SPARE_S`: its pages cost more than what is read into them.
-    """
-
-    cdef object loop
-    cdef uint8_t* data           # READ_BYTES, owned; pages never read into cost nothing
-    cdef object view             # of all of it, for transports
-    cdef bint is_parsed          # values are being decoded from it
-    cdef uint8_t* spare          # owned, or NULL
-    cdef Py_ssize_t spare_bytes
-    cdef bint spare_used         # since the timer was set
-    cdef object timer            # set while there is a spare piece
-
-    def __cinit__(self, loop):
-        self.loop = loop
-        self.data = <uint8_t*>PyMem_RawMalloc(READ_BYTES)
-        if self.data == NULL:
-            raise MemoryError("read buffer")
-        self.view = PyMemoryView_FromMemory(<char*>self.data, READ_BYTES, PyBUF_WRITE)
-
-    def __dealloc__(self):
-        PyMem_RawFree(self.data)
-        PyMem_RawFree(self.spare)
-
-    cdef uint8_t* take_spare(self, Py_ssize_t* size) noexcept:
-        # The caller owns it then; NULL if there is none.
-        cdef uint8_t* spare = self.spare
-        size[0] = self.spare_bytes
-        self.spare = NULL
-        self.spare_bytes = 0
-        return spare
-
-    cdef int give_back(self, uint8_t* memory, Py_ssize_t size) except -1:
-        # Frees it, or keeps it for the next large frame.
-        if size <= PART_BYTES or size < self.spare_bytes:
-            PyMem_RawFree(memory)
-            return 0
-        PyMem_RawFree(self.spare)
-        self.spare = memory
-        self.spare_bytes = size
-        self.spare_used = True
-        if self.timer is None:
-            self.timer = self.loop.call_later(SPARE_S, self._on_timer)
-        return 0
-
-    def _on_timer(self):
-        self.timer = None
-        if self.spare_used:
-            self.spare_used = False
-            self.timer = self.loop.call_later(SPARE_S, self._on_timer)
-            return
-        PyMem_RawFree(self.spare)
-        self.spare = NULL
-        self.spare_bytes = 0
-
-
-cdef class Stream(Speaker, asyncio.BufferedProtocol):
+cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
     """One TCP connection of an endpoint; give it to a transport as its protocol.
 
     Parameters
@@ -143,7 +72,7 @@ cdef class Stream(Speaker, asyncio.BufferedProtocol):
     buffer : ReadBuffer
         That of the endpoint.
     on_opened : callable, optional
-        Called with the stream once it is open and follows the log.
+        Called with the link once it is open and follows the log.
     log : LogBudget, optional
         A server's, for what its clients can cause at will.
     """
@@ -259,7 +188,7 @@ cdef class Stream(Speaker, asyncio.BufferedProtocol):
         try:
             self.deliver(<const char*>part + LENGTH_BYTES, length)
         finally:
-            self._buffer.give_back(part, self._part_bytes)
+            self._buffer.keep_spare(part, self._part_bytes)
         return 0
 
     cdef bint _make_room(self, const uint8_t* frame, Py_ssize_t have, Py_ssize_t end) except -1:

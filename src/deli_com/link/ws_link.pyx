@@ -5,9 +5,9 @@ fragments, reserved bits, answering CLOSE and PING, close codes, and lingering.
 
 ::
 
-    transport <--> PeerIntake <--> picows' WSProtocol ---> PeerListener ---> Peer
-                       |                                                      ^
-                       +--- bounds a read, sees the parser fail, discards ----+
+    transport <--> WsIntake <--> picows' WSProtocol ---> WsLinkListener ---> WsLink
+                      |                                                        ^
+                      +---- bounds a read, sees the parser fail, discards -----+
 
 picows' parser reads one frame ahead. When it fails it sends CLOSE by itself, delivers the
 good frame before the bad one, would go on parsing what follows, and 10 ms later closes the
@@ -31,7 +31,8 @@ from picows.picows cimport (
     WSTransport,
 )
 
-from deli_com.link.connection cimport CONNECTION_OPEN, Connection, may_be_sent, reason_of_loss
+from deli_com.link.connection cimport Connection, reason_of_loss
+from deli_com.link.peer cimport CONNECTION_OPEN, may_be_sent
 from deli_com.link.speaker cimport Speaker
 from deli_com.errors import ConnectionClosed
 from deli_com.fanout.aside cimport put_aside
@@ -76,7 +77,7 @@ cdef set IN_ORDER = {1000, 1001, NO_STATUS}
 cdef bytearray DISCARDED = bytearray(65536)  # where input goes that nobody will read; shared by all
 
 
-cdef class Peer(Speaker):
+cdef class WsLink(Speaker):
     """One WebSocket connection of an endpoint.
 
     Parameters
@@ -109,7 +110,7 @@ cdef class Peer(Speaker):
     cdef int _frames                 # in the last read, or so far in the one under way
     cdef int _pings                  # PINGs among them
     cdef bytes _pong                 # the one PONG that is owed, or None
-    cdef PeerIntake _intake
+    cdef WsIntake _intake
     cdef bint _ending                # nothing more of the peer's counts: see `end_stream`
     cdef double _heard_at            # endpoint clock, seconds: the last frame of any kind
     cdef double _pinged_at           # endpoint clock: a PING is unanswered since; 0: none is
@@ -121,15 +122,15 @@ cdef class Peer(Speaker):
 
     def __cinit__(self):
         self.max_fragments = MAX_FRAGMENTS
-        self._wants_text = type(self).on_text is not Peer.on_text
-        self._wants_binary = type(self).on_binary is not Peer.on_binary
+        self._wants_text = type(self).on_text is not WsLink.on_text
+        self._wants_binary = type(self).on_binary is not WsLink.on_binary
 
     def __dealloc__(self):
         PyMem_RawFree(self._joined)
 
     def listener(self):
         """Return the picows listener of this peer."""
-        return PeerListener(self)
+        return WsLinkListener(self)
 
     # --- frames --------------------------------------------------------------------------
 
@@ -395,7 +396,7 @@ cdef class Peer(Speaker):
         if self.stage != CONNECTION_OPEN:
             return 0
         if self._touched > KEPT_BYTES and self._seen_messages == self.messages_in:
-            self._give_back_pages(KEPT_BYTES)
+            self._release_pages(KEPT_BYTES)
         self._seen_messages = self.messages_in
         if self._pinged_at and self._heard_at >= self._pinged_at:
             self._pinged_at = 0  # any frame is a sign of life
@@ -441,13 +442,13 @@ cdef class Peer(Speaker):
     cdef int _recount(self) except -1:
         return self.hold(self._touched + self._joined_size)
 
-    cdef int give_back(self) except -1:
-        return self._give_back_pages(0)
+    cdef int release_memory(self) except -1:
+        return self._release_pages(0)
 
-    cdef int _give_back_pages(self, Py_ssize_t keep) except -1:
+    cdef int _release_pages(self, Py_ssize_t keep) except -1:
         # picows' read buffer never shrinks. The pages of its free part, beyond what the next
         # read needs, go back to the system; they come again, as zeros, when they are written.
-        cdef PeerIntake intake = self._intake
+        cdef WsIntake intake = self._intake
         cdef object free
         cdef Py_buffer* view
         if intake is None or intake.free_space is None or intake.is_busy:
@@ -470,13 +471,13 @@ cdef class Peer(Speaker):
 
     # --- transport -----------------------------------------------------------------------
 
-    cdef int connected(self, WSTransport ws, PeerListener listener) except -1:
+    cdef int connected(self, WSTransport ws, WsLinkListener listener) except -1:
         self._ws = ws
         self.attach(ws.underlying_transport, ws.is_secure)
         self.muted = &ws.is_close_frame_sent
         self.round_trip = math.nan
         self._heard_at = self.endpoint.sweep.clock
-        self._intake = PeerIntake(self, listener, self.transport.get_protocol())
+        self._intake = WsIntake(self, listener, self.transport.get_protocol())
         self.transport.set_protocol(self._intake)
         ws.underlying_transport = self._intake
         if self.endpoint.max_message_size < CONTROL_BYTES and (
@@ -547,12 +548,12 @@ cdef class Peer(Speaker):
         return None if math.isnan(self.round_trip) else self.round_trip
 
 
-cdef class PeerListener(WSListener):
-    """picows' view of a `Peer`: a shell, because an extension class has one base."""
+cdef class WsLinkListener(WSListener):
+    """picows' view of a `WsLink`: a shell, because an extension class has one base."""
 
-    cdef Peer peer
+    cdef WsLink peer
 
-    def __init__(self, Peer peer not None):
+    def __init__(self, WsLink peer not None):
         self.peer = peer
 
     cpdef on_ws_connected(self, WSTransport transport):
@@ -575,7 +576,7 @@ cdef class IntakeBase:
     """Comes before `BufferedProtocol`: an extension class cannot have a Python class as its first base."""
 
 
-cdef class PeerIntake(IntakeBase, BufferedProtocol):
+cdef class WsIntake(IntakeBase, BufferedProtocol):
     """Stands between the transport and picows, both ways.
 
     1. To the transport it is the protocol: reads are bounded, so that picows' buffer, which only
@@ -583,8 +584,8 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
     2. To picows it is the transport: `close` ends the stream as a peer should.
     """
 
-    cdef Peer peer
-    cdef PeerListener listener
+    cdef WsLink peer
+    cdef WsLinkListener listener
     cdef object parser          # picows' WSProtocol; None once nothing counts that may still come
     cdef object free_space      # its get_buffer
     cdef object parse           # its buffer_updated
@@ -593,7 +594,7 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
     cdef Py_ssize_t size        # of picows' read buffer; 0 before the first read
     cdef Py_ssize_t used        # bytes of it that an incomplete frame takes
 
-    def __cinit__(self, Peer peer not None, PeerListener listener not None, parser):
+    def __cinit__(self, WsLink peer not None, WsLinkListener listener not None, parser):
         self.peer = peer
         self.listener = listener
         self.parser = parser
@@ -608,7 +609,7 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
         # A read alone must not be a large part of what may wait in memory.
         cdef bint is_long = self.last >= READ_BYTES and self.peer._frames < FEW_FRAMES
         cdef Py_ssize_t most = LONG_READ_BYTES if is_long else READ_BYTES
-        most = min(most, max(LEAST_BYTES, self.peer.endpoint.max_inbound // 8))
+        most = min(most, max(LEAST_BYTES, self.peer.endpoint.quota.limit // 8))
         if self.peer.endpoint.inbox.is_full():
             most = min(most, FULL_BYTES)
         elif self.peer._frames > MANY_FRAMES:
@@ -618,7 +619,7 @@ cdef class PeerIntake(IntakeBase, BufferedProtocol):
         return free if len(free) <= most else free[:most]
 
     def buffer_updated(self, nbytes):
-        cdef Peer peer = self.peer
+        cdef WsLink peer = self.peer
         self.last = nbytes
         cdef Py_ssize_t reach = self.used + self.last
         if peer._ending:

@@ -43,11 +43,12 @@ cdef class Arena:
     # Bytes that the logs hold, bodies included:
     cdef Py_ssize_t held
     cdef Py_ssize_t reliable         # ... of reliable frames
-    cdef Py_ssize_t newest           # ... of the newest frame of each key
+    cdef Py_ssize_t newest           # ... of the newest frame of each key of policy latest
+    cdef Py_ssize_t retained         # ... of those among them that `retain` keeps for clients who join later
 
     cdef readonly Py_ssize_t keys    # of latest-only types, in all logs
     cdef readonly Py_ssize_t stale_keys  # of them, those that hold no frame
-    cdef public Py_ssize_t max_keys  # beyond it `Log.key` makes no new one
+    cdef public Py_ssize_t max_keys  # beyond it `KeyTable.get` makes no new one
 
     cdef int open(self, WriteCursor* cur, Py_ssize_t max_size) except -1
     cdef Py_ssize_t payload_size(self, WriteCursor* cur) noexcept

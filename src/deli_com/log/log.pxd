@@ -7,6 +7,7 @@ from deli_com.ground.cursor cimport WriteCursor
 from deli_com.ground.delivery_class cimport DeliveryClass
 from deli_com.ground.sockets cimport iovec
 from deli_com.log.arena cimport Arena
+from deli_com.log.log_keys cimport KeyTable
 from deli_com.log.ring cimport Key, Position, Record, Records
 
 
@@ -36,6 +37,7 @@ cdef struct Span:
 cdef class Log(Records):
     cdef uint64_t passed             # what everybody has who is up to date: superseded before it dies at once
     cdef Py_ssize_t skip_limit       # bytes of skip frames kept for laggards
+    cdef KeyTable keys               # of policy latest
 
     # --- appending -------------------------------------------------------------------
     cdef Py_ssize_t commit(self, WriteCursor* cur) except -1
@@ -46,7 +48,6 @@ cdef class Log(Records):
     cdef Py_ssize_t append_as(
         self, bytes payload, DeliveryClass kind, Key key, bint retain, uint64_t barred
     ) except -1
-    cdef Key key(self, Py_ssize_t lane, object value)
     cdef bint forget(self, Py_ssize_t lane, object value) except -1
 
     # --- reading ---------------------------------------------------------------------
@@ -55,7 +56,7 @@ cdef class Log(Records):
     cdef void wall(self) noexcept
     cdef uint64_t oldest_ns(self) noexcept
     cdef bint is_reliable(self, Position* at) noexcept
-    cdef Py_ssize_t retained(self) noexcept
+    cdef Py_ssize_t queued_bytes(self) noexcept
     cdef Py_ssize_t reliable_after(self, Cursor* cursor) noexcept
     cdef Py_ssize_t first_reliable(self, Cursor* cursor) noexcept
     cdef int vectors(self, Position* at, uint64_t limit, iovec* iov, int room, Py_ssize_t* total) noexcept
@@ -74,7 +75,6 @@ cdef class Log(Records):
 
     # --- private ---------------------------------------------------------------------
     cdef uint64_t _skip_at           # no live skip frame is in a record before this index
-    cdef list _tables                # by lane: dict of key value to Key
     cdef list _doomed                # Keys' former frames: start offsets, in no order
 
     cdef uint64_t _next_frame(self, Position* at) noexcept

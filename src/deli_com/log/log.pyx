@@ -30,6 +30,7 @@ from libc.string cimport memcpy
 from deli_com.ground.delivery_class cimport DELIVER_RELIABLE, DELIVER_SKIP
 from deli_com.log.arena cimport LARGE_BYTES, Frame
 from deli_com.log.framing cimport frame_size
+from deli_com.log.log_keys cimport KeyTable
 from deli_com.log.ring cimport NOWHERE, Key, Position, Record, Records
 
 cdef enum:
@@ -54,7 +55,7 @@ cdef class Log(Records):
 
     def __cinit__(self, *_):
         self.skip_limit = 16 << 20
-        self._tables = []
+        self.keys = KeyTable(self.arena)
         self._doomed = []
 
     @property
@@ -119,7 +120,9 @@ cdef class Log(Records):
         if retain:
             self.retained_keys += 1
             while index < self._next:
-                self._record(index).retain = True
+                record = self._record(index)
+                record.retain = True
+                self.arena.retained += record.size
                 index += 1
         return frame.size
 
@@ -147,55 +150,13 @@ cdef class Log(Records):
         cur.pos += size
         return self.commit_as(&cur, kind, key, retain, barred)
 
-    cdef Key key(self, Py_ssize_t lane, object value):
-        # The key of this value; a new one where there is none. None if there would be too many.
-        # May run Python code: the hash of an enum's member.
-        cdef dict table
-        cdef Key key
-        while len(self._tables) <= lane:
-            self._tables.append({})
-        table = self._tables[lane]
-        key = table.get(value)
-        if key is None:
-            if self.arena.keys >= self.arena.max_keys:
-                if self.arena.stale_keys:
-                    self._purge()
-                if self.arena.keys >= self.arena.max_keys:
-                    return None
-            key = Key.__new__(Key)
-            key.value = value
-            key.start = <uint64_t>NOWHERE
-            table[value] = key
-            self._keys += 1
-            self.arena.keys += 1
-            self.arena.stale_keys += 1
-        return key
-
-    def _purge(self):
-        # Forgets the keys that hold no frame.
-        cdef Key key
-        for table in self._tables:
-            for key in list((<dict>table).values()):
-                if key.start == <uint64_t>NOWHERE:
-                    del (<dict>table)[key.value]
-                    self._keys -= 1
-                    self.arena.keys -= 1
-                    self.arena.stale_keys -= 1
-
     cdef bint forget(self, Py_ssize_t lane, object value) except -1:
         # Drops the newest frame of a key; laggards and those who join do not get it any more.
         cdef Key key
         if self.arena.is_open:
             raise RuntimeError("forget was called while a value was being encoded")
-        if lane >= len(self._tables):
-            return False
-        key = (<dict>self._tables[lane]).pop(value, None)
-        if key is None:
-            return False
-        self._keys -= 1
-        self.arena.keys -= 1
-        if key.start == <uint64_t>NOWHERE:
-            self.arena.stale_keys -= 1
+        key = self.keys.pop(lane, value)
+        if key is None or key.start == <uint64_t>NOWHERE:
             return False
         if key.start >= self.passed:
             self._doomed.append(key.start)
@@ -221,8 +182,9 @@ cdef class Log(Records):
             record = self._record(index)
             record.doomed = True
             self.arena.newest -= record.size
-            if record.retain and record.begins_frame:
-                self.retained_keys -= 1
+            if record.retain:
+                self.arena.retained -= record.size
+                self.retained_keys -= record.begins_frame
             if record.ends_frame:
                 return
             index += 1
@@ -289,8 +251,8 @@ cdef class Log(Records):
         self.seek(&walk, walk.offset)
         return self._record(walk.record).kind == DELIVER_RELIABLE
 
-    cdef Py_ssize_t retained(self) noexcept:
-        # Bytes that are held and wait for readers: all but the newest frame of each key.
+    cdef Py_ssize_t queued_bytes(self) noexcept:
+        # Bytes that wait for readers, in all logs of the arena: all but the newest frame of each key.
         return self.arena.held - self.arena.newest
 
     cdef Py_ssize_t reliable_after(self, Cursor* cursor) noexcept:

@@ -54,7 +54,7 @@ cdef class Records:
     cdef readonly Arena arena        # shared with the other logs of an endpoint
     cdef readonly Py_ssize_t held    # bytes of live records
     cdef readonly Py_ssize_t reliable  # ... of reliable frames
-    cdef readonly Py_ssize_t retained_keys  # frames kept for those who join later
+    cdef readonly Py_ssize_t retained_keys  # frames that `retain` keeps for those who join later
     cdef Position flushed            # what everybody has who is served by the round
     cdef uint64_t reliable_end       # bytes of reliable frames ever appended
 
@@ -71,7 +71,6 @@ cdef class Records:
     cdef Py_ssize_t _early_pins      # pins on records before `_trimmed`: nothing is trimmed meanwhile
     cdef Py_ssize_t _pins_of_next    # pins that the record to come will start with
     cdef Py_ssize_t _skip_bytes      # of live skip frames
-    cdef Py_ssize_t _keys            # that the log knows, of `arena.keys`
 
     cdef Record* _record(self, uint64_t index) noexcept
     cdef uint64_t _search(self, uint64_t offset) noexcept

@@ -54,8 +54,6 @@ cdef class Records:
                 self._first += 1
             PyMem_RawFree(self._ring)
             self._ring = NULL
-            self.arena.keys -= self._keys  # none of which holds a frame any more
-            self.arena.stale_keys -= self._keys
 
     cdef Record* _record(self, uint64_t index) noexcept:
         return &self._ring[index & self._mask]
@@ -228,8 +226,9 @@ cdef class Records:
             self._skip_bytes -= record.size
         elif not record.doomed:
             arena.newest -= record.size
-            if record.retain and record.begins_frame:
-                self.retained_keys -= 1
+            if record.retain:
+                arena.retained -= record.size
+                self.retained_keys -= record.begins_frame
         record.data = NULL
         if record.slab != NULL:
             arena.drop(record.slab, record.size)

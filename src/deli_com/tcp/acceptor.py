@@ -8,12 +8,12 @@ import socket
 import ssl as ssl_module
 from collections.abc import Callable
 
-from deli_com.link.tcp_link import Stream
+from deli_com.link.tcp_link import TcpLink
 from deli_com.net.accept_loop import AcceptLoop
 from deli_com.net.log_budget import LogBudget
 from deli_com.net.transports import attach_accepted, attach_plain
 
-__all__ = ["Acceptor"]
+__all__ = ["TcpAcceptor"]
 
 TLS_HANDSHAKE_S = 10.0
 MAX_HANDSHAKES = 1024  # TLS handshakes in progress; further connections are closed
@@ -21,7 +21,7 @@ MAX_HANDSHAKES = 1024  # TLS handshakes in progress; further connections are clo
 _log = logging.getLogger("deli_com.server")
 
 
-class Acceptor:
+class TcpAcceptor:
     """Accepts connections on one listening socket and makes streams of them.
 
     1. It owns the listening socket. It must be made, used and closed on the loop's thread, the loop running.
@@ -31,8 +31,8 @@ class Acceptor:
     ----------
     sock : socket.socket
         Listening, non-blocking (see `address.open_listener`).
-    make_stream : callable
-        ``(on_opened, opening) -> Stream`` with ``opening`` the number of streams that are accepted and not
+    make_link : callable
+        ``(on_opened, opening) -> TcpLink`` with ``opening`` the number of links that are accepted and not
         open yet; or None, which turns the connection away.
     ssl : ssl.SSLContext, optional
         Speak TLS.
@@ -41,14 +41,14 @@ class Acceptor:
     def __init__(
         self,
         sock: socket.socket,
-        make_stream: Callable[[Callable[[Stream], None], int], Stream | None],
+        make_link: Callable[[Callable[[TcpLink], None], int], TcpLink | None],
         *,
         ssl: ssl_module.SSLContext | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._make_stream = make_stream
+        self._make_link = make_link
         self._ssl = ssl
-        self._opening: set[Stream] = set()
+        self._opening: set[TcpLink] = set()
         self._tasks: set[asyncio.Task[None]] = set()  # TLS handshakes
         self._budget = LogBudget(_log)
         self._accept_loop = AcceptLoop(self._loop, sock, self._on_socket)
@@ -73,7 +73,7 @@ class Acceptor:
     def _on_socket(self, sock: socket.socket) -> None:
         stream = None
         if len(self._tasks) < MAX_HANDSHAKES:
-            stream = self._make_stream(self._opening.discard, len(self._opening))
+            stream = self._make_link(self._opening.discard, len(self._opening))
         if stream is None:
             sock.close()
             return
@@ -89,7 +89,7 @@ class Acceptor:
             self._tasks.add(task)
             task.add_done_callback(self._task_done)
 
-    async def _handshake(self, sock: socket.socket, stream: Stream) -> None:
+    async def _handshake(self, sock: socket.socket, stream: TcpLink) -> None:
         try:
             async with asyncio.timeout(TLS_HANDSHAKE_S):
                 await attach_accepted(

@@ -9,7 +9,8 @@ from typing import Self
 
 from deli_com.client_base import ClientBase
 from deli_com.errors import IoError
-from deli_com.link.tcp_link import ReadBuffer, Stream
+from deli_com.link.tcp_link import TcpLink
+from deli_com.link.tcp_read_buffer import ReadBuffer
 from deli_com.net.address import AddressLike, parse_address
 from deli_com.net.options import checked
 from deli_com.net.transports import attach_connected, connect_socket, connecting
@@ -113,7 +114,7 @@ class Client(ClientBase[Down, Up]):
             sock: socket.socket | None = None
             opened: asyncio.Future[None] = loop.create_future()
 
-            def on_opened(stream: Stream) -> None:
+            def on_opened(stream: TcpLink) -> None:
                 if opened.done():
                     return
                 if stream.failure is None:
@@ -131,7 +132,7 @@ class Client(ClientBase[Down, Up]):
             def stage() -> str:
                 return "before the connection was made" if sock is None else "in the TLS handshake"
 
-            stream = Stream(self, ReadBuffer(loop), on_opened)
+            stream = TcpLink(self, ReadBuffer(loop), on_opened)
             async with connecting(address, options["open_timeout"], stage=stage, discard=discard):
                 sock = await connect_socket(loop, address)
                 await attach_connected(loop, sock, stream, address=address, ssl=context, is_made=opened.done)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from deli_com.link.events import OnConnect, OnDisconnect
-from deli_com.link.tcp_link import ReadBuffer, Stream
+from deli_com.link.tcp_link import TcpLink
+from deli_com.link.tcp_read_buffer import ReadBuffer
 from deli_com.net.address import Address, AddressLike, open_listener
 from deli_com.net.log_budget import LogBudget
 from deli_com.net.options import checked
@@ -17,7 +18,7 @@ from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import MARKER
 from deli_com.schema.terms import Use
 from deli_com.server_base import ServerBase
-from deli_com.tcp.acceptor import Acceptor
+from deli_com.tcp.acceptor import TcpAcceptor
 from deli_com.typed import Down, Up
 from deli_com.types.delivery import Policy
 
@@ -140,7 +141,7 @@ class Server(ServerBase[Down, Up]):
                     ping_interval=keepalive["keepalive_interval"],
                     ping_timeout=keepalive["keepalive_timeout"],
                 )
-                self._acceptor = Acceptor(sock, _streams(self, max_clients), ssl=ssl)
+                self._acceptor = TcpAcceptor(sock, _streams(self, max_clients), ssl=ssl)
             except BaseException:
                 sock.close()
                 raise
@@ -152,19 +153,19 @@ class Server(ServerBase[Down, Up]):
 
 def _streams(
     server: Server[Any, Any], max_clients: int | None
-) -> Callable[[Callable[[Stream], None], int], Stream | None]:
+) -> Callable[[Callable[[TcpLink], None], int], TcpLink | None]:
     """Make what makes the server's streams; it lives in the event loop and must not keep the server alive."""
     found = weakref.ref(server)
     buffer = ReadBuffer(server.loop)
     log = LogBudget(server.logger)
 
-    def make_stream(on_opened: Callable[[Stream], None], opening: int) -> Stream | None:
+    def make_link(on_opened: Callable[[TcpLink], None], opening: int) -> TcpLink | None:
         server = found()
         if server is None or server._is_ended():
             return None
         if max_clients is not None and server.client_count() + opening >= max_clients:
             log.log(logging.WARNING, "turned a client away: there are %d, as many as may be", max_clients)
             return None
-        return Stream(server, buffer, on_opened, log)
+        return TcpLink(server, buffer, on_opened, log)
 
-    return make_stream
+    return make_link

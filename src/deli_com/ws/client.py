@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from deli_com.client_base import ClientBase
 from deli_com.errors import SchemaMismatch, WebSocketError
-from deli_com.link.ws_link import Peer
+from deli_com.link.ws_link import WsLink
 from deli_com.net.address import AddressLike, parse_target
 from deli_com.net.options import checked, one_checked
 from deli_com.opening import Opening, running_loop
@@ -147,7 +147,7 @@ class WsClient(ClientBase[Down, Up]):
             terms = self.terms
 
             def make_listener(response: Response, transport: asyncio.Transport) -> WSListener:
-                peer = Peer(self, target.address)
+                peer = WsLink(self, target.address)
                 if terms is not None:
                     _meet(terms, response, peer)
                 return peer.listener()
@@ -256,7 +256,7 @@ def _check_names(call: str, options: Mapping[str, Any]) -> None:
             raise TypeError(f"{call} got an unexpected keyword argument {name!r}{hint}")
 
 
-def _meet(terms: Terms, response: Response, peer: Peer) -> None:
+def _meet(terms: Terms, response: Response, peer: WsLink) -> None:
     """Take what the server's answer says of schemas."""
     lines = response.headers.getall(HEADER, [])
     try:

@@ -34,14 +34,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from multidict import CIMultiDict
-from picows import WSAutoPingStrategy, WSListener, WSTransport
-from picows.picows import WSProtocol  # type: ignore[attr-defined]
+from picows import WSListener, WSTransport
 
 from deli_com.errors import ConnectionClosed, IoError, WebSocketError
 from deli_com.net.address import AddressLike, Target, parse_target
 from deli_com.net.transports import Transports, attach_connected, connect_socket, connecting
 from deli_com.schema.control import HEADER
-from deli_com.ws.handshake import feed
 from deli_com.ws.head import (
     MAX_HEAD_BYTES,
     HeadersLike,
@@ -54,7 +52,7 @@ from deli_com.ws.head import (
     parse_response,
     tokens,
 )
-from deli_com.ws.picows_log import picows_log
+from deli_com.ws.picows_adapter import client_protocol, feed
 
 __all__ = ["ClientListenerFactory", "Response", "check_tls", "open_websocket"]
 
@@ -237,22 +235,13 @@ class _Opening(asyncio.BufferedProtocol):
         self.transport = cast(asyncio.Transport, transport)
         self.stage = "waiting for the server's answer"
         try:
-            self._protocol = WSProtocol(
+            self._protocol = client_protocol(
                 self._target.host_header,
                 self._target.resource,
-                True,  # client side
-                lambda request, response: self._listener,
-                picows_log,
-                True,  # a listener that raises ends its connection
-                None,  # handshake timeout: open_timeout is wider
-                False,  # auto ping
-                0,
-                0,
-                WSAutoPingStrategy.PING_WHEN_IDLE,
-                False,  # auto pong: unbounded
-                self._max_frame_size,
-                self._extra,
-                self._read_buffer_bytes,
+                lambda: self._listener,
+                max_frame_size=self._max_frame_size,
+                extra_headers=self._extra,
+                read_buffer_bytes=self._read_buffer_bytes,
             )
             self._protocol.connection_made(transport)  # writes the request
         except Exception as error:  # the peer is gone: socket options fail then on some systems

@@ -21,7 +21,8 @@ import ssl as ssl_module
 from deli_com.link.request import Request
 from deli_com.net.address import Address
 from deli_com.net.options import one_checked
-from deli_com.ws.handshake import Acceptor, Refusal
+from deli_com.ws.acceptor import WsAcceptor
+from deli_com.ws.head import Refusal
 from deli_com.ws.service import Service
 
 __all__ = ["Place", "Port", "check_path"]
@@ -66,7 +67,7 @@ class Port:
         try:
             self.loop = asyncio.get_running_loop()
             self.address = Address(*sock.getsockname()[:2])
-            self._acceptor = Acceptor(sock, self._route, ssl=ssl, open_timeout=open_timeout)
+            self._acceptor = WsAcceptor(sock, self._route, ssl=ssl, open_timeout=open_timeout)
         except BaseException:
             sock.close()
             raise

@@ -12,7 +12,7 @@ from picows import WSListener
 
 from deli_com.link.events import OnConnect, OnDisconnect
 from deli_com.link.request import Answer, Request
-from deli_com.link.ws_link import Peer
+from deli_com.link.ws_link import WsLink
 from deli_com.net.address import AddressLike, open_listener
 from deli_com.net.options import checked
 from deli_com.opening import Opening, running_loop
@@ -242,7 +242,7 @@ def _listeners(server: WsServer[Any, Any]) -> Any:
         server = found()
         if server is None or server._is_ended():
             return Refusal(503, "the server is closing")
-        peer = Peer(server, request.remote, request)
+        peer = WsLink(server, request.remote, request)
         if server.terms is not None:
             refusal = _greet(server.terms, request, peer)
             if refusal is not None:
@@ -252,7 +252,7 @@ def _listeners(server: WsServer[Any, Any]) -> Any:
     return make_listener
 
 
-def _greet(terms: Terms, request: Request, peer: Peer) -> Refusal | None:
+def _greet(terms: Terms, request: Request, peer: WsLink) -> Refusal | None:
     """Read what the request says of schemas, and make it known to both."""
     lines = request.headers.getall(HEADER, [])
     try:

@@ -1,0 +1,219 @@
+"""Accepts connections on one listening socket and makes WebSockets of them.
+
+::
+
+    acceptor = WsAcceptor(sock, route, ssl=None, open_timeout=10.0, max_handshakes=1024)
+    acceptor.handshakes          connections accepted, neither handed over nor refused yet
+    acceptor.lingering           refused connections whose answer is still on its way
+    acceptor.close()             stops accepting, refuses what is in progress; established ones live on
+    await acceptor.wait_closed()
+
+    route(request: Request) -> Service | Refusal        at_path("/", service) makes the common one
+    Service(make_listener=..., max_frame_size=..., max_clients=..., client_count=..., origins=...,
+             authorize=..., subprotocols=..., response_headers=..., read_buffer_bytes=...)
+    make_listener(request: Request, transport: asyncio.Transport) -> picows.WSListener | Refusal
+
+The life of a connection::
+
+    accept ── TLS ── head read ── route, Origin, room, authorize ── make_listener ── picows takes over
+      └────────┴─────────┴──────────────────┴── refused: HTTP answer, linger, closed
+
+No connection has a task, save while TLS or an asynchronous `authorize` runs; none waits for another. One
+deadline runs from accept to the hand-over. All of it is bounded: the head (16 KiB, 128 headers), handshakes
+in progress, refused connections that linger (256; 64 KiB and 1 s each).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl as ssl_module
+from collections.abc import Coroutine
+from typing import Any
+
+from deli_com.net.accept_loop import AcceptLoop
+from deli_com.net.log_budget import LogBudget
+from deli_com.net.transports import Transports, attach_accepted, attach_plain
+from deli_com.ws.deadlines import Deadlines
+from deli_com.ws.handshake import READ_BYTES, Handshake, State
+from deli_com.ws.head import Refusal
+from deli_com.ws.service import Route, Service
+
+__all__ = ["WsAcceptor"]
+
+MAX_LINGERING = 256  # refused connections that may wait for their peer to read why; then the oldest goes
+LINGER_S = 1.0
+STALE_S = 1.0  # a handshake older than this makes room for a new one when max_handshakes is reached
+
+_log = logging.getLogger("deli_com.server")
+
+
+class WsAcceptor:
+    """Accepts connections on one listening socket and makes WebSockets of them.
+
+    1. It owns the listening socket. It must be made, used and closed on the loop's thread, the loop running.
+    2. It owns each connection until picows' protocol has taken it over, or it is closed.
+    3. A callback of the user that raises costs its own connection a 500 and nothing else.
+
+    Parameters
+    ----------
+    sock : socket.socket
+        Listening, non-blocking (see `address.open_listener`).
+    route : callable
+        ``(request) -> Service or Refusal``.
+    ssl : ssl.SSLContext, optional
+        Speak TLS.
+    open_timeout : float or None
+        Seconds from accept to the end of the handshake, TLS and ``authorize`` included.
+    max_handshakes : int
+        Handshakes in progress. One more makes the oldest give way if it is over 1 s old and still reading its
+        request, else it is refused itself (503).
+    transports : {"aiofastnet", "loop"}
+        Whose transports and TLS to use; ``"loop"`` means the event loop's own.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        route: Route,
+        *,
+        ssl: ssl_module.SSLContext | None = None,
+        open_timeout: float | None = 10.0,
+        max_handshakes: int = 1024,
+        transports: Transports = "aiofastnet",
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._route = route
+        self._ssl = ssl
+        self._open_timeout = open_timeout
+        self._max_handshakes = max_handshakes
+        self._transports: Transports = transports
+        self._budget = LogBudget(_log)
+        # Every read of every handshake goes here first: get_buffer, the read and buffer_updated are one step
+        # in all transports.
+        self._scratch = bytearray(READ_BYTES)
+        self._pending = Deadlines(loop, open_timeout, Handshake.expire)
+        self._lingering = Deadlines(loop, LINGER_S, Handshake.abort)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.turned_away: dict[int, int] = {}  # HTTP status to handshakes refused with it
+        self._closed: asyncio.Future[None] | None = None
+        self._accept_loop = AcceptLoop(loop, sock, self._on_socket)
+
+    @property
+    def handshakes(self) -> int:
+        """Connections that are accepted and neither handed over nor refused."""
+        return len(self._pending)
+
+    @property
+    def lingering(self) -> int:
+        """Refused connections that are not closed yet."""
+        return len(self._lingering)
+
+    def close(self) -> None:
+        """Stop accepting and refuse the handshakes in progress (503 where an answer can still be sent).
+
+        Established connections are left alone. May be called again.
+        """
+        if self._closed is not None:
+            return
+        self._closed = self._loop.create_future()
+        self._accept_loop.close()
+        for handshake in [*self._pending, *self._lingering]:
+            handshake.shut(Refusal(503, "the server is closing"))
+        self._settle()
+
+    def drop(self, service: Service) -> None:
+        """Refuse the handshakes that wait for the ``authorize`` of this service, which is no more."""
+        for handshake in [*self._pending]:
+            if handshake.service is service:
+                handshake.refuse(Refusal(503, "the server is closing"))
+
+    async def wait_closed(self) -> None:
+        """Wait until nothing of this acceptor is left: no connection, task or timer."""
+        if self._closed is None:
+            raise RuntimeError("wait_closed() before close()")
+        await asyncio.shield(self._closed)
+        for _ in range(3):  # turns that a transport aborted just before takes to close its socket
+            await asyncio.sleep(0)
+
+    # --- private ---
+
+    def _settle(self) -> None:
+        if self._closed is not None and not (self._pending or self._lingering or self._tasks):
+            self._pending.stop()
+            self._lingering.stop()
+            if not self._closed.done():
+                self._closed.set_result(None)
+
+    def _on_socket(self, sock: socket.socket) -> None:
+        handshake = Handshake(self)
+        if len(self._pending) >= self._max_handshakes and not self._make_room():
+            if self._ssl is not None:
+                sock.close()  # an answer would cost a TLS handshake
+                return
+            handshake.turned_away = Refusal(503, "too many handshakes in progress")
+            self._linger(handshake)
+        else:
+            self._pending.add(handshake)
+        if self._ssl is None and self._transports == "aiofastnet":
+            try:
+                attach_plain(self._loop, sock, handshake)
+            except BaseException:
+                self._forget(handshake)
+                raise
+        else:
+            self._spawn(self._connect(sock, handshake), handshake)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], handshake: Handshake) -> None:
+        task = self._loop.create_task(work)
+        handshake.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._budget.log(logging.ERROR, "handshake failed", exc_info=error)
+        self._settle()
+
+    async def _connect(self, sock: socket.socket, handshake: Handshake) -> None:
+        try:
+            await attach_accepted(
+                self._loop,
+                sock,
+                handshake,
+                ssl=self._ssl,
+                is_made=lambda: handshake.transport is not None,
+                transports=self._transports,
+            )
+        except BaseException as error:
+            if handshake.transport is None:
+                self._forget(handshake)
+            if not isinstance(error, OSError):  # an OSError is TLS that failed, or a peer that left
+                raise
+            _log.debug("connection failed before the handshake: %r", error)
+
+    def _make_room(self) -> bool:
+        oldest = self._pending.first()
+        if oldest is None or oldest.state not in (State.CONNECTING, State.READING):
+            return False
+        if self._pending.age(oldest) < STALE_S:
+            return False
+        oldest.refuse(Refusal(503, "too many handshakes in progress, this one took too long"))
+        return True
+
+    def _linger(self, handshake: Handshake) -> None:
+        self._pending.discard(handshake)
+        self._lingering.discard(handshake)
+        if len(self._lingering) >= MAX_LINGERING and (oldest := self._lingering.first()) is not None:
+            oldest.abort()
+            self._lingering.discard(oldest)
+        self._lingering.add(handshake)
+
+    def _forget(self, handshake: Handshake) -> None:
+        self._pending.discard(handshake)
+        self._lingering.discard(handshake)
+        if self._closed is not None:
+            self._settle()

@@ -1,0 +1,119 @@
+"""What is made of picows: its parser for each side, the logger it gets, and bytes given to it by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from picows import WSAutoPingStrategy, WSListener, WSUpgradeResponseWithListener
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
+
+__all__ = ["client_protocol", "feed", "server_protocol"]
+
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter
+
+
+class _PicowsLog(_Adapter):
+    """An adapter, because picows makes a `logging.Logger` for each connection that is given a plain one.
+
+    What a peer can cause at will (``WS parser error``) is lowered from ERROR to INFO: the connection ends
+    with a close code and a reason, and a log that anyone can fill is a fault of its own.
+    """
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, kwargs
+
+    def error(self, msg: object, *args: object, **kwargs: Any) -> None:
+        level = logging.INFO if isinstance(msg, str) and msg.startswith("WS parser error") else logging.ERROR
+        self.log(level, msg, *args, **kwargs)
+
+
+_log: logging.LoggerAdapter[logging.Logger] = _PicowsLog(logging.getLogger("deli_com.picows"), {})
+
+
+def server_protocol(
+    answer: WSUpgradeResponseWithListener, *, max_frame_size: int, read_buffer_bytes: int
+) -> WSProtocol:
+    """Return picows' protocol for a connection that this side has accepted.
+
+    Parameters
+    ----------
+    answer : WSUpgradeResponseWithListener
+        What it answers to any request: ours has been read and judged already.
+    max_frame_size, read_buffer_bytes : int
+        Bytes.
+    """
+    return _protocol(
+        None, None, False, lambda _: answer, max_frame_size, None, read_buffer_bytes
+    )
+
+
+def client_protocol(
+    host: str,
+    resource: str,
+    listener: Callable[[], WSListener | None],
+    *,
+    max_frame_size: int,
+    extra_headers: Any,
+    read_buffer_bytes: int,
+) -> WSProtocol:
+    """Return picows' protocol for a connection that this side opens; it sends the request once it is connected.
+
+    Parameters
+    ----------
+    host, resource : str
+        The Host header, and the path with its query.
+    listener : callable
+        Asked for the listener once the server has answered 101.
+    max_frame_size, read_buffer_bytes : int
+        Bytes.
+    extra_headers : list of (str, str)
+        Of the request.
+    """
+    return _protocol(
+        host, resource, True, lambda request, response: listener(), max_frame_size, extra_headers, read_buffer_bytes
+    )
+
+
+def _protocol(
+    host: str | None,
+    resource: str | None,
+    is_client: bool,
+    listener_factory: Callable[..., Any],
+    max_frame_size: int,
+    extra_headers: Any,
+    read_buffer_bytes: int,
+) -> WSProtocol:
+    return WSProtocol(
+        host,
+        resource,
+        is_client,
+        listener_factory,
+        _log,
+        True,  # a listener that raises ends its connection
+        None,  # no handshake timeout: the acceptor and the connector have their own
+        False,  # no auto ping: the sweep of each connection asks its peer
+        0,
+        0,
+        WSAutoPingStrategy.PING_WHEN_IDLE,
+        False,  # no auto pong: it is unbounded
+        max_frame_size,
+        extra_headers,
+        read_buffer_bytes,
+    )
+
+
+def feed(protocol: Any, transport: asyncio.BaseTransport, data: bytes) -> None:
+    """Give a buffered protocol bytes as a transport would, until it closes the transport."""
+    view = memoryview(data)
+    while view and not transport.is_closing():
+        with memoryview(protocol.get_buffer(len(view))) as buffer:
+            size = min(len(buffer), len(view))
+            buffer[:size] = view[:size]
+        protocol.buffer_updated(size)
+        view = view[size:]
