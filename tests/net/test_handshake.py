@@ -16,7 +16,7 @@ from helpers import ACCEPT_TOKEN, CHROME_HEAD, FIREFOX_HEAD, PLAIN_HEAD, SLOW, R
 
 from deli_com.link.request import Request
 from deli_com.net.address import Address
-from deli_com.ws import handshake as handshake_module
+from deli_com.ws import acceptor as acceptor_module
 from deli_com.ws.head import Refusal
 from deli_com.ws.service import Service
 
@@ -295,7 +295,7 @@ class TestRefuses:
     async def test_lingering_is_bounded_in_bytes(self, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         """A refused peer that floods is dropped (TLS: the transport drains, the limit in time ends it)."""
         if not tls:
-            monkeypatch.setattr(handshake_module, "LINGER_S", 60.0)
+            monkeypatch.setattr(acceptor_module, "LINGER_S", 60.0)
         async with accepting(tls=tls) as served:
             peer = await RawPeer.open(served.address, ssl=served.tls)
             with pytest.raises(OSError):  # noqa: PT012 - which send meets the server's close is the kernel's choice
@@ -307,7 +307,7 @@ class TestRefuses:
     @plain_and_tls
     async def test_lingering_is_bounded_in_time(self, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         """A refused peer that neither sends nor leaves is dropped."""
-        monkeypatch.setattr(handshake_module, "LINGER_S", 0.1)
+        monkeypatch.setattr(acceptor_module, "LINGER_S", 0.1)
         async with accepting(tls=tls) as served:
             peer = await RawPeer.open(served.address, ssl=served.tls)
             await peer.send(b"POST / HTTP/1.1\r\n\r\n")
@@ -317,7 +317,7 @@ class TestRefuses:
 
     async def test_lingering_is_bounded_in_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """One more refused peer than may linger: the oldest goes, after its answer."""
-        monkeypatch.setattr(handshake_module, "MAX_LINGERING", 2)
+        monkeypatch.setattr(acceptor_module, "MAX_LINGERING", 2)
         async with accepting() as served:
             peers = []
             for _ in range(4):
@@ -503,7 +503,7 @@ class TestRoom:
     @plain_and_tls
     async def test_the_stale_make_room(self, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         """Half heads that fill every place do not keep a good client out."""
-        monkeypatch.setattr(handshake_module, "STALE_S", 0.0)
+        monkeypatch.setattr(acceptor_module, "STALE_S", 0.0)
         async with accepting(tls=tls, max_handshakes=2) as served:
             slow = [await RawPeer.open(served.address, ssl=served.tls) for _ in range(2)]
             for peer in slow:

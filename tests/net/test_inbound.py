@@ -310,10 +310,10 @@ class TestOptions:
     async def test_the_default_is_256_mib_and_four_messages_at_least(self) -> None:
         for kind in (WsServer, Server):
             async with kind[bytes].bind("127.0.0.1:0") as server:
-                assert server.max_inbound == 256 << 20
+                assert server.quota.limit == 256 << 20
                 assert server.inbox.max_bytes == 16 << 20
             async with kind[bytes].bind("127.0.0.1:0", max_message_size=100 << 20) as server:
-                assert server.max_inbound == 400 << 20
+                assert server.quota.limit == 400 << 20
 
     async def test_a_bound_that_is_none_is_refused(self) -> None:
         for kind in (WsServer, Server):
@@ -347,4 +347,4 @@ class TestOptions:
 async def test_clients_have_no_such_bound() -> None:
     async with WsServer[bytes].bind("127.0.0.1:0") as server:
         async with WsClient[bytes].connect(server.local_addr()) as client:
-            assert client.max_inbound > 1 << 40
+            assert client.quota.limit > 1 << 40

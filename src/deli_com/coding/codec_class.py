@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 from typing_extensions import Buffer, dataclass_transform
 
 from deli_com._fastcodec import TypeCodec
+from deli_com.coding.class_methods import class_methods, set_class_codec
 from deli_com.types import nodes
 from deli_com.types.declaration import Field, Spec
 from deli_com.types.delivery import Policy, declared

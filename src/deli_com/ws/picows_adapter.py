@@ -48,9 +48,7 @@ def server_protocol(
     max_frame_size, read_buffer_bytes : int
         Bytes.
     """
-    return _protocol(
-        None, None, False, lambda _: answer, max_frame_size, None, read_buffer_bytes
-    )
+    return _protocol(None, None, False, lambda _: answer, max_frame_size, None, read_buffer_bytes)
 
 
 def client_protocol(
@@ -76,7 +74,13 @@ def client_protocol(
         Of the request.
     """
     return _protocol(
-        host, resource, True, lambda request, response: listener(), max_frame_size, extra_headers, read_buffer_bytes
+        host,
+        resource,
+        True,
+        lambda request, response: listener(),
+        max_frame_size,
+        extra_headers,
+        read_buffer_bytes,
     )
 
 
