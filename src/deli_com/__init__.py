@@ -29,9 +29,9 @@ from deli_com.errors import (
     UnknownVariant,
     WebSocketError,
 )
-from deli_com.link.peer import Peer
 from deli_com.link.departure import Departure
 from deli_com.link.group import Group
+from deli_com.link.peer import Peer
 from deli_com.link.request import Request
 from deli_com.link.stats import PeerStats, ServerStats
 from deli_com.net.address import Address

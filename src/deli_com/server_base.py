@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, Self
 
 from deli_com.errors import ConnectionClosed
-from deli_com.link.peer import Peer
 from deli_com.link.endpoint import Endpoint
 from deli_com.link.events import Events, OnConnect, OnDisconnect
 from deli_com.link.group import Group, group_of
+from deli_com.link.peer import Peer
 from deli_com.log.log import Log
 from deli_com.net.address import Address
 from deli_com.net.options import one_checked

@@ -1,4 +1,4 @@
-"""The codec methods of `Codec` classes: `to_bytes`, `encode`, `from_bytes` and `decode`, made anew for each class."""
+"""The four codec methods of `Codec` classes, made anew for each class."""
 
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF

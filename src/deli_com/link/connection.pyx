@@ -22,7 +22,13 @@ from deli_com._fastcodec cimport TypeCodec, codec_decode
 from deli_com.fanout.follower cimport Follower
 from deli_com.ground.sockets cimport deli_com_keep_unsent_low, deli_com_tcp_info
 from deli_com.link.endpoint cimport Endpoint
-from deli_com.link.peer cimport CONNECTION_CLOSED, CONNECTION_CLOSING, CONNECTION_OPEN, CONNECTION_OPENING, Peer
+from deli_com.link.peer cimport (
+    CONNECTION_CLOSED,
+    CONNECTION_CLOSING,
+    CONNECTION_OPEN,
+    CONNECTION_OPENING,
+    Peer,
+)
 from deli_com.errors import ConnectionClosed, DecodeError
 from deli_com.link.departure import Departure
 from deli_com.link.stats import PeerStats

@@ -27,7 +27,7 @@ from deli_com.fanout.lane cimport Lane
 from deli_com.fanout.pacer cimport Paced, Pacer
 from deli_com.ground.cursor cimport WriteCursor
 from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_RELIABLE, DeliveryClass
-from deli_com.ground.home cimport Home, at_home
+from deli_com.ground.home cimport at_home
 from deli_com.log.log cimport Log
 from deli_com.log.ring cimport Key
 from deli_com.receive.inbox cimport Inbox
@@ -104,7 +104,8 @@ cdef class Endpoint(Hub):
         self.sweep.interval = min(self.sweep.interval, self.ping_interval / 4, self.ping_timeout / 4)
         # Half: pausing comes before closing.
         self.inbox = Inbox(loop, up, max_bytes=min(INBOX_BYTES, max_inbound // 2))
-        self.quota = InputQuota(max_inbound, self.inbox, self._connections, LogBudget(getLogger("deli_com.server")))
+        self.quota = InputQuota(
+            max_inbound, self.inbox, self._connections, LogBudget(getLogger("deli_com.server")))
         self.pacer = Pacer(self)
         self.logger = getLogger("deli_com.client" if is_client else "deli_com.server")
         self.closing = set()

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from deli_com.link.peer import Peer
 from deli_com.link.departure import Departure
+from deli_com.link.peer import Peer
 from deli_com.net.log_budget import LogBudget
 
 __all__ = ["Events", "OnConnect", "OnDisconnect"]

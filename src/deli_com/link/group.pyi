@@ -3,8 +3,8 @@ from typing import Any, Generic, Never
 
 from typing_extensions import TypeVar, disjoint_base
 
-from deli_com.link.peer import Peer
 from deli_com.link.endpoint import Endpoint
+from deli_com.link.peer import Peer
 
 _Out = TypeVar("_Out")
 

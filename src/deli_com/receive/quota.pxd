@@ -5,7 +5,7 @@ from deli_com.receive.inbox cimport Inbox
 
 cdef class InputQuota:
     cdef readonly Py_ssize_t limit            # bytes of input in memory: `buffered`, and what the inbox holds
-    cdef readonly Py_ssize_t buffered         # of them in read buffers and fragments: sum of the connections' `held`
+    cdef readonly Py_ssize_t buffered         # of them in read buffers and fragments: sum of all `held`
     cdef Inbox inbox
     # --- private ---
     cdef object _connections                  # callable: the connections of the endpoint
@@ -16,7 +16,7 @@ cdef class InputQuota:
         return self.enforce() if self.buffered + self.inbox.held_bytes > self.limit else 0
 
     cdef inline int keep(self, Py_ssize_t more) except -1:
-        # A connection keeps so many more bytes of input than before; fewer, if negative. It may end connections.
+        # A connection keeps so many more bytes of input than before. It may end connections.
         self.buffered += more
         return self.check() if more > 0 else 0
 

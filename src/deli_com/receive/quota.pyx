@@ -1,7 +1,7 @@
 """The bound on input that waits in memory, for all connections of an endpoint together (`max_inbound`).
 
-Each connection adds what it keeps to one sum, so a read costs one comparison. Only when the sum and the inbox are
-over the bound are connections looked at one by one.
+Each connection adds what it keeps to one sum, so a read costs one comparison. Connections are looked
+at one by one only when the sum and the inbox are over the bound.
 """
 
 import logging
@@ -9,8 +9,8 @@ import logging
 from deli_com.receive.inbox cimport Inbox
 
 cdef enum:
-    # The part of the bound that must be free after it was reached: before the next look at all connections, the
-    # peers have to send at least so much.
+    # The part of the bound that must be free after it was reached: before the next look at all
+    # connections, the peers have to send at least so much.
     SPARE_PART = 16
 
 
@@ -36,8 +36,8 @@ cdef class InputQuota:
         self._log = log
 
     cdef int enforce(self) except -1:
-        # First, memory is returned that only waits for more input. If that is not enough, the connections that hold
-        # most are closed, and their values that nobody has received are dropped.
+        # First, memory is returned that only waits for more input. If that is not enough, the connections
+        # that hold most are closed, and their values that nobody has received are dropped.
         cdef Py_ssize_t before = self.buffered + self.inbox.held_bytes
         cdef Py_ssize_t enough = self.limit - self.limit // SPARE_PART
         cdef dict shares

@@ -60,7 +60,7 @@ def client_protocol(
     extra_headers: Any,
     read_buffer_bytes: int,
 ) -> WSProtocol:
-    """Return picows' protocol for a connection that this side opens; it sends the request once it is connected.
+    """Return picows' protocol for a connection that this side opens; once connected, it sends the request.
 
     Parameters
     ----------
