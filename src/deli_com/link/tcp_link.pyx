@@ -80,7 +80,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
     cdef ReadBuffer _buffer
     cdef object _on_opened
     cdef object _log
-    cdef readonly object failure # what opening it has raised, or None
+    cdef readonly object failure  # what opening it has raised, or None
     cdef uint8_t* _part          # the frame under way, from its length on; owned, NULL between frames
     cdef Py_ssize_t _part_size   # bytes of it that are there
     cdef Py_ssize_t _part_bytes  # allocated
