@@ -34,8 +34,8 @@ cdef int codec_encode_exact(TypeCodec codec, WriteCursor* cur, object value) exc
 # what a `__post_init__` raised.
 cdef object codec_decode(TypeCodec codec, const char* data, Py_ssize_t size)
 
-# Reads one value at `pos` of any contiguous bytes-like object, and moves `pos` behind it. `strict`: DecodeError
-# where bytes follow the value.
+# Reads one value at `pos` of any contiguous bytes-like object, and moves `pos` behind it. `strict`:
+# DecodeError where bytes follow the value.
 cdef object decode_from(TypeCodec codec, object data, Py_ssize_t* pos, bint strict)
 
 # The same for `decode(data, pos)`, as users call it: (value, position behind it).

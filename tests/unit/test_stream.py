@@ -224,9 +224,9 @@ class TestLimits:
             assert made.server.client_count() == 0
 
     async def test_the_largest_length_is_one(self) -> None:
-        """2**32 - 1 is no negative number."""
+        """2**32 - 2 is no negative number; one more announces a control text."""
         async with rig() as made:
-            made.read(b"\xff\xff\xff\xff")
+            made.read(b"\xfe\xff\xff\xff")
             assert made.transport.told == ["write_eof"]
 
     async def test_after_the_end_everything_is_discarded(self) -> None:

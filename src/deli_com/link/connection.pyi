@@ -7,7 +7,6 @@ from deli_com.link.peer import Peer
 from deli_com.link.request import Request
 from deli_com.net.address import Address
 
-
 @disjoint_base
 class Connection(Peer):
     def __init__(
