@@ -104,8 +104,7 @@ cdef class Endpoint(Hub):
         self.sweep.interval = min(self.sweep.interval, self.ping_interval / 4, self.ping_timeout / 4)
         # Half: pausing comes before closing.
         self.inbox = Inbox(loop, up, max_bytes=min(INBOX_BYTES, max_inbound // 2))
-        self.quota = InputQuota(
-            max_inbound, self.inbox, self._connections, LogBudget(getLogger("deli_com.server")))
+        self.quota = InputQuota(max_inbound, self.inbox, self, LogBudget(getLogger("deli_com.server")))
         self.pacer = Pacer(self)
         self.logger = getLogger("deli_com.client" if is_client else "deli_com.server")
         self.closing = set()

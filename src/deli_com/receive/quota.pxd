@@ -1,5 +1,7 @@
 # The bound on input that waits in memory, for all connections of an endpoint together.
 
+from cpython.object cimport PyObject
+
 from deli_com.receive.inbox cimport Inbox
 
 
@@ -8,7 +10,7 @@ cdef class InputQuota:
     cdef readonly Py_ssize_t buffered         # of them in read buffers and fragments: sum of all `held`
     cdef Inbox inbox
     # --- private ---
-    cdef object _connections                  # callable: the connections of the endpoint
+    cdef PyObject* _owner                     # borrowed: the endpoint, which has this
     cdef object _log
 
     cdef inline int check(self) except -1:

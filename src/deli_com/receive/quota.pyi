@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from typing import Any, Self
 
 from typing_extensions import disjoint_base
@@ -7,7 +6,7 @@ from deli_com.receive.inbox import Inbox
 
 @disjoint_base
 class InputQuota:
-    def __new__(cls, limit: int, inbox: Inbox, connections: Callable[[], list[Any]], log: Any) -> Self: ...
+    def __new__(cls, limit: int, inbox: Inbox, owner: Any, log: Any) -> Self: ...
     @property
     def limit(self) -> int: ...
     @property

@@ -6,6 +6,8 @@ at one by one only when the sum and the inbox are over the bound.
 
 import logging
 
+from cpython.object cimport PyObject
+
 from deli_com.receive.inbox cimport Inbox
 
 cdef enum:
@@ -22,17 +24,17 @@ cdef class InputQuota:
     limit : int
         Bytes.
     inbox : Inbox
-    connections : callable
-        Returns the connections that count. Each has ``held`` (bytes), ``remote_addr``, ``_release_memory()``,
-        ``_is_open()`` and ``_on_too_much(cause)``, which ends it.
+    owner : Endpoint
+        It has this. ``owner._connections()`` are the connections that count. Each has ``held`` (bytes),
+        ``remote_addr``, ``_release_memory()``, ``_is_open()`` and ``_on_too_much(cause)``, which ends it.
     log : LogBudget
         Told of each client that is closed.
     """
 
-    def __cinit__(self, Py_ssize_t limit, Inbox inbox not None, connections, log):
+    def __cinit__(self, Py_ssize_t limit, Inbox inbox not None, owner, log):
         self.limit = limit
         self.inbox = inbox
-        self._connections = connections
+        self._owner = <PyObject*>owner
         self._log = log
 
     cdef int enforce(self) except -1:
@@ -41,7 +43,7 @@ cdef class InputQuota:
         cdef Py_ssize_t before = self.buffered + self.inbox.held_bytes
         cdef Py_ssize_t enough = self.limit - self.limit // SPARE_PART
         cdef dict shares
-        cdef list connections = self._connections()
+        cdef list connections = (<object>self._owner)._connections()
         for connection in connections:
             connection._release_memory()
         if self.buffered + self.inbox.held_bytes <= enough:
