@@ -249,7 +249,7 @@ class TestFromALoggingHandler:
                     await RawPeer.send(peer, head + bytes(300_000))
             await until(lambda: closing)
             await closing[0]
-        assert server.buffered == 0
+        assert server.quota.buffered == 0
         for peer in peers:
             peer.close()
 

@@ -538,7 +538,7 @@ class TestHostile:
                 await peer.send(b"", CONTINUATION)
                 assert await peer.round_trip() == [Frame(TEXT, b"deli 1 live")]
                 assert server.stats().refused["unwanted"] == 1
-                assert server.buffered < 1 << 20
+                assert server.quota.buffered < 1 << 20
 
     @pytest.mark.limit(60)
     async def test_a_flood_of_hellos_ends_at_the_second(self):
