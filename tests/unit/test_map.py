@@ -1,0 +1,94 @@
+"""CONTRIBUTING's map names every module, and its class tree is that of the files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parents[2]
+PACKAGE = HERE / "src" / "deli_com"
+SUFFIXES = (".py", ".pyx", ".pxd", ".h")
+ROW = re.compile(r"^\| (?:root|`([\w/]+)/`) \| ([^|]+) \|", re.M)
+CLASS = re.compile(r"^(?:cdef )?class (\w+)\(([^)]*)\)", re.M)
+
+
+def on_the_map(text: str) -> set[str]:
+    """Modules that the map names, as folder/name."""
+    return {
+        f"{folder}/{name}" if folder else name
+        for folder, names in ROW.findall(text)
+        for name in re.findall(r"`([\w-]+)`", names)
+    }
+
+
+def in_the_files() -> set[str]:
+    paths = [
+        path for path in PACKAGE.rglob("*") if path.suffix in SUFFIXES and "__pycache__" not in path.parts
+    ]
+    compiled = {path.with_suffix("") for path in paths if path.suffix == ".pyx"}
+    return {
+        path.relative_to(PACKAGE).with_suffix("").as_posix()
+        for path in paths
+        if path.name != "__init__.py" or path.parent == PACKAGE
+        if not (path.suffix == ".h" and path.with_suffix("") in compiled)
+    }
+
+
+def drawn(text: str) -> set[tuple[str, str]]:
+    """(child, parent) of the class tree: `A < B < C, D`; a line that begins with `<` continues under the same word."""
+    pairs = set()
+    above: list[tuple[int, str]] = []
+    for line in re.findall(r"^[^\n]* < [^\n]*$", text, re.M):
+        start = re.match(r"[A-Z][a-z]+ [a-z ]+?\s{2,}", line)
+        words = [
+            (m.start(), m[0]) for m in re.finditer(r"[A-Z]\w+", line) if not start or m.start() >= start.end()
+        ]
+        parent = next((word for at, word in reversed(above) if at < words[0][0]), None) if not start else None
+        separators = [line[a + len(w) : b].strip() for (a, w), (b, _) in zip(words, words[1:], strict=False)]
+        chain = [word for _, word in words]
+        for number, child in enumerate(chain):
+            if number and separators[number - 1] == "<":
+                parent = chain[number - 1]
+            if parent is not None:
+                pairs.add((child, parent))
+        above = words if start else above
+    return pairs
+
+
+def bases() -> dict[str, str]:
+    """Every class of the package to what stands in its parentheses."""
+    return {
+        name: parents
+        for path in PACKAGE.rglob("*")
+        if path.suffix in (".py", ".pyx")
+        for name, parents in CLASS.findall(path.read_text(encoding="utf-8"))
+    }
+
+
+def test_the_map_names_every_module_and_no_other():
+    text = (HERE / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert on_the_map(text) == in_the_files()
+
+
+def test_the_class_tree_is_that_of_the_files():
+    text = (HERE / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = text[text.index("Compiled classes that continue") : text.index("Who holds whom")]
+    pairs = drawn(tree)
+    known = bases()
+    assert len(pairs) > 15
+    wrong = [
+        f"{child} does not continue {parent}"
+        for child, parent in sorted(pairs)
+        if not re.search(rf"\b{parent}\b", known.get(child, ""))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"), [(("`arena` ", ""), "log/arena"), (("`errors`", "`faults`"), "errors")]
+)
+def test_a_module_that_is_not_on_the_map_is_seen(change: tuple[str, str], missing: str):
+    text = (HERE / "CONTRIBUTING.md").read_text(encoding="utf-8").replace(*change)
+    assert missing in in_the_files() - on_the_map(text)
