@@ -379,8 +379,12 @@ class Background(Generic[Down, Up]):
         return self._opened()
 
     def local_addr(self) -> Address:
-        """Return the address that the server is bound to."""
+        """Return the address that the server is bound to; the first one, where there are several."""
         return self._opened().local_addr()
+
+    def local_addrs(self) -> tuple[Address, ...]:
+        """Return all addresses that the server is bound to."""
+        return self._opened().local_addrs()
 
     def client_count(self) -> int:
         """Return the number of connected clients."""

@@ -40,7 +40,7 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
     """A typed server; subclasses bind it to a wire protocol."""
 
     _acceptor: Accepting | None = None
-    _address: Address
+    _addresses: tuple[Address, ...]
     _closing: asyncio.Future[None] | None = None
     _events: Events | None
     _path = ""  # behind the address, for people
@@ -50,7 +50,7 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
 
     def _start(
         self,
-        address: Address,
+        addresses: tuple[Address, ...],
         framing: Framing,
         down: Any,
         up: Any,
@@ -80,15 +80,22 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
             progress_timeout=math.inf if progress_timeout is None else progress_timeout,
             **limits,
         )
-        self._address = address
+        self._addresses = addresses
         self.peer_schema = silent(up is not None)
         self.terms = terms_for(down, up, is_client=False, use=schema, logger=self.logger)
         if on_connect is not None or on_disconnect is not None:
             self._events = Events(self.loop, on_connect, on_disconnect, self.logger)
 
     def local_addr(self) -> Address:
-        """Return the address that the server is bound to; ``str`` of it is ``host:port``."""
-        return self._address
+        """Return the address that the server is bound to; ``str`` of it is what a client connects to.
+
+        The first one, where it is bound to several (`local_addrs`).
+        """
+        return self._addresses[0]
+
+    def local_addrs(self) -> tuple[Address, ...]:
+        """Return all addresses that the server is bound to: those of the name that it was given."""
+        return self._addresses
 
     @property
     def clients(self) -> frozenset[Peer]:
@@ -203,4 +210,4 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         if self._acceptor is None:
             return f"<{type(self).__name__}, not bound>"
         state = "closed" if self._closing is not None else f"{self.client_count()} clients"
-        return f"<{type(self).__name__} at {self._address}{self._path}, {state}>"
+        return f"<{type(self).__name__} at {self._addresses[0]}{self._path}, {state}>"

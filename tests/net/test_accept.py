@@ -121,7 +121,7 @@ class TestOutOfDescriptors:
                 await until(lambda: served.acceptor.handshakes == 1)
                 await peers[0].send(PLAIN_HEAD)
                 assert (await peers[0].read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-                assert served.acceptor._accept_loop._timer is None
+                assert served.acceptor._accept_loops[0]._timer is None
             assert not caplog.records
             peers[0].close()
 

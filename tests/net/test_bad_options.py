@@ -35,6 +35,12 @@ RIGHT = {
     "path": [],
     "origin": ["16M"],
     "origins": [],
+    "sock": [],
+    "mode": [],
+    "reuse_port": [True],
+    "proxy": [True, "16M"],  # a host
+    "proxy_protocol": [True],
+    "max_head_bytes": [10**400],
     "headers": [],
     "response_headers": [],
     "open_timeout": [10**400],
@@ -52,6 +58,7 @@ def cases() -> list[Any]:
         names = list(inspect.signature(function).parameters)[1:]
         if call == "WsClient.stream":
             names += ["on_reconnect", "first_delay", "max_delay"]
+            names.remove("sock")  # which could be used once; it is no option there
         for name in names:
             for value in BAD:
                 if (name, call[-4:]) != ("ssl", "bind") and value in RIGHT.get(name, []):

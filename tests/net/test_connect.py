@@ -243,7 +243,7 @@ class TestOpens:
                 tcp = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
                 return [(*tcp, ("127.0.0.1", 1)), (*tcp, tuple(served.address))]
 
-            monkeypatch.setattr("deli_com.net.transports.resolve", resolve)
+            monkeypatch.setattr("deli_com.net.dial.resolve", resolve)
             client = await opened(("several.example", served.address.port))
             client.transport.disconnect(False)
 
@@ -505,7 +505,7 @@ class TestDeadline:
         async def resolve(address: Address) -> Any:
             await asyncio.Event().wait()
 
-        monkeypatch.setattr("deli_com.net.transports.resolve", resolve)
+        monkeypatch.setattr("deli_com.net.dial.resolve", resolve)
         with pytest.raises(TimeoutError):
             await opened("slow.example:1", open_timeout=0.1)
 

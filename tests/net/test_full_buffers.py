@@ -26,7 +26,7 @@ def value(number: int, size: int) -> bytes:
 
 async def connected(server: WsServer[bytes], trusting: Any) -> WsPeer:
     # A connection inherits the send buffer of the listening socket.
-    server._port._acceptor._accept_loop._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)  # type: ignore[union-attr]
+    server._port._acceptor._accept_loops[0]._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)  # type: ignore[union-attr]
     if trusting is None:
         peer = await dial(server.local_addr(), small=True)
     else:
@@ -111,7 +111,7 @@ async def test_frames_over_tcp_stay_whole(secure: bool, end: str) -> None:
     for seed in range(3):
         rng = random.Random(seed)
         server = await Server[bytes].bind("127.0.0.1:0", ssl=tls, close_timeout=0.5)
-        server._acceptor._accept_loop._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)  # type: ignore[union-attr]
+        server._acceptor._accept_loops[0]._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)  # type: ignore[union-attr]
         peer = await (WsPeer.open(server.local_addr(), ssl=trusting) if secure else dial(server.local_addr()))
         await server.wait_clients(1)
         sent: list[bytes] = []

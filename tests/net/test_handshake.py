@@ -838,7 +838,7 @@ class TestClose:
                 inner(sock)
                 served.acceptor.close()
 
-            served.acceptor._accept_loop._on_socket = on_socket
+            served.acceptor._accept_loops[0]._on_socket = on_socket
             peer = await RawPeer.open(served.address)
             with pytest.raises((EOFError, ConnectionResetError)):
                 await peer.read_until(b"\r\n\r\n")

@@ -16,7 +16,8 @@ import picows
 from helpers import certificates, until
 
 from deli_com.link.request import Request
-from deli_com.net.address import Address, open_listener
+from deli_com.net.address import Address
+from deli_com.net.listener import open_listener
 from deli_com.ws.acceptor import WsAcceptor
 from deli_com.ws.service import Route, Service, at_path
 
@@ -79,12 +80,12 @@ async def accepting(
     **endpoint: Any,
 ) -> AsyncIterator[Served]:
     served = Served()
-    sock = await open_listener("127.0.0.1:0")
-    served.address = Address(*sock.getsockname())
+    listener = await open_listener("127.0.0.1:0")
+    served.address = listener.addresses[0]
     server_context, client_context = (certificates() if tls is True else tls) or (None, None)
     served.tls = client_context
     served.acceptor = WsAcceptor(
-        sock,
+        listener,
         route or at_path(None, served.endpoint(**endpoint)),
         ssl=server_context,
         transports=transports,

@@ -90,7 +90,7 @@ class Client(Reader):
     async def dial(self, server: WsServer[Any, Any], trusting: ssl_module.SSLContext | None) -> None:
         buffer = WIDE if self.is_keen else SMALL
         # A connection inherits the send buffer of the listening socket.
-        listening = server._port._acceptor._accept_loop._sock  # type: ignore[union-attr]
+        listening = server._port._acceptor._accept_loops[0]._sock  # type: ignore[union-attr]
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)

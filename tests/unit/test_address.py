@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
-import socket
 
 import pytest
 
-from deli_com.errors import IoError
-from deli_com.net.address import Address, Target, open_listener, parse_address, parse_target, resolve
+from deli_com.net.address import Address, Target, parse_address, parse_target, resolve
 
 
 class TestAddress:
@@ -191,46 +189,7 @@ class TestParseTarget:
             parse_target("ws://h", secure=True)
 
 
-class TestOpenListener:
-    async def test_port_0_gets_a_port(self) -> None:
-        """One listening, non-blocking socket."""
-        with await open_listener("127.0.0.1:0") as sock:
-            assert sock.getsockname()[1] > 0
-            assert not sock.getblocking()
-            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-
-    async def test_a_name_is_resolved(self) -> None:
-        with await open_listener(("localhost", 0)) as sock:
-            assert sock.getsockname()[0] in ("127.0.0.1", "::1")
-
-    async def test_address_in_use(self) -> None:
-        """`IoError` with the errno, saying what was being done."""
-        with await open_listener("127.0.0.1:0") as sock:
-            address = Address(*sock.getsockname())
-            with pytest.raises(IoError) as caught:
-                await open_listener(address)
-            assert caught.value.errno == 98 or "in use" in str(caught.value)
-            assert str(caught.value).startswith("io error: ")
-            assert f"bind {address}" in str(caught.value)
-
-    async def test_port_is_free_again_at_once(self) -> None:
-        """A connection in TIME_WAIT does not keep the port."""
-        with await open_listener("127.0.0.1:0") as sock:
-            address = sock.getsockname()
-            client = socket.create_connection(address)
-            served, _ = sock.accept()
-            served.close()  # the side that closes first keeps TIME_WAIT
-            client.close()
-        (await open_listener(address)).close()
-
-    async def test_name_that_does_not_resolve(self) -> None:
-        with pytest.raises(IoError, match=r"bind no-such-host\.invalid:0"):
-            await open_listener("no-such-host.invalid:0")
-
-    async def test_address_of_another_machine(self) -> None:
-        with pytest.raises(IoError, match=r"bind 192\.0\.2\.1:0"):
-            await open_listener("192.0.2.1:0")
-
+class TestResolve:
     async def test_literals_need_no_resolver(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import asyncio
 

@@ -29,6 +29,12 @@ NO_LIMITS = {
     "response_headers",
     "headers",
     "schema",
+    "sock",
+    "mode",
+    "reuse_port",
+    "proxy",
+    "proxy_protocol",
+    "server_hostname",
 }
 
 

@@ -70,6 +70,7 @@ cdef class Connection(Peer):
         self.transport = transport
         self.socket = transport.get_extra_info("socket").fileno()
         self.fd = -1 if secure else self.socket
+        self.peer_certificate = transport.get_extra_info("peercert") if secure else None
         # asyncio's and uvloop's TLS would pause at size 0, then hang.
         transport.set_write_buffer_limits(1 if own_tls else 0, 0)
         if self.choked and secure:

@@ -13,6 +13,7 @@ cdef enum ConnectionState:
 cdef class Peer(Follower):
     # The public face: users hold it, only connections are made.
     cdef readonly object remote_addr          # Address, or None where the kernel does not say
+    cdef readonly object peer_certificate     # dict of getpeercert(), or None
     cdef readonly object request              # of the WebSocket handshake, or None
     cdef object own_state                     # the user's, behind `state`
     cdef object __weakref__                   # peers may be keys of weak dictionaries

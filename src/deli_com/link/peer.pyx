@@ -23,6 +23,9 @@ cdef class Peer(Follower):
     ----------
     remote_addr : Address or None
         The other end; None where the kernel does not say, as for one that has left at once.
+    peer_certificate : dict or None
+        The other end's certificate as `ssl.SSLSocket.getpeercert` gives it: None without one or without
+        TLS, empty where this end's context verifies none.
     request : Request or None
         Of the WebSocket handshake: ``path``, ``query``, ``headers``, ``subprotocol``. None over TCP.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from multidict import CIMultiDict
 from picows.picows import _parse_http_request  # type: ignore[attr-defined]
@@ -36,14 +37,27 @@ class Request:
     path, query : str
         As sent, not percent-decoded; ``query`` without the ``?``.
     remote : Address or None
-        The peer.
+        The peer; behind a balancer that says for whom it connects (``proxy_protocol``), that one.
     secure : bool
         Over TLS.
     subprotocol : str or None
         The one agreed on; set before ``authorize`` runs.
+    peer_certificate : dict or None
+        The client's certificate as `ssl.SSLSocket.getpeercert` gives it: None without one or without TLS,
+        empty where the server's context verifies none.
     """
 
-    __slots__ = ("_answer", "_headers", "_raw", "path", "query", "remote", "secure", "subprotocol")
+    __slots__ = (
+        "_answer",
+        "_headers",
+        "_raw",
+        "path",
+        "peer_certificate",
+        "query",
+        "remote",
+        "secure",
+        "subprotocol",
+    )
 
     def __init__(
         self,
@@ -53,6 +67,7 @@ class Request:
         query: str,
         remote: Address | None,
         secure: bool,
+        peer_certificate: dict[str, Any] | None = None,
     ) -> None:
         self._raw = raw
         self._headers: CIMultiDict[str] | None = headers
@@ -60,6 +75,7 @@ class Request:
         self.query = query
         self.remote = remote
         self.secure = secure
+        self.peer_certificate = peer_certificate
         self.subprotocol: str | None = None
         self._answer: Answer | None = None  # until the handshake is over
 

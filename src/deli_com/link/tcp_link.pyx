@@ -54,6 +54,7 @@ cdef double HELLO_S = 10.0       # how long a required hello may take
 # What an HTTP client (or server) sends first, where a length should be.
 cdef tuple HTTP_REQUESTS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"PRI ")
 cdef bytes HTTP_RESPONSE = b"HTTP"
+cdef tuple PROXY_HEADERS = (b"PROX", b"\r\n\r\n")
 
 cdef str NO_HELLO = (
     "the server does not answer the announcement of schemas: it is older than they are, or another program; "
@@ -368,6 +369,10 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         start = (<const char*>frame)[:LENGTH_BYTES]
         if start in HTTP_REQUESTS and not self.messages_in:
             cause = f"this is an HTTP client ({start.decode()!r} where a length should be), for a WsServer"
+        elif start in PROXY_HEADERS and not self.messages_in and not self.endpoint.is_client:
+            cause = (
+                "this is a balancer that sends PROXY protocol headers, which are believed from those that "
+                "proxy_protocol= names")
         elif start == HTTP_RESPONSE and not self.messages_in:
             cause = "this is an HTTP server ('HTTP' where a length should be), for a WsClient"
         self._refuse(cause, error)
@@ -388,10 +393,15 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
 
     # --- the life of the connection: called by the transport -------------------------------
 
+    def comes_from(self, remote):
+        """Say whose connection it is, where another end has connected for it."""
+        self.remote_addr = remote
+
     def connection_made(self, transport):
         """Join the log."""
         self.transport = transport
-        self.remote_addr = remote_address(transport)
+        if self.remote_addr is None:
+            self.remote_addr = remote_address(transport)
         if self.stage == CONNECTION_CLOSED:
             # Given up before. The transport adds its reader one callback from now, aborted or
             # not, and the next owner of the descriptor would inherit that.

@@ -1,40 +1,67 @@
-"""Where a server listens and a client connects: parsing, resolving, binding.
+"""Where a server listens and a client connects: parsing and resolving.
 
 ::
 
-    Address(host, port)                 what local_addr() returns; str() gives host:port or [v6]:port
-    parse_address(addr) -> Address      for bind: "host:port", "[v6]:port", (host, port), an Address
+    Address(host, port)                 what local_addr() returns; str(): host:port, [v6]:port, unix:/path
+    parse_address(addr) -> Address      for bind: such a str, (host, port), an Address
     parse_target(addr, ...) -> Target   for connect: the same, or a ws:// or wss:// URL
+    address_of(sockaddr) -> Address     what the kernel says, in the form that people and lists know
     await resolve(address)              addresses to try, in the resolver's order
-    await open_listener(addr)           one listening, non-blocking socket
 
-Everything that is not one of these forms is a `ValueError` that lists them. Failures of the resolver and
-of the kernel are `IoError`.
+Everything that is not one of these forms is a `ValueError` that lists them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import ipaddress
 import operator
 import os
 import re
 import socket
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias, Union
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, Union
 from urllib.parse import quote, urlsplit
 
-from deli_com.errors import IoError
 from deli_com.net.options import one_checked
 
-__all__ = ["Address", "AddressLike", "Target", "open_listener", "parse_address", "parse_target", "resolve"]
+__all__ = [
+    "NOT_GIVEN",
+    "UNIX",
+    "Address",
+    "AddressLike",
+    "NotGiven",
+    "Target",
+    "address_of",
+    "parse_address",
+    "parse_target",
+    "plain_ip",
+    "resolve",
+    "unix_path",
+]
 
 AddressLike: TypeAlias = Union[str, "tuple[str, int]", "Address"]
 AddrInfo: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
 
-LISTEN_BACKLOG = 1024  # connections the kernel completes before accept(); it may cap this lower (somaxconn)
 
-_BIND_FORMS = '"host:port", "[v6]:port", (host, port) or what local_addr() returned'
+class NotGiven(enum.Enum):
+    """The default of an `addr` that may be left out; None is something that a user may write."""
+
+    NOT_GIVEN = "not given"
+
+    def __repr__(self) -> str:
+        return "<not given>"
+
+
+NOT_GIVEN: Final[Literal[NotGiven.NOT_GIVEN]] = NotGiven.NOT_GIVEN
+
+UNIX = "unix:"
+UNIX_PATH_BYTES = (
+    107 if os.name == "posix" and os.uname().sysname == "Linux" else 103
+)  # of sun_path, less a NUL
+
+_BIND_FORMS = '"host:port", "[v6]:port", "unix:/path", (host, port) or what local_addr() returned'
 _CONNECT_FORMS = _BIND_FORMS + ', or a "ws://" or "wss://" URL'
 _NOT_IN_HOST = re.compile(
     r"[\x00-\x20\x7f/?#@\\:\[\]<>^|%]"
@@ -48,16 +75,24 @@ class Address(NamedTuple):
     Attributes
     ----------
     host : str
-        Name or address, an IPv6 address without brackets.
+        Name or address, an IPv6 address without brackets and with its scope (``fe80::1%eth0``). Of a Unix
+        socket ``unix:`` and the path; no path for one that has none, as clients.
     port : int
-        0 to 65535; 0 lets the kernel choose when binding.
+        0 to 65535; 0 lets the kernel choose when binding, and is that of a Unix socket.
     """
 
     host: str
     port: int
 
     def __str__(self) -> str:
+        if self.host.startswith(UNIX):
+            return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def unix_path(address: Address) -> str | None:
+    """Path of a Unix socket, a leading ``@`` for Linux's abstract ones; None for all other addresses."""
+    return address.host[len(UNIX) :] if address.host.startswith(UNIX) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +116,18 @@ class Target:
     @property
     def host_header(self) -> str:
         """Value of the ``Host`` header, without the port if it is the scheme's own (RFC 6455 section 4.1)."""
-        if self.address.port == (443 if self.secure else 80):
-            return str(self.address).rpartition(":")[0]
-        return str(self.address)
+        if unix_path(self.address) is not None:
+            return "localhost"
+        address = self.address._replace(
+            host=self.address.host.partition("%")[0]
+        )  # a scope is of this machine
+        if address.port == (443 if self.secure else 80):
+            return str(address).rpartition(":")[0]
+        return str(address)
 
     def __str__(self) -> str:
+        if unix_path(self.address) is not None:
+            return str(self.address) + (self.resource if self.resource != "/" else "")
         return f"{'wss' if self.secure else 'ws'}://{self.host_header}{self.resource}"
 
 
@@ -95,7 +137,8 @@ def parse_address(addr: AddressLike) -> Address:
     Parameters
     ----------
     addr : str or tuple
-        ``"host:port"``, ``"[v6]:port"``, ``(host, port)`` or an `Address`. Port 0 lets the kernel choose.
+        ``"host:port"``, ``"[v6]:port"``, ``"unix:/path"``, ``(host, port)`` or an `Address`. Port 0 lets the
+        kernel choose.
 
     Raises
     ------
@@ -127,7 +170,7 @@ def parse_target(addr: AddressLike, *, path: str | None = None, secure: bool = F
     one_checked("path", path)
     if path is not None and (not path.startswith("/") or "#" in path):
         raise ValueError(f'path must begin with "/" and have no fragment, got {path!r}')
-    if isinstance(addr, str) and "://" in addr:
+    if isinstance(addr, str) and "://" in addr and not addr.startswith(UNIX):
         target = _parse_url(addr, secure)
         if path is not None:
             if target.resource != "/":
@@ -136,13 +179,15 @@ def parse_target(addr: AddressLike, *, path: str | None = None, secure: bool = F
     else:
         address = _parse(addr, _CONNECT_FORMS)
         target = Target(address, secure, _quote(path) if path is not None else "/")
-    if target.address.port == 0:
+    if target.address.port == 0 and unix_path(target.address) is None:
         raise ValueError(f"cannot connect to port 0: {addr!r}")
     return target
 
 
 def _parse(addr: object, forms: str) -> Address:
     if isinstance(addr, str):
+        if addr.startswith(UNIX):
+            return Address(_check_unix(addr, addr, forms), 0)
         if addr.startswith("["):
             host, bracket, port = addr[1:].partition("]:")
             if not bracket:
@@ -161,6 +206,8 @@ def _parse(addr: object, forms: str) -> Address:
         and not isinstance(addr[1], (str, bool))
     ):
         host, number = addr
+        if host.startswith(UNIX):
+            return Address(_check_unix(host, addr, forms), 0)
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
         try:
@@ -193,7 +240,9 @@ def _parse_url(url: str, secure: bool) -> Target:
         raise _bad(url, "a fragment has no meaning here", _CONNECT_FORMS)
     if parts.netloc.endswith(":"):
         raise _bad(url, "the port is missing", _CONNECT_FORMS)
-    host = parts.hostname or ""
+    host, percent, scope = (parts.hostname or "").partition("%")
+    if percent:  # RFC 6874: the percent sign of a scope is itself encoded; browsers' users write it bare
+        host = f"{host}%{scope[2:] if scope.startswith('25') and len(scope) > 2 else scope}"
     host = (
         _check_v6(host, url, _CONNECT_FORMS)
         if parts.netloc.startswith("[")
@@ -208,6 +257,19 @@ def _parse_url(url: str, secure: bool) -> Target:
 
 def _quote(resource: str) -> str:
     return quote(resource, safe=_URL_SAFE)
+
+
+def _check_unix(host: str, addr: object, forms: str) -> str:
+    path = host[len(UNIX) :]
+    if path.startswith("///"):
+        path = path[2:]  # unix:///path, the URL's way to write it
+    if not hasattr(socket, "AF_UNIX"):
+        raise _bad(addr, "this Python has no Unix sockets", forms)
+    if not path or path == "@" or "\0" in path:
+        raise _bad(addr, "the path is missing" if not path or path == "@" else "a path has no NUL", forms)
+    if len(os.fsencode(path)) > UNIX_PATH_BYTES:
+        raise _bad(addr, f"the path of a Unix socket has at most {UNIX_PATH_BYTES} bytes", forms)
+    return UNIX + path
 
 
 def _check_v6(host: str, addr: object, forms: str) -> str:
@@ -244,6 +306,38 @@ def _bad(addr: object, why: str, forms: str) -> ValueError:
     return ValueError(f"bad address {addr!r}: {why}; expected {forms}")
 
 
+def plain_ip(host: str) -> str:
+    """An IPv4 address that is mapped into IPv6 (``::ffff:a.b.c.d``) as itself; anything else as it is."""
+    if ":" in host and "ffff" in host.lower():
+        try:
+            mapped = ipaddress.IPv6Address(host).ipv4_mapped
+        except ValueError:
+            return host
+        if mapped is not None:
+            return str(mapped)
+    return host
+
+
+def address_of(sockaddr: Any) -> Address | None:
+    """What ``getsockname`` or ``getpeername`` gave, as an `Address`; None for what is no address.
+
+    An IPv6 address keeps its scope, by the name of the interface, so that one can connect to it. A mapped
+    IPv4 address is that IPv4 address: lists of who may connect are written so.
+    """
+    if isinstance(sockaddr, (str, bytes)):
+        path = os.fsdecode(sockaddr)
+        return Address(UNIX + ("@" + path[1:] if path.startswith("\0") else path), 0)
+    if not isinstance(sockaddr, tuple) or len(sockaddr) < 2 or not isinstance(sockaddr[0], str):
+        return None
+    host, port = sockaddr[:2]
+    if len(sockaddr) == 4 and sockaddr[3] and "%" not in host:
+        try:
+            host += f"%{socket.if_indextoname(sockaddr[3])}"
+        except OSError:  # it is gone
+            host += f"%{sockaddr[3]}"
+    return Address(plain_ip(host), port)
+
+
 async def resolve(address: Address, *, passive: bool = False) -> list[AddrInfo]:
     """Resolve to the addresses to try, in order, by ``loop.getaddrinfo``; literals are not looked up.
 
@@ -272,55 +366,3 @@ async def resolve(address: Address, *, passive: bool = False) -> list[AddrInfo]:
     if not infos:
         raise socket.gaierror(socket.EAI_NONAME, "no address")
     return list(infos)
-
-
-async def open_listener(addr: AddressLike, *, backlog: int = LISTEN_BACKLOG) -> socket.socket:
-    """Open one listening socket on the first resolved address that can be bound.
-
-    Parameters
-    ----------
-    addr : str or tuple
-        As for `parse_address`.
-    backlog : int
-        Completed connections that the kernel keeps until they are accepted.
-
-    Returns
-    -------
-    socket.socket
-        Non-blocking and listening; the caller owns it.
-
-    Raises
-    ------
-    ValueError
-        No address (see `parse_address`).
-    IoError
-        It does not resolve, is in use, or may not be bound.
-    """
-    address = parse_address(addr)
-    doing = f"bind {address}"
-    try:
-        infos = await resolve(address, passive=True)
-    except OSError as error:
-        raise IoError.of(error, doing) from error
-    failure: OSError | None = None
-    for family, kind, proto, _, sockaddr in infos:
-        try:
-            return _listen(family, kind, proto, sockaddr, backlog)
-        except OSError as error:
-            failure = error
-    assert failure is not None  # resolve() returns at least one address
-    raise IoError.of(failure, doing) from failure
-
-
-def _listen(family: int, kind: int, proto: int, sockaddr: tuple[Any, ...], backlog: int) -> socket.socket:
-    sock = socket.socket(family, kind, proto)
-    try:
-        sock.setblocking(False)
-        if os.name == "posix":  # on Windows this option would let two servers share the port
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(sockaddr)
-        sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
-    return sock

@@ -11,9 +11,11 @@ An error names the option, what was given, and what is expected: `TypeError` for
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import operator
 import re
+import socket
 import ssl as ssl_module
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -232,6 +234,69 @@ def _codes(name: str, value: Any, /) -> frozenset[int] | None:
     return frozenset(codes)
 
 
+def _flag(name: str, value: Any, /) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(_text(name, value, "True or False"))
+    return value
+
+
+def _socket(name: str, value: Any, /) -> Any:
+    if value is not None and not isinstance(value, socket.socket):
+        raise TypeError(_text(name, value, "a socket.socket, or None"))
+    return value
+
+
+def _mode(name: str, value: Any, /) -> int | None:
+    expected = "permissions as an int, 0 to 0o777, or None: 0o600"
+    if value is None:
+        return None
+    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+        raise TypeError(_text(name, value, expected))
+    mode = operator.index(value)
+    if not 0 <= mode <= 0o777:
+        raise ValueError(_text(name, mode, expected))
+    return mode
+
+
+def _networks(name: str, value: Any, /) -> Any:
+    expected = (
+        'a list of networks such as "10.0.0.0/8", True for loopback and Unix sockets, '
+        "or None: the PROXY protocol is not spoken"
+    )
+    if value is None or isinstance(value, bool):
+        return value or None
+    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
+        raise TypeError(_text(name, value, expected, "write a list" if isinstance(value, str) else ""))
+    networks: list[Any] = []
+    for item in value:
+        if isinstance(item, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
+            networks.append(item)
+            continue
+        if not isinstance(item, str):
+            raise TypeError(f"{name} has {_shown(item)} in it, expected {expected}")
+        try:
+            networks.append(ipaddress.ip_network(item))
+        except ValueError as error:
+            raise ValueError(f"{name} has {item!r} in it, expected {expected}: {error}") from None
+    return tuple(networks)
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy's URL, whose grammar is net/http_proxy.py's, or None; True is the environment's."""
+
+    has_environment: bool
+
+    def __call__(self, name: str, value: Any, /) -> Any:
+        if value is None or (self.has_environment and isinstance(value, bool)):
+            return value or None
+        if not isinstance(value, str):
+            expected = 'a URL such as "http://proxy:3128", '
+            expected += "True for the environment's, " if self.has_environment else ""
+            raise TypeError(_text(name, value, f"{expected}or None: connect directly"))
+        return value
+
+
 NEVER = "never"
 RULES: Mapping[str, Rule] = {
     "slow_client": Choice(POLICIES),
@@ -260,6 +325,14 @@ RULES: Mapping[str, Rule] = {
     "loop_factory": Function("() that makes an event loop"),
     "path": Text("a path"),
     "origin": Text("an origin"),
+    "sock": _socket,
+    "mode": _mode,
+    "reuse_port": _flag,
+    "max_head_bytes": Count("byte", 128),
+    "proxy_protocol": _networks,
+    "proxy": Proxy(has_environment=True),
+    "explicit_proxy": Proxy(has_environment=False),
+    "server_hostname": Text("the name in the server's certificate"),
     "server_ssl": Tls(is_client=False),
     "client_ssl": Tls(is_client=True),
     "origins": _origins,
@@ -272,7 +345,12 @@ RULES: Mapping[str, Rule] = {
 }
 
 # Rules of another name than the option, which depends on the call.
-_SHOWN = {"server_ssl": "ssl", "client_ssl": "ssl", "max_frame_bytes": "max_message_size"}
+_SHOWN = {
+    "server_ssl": "ssl",
+    "client_ssl": "ssl",
+    "max_frame_bytes": "max_message_size",
+    "explicit_proxy": "proxy",
+}
 
 
 def checked(**options: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 ::
 
-    sock = await connect_socket(loop, address)             # resolved, connected
     await attach_connected(loop, sock, protocol, ...)      # its transport, TLS handshake done
     await attach_accepted(loop, sock, protocol, ...)
     attach_plain(loop, sock, protocol)                     # without TLS nothing needs to be awaited
@@ -27,8 +26,9 @@ import aiofastnet
 from aiofastnet.selector_transport import SelectorSocketTransport  # type: ignore[import-not-found]
 
 from deli_com.errors import IoError
-from deli_com.net.address import Address, AddrInfo, resolve
+from deli_com.net.address import Address, address_of, unix_path
 from deli_com.net.tls import TlsLoop, prepare, tls_options
+from deli_com.net.unix_socket import as_transported
 
 __all__ = [
     "Transports",
@@ -36,8 +36,8 @@ __all__ = [
     "attach_connected",
     "attach_plain",
     "check_socket",
-    "connect_socket",
     "connecting",
+    "peer_of",
     "remote_address",
 ]
 
@@ -79,36 +79,6 @@ async def connecting(
         raise
 
 
-async def connect_socket(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
-    """Resolve, and connect to the first address that answers."""
-    doing = f"connect to {address}"
-    try:
-        infos: list[AddrInfo] = await resolve(address)
-    except OSError as error:
-        raise IoError.of(error, doing) from error
-    failure: OSError | None = None
-    for family, kind, proto, _, sockaddr in infos:
-        sock: socket.socket | None = None
-        try:
-            sock = socket.socket(family, kind, proto)
-            sock.setblocking(False)
-            await loop.sock_connect(sock, sockaddr)
-            return sock
-        except OSError as error:
-            if sock is not None:
-                sock.close()
-            failure = error
-        except BaseException:
-            if sock is not None:
-                sock.close()
-            raise
-    assert failure is not None
-    try:
-        raise IoError.of(failure, doing) from failure
-    finally:
-        del failure  # it has this frame in its traceback, a cycle
-
-
 def check_socket(sock: socket.socket) -> None:
     """Refuse sockets that only look like Python's own: transports would have none that they can name."""
     if type(sock).__module__.startswith("eventlet."):
@@ -125,6 +95,7 @@ def attach_plain(
 
     They could not be cancelled either: they would close the socket before its ``add_reader`` has run.
     """
+    sock = as_transported(sock)
     try:
         SelectorSocketTransport(loop, sock, protocol)
     except BaseException:
@@ -139,6 +110,7 @@ async def attach_connected(
     *,
     address: Address,
     ssl: ssl_module.SSLContext | None,
+    server_hostname: str | None = None,
     is_made: Callable[[], bool],
     transports: Transports = "aiofastnet",
 ) -> None:
@@ -148,6 +120,8 @@ async def attach_connected(
     ----------
     address : Address
         What was connected to; TLS checks the certificate for its host.
+    server_hostname : str, optional
+        For another name than that.
     is_made : callable
         Whether ``connection_made`` was called: then the transport owns the socket.
 
@@ -164,7 +138,8 @@ async def attach_connected(
     if ssl is None and transports == "aiofastnet":
         attach_plain(loop, sock, protocol)
         return
-    named: dict[str, Any] = {} if ssl is None else {"server_hostname": address.host}
+    sock = as_transported(sock)
+    named: dict[str, Any] = {} if ssl is None else {"server_hostname": server_hostname or _tls_name(address)}
     try:
         if transports == "loop":
             named |= tls_options(ssl, small_buffers=False)
@@ -201,6 +176,7 @@ async def attach_accepted(
     if ssl is None and transports == "aiofastnet":
         attach_plain(loop, sock, protocol)
         return
+    sock = as_transported(sock)
     try:
         if transports == "loop":
             options = tls_options(ssl, small_buffers=False)
@@ -217,7 +193,20 @@ async def attach_accepted(
         raise
 
 
+def peer_of(sock: socket.socket) -> Address | None:
+    """Return the peer's address of a socket that has no transport yet; None where the peer has left."""
+    try:
+        return address_of(sock.getpeername())
+    except OSError:
+        return None
+
+
 def remote_address(transport: asyncio.BaseTransport) -> Address | None:
     """Return the peer's address; None where the kernel does not say, as for a peer that has left."""
-    peer = transport.get_extra_info("peername")
-    return Address(*peer[:2]) if isinstance(peer, tuple) and len(peer) >= 2 else None
+    return address_of(transport.get_extra_info("peername"))
+
+
+def _tls_name(address: Address) -> str:
+    if unix_path(address) is not None:
+        return "localhost"
+    return address.host.partition("%")[0]  # a scope is this machine's own, no certificate has it

@@ -1,4 +1,4 @@
-"""From an accepted socket to a stream: but for TLS, nothing is spoken before the first frame."""
+"""From an accepted socket to a stream: but for balancers and TLS, nothing comes before a frame."""
 
 from __future__ import annotations
 
@@ -10,52 +10,61 @@ from collections.abc import Callable
 
 from deli_com.link.tcp_link import TcpLink
 from deli_com.net.accept_loop import AcceptLoop
+from deli_com.net.listener import Listener
 from deli_com.net.log_budget import LogBudget
-from deli_com.net.transports import attach_accepted, attach_plain
+from deli_com.net.proxy_protocol import HeaderMissing, Trust, read_header, trusts
+from deli_com.net.transports import attach_accepted, attach_plain, peer_of
 
 __all__ = ["TcpAcceptor"]
 
-TLS_HANDSHAKE_S = 10.0
-MAX_HANDSHAKES = 1024  # TLS handshakes in progress; further connections are closed
+TLS_HANDSHAKE_S = 10.0  # and PROXY header
+MAX_HANDSHAKES = 1024  # TLS handshakes and PROXY headers in progress; further connections are closed
 
 _log = logging.getLogger("deli_com.server")
 
 
 class TcpAcceptor:
-    """Accepts connections on one listening socket and makes streams of them.
+    """Accepts connections on the sockets of a listener and makes streams of them.
 
-    1. It owns the listening socket. It must be made, used and closed on the loop's thread, the loop running.
+    1. It owns the listener. It must be made, used and closed on the loop's thread, the loop running.
     2. It owns each stream until that is open; then the endpoint does.
 
     Parameters
     ----------
-    sock : socket.socket
-        Listening, non-blocking (see `address.open_listener`).
+    listener : Listener
+        What `open_listener` returned.
     make_link : callable
         ``(on_opened, opening) -> TcpLink`` with ``opening`` the number of links that are accepted and not
         open yet; or None, which turns the connection away.
     ssl : ssl.SSLContext, optional
         Speak TLS.
+    proxy_protocol : bool or tuple of networks, optional
+        Who must say for whom it has connected; see `deli_com.net.proxy_protocol`.
     """
 
     def __init__(
         self,
-        sock: socket.socket,
+        listener: Listener,
         make_link: Callable[[Callable[[TcpLink], None], int], TcpLink | None],
         *,
         ssl: ssl_module.SSLContext | None = None,
+        proxy_protocol: Trust = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._make_link = make_link
         self._ssl = ssl
+        self._proxy_protocol = proxy_protocol
         self._opening: set[TcpLink] = set()
-        self._tasks: set[asyncio.Task[None]] = set()  # TLS handshakes
+        self._tasks: set[asyncio.Task[None]] = set()  # TLS handshakes, PROXY headers
         self._budget = LogBudget(_log)
-        self._accept_loop = AcceptLoop(self._loop, sock, self._on_socket)
+        self._listener = listener
+        self._accept_loops = [AcceptLoop(self._loop, sock, self._on_socket) for sock in listener.sockets]
 
     def close(self) -> None:
         """Stop accepting, and drop the connections that are not open yet. May be called again."""
-        self._accept_loop.close()
+        for accept_loop in self._accept_loops:
+            accept_loop.close()
+        self._listener.close()
         for task in self._tasks:
             task.cancel()
         for stream in self._opening:
@@ -78,29 +87,56 @@ class TcpAcceptor:
             sock.close()
             return
         self._opening.add(stream)
-        if self._ssl is None:
-            try:
-                attach_plain(self._loop, sock, stream)
-            except BaseException:
-                self._opening.discard(stream)
-                raise
+        says_whose = bool(self._proxy_protocol) and trusts(self._proxy_protocol, peer_of(sock))
+        if self._ssl is None and not says_whose:
+            self._attach(sock, stream)
         else:
-            task = self._loop.create_task(self._handshake(sock, stream))
+            task = self._loop.create_task(self._handshake(sock, stream, says_whose))
             self._tasks.add(task)
             task.add_done_callback(self._task_done)
 
-    async def _handshake(self, sock: socket.socket, stream: TcpLink) -> None:
+    def _attach(self, sock: socket.socket, stream: TcpLink) -> None:
+        try:
+            attach_plain(self._loop, sock, stream)
+        except BaseException:
+            self._opening.discard(stream)
+            raise
+
+    async def _handshake(self, sock: socket.socket, stream: TcpLink, says_whose: bool) -> None:
         try:
             async with asyncio.timeout(TLS_HANDSHAKE_S):
-                await attach_accepted(
-                    self._loop, sock, stream, ssl=self._ssl, is_made=lambda: stream not in self._opening
-                )
-        except OSError as error:  # TLS that failed, a peer that left, out of time
+                if says_whose:
+                    await self._read_header(sock, stream)
+                if self._ssl is not None:
+                    await attach_accepted(
+                        self._loop, sock, stream, ssl=self._ssl, is_made=lambda: stream not in self._opening
+                    )
+        except (OSError, EOFError) as error:  # TLS that failed, a peer that left, out of time
             _log.debug("connection failed before it was open: %r", error)
-        finally:
             self._opening.discard(stream)
+            return
+        except HeaderMissing as error:
+            self._budget.log(logging.WARNING, "closed a connection: %s (proxy_protocol)", error)
+            self._opening.discard(stream)
+            return
+        except BaseException:
+            self._opening.discard(stream)
+            raise
+        if self._ssl is None:
+            self._attach(sock, stream)
+        else:
+            self._opening.discard(stream)
+
+    async def _read_header(self, sock: socket.socket, stream: TcpLink) -> None:
+        try:
+            remote = await read_header(self._loop, sock)
+        except BaseException:
+            sock.close()
+            raise
+        if remote is not None:
+            stream.comes_from(remote)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._budget.log(logging.ERROR, "TLS handshake failed", exc_info=error)
+            self._budget.log(logging.ERROR, "a connection failed before it was open", exc_info=error)

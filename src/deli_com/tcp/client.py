@@ -11,9 +11,10 @@ from deli_com.client_base import ClientBase
 from deli_com.errors import IoError
 from deli_com.link.tcp_link import TcpLink
 from deli_com.link.tcp_read_buffer import ReadBuffer
-from deli_com.net.address import AddressLike, parse_address
+from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven, parse_address, unix_path
+from deli_com.net.dial import address_of_peer, check_way, open_socket
 from deli_com.net.options import checked
-from deli_com.net.transports import attach_connected, connect_socket, connecting
+from deli_com.net.transports import attach_connected, connecting
 from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import MARKER
 from deli_com.schema.terms import Use
@@ -32,9 +33,12 @@ class Client(ClientBase[Down, Up]):
     @classmethod
     def connect(
         cls,
-        addr: AddressLike,
+        addr: AddressLike | NotGiven = NOT_GIVEN,
         *,
+        sock: socket.socket | None = None,
+        proxy: str | None = None,
         ssl: ssl_module.SSLContext | bool | None = None,
+        server_hostname: str | None = None,
         max_message_size: int = 64 << 20,
         schema: Use | None = None,
         open_timeout: float | None = 10.0,
@@ -50,9 +54,17 @@ class Client(ClientBase[Down, Up]):
         Parameters
         ----------
         addr : str or tuple
-            ``"host:port"``, ``"[v6]:port"``, ``(host, port)`` or an `Address`.
+            ``"host:port"``, ``"[v6]:port"``, ``"unix:/path"``, ``(host, port)`` or an `Address`. The
+            addresses of a name are tried in turn, the next one where one does not answer within 0.2 s.
+        sock : socket.socket, optional
+            A connected socket; it belongs to the client then. `addr` may be left out.
+        proxy : str, optional
+            ``"http://host:port"`` or ``"http://user:password@host:port"``: an HTTP proxy that is asked for a
+            tunnel (CONNECT). The environment's proxies are not used.
         ssl : ssl.SSLContext or bool, optional
             TLS; True makes a default context.
+        server_hostname : str, optional
+            Name that the certificate must be for, if it is not that of `addr`.
         max_message_size : int
             Bytes of one encoded message, both ways, at most 2**32 - 1. When the server
             announces more, ``recv`` raises `MessageTooLarge` and the connection is closed.
@@ -82,6 +94,9 @@ class Client(ClientBase[Down, Up]):
         """
         down, up = cls._codecs("connect(addr)")
         options = checked(
+            sock=sock,
+            explicit_proxy=proxy,
+            server_hostname=server_hostname,
             client_ssl=ssl,
             max_frame_bytes=max_message_size,
             open_timeout=open_timeout,
@@ -92,9 +107,12 @@ class Client(ClientBase[Down, Up]):
         )
         if schema is not None:  # the largest length is none then
             options["max_message_size"] = min(options["max_message_size"], MARKER - 1)
-        address = parse_address(addr)
-        if address.port == 0:
+        address = address_of_peer(addr, sock) or parse_address(addr)  # type: ignore[arg-type]
+        if address.port == 0 and unix_path(address) is None:
             raise ValueError(f"cannot connect to port 0: {addr!r}")
+        way = check_way(
+            address, sock=sock, proxy=options["proxy"], server_hostname=server_hostname, secure=bool(ssl)
+        )
 
         async def connect() -> Self:
             loop = running_loop(f"{cls.__name__}.connect()")
@@ -111,7 +129,8 @@ class Client(ClientBase[Down, Up]):
                 ping_timeout=options["keepalive_timeout"],
                 schema=options["schema"],
             )
-            sock: socket.socket | None = None
+            made: socket.socket | None = None
+            waiting = "before the connection was made"
             opened: asyncio.Future[None] = loop.create_future()
 
             def on_opened(stream: TcpLink) -> None:
@@ -130,12 +149,26 @@ class Client(ClientBase[Down, Up]):
                     await asyncio.sleep(0)
 
             def stage() -> str:
-                return "before the connection was made" if sock is None else "in the TLS handshake"
+                return waiting if made is None else "in the TLS handshake"
+
+            def on_stage(name: str) -> None:
+                nonlocal waiting
+                waiting = name
 
             stream = TcpLink(self, ReadBuffer(loop), on_opened)
             async with connecting(address, options["open_timeout"], stage=stage, discard=discard):
-                sock = await connect_socket(loop, address)
-                await attach_connected(loop, sock, stream, address=address, ssl=context, is_made=opened.done)
+                made = await open_socket(
+                    loop, address, sock=sock, proxy=way, secure=context is not None, on_stage=on_stage
+                )
+                await attach_connected(
+                    loop,
+                    made,
+                    stream,
+                    address=address,
+                    ssl=context,
+                    server_hostname=server_hostname,
+                    is_made=opened.done,
+                )
                 await opened
             if self.terms is not None:
                 await self._agree(address, deadline)
@@ -143,4 +176,4 @@ class Client(ClientBase[Down, Up]):
             return self
 
         connect.__qualname__ = f"{cls.__name__}.connect"  # for Python's own warning if it is never awaited
-        return Opening(connect(), f"{cls.__name__}.connect({addr!r})", cls)
+        return Opening(connect(), f"{cls.__name__}.connect({sock if addr is NOT_GIVEN else addr!r})", cls)

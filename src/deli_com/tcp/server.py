@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import socket
 import ssl as ssl_module
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Self
 
 from deli_com.link.events import OnConnect, OnDisconnect
 from deli_com.link.tcp_link import TcpLink
 from deli_com.link.tcp_read_buffer import ReadBuffer
-from deli_com.net.address import Address, AddressLike, open_listener
+from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
+from deli_com.net.listener import check_listening, open_listener
 from deli_com.net.log_budget import LogBudget
-from deli_com.net.options import checked
+from deli_com.net.options import checked, one_checked
 from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import MARKER
 from deli_com.schema.terms import Use
@@ -35,9 +37,13 @@ class Server(ServerBase[Down, Up]):
     @classmethod
     def bind(
         cls,
-        addr: AddressLike,
+        addr: AddressLike | NotGiven = NOT_GIVEN,
         *,
+        sock: socket.socket | None = None,
+        mode: int | None = None,
+        reuse_port: bool = False,
         ssl: ssl_module.SSLContext | None = None,
+        proxy_protocol: Collection[str] | bool | None = None,
         slow_client: Policy = "disconnect",
         max_backlog: int = 16 << 20,
         max_keys: int = 1 << 16,
@@ -57,10 +63,19 @@ class Server(ServerBase[Down, Up]):
         Parameters
         ----------
         addr : str or tuple
-            ``"host:port"``, ``"[v6]:port"``, ``(host, port)`` or what ``local_addr()``
-            returned; port 0 lets the system choose.
+            ``"host:port"``, ``"[v6]:port"``, ``"unix:/path"``, ``(host, port)`` or what ``local_addr()``
+            returned; port 0 lets the system choose. A name means all addresses that it has, with one port.
+        sock : socket.socket, optional
+            In place of `addr`: a socket that is bound, and listens or will. It belongs to the server then.
+        mode : int, optional
+            Permissions of the path of a Unix socket; 0o600 if None.
+        reuse_port : bool
+            Let other processes listen at the same port, if they ask for it too (``SO_REUSEPORT``).
         ssl : ssl.SSLContext, optional
             Speak TLS.
+        proxy_protocol : list of str, or True, optional
+            Networks of the balancers that say for whom they connect, by the PROXY protocol, version 1 or 2;
+            True is loopback and Unix sockets. They must say it; from any other address it is refused.
         slow_client : {"disconnect", "wait", "skip", "latest"}
             Policy of the types that name none, for clients that are behind. ``disconnect``: they
             get all, or are closed. ``wait``: the same, and an awaited send waits for the slowest
@@ -107,7 +122,7 @@ class Server(ServerBase[Down, Up]):
         IoError
             The address is in use, may not be bound, or does not resolve (when awaited).
         TypeError, ValueError
-            A type without a wire form, or no address.
+            A type without a wire form, or no address, or both an address and a socket.
         """
         down, up = cls._codecs("bind(addr)")
         limits = checked(
@@ -126,14 +141,17 @@ class Server(ServerBase[Down, Up]):
             limits["max_message_size"] = min(limits["max_message_size"], MARKER - 1)
         keepalive = checked(keepalive_interval=keepalive_interval, keepalive_timeout=keepalive_timeout)
         checked(server_ssl=ssl, max_clients=max_clients)
+        port = checked(sock=sock, mode=mode, reuse_port=reuse_port)
+        trust = one_checked("proxy_protocol", proxy_protocol)
+        check_listening(addr, **port)
 
         async def bind() -> Self:
             running_loop(f"{cls.__name__}.bind()")
-            sock = await open_listener(addr)
+            listener = await open_listener(addr, **port)
             try:
                 self = cls.__new__(cls)
                 self._start(
-                    Address(*sock.getsockname()[:2]),
+                    listener.addresses,
                     "tcp",
                     down,
                     up,
@@ -141,14 +159,16 @@ class Server(ServerBase[Down, Up]):
                     ping_interval=keepalive["keepalive_interval"],
                     ping_timeout=keepalive["keepalive_timeout"],
                 )
-                self._acceptor = TcpAcceptor(sock, _streams(self, max_clients), ssl=ssl)
+                self._acceptor = TcpAcceptor(
+                    listener, _streams(self, max_clients), ssl=ssl, proxy_protocol=trust
+                )
             except BaseException:
-                sock.close()
+                listener.close()
                 raise
             return self
 
         bind.__qualname__ = f"{cls.__name__}.bind"  # for Python's own warning if it is never awaited
-        return Opening(bind(), f"{cls.__name__}.bind({addr!r})", cls)
+        return Opening(bind(), f"{cls.__name__}.bind({sock if addr is NOT_GIVEN else addr!r})", cls)
 
 
 def _streams(

@@ -1,8 +1,8 @@
-"""Accepts connections on one listening socket and makes WebSockets of them.
+"""Accepts connections on the sockets of a listener and makes WebSockets of them.
 
 ::
 
-    acceptor = WsAcceptor(sock, route, ssl=None, open_timeout=10.0, max_handshakes=1024)
+    acceptor = WsAcceptor(listener, route, ssl=None, open_timeout=10.0, max_handshakes=1024)
     acceptor.handshakes          connections accepted, neither handed over nor refused yet
     acceptor.lingering           refused connections whose answer is still on its way
     acceptor.close()             stops accepting, refuses what is in progress; established ones live on
@@ -15,12 +15,12 @@
 
 The life of a connection::
 
-    accept ── TLS ── head read ── route, Origin, room, authorize ── make_listener ── picows takes over
-      └────────┴─────────┴──────────────────┴── refused: HTTP answer, linger, closed
+    accept ── PROXY ── TLS ── head read ── route, Origin, room, authorize ── make_listener ── picows
+      └─────────┴────────┴─────────┴──────────────────┴── refused: HTTP answer, linger, closed
 
 No connection has a task, save while TLS or an asynchronous `authorize` runs; none waits for another. One
-deadline runs from accept to the hand-over. All of it is bounded: the head (16 KiB, 128 headers), handshakes
-in progress, refused connections that linger (256; 64 KiB and 1 s each).
+deadline runs from accept to the hand-over. All of it is bounded: the head (`max_head_bytes`, 128 headers),
+handshakes in progress, refused connections that linger (256; 64 KiB and 1 s each).
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ from collections.abc import Coroutine
 from typing import Any
 
 from deli_com.net.accept_loop import AcceptLoop
+from deli_com.net.address import Address
+from deli_com.net.listener import Listener
 from deli_com.net.log_budget import LogBudget
-from deli_com.net.transports import Transports, attach_accepted, attach_plain
+from deli_com.net.proxy_protocol import HeaderMissing, Trust, read_header, trusts
+from deli_com.net.transports import Transports, attach_accepted, attach_plain, peer_of
 from deli_com.ws.deadlines import Deadlines
 from deli_com.ws.handshake import READ_BYTES, Handshake, State
 from deli_com.ws.head import Refusal
@@ -50,16 +53,16 @@ _log = logging.getLogger("deli_com.server")
 
 
 class WsAcceptor:
-    """Accepts connections on one listening socket and makes WebSockets of them.
+    """Accepts connections on the sockets of a listener and makes WebSockets of them.
 
-    1. It owns the listening socket. It must be made, used and closed on the loop's thread, the loop running.
+    1. It owns the listener. It must be made, used and closed on the loop's thread, the loop running.
     2. It owns each connection until picows' protocol has taken it over, or it is closed.
     3. A callback of the user that raises costs its own connection a 500 and nothing else.
 
     Parameters
     ----------
-    sock : socket.socket
-        Listening, non-blocking (see `address.open_listener`).
+    listener : Listener
+        What `open_listener` returned.
     route : callable
         ``(request) -> Service or Refusal``.
     ssl : ssl.SSLContext, optional
@@ -69,18 +72,24 @@ class WsAcceptor:
     max_handshakes : int
         Handshakes in progress. One more makes the oldest give way if it is over 1 s old and still reading its
         request, else it is refused itself (503).
+    max_head_bytes : int
+        Of a request, its empty line included; beyond it 431.
+    proxy_protocol : bool or tuple of networks, optional
+        Who must say for whom it has connected; see `deli_com.net.proxy_protocol`.
     transports : {"aiofastnet", "loop"}
         Whose transports and TLS to use; ``"loop"`` means the event loop's own.
     """
 
     def __init__(
         self,
-        sock: socket.socket,
+        listener: Listener,
         route: Route,
         *,
         ssl: ssl_module.SSLContext | None = None,
         open_timeout: float | None = 10.0,
         max_handshakes: int = 1024,
+        max_head_bytes: int = 16 << 10,
+        proxy_protocol: Trust = None,
         transports: Transports = "aiofastnet",
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -89,6 +98,9 @@ class WsAcceptor:
         self._ssl = ssl
         self._open_timeout = open_timeout
         self._max_handshakes = max_handshakes
+        self.max_head_bytes = max_head_bytes
+        self._proxy_protocol = proxy_protocol
+        self._was_told_of_headers = False
         self._transports: Transports = transports
         self._budget = LogBudget(_log)
         # Every read of every handshake goes here first: get_buffer, the read and buffer_updated are one step
@@ -99,7 +111,8 @@ class WsAcceptor:
         self._tasks: set[asyncio.Task[None]] = set()
         self.turned_away: dict[int, int] = {}  # HTTP status to handshakes refused with it
         self._closed: asyncio.Future[None] | None = None
-        self._accept_loop = AcceptLoop(loop, sock, self._on_socket)
+        self._listener = listener
+        self._accept_loops = [AcceptLoop(loop, sock, self._on_socket) for sock in listener.sockets]
 
     @property
     def handshakes(self) -> int:
@@ -119,7 +132,9 @@ class WsAcceptor:
         if self._closed is not None:
             return
         self._closed = self._loop.create_future()
-        self._accept_loop.close()
+        for accept_loop in self._accept_loops:
+            accept_loop.close()
+        self._listener.close()
         for handshake in [*self._pending, *self._lingering]:
             handshake.shut(Refusal(503, "the server is closing"))
         self._settle()
@@ -157,14 +172,52 @@ class WsAcceptor:
             self._linger(handshake)
         else:
             self._pending.add(handshake)
-        if self._ssl is None and self._transports == "aiofastnet":
-            try:
-                attach_plain(self._loop, sock, handshake)
-            except BaseException:
-                self._forget(handshake)
-                raise
+        if self._proxy_protocol and trusts(self._proxy_protocol, peer_of(sock)):
+            self._spawn(self._connect_for(sock, handshake), handshake)
+        elif self._ssl is None and self._transports == "aiofastnet":
+            self._attach(sock, handshake)
         else:
             self._spawn(self._connect(sock, handshake), handshake)
+
+    def _attach(self, sock: socket.socket, handshake: Handshake) -> None:
+        try:
+            attach_plain(self._loop, sock, handshake)
+        except BaseException:
+            self._forget(handshake)
+            raise
+
+    async def _connect_for(self, sock: socket.socket, handshake: Handshake) -> None:
+        """Read whose connection it is, from one that is trusted to say so; then as ever."""
+        try:
+            handshake.remote = await read_header(self._loop, sock)
+        except HeaderMissing as error:
+            self._budget.log(logging.WARNING, "turned %s away: %s (proxy_protocol)", peer_of(sock), error)
+            if self._ssl is not None:
+                sock.close()
+                self._forget(handshake)
+                return
+            handshake.turned_away = handshake.turned_away or Refusal(400, str(error))
+        except BaseException as error:
+            sock.close()
+            self._forget(handshake)
+            if not isinstance(error, (OSError, EOFError)):
+                raise
+            return
+        if self._ssl is None and self._transports == "aiofastnet":
+            self._attach(sock, handshake)
+        else:
+            await self._connect(sock, handshake)
+
+    def unasked_header(self, remote: Address | None) -> Refusal:
+        """Return what somebody gets who speaks the PROXY protocol and is not trusted to."""
+        if self._proxy_protocol is None and not self._was_told_of_headers:
+            self._was_told_of_headers = True
+            _log.warning(
+                "%s sends PROXY protocol headers, as balancers do: proxy_protocol=[%r] would believe them",
+                remote,
+                None if remote is None else remote.host,
+            )
+        return Refusal(400, "a PROXY protocol header, which is not believed from this address")
 
     def _spawn(self, work: Coroutine[Any, Any, None], handshake: Handshake) -> None:
         task = self._loop.create_task(work)

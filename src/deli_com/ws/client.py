@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
@@ -15,13 +16,14 @@ from typing_extensions import Unpack
 from deli_com.client_base import ClientBase
 from deli_com.errors import SchemaMismatch, WebSocketError
 from deli_com.link.ws_link import WsLink
-from deli_com.net.address import AddressLike, parse_target
+from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
+from deli_com.net.dial import check_way
 from deli_com.net.options import checked, one_checked
 from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import ASK, HEADER, MAX_BYTES, parse_header, render_header
 from deli_com.schema.terms import Terms, Use
 from deli_com.typed import Down, Up
-from deli_com.ws.connect import Response, check_tls, open_websocket
+from deli_com.ws.connect import Response, check_tls, open_websocket, target_of
 from deli_com.ws.head import HeadersLike, checked_headers, checked_subprotocols
 from deli_com.ws.reconnect import OnReconnect, Stream
 
@@ -35,7 +37,9 @@ class ConnectOptions(TypedDict, total=False):
     """What `WsClient.connect` takes by name, and `WsClient.stream` as well; but for ``headers``."""
 
     path: str | None
+    proxy: str | bool | None
     ssl: ssl_module.SSLContext | bool | None
+    server_hostname: str | None
     subprotocols: Sequence[str]
     origin: str | None
     max_message_size: int
@@ -56,10 +60,13 @@ class WsClient(ClientBase[Down, Up]):
     @classmethod
     def connect(
         cls,
-        addr: AddressLike,
+        addr: AddressLike | NotGiven = NOT_GIVEN,
         *,
         path: str | None = None,
+        sock: socket.socket | None = None,
+        proxy: str | bool | None = True,
         ssl: ssl_module.SSLContext | bool | None = None,
+        server_hostname: str | None = None,
         headers: HeadersLike | None = None,
         subprotocols: Sequence[str] = (),
         origin: str | None = None,
@@ -77,12 +84,22 @@ class WsClient(ClientBase[Down, Up]):
         Parameters
         ----------
         addr : str or tuple
-            ``"host:port"``, ``"[v6]:port"``, ``(host, port)``, an `Address`, or a ``ws://`` or
-            ``wss://`` URL.
+            ``"host:port"``, ``"[v6]:port"``, ``"unix:/path"``, ``(host, port)``, an `Address`, or a ``ws://``
+            or ``wss://`` URL. The addresses of a name are tried in turn, the next one where one does not
+            answer within 0.2 s.
         path : str, optional
             Path and query, for an `addr` that is no URL.
+        sock : socket.socket, optional
+            A connected socket; it belongs to the client then. `addr` may be left out.
+        proxy : str or bool, optional
+            ``"http://host:port"`` or ``"http://user:password@host:port"``: an HTTP proxy that is asked for
+            a tunnel (CONNECT). True: the one that the environment names (``HTTPS_PROXY`` for TLS,
+            ``HTTP_PROXY`` else, ``ALL_PROXY``, ``NO_PROXY``), never for this machine's own addresses.
+            None: connect directly.
         ssl : ssl.SSLContext or bool, optional
             TLS.
+        server_hostname : str, optional
+            Name that the certificate must be for, if it is not that of `addr`.
         headers : mapping or pairs, optional
             More request headers.
         subprotocols : sequence of str
@@ -125,6 +142,7 @@ class WsClient(ClientBase[Down, Up]):
             ping_timeout=ping_timeout,
             schema=schema,
         )
+        way = checked(sock=sock, proxy=proxy, server_hostname=server_hostname)
         asked = checked(
             client_ssl=ssl,
             headers=headers,
@@ -136,8 +154,9 @@ class WsClient(ClientBase[Down, Up]):
         checked_headers(asked["headers"])
         if origin is not None:
             checked_headers({"Origin": origin}, "origin")
-        target = parse_target(addr, path=path, secure=bool(ssl))
+        target = target_of(addr, path=path, sock=sock, secure=bool(ssl))
         check_tls(target, ssl)
+        way["proxy"] = check_way(target.address, **way, secure=target.secure)
 
         async def connect() -> Self:
             loop = running_loop(f"{cls.__name__}.connect()")
@@ -158,6 +177,7 @@ class WsClient(ClientBase[Down, Up]):
                 max_frame_size=max(limits["max_message_size"], 0 if terms is None else MAX_BYTES),
                 schema=None if terms is None else render_header(terms.says),
                 **asked,
+                **way,
             )
             if terms is not None and not self.is_settled:
                 await self._agree(target.address, deadline)
@@ -165,7 +185,7 @@ class WsClient(ClientBase[Down, Up]):
             return self
 
         connect.__qualname__ = f"{cls.__name__}.connect"  # for Python's own warning if it is never awaited
-        return Opening(connect(), f"{cls.__name__}.connect({addr!r})", cls)
+        return Opening(connect(), f"{cls.__name__}.connect({sock if addr is NOT_GIVEN else addr!r})", cls)
 
     @classmethod
     def stream(

@@ -28,17 +28,20 @@ end of stream                    `ConnectionClosed`
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl as ssl_module
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from multidict import CIMultiDict
 from picows import WSListener, WSTransport
 
 from deli_com.errors import ConnectionClosed, IoError, WebSocketError
-from deli_com.net.address import AddressLike, Target, parse_target
-from deli_com.net.transports import Transports, attach_connected, connect_socket, connecting
+from deli_com.net.address import AddressLike, NotGiven, Target, parse_target
+from deli_com.net.dial import address_of_peer, open_socket
+from deli_com.net.http_proxy import HttpProxy
+from deli_com.net.transports import Transports, attach_connected, connecting
 from deli_com.schema.control import HEADER
 from deli_com.ws.head import (
     MAX_HEAD_BYTES,
@@ -54,8 +57,9 @@ from deli_com.ws.head import (
 )
 from deli_com.ws.picows_adapter import client_protocol, feed
 
-__all__ = ["ClientListenerFactory", "Response", "check_tls", "open_websocket"]
+__all__ = ["ClientListenerFactory", "Response", "check_tls", "open_websocket", "target_of"]
 
+MAX_INTERIM = 16  # answers that only say that more will come (RFC 9110 section 15.2)
 BODY_BYTES = 1024  # of a refusal's body, for the error's text
 BODY_S = 0.5  # and how long to wait for them
 BODY_CHARS = 200  # in the text
@@ -93,6 +97,9 @@ async def open_websocket(
     origin: str | None = None,
     schema: str | None = None,
     open_timeout: float | None = 10.0,
+    sock: socket.socket | None = None,
+    proxy: HttpProxy | Literal[True] | None = None,
+    server_hostname: str | None = None,
     read_buffer_bytes: int = 16 * 1024,
     transports: Transports = "aiofastnet",
 ) -> WSTransport:
@@ -120,6 +127,12 @@ async def open_websocket(
         ``Deli-Schema`` header.
     open_timeout : float or None
         Seconds for all of it.
+    sock : socket.socket, optional
+        Connected; it belongs to this function from the call on.
+    proxy : HttpProxy or True, optional
+        As for `open_socket`.
+    server_hostname : str, optional
+        Name that TLS checks the certificate for, if it is not the target's host.
     read_buffer_bytes : int
         First size of picows' read buffer.
     transports : {"aiofastnet", "loop"}
@@ -150,7 +163,9 @@ async def open_websocket(
     loop = asyncio.get_running_loop()
     opening = _Opening(loop, target, make_listener, extra, asked, max_frame_size, read_buffer_bytes)
     async with connecting(target, open_timeout, stage=lambda: opening.stage, discard=opening.discard):
-        sock = await connect_socket(loop, target.address)
+        sock = await open_socket(
+            loop, target.address, sock=sock, proxy=proxy, secure=target.secure, on_stage=opening.on_stage
+        )
         if context is not None:
             opening.stage = "in the TLS handshake"
         await attach_connected(
@@ -159,12 +174,30 @@ async def open_websocket(
             opening,
             address=target.address,
             ssl=context,
+            server_hostname=server_hostname,
             is_made=lambda: opening.transport is not None,
             transports=transports,
         )
         made = await opening.done
     opening.forget()
     return made
+
+
+def target_of(
+    addr: AddressLike | NotGiven, *, path: str | None, sock: socket.socket | None, secure: bool
+) -> Target:
+    """Read what is to be connected to: an address, or what a socket is connected to.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `parse_target` and `address_of_peer`.
+    """
+    address = address_of_peer(addr, sock)
+    if address is None:
+        return parse_target(cast(AddressLike, addr), path=path, secure=secure)
+    resource = parse_target(("localhost", 80), path=path).resource
+    return Target(address, secure, resource)
 
 
 def check_tls(target: Target, ssl: ssl_module.SSLContext | bool | None) -> None:
@@ -204,10 +237,15 @@ class _Opening(asyncio.BufferedProtocol):
         self._read_buffer_bytes = read_buffer_bytes
         self._scratch = bytearray(4096)
         self._reader = HeadReader()
+        self._interim = 0  # answers that came before the one that counts
+        self._interim_bytes = 0
         self._protocol: Any = None
         self._listener: WSListener | None = None
         self._refused: ResponseHead | None = None  # a status that is not 101, while its body arrives
         self._body_timer: asyncio.TimerHandle | None = None
+
+    def on_stage(self, stage: str) -> None:
+        self.stage = stage
 
     async def discard(self) -> None:
         """Abort what there is, and give the loop the turns in which transports close their sockets."""
@@ -257,17 +295,10 @@ class _Opening(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self.done.done():
             return
-        complete = self._reader.feed(memoryview(self._scratch)[:nbytes])
-        data = self._reader.data
         try:
-            if self._refused is not None:
-                self._on_body(self._refused, ended=False)
-            elif not data.startswith(_LITERAL_PREFIX[: len(data)]):
-                raise WebSocketError(f"not an HTTP answer: {_words(bytes(data[:80]))!r}")
-            elif complete:
-                self._on_head(self._reader.head)
-            elif self._reader.too_long:
-                raise WebSocketError(f"the head of the answer is over {MAX_HEAD_BYTES} bytes")
+            piece: memoryview | None = memoryview(self._scratch)[:nbytes]
+            while piece is not None:
+                piece = self._on_piece(piece)
         except Exception as error:
             self._fail(error)
 
@@ -293,16 +324,37 @@ class _Opening(asyncio.BufferedProtocol):
         else:
             self._fail(ConnectionClosed(None, why))
 
-    def _on_head(self, raw: bytes) -> None:
+    def _on_piece(self, piece: memoryview) -> memoryview | None:
+        """Take what has arrived; returns what came behind an answer that was an interim one."""
+        complete = self._reader.feed(piece)
+        data = self._reader.data
+        if self._refused is not None:
+            self._on_body(self._refused, ended=False)
+        elif not data.startswith(_LITERAL_PREFIX[: len(data)]):
+            raise WebSocketError(f"not an HTTP answer: {_words(bytes(data[:80]))!r}")
+        elif complete:
+            return self._on_head(self._reader.head)
+        elif self._reader.too_long:
+            raise WebSocketError(f"the head of the answer is over {MAX_HEAD_BYTES} bytes")
+        return None
+
+    def _on_head(self, raw: bytes) -> memoryview | None:
         try:
             head = parse_response(raw)
         except ValueError as error:
             raise WebSocketError(f"not a good HTTP answer: {error}") from None
+        if head.status < 200 and head.status != 101:
+            self._interim += 1
+            self._interim_bytes += len(raw) + 4
+            if self._interim > MAX_INTERIM:
+                raise WebSocketError(f"the server answers {head.status} again and again")
+            rest, self._reader = self._reader.rest, HeadReader(MAX_HEAD_BYTES - self._interim_bytes)
+            return memoryview(rest) if rest else None
         if head.status != 101:
             self._refused = head
             self._body_timer = self._loop.call_later(BODY_S, self._on_body, head, True)
             self._on_body(head, ended=False)
-            return
+            return None
         response = self._check(head)
         transport = self.transport
         assert transport is not None
@@ -313,6 +365,7 @@ class _Opening(asyncio.BufferedProtocol):
         feed(transport.get_protocol(), transport, rest)  # which the listener may have changed
         if not self.done.done():
             self.done.set_result(self._protocol.transport)
+        return None
 
     def _check(self, head: ResponseHead) -> Response:
         headers = head.headers

@@ -2,8 +2,8 @@
 
 ::
 
-    accept ── TLS ── head read ── route, Origin, room, authorize ── make_listener ── picows takes over
-      └────────┴─────────┴──────────────────┴── refused: HTTP answer, linger, closed
+    accept ── PROXY ── TLS ── head read ── route, Origin, room, authorize ── make_listener ── picows
+      └─────────┴────────┴─────────┴──────────────────┴── refused: HTTP answer, linger, closed
 
 `ws.acceptor` owns handshakes, their deadlines and their number.
 """
@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 from picows import WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
 
 from deli_com.link.request import Request
+from deli_com.net.address import Address
+from deli_com.net.proxy_protocol import is_header_start
 from deli_com.net.transports import remote_address
 from deli_com.ws.head import HeadReader, Refusal, checked_headers, parse_request, server_feed
 from deli_com.ws.origins import origin_allowed
@@ -61,6 +63,7 @@ class Handshake(asyncio.BufferedProtocol):
         "acceptor",
         "drained_bytes",
         "reader",
+        "remote",
         "request",
         "service",
         "state",
@@ -75,6 +78,7 @@ class Handshake(asyncio.BufferedProtocol):
         self.state = State.CONNECTING
         self.task: asyncio.Task[None] | None = None  # TLS, or authorize
         self.reader: HeadReader | None = None  # from the first byte on: idle connections cost little
+        self.remote: Address | None = None  # what a balancer says; else the transport is asked
         self.request: Request | None = None
         self.service: Service | None = None  # whose authorize runs
         self.turned_away: Refusal | None = None  # said as soon as there is a transport
@@ -104,18 +108,21 @@ class Handshake(asyncio.BufferedProtocol):
         if self.state is State.DONE:
             return
         if self.reader is None:
-            self.reader = HeadReader()
+            self.reader = HeadReader(self.acceptor.max_head_bytes, skips_empty=True)
         complete = self.reader.feed(memoryview(self.acceptor._scratch)[:nbytes])
         if self.state is State.DECIDING:
             # Some transports deliver what they have already decrypted after pause_reading.
-            if len(self.reader.data) > 8 * READ_BYTES:
+            if len(self.reader.data) > 8 * READ_BYTES + self.acceptor.max_head_bytes:
                 self.abort()
+        elif is_header_start(self.reader.data):
+            self.refuse(self.acceptor.unasked_header(self.remote_addr()))
         elif complete:
             self._on_head(self.reader.head)
         elif not _looks_like_http(self.reader.data):
             self.refuse(_not_http(self.reader.data))
         elif self.reader.too_long:
-            self.refuse(Refusal(431, f"the request head is over {READ_BYTES} bytes"))
+            limit = self.acceptor.max_head_bytes
+            self.refuse(Refusal(431, f"the request head is over {limit} bytes (max_head_bytes)"))
 
     def eof_received(self) -> bool:
         return False  # the transport closes itself
@@ -148,7 +155,7 @@ class Handshake(asyncio.BufferedProtocol):
     def shut(self, refusal: Refusal) -> None:
         """Answer if the kernel takes it at once, and close: the acceptor is going."""
         if self.transport is not None and self.state in (State.READING, State.DECIDING):
-            self.transport.write(refusal.to_bytes())
+            self.transport.write(self._answer(refusal))
         self.abort()
 
     def refuse(self, refusal: Refusal) -> None:
@@ -168,8 +175,8 @@ class Handshake(asyncio.BufferedProtocol):
         self.acceptor._linger(self)
         if self.transport.is_closing():
             return
-        _log.debug("refused %s: %d %s", remote_address(self.transport), refusal.status, refusal.text)
-        self.transport.write(refusal.to_bytes())
+        _log.debug("refused %s: %d %s", self.remote_addr(), refusal.status, refusal.text)
+        self.transport.write(self._answer(refusal))
         if paused:
             self.transport.resume_reading()
         if not self.transport.can_write_eof():
@@ -180,7 +187,16 @@ class Handshake(asyncio.BufferedProtocol):
         except OSError:
             self.transport.abort()  # the peer has reset meanwhile
 
+    def remote_addr(self) -> Address | None:
+        """Return whose connection it is, as far as it is known."""
+        if self.remote is not None or self.transport is None:
+            return self.remote
+        return remote_address(self.transport)
+
     # --- private ---
+
+    def _answer(self, refusal: Refusal) -> bytes:
+        return refusal.to_bytes(bare=self.reader is not None and self.reader.data.startswith(b"HEAD "))
 
     def _on_head(self, raw: bytes) -> None:
         assert self.transport is not None
@@ -193,8 +209,9 @@ class Handshake(asyncio.BufferedProtocol):
             head.headers,
             head.path,
             head.query,
-            remote_address(self.transport),
+            self.remote_addr(),
             self.acceptor._ssl is not None,
+            self.transport.get_extra_info("peercert"),
         )
         try:
             service = self.acceptor._route(request)
@@ -316,7 +333,8 @@ class Handshake(asyncio.BufferedProtocol):
 
 
 def _looks_like_http(data: bytearray) -> bool:
-    return 0x41 <= data[0] <= 0x5A  # every method is in capital letters; a TLS record begins with 0x16
+    # Every method is in capital letters; a TLS record begins with 0x16. Empty lines leave nothing, or half.
+    return not data or data == b"\r" or 0x41 <= data[0] <= 0x5A
 
 
 def _not_http(data: bytearray) -> Refusal:

@@ -2,7 +2,7 @@
 
 ::
 
-    HeadReader           collects bytes up to the empty line, at most 16 KiB
+    HeadReader           collects bytes up to the empty line, at most 16 KiB or as many as it is told
     parse_request(raw)   -> CIMultiDict and path, or the Refusal to send
     parse_response(raw)  -> ResponseHead, or ValueError
     server_feed(key)     the head that picows is given in place of the peer's own
@@ -46,7 +46,7 @@ __all__ = [
 
 HeadersLike: TypeAlias = Union[Mapping[str, str], Iterable[tuple[str, str]]]
 
-MAX_HEAD_BYTES = 16 * 1024  # request line and headers; beyond it 431
+MAX_HEAD_BYTES = 16 * 1024  # of an answer, all heads that come before the last included
 MAX_HEADERS = 128  # picows' own limit as well
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
@@ -82,22 +82,27 @@ class Refusal:
             raise ValueError(f"a refusal has a status of 400 to 599, got {self.status!r}")
         object.__setattr__(self, "headers", tuple(_pairs(self.headers)))
 
-    def to_bytes(self) -> bytes:
-        """Render status line, headers and body."""
+    def to_bytes(self, *, bare: bool = False) -> bytes:
+        """Render status line, headers and body; no body if `bare`, as for HEAD.
+
+        A 401 says how to ask (RFC 9110 section 15.5.2): ``WWW-Authenticate: Bearer``, unless `headers` do.
+        """
         try:
             phrase = HTTPStatus(self.status).phrase
         except ValueError:
             phrase = "Refused"
         body = f"{self.text}\n".encode("utf-8", "replace")
+        names = {name.lower() for name, _ in self.headers}
         lines = [
             f"HTTP/1.1 {self.status} {phrase}",
             "Content-Type: text/plain; charset=utf-8",
             f"Content-Length: {len(body)}",
-            "Connection: close",
+            "Connection: close, Upgrade" if "upgrade" in names else "Connection: close",
             *(f"{name}: {value}" for name, value in self.headers),
-            "\r\n",
         ]
-        return "\r\n".join(lines).encode("latin-1") + body
+        if self.status == 401 and "www-authenticate" not in names:
+            lines.append("WWW-Authenticate: Bearer")
+        return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + (b"" if bare else body)
 
 
 class HeadReader:
@@ -105,18 +110,34 @@ class HeadReader:
 
     1. `feed` each piece once; it returns True as soon as the head is complete, and searches no byte twice.
     2. `head` and `rest` are valid after that; `rest` is what the peer sent behind the head.
-    3. `too_long` says that the limit is passed without an end: at most 16 KiB and one piece are ever held.
+    3. `too_long` says that the limit is passed without an end: at most the limit and one piece are ever held.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes of a head, its empty line included.
+    skips_empty : bool
+        Empty lines in front of it are ignored, as of a request (RFC 9112 section 2.2); they count.
     """
 
-    __slots__ = ("_end", "data")
+    __slots__ = ("_end", "_limit", "_skips", "data")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_HEAD_BYTES, *, skips_empty: bool = False) -> None:
         self.data = bytearray()
         self._end = -1
+        self._limit = limit
+        self._skips = skips_empty
 
     def feed(self, piece: memoryview) -> bool:
         start = max(0, len(self.data) - 3)  # the end may straddle two pieces
         self.data += piece
+        if self._skips:
+            while self.data.startswith(b"\r\n"):
+                del self.data[:2]
+                self._limit -= 2
+            if not self.data or self.data == b"\r":
+                return False
+            self._skips, start = False, 0
         if self._end < 0:
             self._end = self.data.find(b"\r\n\r\n", start)
         return self._end >= 0 and not self.too_long
@@ -124,8 +145,8 @@ class HeadReader:
     @property
     def too_long(self) -> bool:
         if self._end >= 0:
-            return self._end + 4 > MAX_HEAD_BYTES
-        return len(self.data) >= MAX_HEAD_BYTES
+            return self._end + 4 > self._limit
+        return len(self.data) >= self._limit
 
     @property
     def head(self) -> bytes:

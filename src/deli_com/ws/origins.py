@@ -3,6 +3,9 @@
 A browser lets any page of any site connect to any server, the one on the user's own machine too, and says in
 ``Origin`` whose page it is. Programs that are no browsers send none.
 
+``origins=`` lists more: ``"https://dash.example"`` (the port of the scheme may be written or not),
+``"https://*.dash.example"`` for all names below one, ``"null"``, and ``"*"`` for every page.
+
 Allowed without configuration: no ``Origin``; one whose host name is that of ``Host``, on any port; a page
 from this machine (loopback) to a server addressed as this machine. Everything else, ``null`` included, needs
 ``origins=``.
@@ -10,12 +13,14 @@ from this machine (loopback) to a server addressed as this machine. Everything e
 
 from __future__ import annotations
 
+import functools
 import ipaddress
+import re
 from collections.abc import Callable, Collection
 from typing import TypeAlias, Union
 from urllib.parse import urlsplit
 
-__all__ = ["Origins", "origin_allowed"]
+__all__ = ["Origins", "check_origins", "origin_allowed"]
 
 Origins: TypeAlias = Union[Collection[str], Callable[[str], bool]]
 
@@ -30,18 +35,92 @@ def origin_allowed(origin: str, host: str, origins: Origins | None) -> bool:
     host : str
         Value of the ``Host`` header.
     origins : collection of str, or callable, optional
-        More origins, compared without regard to case, ``"*"`` for all; or a callable that decides alone.
+        More origins, as `check_origins` takes them; or a callable that decides alone.
     """
     if callable(origins):
         return bool(origins(origin))
     if origins is not None:
-        wanted = origin.lower()
-        if any(allowed == "*" or allowed.lower().rstrip("/") == wanted for allowed in origins):
+        wanted = _normal(origin)
+        if any(_matches(_listed(allowed), wanted) for allowed in origins):
             return True
     page, server = _host_of(origin), _host_of(f"//{host}")
     if page is None or server is None:
         return False
     return page == server or (_is_loopback(page) and _is_loopback(server))
+
+
+def check_origins(origins: Origins | None) -> None:
+    """Raise `ValueError` for what is listed and can match no page's ``Origin``."""
+    if origins is not None and not callable(origins):
+        for item in origins:
+            _listed(item)
+
+
+_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^/?#@:\[\]\s]*)(?::([0-9]+))?")
+
+
+def _normal(origin: str) -> str:
+    """The one way to write an origin: lower case, no default port, no dot at the end of the name."""
+    found = _ORIGIN.fullmatch(origin.lower())
+    if found is None:
+        return origin.lower()
+    scheme, host, port = found.groups()
+    suffix = "" if port is None or port == _PORTS.get(scheme) else f":{int(port)}"
+    return f"{scheme}://{host.rstrip('.')}{suffix}"
+
+
+def _matches(allowed: str, origin: str) -> bool:
+    scheme, wildcard, name = allowed.partition("://*")
+    if not wildcard:
+        return allowed in ("*", origin)
+    return (
+        origin.startswith(f"{scheme}://")
+        and origin.endswith(name)
+        and len(origin) > len(scheme) + len("://") + len(name)
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _listed(item: str) -> str:
+    text = item.strip().lower()
+    if text in ("*", "null"):
+        return text
+    found = _ORIGIN.fullmatch(text.removesuffix("/") if text.count("/") == 3 else text)
+    if found is None:
+        raise ValueError(f"origins has {item!r} in it, which is no origin: {_hint(text)}")
+    scheme, host, port = found.groups()
+    if port is not None and int(port) > 65535:
+        raise ValueError(f"origins has {item!r} in it, which is no origin: port {port} is over 65535")
+    name = host.removeprefix("*.")
+    if "*" in name or (host.startswith("*.") and not name.strip(".")):
+        raise ValueError(
+            f"origins has {item!r} in it: a wildcard is the whole first part of a name "
+            "('https://*.dash.example'), or '*' for every page"
+        )
+    if not name and scheme in _PORTS:
+        raise ValueError(f"origins has {item!r} in it, which is no origin: the host is missing")
+    if scheme in ("ws", "wss"):
+        page = scheme.replace("ws", "http")
+        raise ValueError(f"origins has {item!r} in it, but a page is of {page}: write '{page}://{host}'")
+    if not name.isascii():  # browsers send it so
+        try:
+            host = host.removesuffix(name) + name.encode("idna").decode("ascii")
+        except UnicodeError:
+            raise ValueError(
+                f"origins has {item!r} in it, which is no origin: {name!r} is no host name"
+            ) from None
+    return _normal(f"{scheme}://{host}" + ("" if port is None else f":{port}"))
+
+
+def _hint(text: str) -> str:
+    if "://" not in text:
+        return f"the scheme is missing, write 'https://{text.strip('/')}'" if text else "it is empty"
+    if "*" in text:
+        return (
+            "a wildcard is the whole first part of a name ('https://*.dash.example'), or '*' for every page"
+        )
+    return "an origin is scheme://host[:port] and nothing behind it"
 
 
 def _host_of(url: str) -> str | None:

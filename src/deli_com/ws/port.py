@@ -1,8 +1,8 @@
-"""A port: one listening socket, and what is served on it by path.
+"""A port: where a server listens, and what is served there by path.
 
 ::
 
-    port = Port(sock, ssl=None, open_timeout=10.0)
+    port = Port(listener, ssl=None, open_timeout=10.0, max_head_bytes=16 << 10, proxy_protocol=None)
     place = port.add("/live", service)     # ValueError: something is there
     place.close()                          # 404 from here on; what is established lives on
     port.close()
@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import ssl as ssl_module
 
 from deli_com.link.request import Request
-from deli_com.net.address import Address
+from deli_com.net.listener import Listener
 from deli_com.net.options import one_checked
+from deli_com.net.proxy_protocol import Trust
 from deli_com.ws.acceptor import WsAcceptor
 from deli_com.ws.head import Refusal
 from deli_com.ws.service import Service
@@ -41,35 +41,54 @@ def check_path(path: str | None) -> None:
 
 
 class Port:
-    """A listening socket, its acceptor, and the services by path.
+    """A listener, its acceptor, and the services by path.
 
-    1. It owns the socket, and closes it if it can't be made.
+    1. It owns the listener, and closes it if it can't be made.
     2. It knows services, not servers: the event loop holds the acceptor, which holds this, and a server that
        its user has forgotten must be free to go.
-    3. TLS, the deadline of handshakes and the caps on them are the port's; the rest is the service's.
+    3. TLS, balancers, the deadline of handshakes and the caps on them are the port's; the rest is the
+       service's.
     4. It must be made, used and closed on the loop's thread.
 
     Parameters
     ----------
-    sock : socket.socket
-        Listening, non-blocking (see `address.open_listener`).
+    listener : Listener
+        What `open_listener` returned.
     ssl : ssl.SSLContext, optional
         Speak TLS.
     open_timeout : float or None
         Seconds from accept to the end of a handshake.
+    max_head_bytes : int
+        Of a request.
+    proxy_protocol : bool or tuple of networks, optional
+        Who must say for whom it has connected.
     """
 
     def __init__(
-        self, sock: socket.socket, *, ssl: ssl_module.SSLContext | None, open_timeout: float | None
+        self,
+        listener: Listener,
+        *,
+        ssl: ssl_module.SSLContext | None,
+        open_timeout: float | None,
+        max_head_bytes: int,
+        proxy_protocol: Trust,
     ) -> None:
         self._services: dict[str | None, Service] = {}
         self.is_closed = False
         try:
             self.loop = asyncio.get_running_loop()
-            self.address = Address(*sock.getsockname()[:2])
-            self._acceptor = WsAcceptor(sock, self._route, ssl=ssl, open_timeout=open_timeout)
+            self.addresses = listener.addresses
+            self.address = self.addresses[0]
+            self._acceptor = WsAcceptor(
+                listener,
+                self._route,
+                ssl=ssl,
+                open_timeout=open_timeout,
+                max_head_bytes=max_head_bytes,
+                proxy_protocol=proxy_protocol,
+            )
         except BaseException:
-            sock.close()
+            listener.close()
             raise
 
     def check(self, path: str | None) -> None:

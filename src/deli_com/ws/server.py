@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl as ssl_module
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Self
 
 from picows import WSListener
@@ -13,7 +14,8 @@ from picows import WSListener
 from deli_com.link.events import OnConnect, OnDisconnect
 from deli_com.link.request import Answer, Request
 from deli_com.link.ws_link import WsLink
-from deli_com.net.address import AddressLike, open_listener
+from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
+from deli_com.net.listener import check_listening, open_listener
 from deli_com.net.options import checked
 from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import HEADER, MAX_BYTES, QUERY, parse_header, parse_query, render_header
@@ -22,14 +24,15 @@ from deli_com.server_base import ServerBase
 from deli_com.typed import Down, Up
 from deli_com.types.delivery import Policy
 from deli_com.ws.head import HeadersLike, Refusal, checked_headers, checked_subprotocols
-from deli_com.ws.origins import Origins
+from deli_com.ws.origins import Origins, check_origins
 from deli_com.ws.port import Port, check_path
 from deli_com.ws.service import Authorize, Service
 
 __all__ = ["WsServer"]
 
-# Compared by `is`, so that one that is given is told from this, whatever its value.
+# Compared by `is`, so that one that is given is told from these, whatever its value.
 OPEN_TIMEOUT_S = 10.0
+MAX_HEAD_BYTES = 16 * 1024
 
 
 class WsServer(ServerBase[Down, Up]):
@@ -44,10 +47,15 @@ class WsServer(ServerBase[Down, Up]):
     @classmethod
     def bind(
         cls,
-        addr: AddressLike | WsServer[Any, Any],
+        addr: AddressLike | WsServer[Any, Any] | NotGiven = NOT_GIVEN,
         *,
         path: str | None = None,
+        sock: socket.socket | None = None,
+        mode: int | None = None,
+        reuse_port: bool = False,
         ssl: ssl_module.SSLContext | None = None,
+        proxy_protocol: Collection[str] | bool | None = None,
+        max_head_bytes: int = MAX_HEAD_BYTES,
         slow_client: Policy = "disconnect",
         max_backlog: int = 16 << 20,
         max_keys: int = 1 << 16,
@@ -83,13 +91,26 @@ class WsServer(ServerBase[Down, Up]):
         Parameters
         ----------
         addr : str, tuple or WsServer
-            ``"host:port"``, ``"[v6]:port"``, ``(host, port)`` or what ``local_addr()``
-            returned; port 0 lets the system choose. An open server, to share its port.
+            ``"host:port"``, ``"[v6]:port"``, ``"unix:/path"``, ``(host, port)`` or what ``local_addr()``
+            returned; port 0 lets the system choose. A name means all addresses that it has, with
+            one port. An open server, to share its port.
         path : str, optional
             Serve at exactly this path, percent-encoded as on the wire. None serves every path
             that no other server has on this port, which one of them may do. Elsewhere: 404.
+        sock : socket.socket, optional
+            In place of `addr`: a socket that is bound, and listens or will. It belongs to the server then.
+        mode : int, optional
+            Permissions of the path of a Unix socket; 0o600 if None.
+        reuse_port : bool
+            Let other processes listen at the same port, if they ask for it too (``SO_REUSEPORT``).
         ssl : ssl.SSLContext, optional
-            Speak TLS. The port's: not together with a server as `addr`.
+            Speak TLS. It belongs to the port, as do `sock`, `mode`, `reuse_port`, `proxy_protocol`,
+            `max_head_bytes` and `open_timeout`: not together with a server as `addr`.
+        proxy_protocol : list of str, or True, optional
+            Networks of the balancers that say for whom they connect, by the PROXY protocol, version 1 or 2;
+            True is loopback and Unix sockets. They must say it; from any other address it is refused.
+        max_head_bytes : int
+            Bytes of a request's head; beyond it 431.
         slow_client : {"disconnect", "wait", "skip", "latest"}
             Policy of the types that name none, for clients that are behind. ``disconnect``: they
             get all, or are closed. ``wait``: the same, and an awaited send waits for the slowest
@@ -124,7 +145,8 @@ class WsServer(ServerBase[Down, Up]):
             Seconds of silence after which the peer is sent a PING, and that it then has for any
             sign of life before the connection is closed (1011). None: never.
         origins : collection of str, or callable, optional
-            Web pages that may connect, besides those of this host. Programs send no Origin.
+            Web pages that may connect, besides those of this host: ``"https://dash.example"``,
+            ``"https://*.dash.example"`` for all names below one, ``"*"``. Programs send no Origin.
         authorize : callable, optional
             ``(request)``, may be async: None or True accept, False is 403, ``(status, text)``.
         subprotocols : sequence of str
@@ -145,8 +167,9 @@ class WsServer(ServerBase[Down, Up]):
         IoError
             The address is in use, may not be bound, or does not resolve (when awaited).
         TypeError, ValueError
-            A type without a wire form, or no address; a path that is served already, or none; ``ssl`` or
-            ``open_timeout`` for a port that is shared, a TCP `Server` to share with.
+            A type without a wire form, or no address, or both an address and a socket; a path that is
+            served already, or none; an option of the port for one that is shared, a TCP `Server` to share
+            with.
         RuntimeError
             The server to share with is closed, or belongs to another event loop.
         """
@@ -165,7 +188,13 @@ class WsServer(ServerBase[Down, Up]):
             on_disconnect=on_disconnect,
             schema=schema,
         )
-        shared = checked(server_ssl=ssl, open_timeout=open_timeout)
+        shared = checked(
+            server_ssl=ssl,
+            open_timeout=open_timeout,
+            max_head_bytes=max_head_bytes,
+            proxy_protocol=proxy_protocol,
+        )
+        place = checked(sock=sock, mode=mode, reuse_port=reuse_port)
         served = checked(
             max_clients=max_clients,
             origins=origins,
@@ -175,9 +204,21 @@ class WsServer(ServerBase[Down, Up]):
         )
         checked_subprotocols(served["subprotocols"])
         checked_headers(served["response_headers"], "response_headers")
+        check_origins(served["origins"])
         check_path(path)
         if isinstance(addr, ServerBase):
-            _check_shared(addr, ssl=ssl, open_timeout=open_timeout)
+            _check_shared(
+                addr,
+                sock=sock is not None,
+                mode=mode is not None,
+                reuse_port=reuse_port,
+                ssl=ssl is not None,
+                open_timeout=open_timeout is not OPEN_TIMEOUT_S,
+                max_head_bytes=max_head_bytes is not MAX_HEAD_BYTES,
+                proxy_protocol=proxy_protocol is not None,
+            )
+        else:
+            check_listening(addr, **place)
 
         async def bind() -> Self:
             running_loop(f"{cls.__name__}.bind()")
@@ -185,39 +226,37 @@ class WsServer(ServerBase[Down, Up]):
             if isinstance(addr, WsServer):
                 owner, port = None, _port_of(addr)
             else:
-                owner = port = Port(await open_listener(addr), **shared)
+                owner = port = Port(await open_listener(addr, **place), **shared)
             try:
                 port.check(path)
                 self = cls.__new__(cls)
-                self._start(port.address, "ws-server", down, up, **limits)
+                self._start(port.addresses, "ws-server", down, up, **limits)
                 service = Service(
                     make_listener=_listeners(self),
                     max_frame_size=limits["max_message_size"],
                     client_count=_count(self),
                     **served,
                 )
-                place = port.add(path, service)
+                at_path = port.add(path, service)
             except BaseException:
                 if owner is not None:
                     owner.close()
                 raise
             self._port, self._path = port, path or ""
-            self._acceptor = owner or place
+            self._acceptor = owner or at_path
             return self
 
         bind.__qualname__ = f"{cls.__name__}.bind"  # for Python's own warning if it is never awaited
-        return Opening(bind(), f"{cls.__name__}.bind({addr!r})", cls)
+        return Opening(bind(), f"{cls.__name__}.bind({sock if addr is NOT_GIVEN else addr!r})", cls)
 
     def _turned_away(self) -> dict[int, int]:
         return {} if self._port is None else self._port.turned_away()
 
 
-def _check_shared(
-    server: ServerBase[Any, Any], *, ssl: ssl_module.SSLContext | None, open_timeout: float | None
-) -> None:
+def _check_shared(server: ServerBase[Any, Any], **is_given: bool) -> None:
     if not isinstance(server, WsServer):
         raise TypeError(f"only a WsServer's port has paths to share, {server!r} is none")
-    for name, given in (("ssl", ssl is not None), ("open_timeout", open_timeout is not OPEN_TIMEOUT_S)):
+    for name, given in is_given.items():
         if given:
             raise ValueError(f"{name} belongs to the port: give it to the bind of {server!r}")
 

@@ -1,0 +1,256 @@
+"""Listening sockets: all addresses of a name with one port, a Unix path, or a socket that was made elsewhere.
+
+::
+
+    listener = await open_listener("localhost:8765")     # or open_listener(sock=...)
+    listener.sockets                                     # non-blocking, listening
+    listener.addresses                                   # of each, as local_addrs() gives them
+    listener.close()
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+from deli_com.errors import IoError
+from deli_com.net.address import (
+    NOT_GIVEN,
+    Address,
+    AddressLike,
+    AddrInfo,
+    NotGiven,
+    address_of,
+    parse_address,
+    resolve,
+    unix_path,
+)
+from deli_com.net.unix_socket import listen_at, remove_path
+
+__all__ = ["Listener", "check_listening", "open_listener"]
+
+LISTEN_BACKLOG = 1024  # connections the kernel completes before accept(); it may cap this lower (somaxconn)
+PORT_TRIES = 20  # times that the kernel may choose a port which another address of the name has in use
+
+# Of one address of several: this machine has no such family, or no such address.
+_NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+
+
+class Listener:
+    """Sockets that listen for one server.
+
+    1. It owns them, and the path of a Unix socket that it has made; `close` closes and removes.
+    2. Who accepts on them may close them first.
+
+    Attributes
+    ----------
+    sockets : list of socket.socket
+        Listening, non-blocking; at least one.
+    addresses : tuple of Address
+        Of each.
+    """
+
+    def __init__(self, sockets: list[socket.socket], path: tuple[str, tuple[int, int]] | None = None) -> None:
+        self.sockets = sockets
+        self.addresses: tuple[Address, ...] = tuple(
+            address_of(sock.getsockname()) or Address("", 0) for sock in sockets
+        )
+        # The process may go to another folder.
+        self._path = None if path is None else (os.path.abspath(path[0]), path[1])
+        self._pid = os.getpid()
+
+    def close(self) -> None:
+        """Stop listening. May be called again."""
+        for sock in self.sockets:
+            sock.close()
+        if (
+            self._path is not None and os.getpid() == self._pid
+        ):  # a child has the sockets, the path is the parent's
+            remove_path(*self._path)
+        self._path = None
+
+
+def check_listening(
+    addr: object, sock: socket.socket | None, *, mode: int | None, reuse_port: bool
+) -> Address | None:
+    """Check what `open_listener` is given, before anything is done; returns the address, None with a socket.
+
+    Raises
+    ------
+    TypeError
+        Both an address and a socket, or neither.
+    ValueError
+        No address; a socket that cannot listen; an option that is not for this kind of address.
+    """
+    if sock is not None:
+        if addr is not NOT_GIVEN:
+            raise TypeError("sock is given, and addr too: the socket has its address")
+        for name, given in (("mode", mode is not None), ("reuse_port", reuse_port)):
+            if given:
+                raise ValueError(
+                    f"{name} is for a socket that is made here; set it on the sock that is given"
+                )
+        _check_socket(sock)
+        return None
+    if addr is NOT_GIVEN:
+        raise TypeError(
+            "an address is missing: bind(addr), or bind(sock=...) for a socket that listens already"
+        )
+    if addr is None:
+        raise TypeError('addr is None, expected an address such as "127.0.0.1:8765"')
+    address = parse_address(addr)  # type: ignore[arg-type]
+    is_unix = unix_path(address) is not None
+    if mode is not None and (not is_unix or address.host.startswith("unix:@")):
+        raise ValueError(f"mode is for a path (unix:/path), and {address} is none")
+    if reuse_port and (is_unix or not hasattr(socket, "SO_REUSEPORT")):
+        raise ValueError(
+            "reuse_port is for a port, and Unix sockets have none"
+            if is_unix
+            else "reuse_port is not to be had here"
+        )
+    return address
+
+
+def _check_socket(sock: socket.socket) -> None:
+    families = {socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", socket.AF_INET)}
+    if sock.family not in families or sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"sock is {sock!r}, expected one of TCP or a Unix stream socket")
+    try:
+        name = sock.getsockname()
+    except OSError as error:
+        raise ValueError(f"sock is {sock!r}, which is closed: {error.strerror}") from None
+    try:
+        sock.getpeername()
+    except OSError:
+        pass
+    else:
+        raise ValueError(f"sock is {sock!r}, which is connected; expected one that is bound to an address")
+    if not name or (isinstance(name, tuple) and not name[1]):
+        raise ValueError(f"sock is {sock!r}, which is not bound; expected one that is bound to an address")
+
+
+async def open_listener(
+    addr: AddressLike | NotGiven = NOT_GIVEN,
+    *,
+    sock: socket.socket | None = None,
+    mode: int | None = None,
+    reuse_port: bool = False,
+    backlog: int = LISTEN_BACKLOG,
+) -> Listener:
+    """Listen at every address that `addr` has, or on a socket.
+
+    Parameters
+    ----------
+    addr : str or tuple
+        As for `parse_address`. A name may have several addresses: all of them, with one port. Those that this
+        machine does not have are left out, as long as one remains.
+    sock : socket.socket, optional
+        In place of an address: bound, listening or not. It belongs to the listener from here on.
+    mode : int, optional
+        Permissions of a Unix path, 0o600 if None.
+    reuse_port : bool
+        Let other processes that ask for it, too, listen at the same port.
+    backlog : int
+        Completed connections that the kernel keeps until they are accepted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `check_listening`.
+    IoError
+        It does not resolve, is in use, or may not be bound.
+    """
+    address = check_listening(addr, sock, mode=mode, reuse_port=reuse_port)
+    if address is None:
+        assert sock is not None
+        return _listen_on(sock, backlog)
+    doing = f"bind {address}"
+    path = unix_path(address)
+    if path is not None:
+        try:
+            made, identity = listen_at(path, backlog, mode)
+        except OSError as error:
+            raise IoError.of(error, doing) from error
+        return Listener([made], None if identity is None else (path, identity))
+    try:
+        infos = list(dict.fromkeys(await resolve(address, passive=True)))
+    except OSError as error:
+        raise IoError.of(error, doing) from error
+    tries = PORT_TRIES if address.port == 0 and len(infos) > 1 else 1
+    while True:
+        tries -= 1
+        try:
+            return Listener(_listen_at_all(infos, backlog, reuse_port))
+        except OSError as error:
+            if tries <= 0 or error.errno != errno.EADDRINUSE:
+                raise IoError.of(error, doing) from error
+
+
+def _listen_on(sock: socket.socket, backlog: int) -> Listener:
+    try:
+        sock.setblocking(False)
+        if not sock.getsockopt(socket.SOL_SOCKET, getattr(socket, "SO_ACCEPTCONN", 30)):
+            sock.listen(backlog)
+        return Listener([sock])
+    except OSError as error:
+        sock.close()
+        raise IoError.of(error, "bind the socket") from error
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _listen_at_all(infos: list[AddrInfo], backlog: int, reuse_port: bool) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    failure: OSError | None = None
+    both = len({family for family, *_ in infos}) > 1
+    port = 0
+    try:
+        for family, kind, proto, _, sockaddr in infos:
+            if port and not sockaddr[1]:
+                sockaddr = (sockaddr[0], port, *sockaddr[2:])
+            try:
+                sock = _listen(family, kind, proto, sockaddr, backlog, reuse_port, v6_only=both)
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+                failure = failure or error
+                continue
+            sockets.append(sock)
+            port = sock.getsockname()[1]
+        if not sockets:
+            assert failure is not None  # resolve() returns at least one address
+            raise failure
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _listen(
+    family: int,
+    kind: int,
+    proto: int,
+    sockaddr: tuple[Any, ...],
+    backlog: int,
+    reuse_port: bool,
+    v6_only: bool,
+) -> socket.socket:
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setblocking(False)
+        if os.name == "posix":  # on Windows this option would let two servers share the port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if v6_only and family == socket.AF_INET6:  # else the IPv4 address of a wildcard would be in use
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,133 @@
+"""The PROXY protocol, versions 1 and 2: a balancer says for whom it has connected, ahead of all else.
+
+::
+
+    trusts(proxy_protocol, address)        whether what this peer says is believed, and must be said
+    await read_header(loop, sock)          the client's address; None where the balancer speaks for itself
+    is_header_start(data)                  whether somebody says it who was not asked
+
+``proxy_protocol`` is None (not spoken), True (loopback and Unix sockets), or a tuple of networks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import struct
+from typing import TypeAlias, Union
+
+from deli_com.net.address import Address, plain_ip, unix_path
+from deli_com.net.http_proxy import is_loopback
+
+__all__ = ["HeaderMissing", "Trust", "is_header_start", "read_header", "trusts"]
+
+Network: TypeAlias = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+Trust: TypeAlias = Union[bool, "tuple[Network, ...]", None]
+
+SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # of version 2
+V1_BYTES = 107  # of a whole line, by the specification
+V2_BYTES = 4096  # of what version 2 may carry: addresses and TLVs
+
+_FIRST_BYTES = len(SIGNATURE)  # fewer than any header has
+
+
+class HeaderMissing(ValueError):
+    """What came first is no PROXY header."""
+
+
+def trusts(trust: Trust, peer: Address | None) -> bool:
+    """Whether `peer` is a balancer that is believed."""
+    if not trust or peer is None:
+        return False
+    if isinstance(trust, bool):
+        return unix_path(peer) is not None or is_loopback(peer.host)
+    try:
+        address = ipaddress.ip_address(plain_ip(peer.host.partition("%")[0]))
+    except ValueError:
+        return False
+    return any(address in network for network in trust)
+
+
+def is_header_start(data: bytes | bytearray) -> bool:
+    """Whether the first bytes are those of a PROXY header, whose empty lines may be gone already."""
+    start = bytes(data[: len(SIGNATURE)])
+    return start.startswith((b"PROXY ", SIGNATURE)) or (
+        start[:1] == b"\x00" and SIGNATURE[4:].startswith(start[:8])
+    )
+
+
+async def read_header(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Address | None:
+    """Read a header, and not one byte of what follows it.
+
+    Raises
+    ------
+    HeaderMissing
+        There is none, or none that is good.
+    EOFError, OSError
+        The peer has left.
+    """
+    first = await _exactly(loop, sock, _FIRST_BYTES)
+    if first == SIGNATURE:
+        return await _version_2(loop, sock)
+    if not first.startswith(b"PROXY "):
+        raise HeaderMissing("a PROXY protocol header must come first from this address")
+    line = bytearray(first)
+    while not line.endswith(b"\r\n"):
+        if len(line) >= V1_BYTES:
+            raise HeaderMissing(f"a PROXY line is over {V1_BYTES} bytes")
+        line += await _exactly(loop, sock, 1)
+    return _version_1(bytes(line[:-2]))
+
+
+def _version_1(line: bytes) -> Address | None:
+    words = line.split(b" ")
+    if words[1] == b"UNKNOWN":
+        return None
+    kinds = {b"TCP4": ipaddress.IPv4Address, b"TCP6": ipaddress.IPv6Address}
+    if words[1] not in kinds or len(words) != 6:
+        raise HeaderMissing("a PROXY line that is none")
+    try:
+        source, _ = (str(kinds[words[1]](word.decode("ascii"))) for word in words[2:4])
+        port = _port(words[4])
+        _port(words[5])
+    except ValueError:
+        raise HeaderMissing("a PROXY line that is none") from None
+    return Address(plain_ip(source), port)
+
+
+def _port(word: bytes) -> int:
+    if not word.isdigit() or len(word) > 5 or int(word) > 65535:
+        raise ValueError
+    return int(word)
+
+
+async def _version_2(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Address | None:
+    version, family, size = struct.unpack(">BBH", await _exactly(loop, sock, 4))
+    if version not in (0x20, 0x21) or size > V2_BYTES:
+        raise HeaderMissing(
+            "a PROXY header of an unknown version" if size <= V2_BYTES else "a PROXY header too long"
+        )
+    body = await _exactly(loop, sock, size)
+    if version == 0x20:  # LOCAL: the balancer's own, to see whether we are there
+        return None
+    if family == 0x11 and size >= 12:
+        return Address(str(ipaddress.IPv4Address(body[:4])), int.from_bytes(body[8:10], "big"))
+    if family == 0x21 and size >= 36:
+        return Address(plain_ip(str(ipaddress.IPv6Address(body[:16]))), int.from_bytes(body[32:34], "big"))
+    if family == 0x31 and size >= 216:
+        path = body[:108].rstrip(b"\x00")
+        return Address("unix:" + path.decode("utf-8", "replace").replace("\x00", "@"), 0)
+    if family in (0x11, 0x12, 0x21, 0x22, 0x31, 0x32) and family & 0x0F == 1:
+        raise HeaderMissing("a PROXY header without the addresses that it announces")
+    return None  # UNSPEC, or a kind that is no stream: the connection's own address stands
+
+
+async def _exactly(loop: asyncio.AbstractEventLoop, sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = await loop.sock_recv(sock, size - len(data))
+        if not piece:
+            raise EOFError("the peer left within the PROXY header")
+        data += piece
+    return data
