@@ -124,7 +124,9 @@ class TestStream:
 
     async def test_goes_on_after_a_message_that_is_no_value(self):
         async with WsServer[str].bind("127.0.0.1:0") as server:
-            async with WsClient[tuple[u32, u32]].stream(server.local_addr(), first_delay=0.01) as values:
+            async with WsClient[tuple[u32, u32]].stream(
+                server.local_addr(), first_delay=0.01, schema=None
+            ) as values:
                 step = asyncio.ensure_future(anext(values))
                 await server.wait_clients(1)
                 await server.send("abc")  # seven bytes, one short of two u32

@@ -29,7 +29,7 @@ from deli_com.link.peer cimport (
     CONNECTION_OPENING,
     Peer,
 )
-from deli_com.errors import ConnectionClosed, DecodeError
+from deli_com.errors import ConnectionClosed, DecodeError, UnknownVariant
 from deli_com.link.departure import Departure
 from deli_com.link.stats import PeerStats
 
@@ -131,6 +131,9 @@ cdef class Connection(Peer):
         # The decoder has set its exception. Caught here: a `try` around each message costs more than a field.
         try:
             _reraise()
+        except UnknownVariant:
+            self.endpoint.unknown += 1  # of a newer writer
+            return 0
         except DecodeError as error:
             return self._refuse_message(error, size)
         except Exception as cause:

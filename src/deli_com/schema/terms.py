@@ -12,6 +12,7 @@ Knows no sockets. A text that must not be, and one that ends the connection, is 
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -126,7 +127,6 @@ class Terms:
         "_known",
         "_known_bytes",
         "_logger",
-        "_texts",
         "_warned",
         "hello",
         "is_client",
@@ -151,14 +151,10 @@ class Terms:
         self.is_client = is_client
         self.use = use
         self._logger = logger
-        own = (reads, writes) if is_client else (writes, reads)
-        self.says = Announcement(*(NOTHING if c is None else c.schema.hash for c in own))
-        self.hello = control.render(Hello(self.says))
-        self.same = tuple(None if c is None else SchemaUse("same", c.schema) for c in (reads, writes))
-        self._texts: dict[str, bytes | None] = {}
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self.says, self.hello, self.same = _sayings(writes, reads, is_client)
+        self._known: OrderedDict[str, _Known] | None = None
         self._known_bytes = 0
-        self._warned: set[Any] = set()
+        self._warned: set[Any] | None = None
 
     @property
     def writing(self) -> str:
@@ -173,20 +169,19 @@ class Terms:
         return self.writes if direction == self.writing else self.reads
 
     def text_of(self, direction: str) -> bytes:
-        """The control text with this endpoint's own schema of one direction; made once."""
-        text = self._texts.get(direction)
-        if text is None:
-            codec = self.codec_of(direction)
-            assert codec is not None
-            schema: Schema = codec.schema
-            try:
-                text = control.render(SchemaText(direction, schema.hash, schema.text))
-            except ValueError as error:
-                raise Ending(
-                    CODE_BROKEN, f"the schema of what goes {direction} is not told: {error}"
-                ) from None
-            self._texts[direction] = text
-        return text
+        """The control text with this endpoint's own schema of one direction.
+
+        Raises
+        ------
+        Ending
+            It is too long to be told.
+        """
+        codec = self.codec_of(direction)
+        assert codec is not None
+        try:
+            return _text_of(direction, codec)
+        except ValueError as error:
+            raise Ending(CODE_BROKEN, f"the schema of what goes {direction} is not told: {error}") from None
 
     def resolve(self, told: SchemaText) -> _Known:
         """Find what reads the values of this writer; the caller `release`s it.
@@ -195,6 +190,8 @@ class Terms:
         ------
         Ending
         """
+        if self._known is None:
+            self._known = OrderedDict()
         found = self._known.get(told.hash)
         if found is None or found.schema.text != told.text:  # equal hashes: at most the notes are others
             schema = _parsed(told)
@@ -207,7 +204,7 @@ class Terms:
         known.users -= 1
 
     def _learn(self, schema: Schema) -> _Known:
-        assert self.reads is not None
+        assert self.reads is not None and self._known is not None
         try:
             codec = _reading(self.reads, schema)
         except SchemaMismatch as error:
@@ -230,6 +227,7 @@ class Terms:
         return known
 
     def _make_room(self, size: int) -> None:
+        assert self._known is not None
         for other, known in [*self._known.items()]:
             if len(self._known) < MAX_KNOWN and self._known_bytes + size <= MAX_KNOWN_BYTES:
                 return
@@ -241,6 +239,8 @@ class Terms:
 
     def warn(self, kind: object, message: str, *arguments: object) -> None:
         """Log a mismatch; further ones of its kind are not logged."""
+        if self._warned is None:
+            self._warned = set()
         if kind in self._warned:
             return
         if len(self._warned) >= MAX_WARNED:
@@ -254,6 +254,22 @@ class Terms:
 
 
 UNKNOWN = SchemaUse("unknown")
+
+
+@functools.lru_cache(maxsize=64)  # what all clients of a type say is there once
+def _sayings(
+    writes: TypeCodec[Any] | None, reads: TypeCodec[Any] | None, is_client: bool
+) -> tuple[Announcement, bytes, tuple[SchemaUse | None, SchemaUse | None]]:
+    own = (reads, writes) if is_client else (writes, reads)
+    says = Announcement(*(NOTHING if c is None else c.schema.hash for c in own))
+    same = [None if c is None else SchemaUse("same", c.schema) for c in (reads, writes)]
+    return says, control.render(Hello(says)), (same[0], same[1])
+
+
+@functools.lru_cache(maxsize=64)
+def _text_of(direction: str, codec: TypeCodec[Any]) -> bytes:
+    schema: Schema = codec.schema
+    return control.render(SchemaText(direction, schema.hash, schema.text))
 
 
 def _reading(codec: Any, schema: Schema) -> TypeCodec[Any] | None:
@@ -389,9 +405,12 @@ class Agreement:
         ------
         Ending
         """
-        if isinstance(told, Refused):
-            raise self._refused(told, who)
         terms = self.terms
+        if isinstance(told, Refused):
+            ending = self._refused(told, who)
+            if terms.is_client:
+                raise ending
+            return  # it closes by itself
         if told.direction != terms.reading:
             raise Ending(CODE_BROKEN, f"a schema of what this end sends ({told.direction})")
         if terms.reads is None:
