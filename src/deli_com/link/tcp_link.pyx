@@ -247,7 +247,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         try:
             self._take_text((<const char*>part)[CONTROL_HEADER:size])
         finally:
-            self._buffer.give_back(part, self._part_bytes)
+            self._buffer.keep_spare(part, self._part_bytes)
         return 0
 
     cdef int _take_text(self, bytes text) except -1:
