@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from deli_com.gen.cpp import cpp
 from deli_com.gen.rust import rust
 from deli_com.gen.ts import typescript
 
-__all__ = ["rust", "typescript"]
+__all__ = ["cpp", "rust", "typescript"]

@@ -12,6 +12,7 @@ __all__ = ["add_to", "run"]
 _LANGUAGES = {
     "ts": "TypeScript, or JavaScript",
     "rust": "Rust, as a module without a crate",
+    "cpp": "C++17, as a header",
 }
 
 
@@ -43,7 +44,13 @@ def _ts_options(one: argparse.ArgumentParser) -> None:
     )
 
 
-_OPTIONS = {"ts": _ts_options}
+def _cpp_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--namespace", default="wire", metavar="NAME", help="of all that is in it (default: wire)"
+    )
+
+
+_OPTIONS = {"ts": _ts_options, "cpp": _cpp_options}
 
 
 def _write(options: argparse.Namespace) -> str:
@@ -53,6 +60,8 @@ def _write(options: argparse.Namespace) -> str:
     schema, up = read_source(options.source)
     if options.language == "ts":
         return gen.typescript(schema, up, js=options.js, u64=options.u64)
+    if options.language == "cpp":
+        return gen.cpp(schema, up, namespace=options.namespace)
     return gen.rust(schema, up)
 
 

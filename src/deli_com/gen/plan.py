@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import resources
 
@@ -12,13 +12,8 @@ from deli_com.schema.schema import Schema
 from deli_com.schema.tree import (
     Definition,
     Enum,
-    Fixed,
-    List,
-    Option,
-    Product,
     Ref,
     Struct,
-    Tree,
     Type,
     refs,
     types_in,
@@ -77,9 +72,6 @@ class Plan:
     def least(self, tp: Type) -> int:
         """Least bytes of a value."""
         return least_size(tp, self.sizes)
-
-    def definition(self, name: str) -> Definition:
-        return next(each for each in self.definitions if each.name == name)
 
     def roots(self) -> list[tuple[str, Type]]:
         """The roots that are no definition, which therefore need a name: ``("Root", type)``."""
@@ -182,27 +174,6 @@ def runtime(name: str, **values: str) -> str:
     return text
 
 
-def contains(tp: Type, wanted: type) -> bool:
-    """Whether a type expression has a part of that class."""
-    if isinstance(tp, wanted):
-        return True
-    match tp:
-        case List(item) | Fixed(item, _) | Option(item):
-            return contains(item, wanted)
-        case Product(items):
-            return any(contains(item, wanted) for item in items)
-        case _:
-            return False
-
-
 def summary(schema: Schema) -> str:
     """The first line of a file: what it was made of."""
     return f"{schema.name if len(schema.name) <= 60 else 'a type'}, schema {schema.hash}"
-
-
-def trees(plan: Plan) -> Mapping[str, Tree]:
-    """The trees by the prefix that their constants have."""
-    found = {"": plan.schema.tree}
-    if plan.up is not None:
-        found["UP_"] = plan.up.tree
-    return found

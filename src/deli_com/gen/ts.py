@@ -60,8 +60,6 @@ def typescript(
     schema: Schema,
     up: Schema | None = None,
     *,
-    client: bool = False,
-    generic: bool = False,
     js: bool = False,
     u64: str = "bigint",
 ) -> str:
@@ -76,10 +74,6 @@ def typescript(
         What the server sends.
     up : Schema, optional
         What clients send; ``UP_SCHEMA_HASH`` and ``UP_SCHEMA_TEXT`` are its.
-    client : bool
-        With a class `Client` for browsers and Node.
-    generic : bool
-        With a decoder that needs a schema text only, for tools.
     js : bool
         JavaScript: an ES module that browsers load as it is.
     u64 : {"bigint", "number"}
@@ -97,7 +91,7 @@ def typescript(
     """
     if u64 not in ("bigint", "number"):
         raise ValueError(f"u64 is 'bigint' or 'number', not {u64!r}")
-    text = _TypeScript(Plan.of(schema, up), client=client, generic=generic, u64=u64).file()
+    text = _TypeScript(Plan.of(schema, up), u64=u64).file()
     if js:
         # Lines that say nothing but types go, then types within lines, then what they leave behind.
         text = re.sub(r"(?m)^⟦[^⟧]*⟧\n?", "", text)
@@ -111,10 +105,8 @@ def _t(text: str) -> str:
 
 
 class _TypeScript:
-    def __init__(self, plan: Plan, *, client: bool, generic: bool, u64: str) -> None:
+    def __init__(self, plan: Plan, *, u64: str) -> None:
         self.plan = plan
-        self.client = client
-        self.generic = generic
         self.big = u64 == "bigint"
         space = Names([*_KEYWORDS.split(), *_USED.split()])
         self.names = {each.name: space.take(each.name) for each in plan.definitions}
@@ -139,10 +131,6 @@ class _TypeScript:
         parts += [self.root_code(self.roots[name], tp) for name, tp in self.plan.roots()]
         parts += [self.public(name) for name in [*self.names.values(), *self.roots.values()]]
         parts.append(runtime("core.ts"))
-        if self.generic or self.client:
-            parts.append(runtime("generic.ts"))
-        if self.client:
-            parts.append(self.client_code())
         return "\n".join(filter(None, parts))
 
     def head(self) -> str:
@@ -152,23 +140,6 @@ class _TypeScript:
                 lines.append(f'export const {prefix}SCHEMA_HASH = "{each.hash}";')
                 lines.append(f"export const {prefix}SCHEMA_TEXT = `{each.text}`;")
         return "\n".join(lines) + "\n"
-
-    def client_code(self) -> str:
-        down = self.name_of_root("Root", self.plan.schema)
-        up = self.name_of_root("UpRoot", self.plan.up) if self.plan.up else None
-        return runtime(
-            "client.ts",
-            DOWN=down,
-            UP=up or "never",
-            UP_HASH="UP_SCHEMA_HASH" if up else '"-"',
-            UP_TEXT="UP_SCHEMA_TEXT" if up else '""',
-            DECODE=f"decode{down}",
-            ENCODE=f"encode{up}" if up else "null",
-        )
-
-    def name_of_root(self, name: str, schema: Schema) -> str:
-        root = schema.tree.root
-        return self.names[root.name] if isinstance(root, Ref) else self.roots[name]
 
     # --- types ---
 

@@ -1,0 +1,73 @@
+"""Generated C++17: the same values, bytes, errors and offsets as Python's, under ASan and UBSan."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import cpp_program
+import pytest
+from compared import compare, vectors
+from random_schemas import FIXED, Case
+from toolchains import FULL, tool
+
+from deli_com import Schema
+from deli_com.gen import cpp
+
+FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fno-exceptions", "-fno-rtti", "-O0"]
+SANITIZED = [*FLAGS, "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def run(folder: Path, schemas: list[Schema], lines: list[str]) -> list[str]:
+    """Compile the program, give it the lines, return those that it prints."""
+    main = cpp_program.write(folder, schemas)
+    subprocess.run([tool("g++"), *SANITIZED, "-o", "main", main.name], cwd=folder, check=True)
+    text = "".join(line + "\n" for line in lines)
+    done = subprocess.run([str(folder / "main")], input=text, check=True, capture_output=True, text=True)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.timeout(0)  # the compiler takes minutes for all of them
+def test_values_and_errors_are_pythons(tmp_path: Path, schemas: list[Schema], cases: list[Case]) -> None:
+    few = schemas if FULL else [*schemas[:4], *schemas[5:12]]  # without that of 300 variants
+    places = [schemas.index(schema) for schema in few]
+    some = [case for case in cases if case.schema in places]
+    lines = [f"{places.index(case.schema)} {case.data.hex()}" for case in some]
+    compare(some, run(tmp_path, few, lines))
+
+
+@pytest.mark.timeout(0)
+def test_the_rust_crates_vectors(tmp_path: Path) -> None:
+    found, lines, check = vectors()
+    check(run(tmp_path, found, lines))
+
+
+def test_the_same_schema_gives_the_same_file() -> None:
+    for text in FIXED:
+        assert cpp(Schema.parse(text)) == cpp(Schema.parse(text))
+
+
+def test_a_namespace_is_a_name() -> None:
+    schema = Schema.parse("deli 1\nroot u8\n")
+    assert "namespace a::b {" in cpp(schema, namespace="a::b")
+    for wrong in ("", "a b", "a::", "class"):
+        with pytest.raises(ValueError, match=r"namespace|keyword"):
+            cpp(schema, namespace=wrong)
+
+
+def test_default_values_and_errors(tmp_path: Path) -> None:
+    (tmp_path / "wire.hpp").write_text(cpp(Schema.parse(FIXED[1])), encoding="utf-8")
+    (tmp_path / "main.cpp").write_text(
+        '#include <cstdio>\n#include "wire.hpp"\n'
+        "int main() {\n"
+        "  wire::Tree tree, again;\n"
+        "  const auto bytes = wire::to_bytes(tree);\n"
+        "  const auto error = wire::from_bytes(bytes.data(), bytes.size(), again);\n"
+        "  const auto short_ = wire::from_bytes(bytes.data(), 3, again);\n"
+        '  std::printf("%zu %d %d %zu %s\\n", bytes.size(), bool(error), '
+        "bool(short_), short_.offset, short_.what());\n"
+        "}\n"
+    )
+    subprocess.run([tool("g++"), *FLAGS, "-o", "main", "main.cpp"], cwd=tmp_path, check=True)
+    done = subprocess.run([str(tmp_path / "main")], check=True, capture_output=True, text=True)
+    assert done.stdout == "17 0 1 0 unexpected end of buffer\n"
