@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from deli_com.gen.cpp import cpp
+from deli_com.gen.python import python
 from deli_com.gen.rust import rust
 from deli_com.gen.ts import typescript
 
-__all__ = ["cpp", "rust", "typescript"]
+__all__ = ["cpp", "python", "rust", "typescript"]

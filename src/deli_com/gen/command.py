@@ -13,6 +13,7 @@ _LANGUAGES = {
     "ts": "TypeScript, or JavaScript",
     "rust": "Rust, as a module without a crate",
     "cpp": "C++17, as a header",
+    "python": "Python, as classes for this package",
 }
 
 
@@ -62,6 +63,8 @@ def _write(options: argparse.Namespace) -> str:
         return gen.typescript(schema, up, js=options.js, u64=options.u64)
     if options.language == "cpp":
         return gen.cpp(schema, up, namespace=options.namespace)
+    if options.language == "python":
+        return gen.python(schema, up)
     return gen.rust(schema, up)
 
 

@@ -1,0 +1,173 @@
+"""Schemas to Python: the classes that a program would write for deli-com."""
+
+from __future__ import annotations
+
+import keyword
+import re
+
+from deli_com.gen.plan import Names, Plan, summary
+from deli_com.schema.schema import Schema
+from deli_com.schema.tree import (
+    Enum,
+    Field,
+    Fixed,
+    List,
+    Note,
+    Option,
+    Product,
+    Ref,
+    Scalar,
+    Sealed,
+    Struct,
+    Type,
+    find_note,
+)
+
+__all__ = ["python"]
+
+_BUILT_IN = {"bool", "str", "bytes"}
+_POLICIES = ("reliable", "skip", "latest")
+
+
+def python(schema: Schema, up: Schema | None = None) -> str:
+    """Write a schema down in Python: a module whose classes have that schema.
+
+    Parameters
+    ----------
+    schema : Schema
+        What the server sends.
+    up : Schema, optional
+        What clients send.
+
+    Raises
+    ------
+    ValueError
+        A name stands in both schemas with another shape, or cannot stand in Python: a field called ``class``
+        would get another name, and so another schema.
+    """
+    return _Python(Plan.of(schema, up)).file()
+
+
+class _Python:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.used: set[str] = {"Codec"}
+        taken = Names(())
+        for each in plan.definitions:
+            taken.take(each.name)
+            self.check(each.name, each.name)
+        self.roots = {name: taken.take(name) for name, _ in plan.roots()}
+
+    def check(self, name: str, where: str) -> None:
+        # Names are in the hash: one that Python does not take as it is cannot be written down.
+        reserved = name in {"to_bytes", "encode", "from_bytes", "decode", "mro"} or name.startswith("__")
+        if keyword.iskeyword(name) or reserved or name in _IMPORTED:
+            raise ValueError(
+                f"{where}: the name {name!r} cannot stand in this module; Schema.load() takes it"
+            )
+
+    def file(self) -> str:
+        body = [self.declaration(each) for each in self.plan.inner_first()]
+        body += [f"{self.roots[name]} = {self.type_of(tp)}\n" for name, tp in self.plan.roots()]
+        head = f'"""{summary(self.plan.schema)}: made by deli-com gen, not to be edited."""\n\n'
+        head += "from __future__ import annotations\n\n"
+        if any(isinstance(each, Enum) for each in self.plan.definitions):
+            head += "import enum\n"
+        if "Literal" in self.used:
+            head += "from typing import Literal\n"
+            self.used.discard("Literal")
+        head = (
+            head.rstrip("\n")
+            + "\n\n"
+            + f"from deli_com import {', '.join(sorted(self.used, key=_order))}\n\n"
+        )
+        for prefix, each in (("", self.plan.schema), ("UP_", self.plan.up)):
+            if each is not None:
+                head += f'{prefix}SCHEMA_HASH = "{each.hash}"\n{prefix}SCHEMA_TEXT = """\\\n{each.text}"""\n'
+        return head + "\n\n" + "\n\n".join(body)
+
+    def declaration(self, each: Struct | Sealed | Enum) -> str:
+        if isinstance(each, Enum):
+            lines = []
+            for i, member in enumerate(each.members):
+                self.check(member, f"{each.name}.{member}")
+                if member.startswith("_") or member in ("name", "value"):
+                    raise ValueError(f"{each.name}.{member}: no name for a member of an enum")
+                lines.append(f"    {member} = {i}\n")
+            return f"class {each.name}(enum.Enum):\n{self.doc(each.name)}{''.join(lines)}"
+        if isinstance(each, Struct):
+            return self.cls(each.name, f"Codec{self.delivery(each.notes)}", each.fields)
+        found = [self.cls(each.name, f"Codec, sealed=True{self.delivery(each.notes)}", ())]
+        if find_note(each.notes, "latest") is not None:
+            raise ValueError(
+                f"{each.name}: a key of the sealed class itself is not written down in Python yet"
+            )
+        names = {definition.name for definition in self.plan.definitions}
+        for variant in each.variants:
+            self.check(variant.name, variant.name)
+            if variant.name in names:
+                raise ValueError(f"{each.name}.{variant.name}: there is another class of this name")
+            names.add(variant.name)
+            found.append(self.cls(variant.name, f"{each.name}{self.delivery(variant.notes)}", variant.fields))
+        return "\n\n".join(found)
+
+    def cls(self, name: str, bases: str, fields: tuple[Field, ...]) -> str:
+        lines = []
+        for each in fields:
+            self.check(each.name, f"{name}.{each.name}")
+            lines.append(f"    {each.name}: {self.type_of(each.type)}\n")
+        doc = self.doc(name)
+        return f"class {name}({bases}):\n{doc}{''.join(lines) or ('' if doc else '    pass' + chr(10))}"
+
+    def doc(self, name: str) -> str:
+        text = self.plan.docs.get(name, "").replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+        if not text:
+            return ""
+        lines = text.splitlines()
+        if len(lines) == 1:
+            return f'    """{lines[0]}"""\n\n'
+        rest = "".join(f"    {line}".rstrip() + "\n" for line in lines[1:])
+        return f'    """{lines[0]}\n{rest}    """\n\n'
+
+    def delivery(self, notes: tuple[Note, ...]) -> str:
+        text = ""
+        for word in _POLICIES:
+            note = find_note(notes, word)
+            if note is not None:
+                text += f', policy="{word}"'
+                if note.args:
+                    names = ", ".join(f'"{each}"' for each in note.args)
+                    text += f", key=({names},)" if len(note.args) == 1 else f", key=({names})"
+        return text + (", retain=True" if find_note(notes, "retain") is not None else "")
+
+    def type_of(self, tp: Type) -> str:
+        match tp:
+            case Scalar(name):
+                if name not in _BUILT_IN:
+                    self.used.add(name)
+                return name
+            case Ref(name):
+                return name
+            case List(item):
+                return f"list[{self.type_of(item)}]"
+            case Option(item):
+                return f"{self.type_of(item)} | None"
+            case Fixed(item, count):
+                self.used |= {"FixedArray", "Literal"}
+                return f"FixedArray[{self.type_of(item)}, Literal[{count}]]"
+            case Product(items):
+                return f"tuple[{', '.join(map(self.type_of, items)) or '()'}]"
+
+
+_IMPORTED = {
+    *("Codec", "FixedArray", "Literal", "enum", "annotations", "SCHEMA_HASH", "SCHEMA_TEXT"),
+    *("UP_SCHEMA_HASH", "UP_SCHEMA_TEXT", "list", "tuple", "None"),
+    *(f"{letter}{bits}" for letter in "ui" for bits in (8, 16, 32, 64)),
+    *("f32", "f64", "bool", "str", "bytes"),
+}
+
+
+def _order(name: str) -> tuple[bool, str, int]:
+    # As isort has it: classes first, numbers by their size.
+    found = re.fullmatch(r"([a-z]+)(\d+)", name)
+    return (name[0].islower(), found[1] if found else name, int(found[2]) if found else 0)
