@@ -411,7 +411,9 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             secure = transport.get_extra_info("sslcontext") is not None
             self.attach(transport, secure)
             probe(transport.get_extra_info("socket"), self.endpoint.ping_interval, self.endpoint.ping_timeout)
-            self._look_at = self.endpoint.sweep.clock + self.endpoint.ping_interval + self.endpoint.ping_timeout
+            self._look_at = (
+                self.endpoint.sweep.clock + self.endpoint.ping_interval + self.endpoint.ping_timeout
+            )
             if not self.endpoint.is_client and self.endpoint.terms is not None and (
                 self.endpoint.terms.use == "require"
             ):
