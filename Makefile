@@ -63,7 +63,7 @@ $(BUILT): $(READY) $(COMPILED)
 
 # --- using it ---------------------------------------------------------------------------------------------
 .PHONY: help build test demo docs lint lint-configuration format types stubs check bench bench-smoke bench-instructions \
-	bench-micro conformance fuzz soak cov debug asan annotate sdist wheel wheels test-wheel canary smoke clean
+	bench-micro conformance fuzz soak soak-faults cov debug asan annotate sdist wheel wheels test-wheel canary smoke clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -114,6 +114,9 @@ fuzz: $(BUILT) $(VENV)/.group-fuzz ## mutated messages at the decoder for a minu
 
 soak: $(BUILT) $(VENV)/.group-test ## 10^5 connects and an hour's messages: nothing may grow (ARGS="--kind tcp")
 	$(PY) tests/soak/soak.py $(ARGS)
+
+soak-faults: $(BUILT) $(VENV)/.group-test ## 1,000 connections with faults at random for 60 s (ARGS="--kind tcp --tls")
+	$(PY) tests/soak/faults.py $(ARGS)
 
 check: lint types stubs test ## all of the above
 

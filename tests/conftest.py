@@ -5,11 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import signal
 
 os.environ.setdefault("DELI_COM_CHECK", "1")  # the core checks its invariants; read when deli_com is imported
 
 import helpers
 import pytest
+
+# Started with SIGINT ignored, as by `nohup` or a shell's `&`, the programs of the tests would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -16,6 +16,8 @@ from peers import BINARY, CLOSE, PING, PONG, WsPeer, close_payload, dial, upgrad
 from deli_com import Server, WsServer
 
 SNDBUF = 2048  # Linux doubles it, and will not go below 4608
+# Nothing here ends by time, however slow the machine or a sanitizer makes it.
+NEVER: dict[str, Any] = {"progress_timeout": None, "ping_interval": None, "close_timeout": 3600}
 SIZES = [0, 1, 100, 121, 122, 5_000, 32_759, 32_760, 40_000, 65_531, 65_532, 300_000]
 
 
@@ -38,107 +40,112 @@ async def connected(server: WsServer[bytes], trusting: Any) -> WsPeer:
 @pytest.mark.parametrize("transports", ["aiofastnet", "loop"])
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("end", ["peer", "server"])
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.limit(40)
 async def test_frames_stay_whole(
-    transports: str, secure: bool, end: str, monkeypatch: pytest.MonkeyPatch
+    transports: str, secure: bool, end: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random sizes to a peer that reads random amounts, asks for PONGs, and is closed with frames queued."""
     import deli_com.ws.port as module
 
     monkeypatch.setattr(module, "WsAcceptor", functools.partial(module.WsAcceptor, transports=transports))
     tls, trusting = certificates() if secure else (None, None)
-    for seed in range(3):
-        rng = random.Random(seed)
-        server = await WsServer[bytes].bind("127.0.0.1:0", ssl=tls)
-        peer = await connected(server, trusting)
-        await server.wait_clients(1)
-        sent: list[bytes] = []
-        data, pongs = 0, []
+    rng = random.Random(seed)
+    server = await WsServer[bytes].bind("127.0.0.1:0", ssl=tls, **NEVER)
+    peer = await connected(server, trusting)
+    await server.wait_clients(1)
+    sent: list[bytes] = []
+    data, pongs = 0, []
 
-        async def read_one(
-            peer: WsPeer = peer, sent: list[bytes] = sent, pongs: list[int] = pongs
-        ) -> int | None:
-            """Check the next frame; its close code once it is CLOSE."""
-            nonlocal data
-            frame = await peer.frame()
-            assert frame.fin and not frame.rsv and not frame.masked
-            if frame.opcode == CLOSE:
-                return frame.close_code
-            if frame.opcode == PONG:
-                pongs.append(int(frame.payload))
-            else:
-                assert frame.opcode == BINARY
-                assert frame.payload == struct.pack("<I", len(sent[data])) + sent[data]
-                data += 1
-            return None
-
-        for step in range(120):
-            for _ in range(rng.choice([0, 1, 1, 4])):
-                sent.append(value(len(sent), rng.choice(SIZES)))
-                server.send_nowait(sent[-1])
-            if rng.random() < 0.4:
-                await peer.send(b"%d" % step, PING)
-            if rng.random() < 0.6:
-                for _ in range(rng.randrange(4)):
-                    if data < len(sent):
-                        await read_one()
-            if rng.random() < 0.3:
-                await asyncio.sleep(0)
-        if end == "peer":
-            await peer.send(close_payload(1000), CLOSE)
+    async def read_one(peer: WsPeer = peer, sent: list[bytes] = sent, pongs: list[int] = pongs) -> int | None:
+        """Check the next frame; its close code once it is CLOSE."""
+        nonlocal data
+        frame = await peer.frame()
+        assert frame.fin and not frame.rsv and not frame.masked
+        if frame.opcode == CLOSE:
+            return frame.close_code
+        if frame.opcode == PONG:
+            pongs.append(int(frame.payload))
         else:
-            closing = asyncio.create_task(server.close(drain=0))
-        while (code := await read_one()) is None:
-            pass
-        assert code == (1000 if end == "peer" else 1001)
-        assert pongs == sorted(set(pongs)), "PONGs are in order, none twice"
-        if end == "server":
-            await peer.send(close_payload(1001), CLOSE)
-        assert await peer.read_all() == b"", "nothing follows CLOSE"
-        peer.close()
-        if end == "server":
-            await closing
-        await server.close()
-        assert pongs and data, "the test reached what it is about"
+            assert frame.opcode == BINARY
+            assert frame.payload == struct.pack("<I", len(sent[data])) + sent[data]
+            data += 1
+        return None
+
+    for step in range(120):
+        for _ in range(rng.choice([0, 1, 1, 4])):
+            sent.append(value(len(sent), rng.choice(SIZES)))
+            server.send_nowait(sent[-1])
+        if rng.random() < 0.4:
+            await peer.send(b"%d" % step, PING)
+        if rng.random() < 0.6:
+            for _ in range(rng.randrange(4)):
+                if data < len(sent):
+                    await read_one()
+        if rng.random() < 0.3:
+            await asyncio.sleep(0)
+    if end == "peer":
+        await peer.send(close_payload(1000), CLOSE)
+    else:
+        closing = asyncio.create_task(server.close(drain=0))
+    while (code := await read_one()) is None:
+        pass
+    assert code == (1000 if end == "peer" else 1001)
+    assert pongs == sorted(set(pongs)), "PONGs are in order, none twice"
+    if end == "server":
+        await peer.send(close_payload(1001), CLOSE)
+    assert await peer.read_all() == b"", "nothing follows CLOSE"
+    peer.close()
+    if end == "server":
+        await closing
+    await server.close()
+    assert pongs and data, "the test reached what it is about"
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("end", ["peer", "server"])
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.limit(40)
-async def test_frames_over_tcp_stay_whole(secure: bool, end: str) -> None:
+async def test_frames_over_tcp_stay_whole(secure: bool, end: str, seed: int) -> None:
     """The same without control frames: one end closes with messages queued, and what has come is whole."""
     tls, trusting = certificates() if secure else (None, None)
-    for seed in range(3):
-        rng = random.Random(seed)
-        server = await Server[bytes].bind("127.0.0.1:0", ssl=tls, close_timeout=0.5)
-        server._acceptor._accept_loops[0]._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)  # type: ignore[union-attr]
-        peer = await (WsPeer.open(server.local_addr(), ssl=trusting) if secure else dial(server.local_addr()))
-        await server.wait_clients(1)
-        sent: list[bytes] = []
-        data = bytearray()
-        for _ in range(150):
-            for _ in range(rng.choice([0, 1, 1, 4])):
-                sent.append(value(len(sent), rng.choice(SIZES)))
-                server.send_nowait(sent[-1])
-            if rng.random() < 0.6 and len(data) < sum(map(len, sent)):
-                data += await peer.read_some(rng.choice([1, 100, 40_000, 300_000]))
-            if rng.random() < 0.3:
-                await asyncio.sleep(0)
-        if end == "server":
-            closing = asyncio.create_task(server.close(drain=10))
-            while piece := await peer.read_some():
-                data += piece
-            await closing
-        peer.close()
-        await server.close()
-        at = 0
-        for number, one in enumerate(sent):
-            whole = struct.pack("<II", len(one) + 4, len(one)) + one
-            if end == "server" or at + len(whole) <= len(data):
-                assert data[at : at + len(whole)] == whole, f"message {number}"
-            at += len(whole)
-        assert end == "peer" or at == len(data), "all of it, then the end, and nothing behind it"
-        assert len(data) > 100_000, "the test reached what it is about"
+    rng = random.Random(seed)
+    server = await Server[bytes].bind(
+        "127.0.0.1:0",
+        ssl=tls,
+        progress_timeout=None,
+        keepalive_interval=None,
+        close_timeout=3600 if end == "server" else 0.5,
+    )
+    server._acceptor._accept_loops[0]._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)  # type: ignore[union-attr]
+    peer = await (WsPeer.open(server.local_addr(), ssl=trusting) if secure else dial(server.local_addr()))
+    await server.wait_clients(1)
+    sent: list[bytes] = []
+    data = bytearray()
+    for _ in range(150):
+        for _ in range(rng.choice([0, 1, 1, 4])):
+            sent.append(value(len(sent), rng.choice(SIZES)))
+            server.send_nowait(sent[-1])
+        if rng.random() < 0.6 and len(data) < sum(map(len, sent)):
+            data += await peer.read_some(rng.choice([1, 100, 40_000, 300_000]))
+        if rng.random() < 0.3:
+            await asyncio.sleep(0)
+    if end == "server":
+        closing = asyncio.create_task(server.close(drain=3600))
+        while piece := await peer.read_some():
+            data += piece
+        peer.close()  # which the server's close waits for
+        await closing
+    peer.close()
+    await server.close()
+    at = 0
+    for number, one in enumerate(sent):
+        whole = struct.pack("<II", len(one) + 4, len(one)) + one
+        if end == "server" or at + len(whole) <= len(data):
+            assert data[at : at + len(whole)] == whole, f"message {number}"
+        at += len(whole)
+    assert end == "peer" or at == len(data), "all of it, then the end, and nothing behind it"
+    assert len(data) > 100_000, "the test reached what it is about"
 
 
 @pytest.mark.limit(30)

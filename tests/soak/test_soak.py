@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import pytest
+from soak import faults
 from soak import soak as module
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="figures are read from /proc")
@@ -20,3 +21,12 @@ def test_nothing_grows(kind: str, tls: bool, connects: int) -> None:
     assert found["grown"] == {}, lines
     assert found["end"]["peers"] == module.STEADY
     assert found["end"]["received"] > connects / 4, "most visitors left a value"
+
+
+@pytest.mark.parametrize(("kind", "tls"), [("ws", False), ("tcp", False), ("ws", True), ("tcp", True)])
+def test_faults_at_random_leave_nothing_and_cost_others_nothing(kind: str, tls: bool) -> None:
+    """The short version of tests/soak/faults.py."""
+    found = faults.soak(60, 3.0, kind, tls)
+    assert found["grown"] == {}, found
+    assert found["survivors"] == [found["sent"]] * faults.SURVIVORS, found
+    assert set(found["faults"]) >= set(faults.FAULTS), found

@@ -1,0 +1,257 @@
+"""Faults at random, many at a time: nothing grows, and who behaves gets every value.
+
+    python tests/soak/faults.py --connections 1000 --seconds 60 --kind ws --tls
+
+A server process broadcasts numbers. Another process holds so many connections at a time, each of which ends
+by one of `FAULTS` after a moment and is made anew. A third one holds `SURVIVORS` well-behaved clients, which
+check that every number comes, in order. The server's figures are taken when the survivors are there and a first
+round of faults is over, and again when all but the survivors have left:
+
+    rss_kib     resident memory      may grow by GROWTH_KIB
+    fds         open descriptors     may not
+    tasks       tasks of the loop    may not
+    peers       connections          may not
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import random
+import resource
+import socket
+import ssl as ssl_module
+import struct
+import sys
+import time
+from collections import Counter
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
+
+from helpers import PLAIN_HEAD, certificates
+
+from deli_com import Address, Client, Server, WsClient, WsServer
+
+GROWTH_KIB = 24 * 1024  # slabs, read buffers and the allocator's slack for so many at a time
+SURVIVORS = 5
+ROUND_S = 2.0  # of faults before the first figures
+SETTLE_S = 20.0
+PADDING = 200
+FAULTS = ("reset", "half-close", "stall", "garbage", "abort", "mid-frame", "silence")
+
+
+async def misbehave(
+    address: Address, kind: str, tls: ssl_module.SSLContext | None, rng: random.Random
+) -> str:
+    """One connection, from its beginning to its fault."""
+    how = rng.choice(FAULTS)
+    if how == "abort":  # within the handshake, of TLS or of WebSocket
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(bytes.fromhex("160301") + rng.randbytes(rng.randrange(60)) if tls else PLAIN_HEAD[:40])
+    elif how == "silence":  # before a handshake
+        reader, writer = await asyncio.open_connection(*address)
+    else:
+        name = {"server_hostname": "localhost"} if tls else {}
+        reader, writer = await asyncio.open_connection(*address, ssl=tls, **name)
+        if kind == "ws":
+            writer.write(PLAIN_HEAD)
+            await reader.readuntil(b"\r\n\r\n")
+    try:
+        reading = how not in ("stall", "silence")
+        end = time.monotonic() + rng.uniform(0.0, 1.5)
+        while reading and (left := end - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    if not await reader.read(1 << 16):
+                        break
+        if not reading:
+            writer.transport.pause_reading()
+            await asyncio.sleep(max(0.0, end - time.monotonic()))
+        elif how == "garbage":
+            writer.write(rng.randbytes(rng.randrange(1, 4096)))
+        elif how == "mid-frame":
+            writer.write(b"\x82\xfe\xff\xff" if kind == "ws" else struct.pack("<I", 5000) + bytes(100))
+        elif how == "half-close" and writer.can_write_eof():
+            writer.write_eof()
+            async with asyncio.timeout(1.0):
+                await reader.read()
+    finally:
+        if how in ("reset", "abort", "stall"):
+            with contextlib.suppress(OSError):
+                writer.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
+            writer.transport.abort()
+        else:
+            writer.close()
+        with contextlib.suppress(OSError, TimeoutError, ssl_module.SSLError):
+            async with asyncio.timeout(1.0):
+                await writer.wait_closed()
+    return how
+
+
+def visitors(
+    address: Address, kind: str, tls: bool, connections: int, seconds: float, seed: int, to: Connection
+) -> None:
+    """So many at a time, each again and again, for so many seconds."""
+    trusting = certificates()[1] if tls else None
+    counts: Counter[str] = Counter()
+
+    async def visit(number: int) -> None:
+        rng = random.Random(seed + number)
+        await asyncio.sleep(rng.uniform(0.0, 1.0))
+        while time.monotonic() < end:
+            try:
+                async with asyncio.timeout(10.0):
+                    counts[await misbehave(address, kind, trusting, rng)] += 1
+            except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                counts["ended by the server"] += 1
+                await asyncio.sleep(0.1)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        await asyncio.gather(*(visit(number) for number in range(connections)))
+
+    end = time.monotonic() + seconds
+    asyncio.run(main())
+    to.send(dict(counts))
+
+
+def survivors(address: Address, kind: str, tls: bool, to: Connection) -> None:
+    """Clients that check every number, until the server closes."""
+    trusting = certificates()[1] if tls else None
+
+    async def survive() -> int:
+        where = ("localhost", address.port) if tls else address
+        connect = (WsClient if kind == "ws" else Client)[bytes].connect
+        expected, first = None, 0
+        async with connect(where, ssl=trusting) as client:
+            async for value in client:
+                (number,) = struct.unpack_from("<Q", value)
+                if expected is None:
+                    first = number
+                elif number != expected:
+                    raise AssertionError(f"number {number} came where {expected} should")
+                expected = number + 1
+        return (expected or 0) - first
+
+    async def main() -> list[Any]:
+        done = await asyncio.gather(*(survive() for _ in range(SURVIVORS)), return_exceptions=True)
+        return [result if isinstance(result, int) else repr(result) for result in done]
+
+    to.send(asyncio.run(main()))
+
+
+def figures(server: Any) -> dict[str, int]:
+    """What must not grow, of this process."""
+    gc.collect()
+    return {
+        "rss_kib": int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024,
+        "fds": len(os.listdir("/proc/self/fd")),
+        "tasks": len(asyncio.all_tasks()),
+        "peers": len(server._connections()),
+    }
+
+
+async def _broadcast(server: Any, sent: list[int]) -> None:
+    while True:
+        for _ in range(4):
+            await server.send(struct.pack("<Q", sent[0]) + bytes(PADDING))
+            sent[0] += 1
+        await asyncio.sleep(0.02)
+
+
+async def _settled(server: Any, before: dict[str, int]) -> dict[str, int]:
+    """The figures once they are as before, or are what they are after a while."""
+    end = time.monotonic() + SETTLE_S
+    while True:
+        now = figures(server)
+        if time.monotonic() > end or all(now[name] <= before[name] for name in ("fds", "tasks", "peers")):
+            return now
+        await asyncio.sleep(0.25)
+
+
+async def _soak(connections: int, seconds: float, kind: str, tls: bool, seed: int) -> dict[str, Any]:
+    context = get_context("spawn")
+    options: dict[str, Any] = {"ssl": certificates()[0] if tls else None, "close_timeout": 0.5}
+    made = (WsServer if kind == "ws" else Server)[bytes].bind("127.0.0.1:0", progress_timeout=2.0, **options)
+    async with made as server:
+        receiving = asyncio.create_task(_receive(server))
+        sent = [0]
+
+        async def child(target: Any, *args: Any) -> tuple[Any, Any]:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=target, args=(*args, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            return process, ours
+
+        living = await child(survivors, server.local_addr(), kind, tls)
+        await server.wait_clients(SURVIVORS)
+        sending = asyncio.create_task(_broadcast(server, sent))
+
+        async def faults(seconds: float, seed: int) -> dict[str, int]:
+            process, pipe = await child(visitors, server.local_addr(), kind, tls, connections, seconds, seed)
+            found: dict[str, int] = await asyncio.to_thread(pipe.recv)
+            await asyncio.to_thread(process.join)
+            return found
+
+        base = {"fds": 0, "tasks": len(asyncio.all_tasks()), "peers": SURVIVORS}
+        await faults(ROUND_S, seed + 1_000_000)
+        before = await _settled(server, base | {"fds": len(os.listdir("/proc/self/fd"))})
+        counts = await faults(seconds, seed)
+        after = await _settled(server, before)
+        sending.cancel()
+        last = sent[0]
+        await server.close()
+        got = await asyncio.to_thread(living[1].recv)
+        living[0].join()
+        receiving.cancel()
+    grown = {name: after[name] - before[name] for name in before if after[name] > before[name]}
+    if grown.get("rss_kib", 0) <= GROWTH_KIB:
+        grown.pop("rss_kib", None)
+    return {
+        "grown": grown,
+        "before": before,
+        "after": after,
+        "faults": counts,
+        "sent": last,
+        "survivors": got,
+    }
+
+
+async def _receive(server: Any) -> None:
+    async for _ in server:  # what the well-formed garbage of visitors decodes to
+        pass
+
+
+def soak(connections: int, seconds: float, kind: str, tls: bool, seed: int = 1) -> dict[str, Any]:
+    """Run it; ``grown`` is what should not have, and ``survivors`` how many numbers each has checked."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * connections + 256)), hard))
+    return asyncio.run(_soak(connections, seconds, kind, tls, seed))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--connections", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--kind", choices=["ws", "tcp"], default="ws")
+    parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    found = soak(given.connections, given.seconds, given.kind, given.tls, given.seed)
+    print(json.dumps(found, indent=1))
+    return bool(found["grown"] or not all(isinstance(count, int) and count for count in found["survivors"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
