@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # processes that are spawned find it there, too
+
 from soak import faults
 from soak import soak as module
 
@@ -23,10 +27,10 @@ def test_nothing_grows(kind: str, tls: bool, connects: int) -> None:
     assert found["end"]["received"] > connects / 4, "most visitors left a value"
 
 
-@pytest.mark.parametrize(("kind", "tls"), [("ws", False), ("tcp", False), ("ws", True), ("tcp", True)])
+@pytest.mark.parametrize(("kind", "tls"), [("ws", False), ("tcp", True)])
 def test_faults_at_random_leave_nothing_and_cost_others_nothing(kind: str, tls: bool) -> None:
     """The short version of tests/soak/faults.py."""
-    found = faults.soak(60, 3.0, kind, tls)
+    found = faults.soak(60, 2.0, kind, tls)
     assert found["grown"] == {}, found
     assert found["survivors"] == [found["sent"]] * faults.SURVIVORS, found
     assert set(found["faults"]) >= set(faults.FAULTS), found
