@@ -185,7 +185,7 @@ def test_accepting_comes_back_when_the_kernel_has_no_memory_to_watch(kinds):
     async def body() -> None:
         async with kinds[0][u32].bind(ADDR) as server:
             acceptor = server._acceptor
-            accepting = getattr(acceptor, "_acceptor", acceptor)._accept_loop
+            (accepting,) = getattr(acceptor, "_acceptor", acceptor)._accept_loops
             with Failing("add_reader", "_ready", OSError) as failing:
                 accepting._rest(OSError(errno.ENOMEM, "injected"))
                 await until(lambda: not failing.left)
