@@ -10,7 +10,7 @@ import rust_program
 import vector_types
 from compared import compare, vectors
 from random_schemas import FIXED, GOLDEN, LIMITS, RECURSIVE, Case
-from toolchains import tool
+from toolchains import FULL, tool
 
 from deli_com import Schema, codec
 from deli_com.gen import rust
@@ -29,10 +29,12 @@ def run(folder: Path, schemas: list[Schema], lines: list[str]) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.timeout(3600 if FULL else 900)  # the compiler takes its time
 def test_values_and_errors_are_pythons(tmp_path: Path, schemas: list[Schema], cases: list[Case]) -> None:
     compare(cases, run(tmp_path, schemas, [case.line for case in cases]))
 
 
+@pytest.mark.timeout(900)
 def test_the_rust_crates_vectors(tmp_path: Path) -> None:
     found, lines, check = vectors()
     check(run(tmp_path, found, lines))

@@ -37,11 +37,13 @@ def run_node(folder: Path, lines: list[str]) -> list[str]:
     return (folder / "output.txt").read_text().splitlines()
 
 
+@pytest.mark.timeout(900)  # DELI_COM_GEN_FULL=1: 200 schemas
 def test_values_and_errors_are_pythons(tmp_path: Path, schemas: list[Schema], cases: list[Case]) -> None:
     ts_program.write(tmp_path, schemas)
     compare(cases, run_node(tmp_path, [case.line for case in cases]))
 
 
+@pytest.mark.timeout(900)
 def test_the_compiler_takes_it_under_strict(tmp_path: Path, schemas: list[Schema]) -> None:
     modules = npm("typescript")
     ts_program.write(tmp_path, schemas)

@@ -102,10 +102,16 @@ class Reader {
   depth: number;
 ⟧
   constructor(data⟦: Uint8Array | ArrayBuffer⟧) {
-    this.bytes =
-      data instanceof ArrayBuffer
-        ? new Uint8Array(data)
-        : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    // A Buffer of Node's is made plain: its `slice` copies nothing.
+    if (data instanceof ArrayBuffer) this.bytes = new Uint8Array(data);
+    else if (data.constructor === Uint8Array) this.bytes = data;
+    else {
+      this.bytes = new Uint8Array(
+        data.buffer,
+        data.byteOffset,
+        data.byteLength,
+      );
+    }
     this.view = new DataView(
       this.bytes.buffer,
       this.bytes.byteOffset,
