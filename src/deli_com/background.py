@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import logging
 import os
 import threading
@@ -22,22 +21,21 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Generic, NoReturn, ParamSpec, Self, TypeVar, overload
 
 from deli_com.errors import ConnectionClosed
+from deli_com.ground.futures import GLANCE_S, fail, result, succeed
 from deli_com.net.address import Address
 from deli_com.net.options import one_checked
 from deli_com.opening import Opening
-from deli_com.server_base import CLOSE_SLACK_S, DRAIN_S, GOING_AWAY, ServerBase
+from deli_com.server_base import CLOSE_SLACK_S, DRAIN_S, GOING_AWAY, ServerBase, abort_server
 from deli_com.typed import Down, Up
 
 __all__ = ["Background", "serve_background"]
 
 BATCH = 1024  # values brought over at once; the inbox bounds their bytes (16 MiB)
-GLANCE_S = 0.5  # a Ctrl-C that comes right before a thread waits does not wake it, so it looks up
-ABORT_S = 0.1  # for a last word to clients, once nobody waits for a close in good order
 JOIN_S = 5.0  # for the loop to end once the server is closed, before that is an error
 
 P = ParamSpec("P")
@@ -150,7 +148,7 @@ class Background(Generic[Down, Up]):
         )
         try:
             self._thread.start()
-            _result(opened)
+            result(opened)
         except BaseException:  # it could not be bound, or Ctrl-C
             opened.cancel()
             self._cancel()
@@ -438,19 +436,18 @@ class Background(Generic[Down, Up]):
         tasks: list[asyncio.Task[None]] = []
 
         async def settle(work: Coroutine[Any, Any, Any]) -> None:
-            # SystemExit and its like are for the caller: they must not end the loop.
-            try:
+            try:  # SystemExit and its like are for the caller: they must not end the loop
                 result = await work
             except asyncio.CancelledError as error:
-                _fail(done, self._closed() if self._is_stopping() else error)
+                fail(done, self._closed() if self._is_stopping() else error)
                 raise
             except BaseException as error:
                 if self._failure is None:
-                    _fail(done, error)
+                    fail(done, error)
                 else:  # which ended the server, and so this
                     self._tell(done)
             else:
-                _succeed(done, result)
+                succeed(done, result)
 
         def call() -> None:
             if done.done() or self._ending:
@@ -458,12 +455,12 @@ class Background(Generic[Down, Up]):
             try:
                 result = function(*args, **kwargs)
             except BaseException as error:
-                _fail(done, error)
+                fail(done, error)
                 return
             if isinstance(result, Coroutine):
                 tasks.append(asyncio.get_running_loop().create_task(settle(result)))
             else:
-                _succeed(done, result)
+                succeed(done, result)
 
         def cancel() -> None:
             done.cancel()
@@ -477,7 +474,7 @@ class Background(Generic[Down, Up]):
             self._check()
             raise self._closed()
         try:
-            return _result(done)
+            return result(done)
         except BaseException:
             if not done.done():  # Ctrl-C while waiting
                 self._call(cancel)
@@ -497,7 +494,7 @@ class Background(Generic[Down, Up]):
                     runner.run(self._serve(opened))
                 except asyncio.CancelledError:  # by `_cancel`
                     if self._server is not None:
-                        runner.run(_abort(self._server))
+                        runner.run(abort_server(self._server))
                 except BaseException as error:
                     if self._server is None:
                         raise
@@ -513,7 +510,7 @@ class Background(Generic[Down, Up]):
             # While the interpreter exits, asyncio cannot start the thread that ends its executor (3.12).
             elif not (_exiting and isinstance(error, RuntimeError)):
                 self._fail(error)
-        _fail(opened, unopened)  # unless it was opened
+        fail(opened, unopened)  # unless it was opened
         self._leave()
 
     def _fail(self, error: BaseException) -> None:
@@ -528,7 +525,7 @@ class Background(Generic[Down, Up]):
             waiting, self._waiting = self._waiting, set()
         for done in waiting:
             if self._failure is None:
-                _fail(done, self._closed())
+                fail(done, self._closed())
             else:
                 self._tell(done)
         with self._ready:
@@ -547,7 +544,7 @@ class Background(Generic[Down, Up]):
             await server.close()
             raise TypeError(f"serve_background serves what bind() returns, got {server!r}")
         self._server = server
-        if _succeed(opened, None):  # else `start` was interrupted
+        if succeed(opened, None):  # else `start` was interrupted
             await self._stop.wait()
         await server.close(drain=self._drain)
         await self._fetch_rest(server)
@@ -593,7 +590,7 @@ class Background(Generic[Down, Up]):
         raise self._gone()
 
     def _tell(self, done: Future[Any]) -> None:
-        if _fail(done, self._gone()):
+        if fail(done, self._gone()):
             self._told = True
 
     def _gone(self) -> RuntimeError:
@@ -621,41 +618,6 @@ class Background(Generic[Down, Up]):
         if self._server is not None:
             # Its end would take the socket out of the parent's epoll set, which both processes share.
             self._server._acceptor = None
-
-
-async def _abort(server: ServerBase[Any, Any]) -> None:
-    """Close a server that nobody waits for any more; returns at once if its close was interrupted."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(ABORT_S):
-            await server.close(drain=0)
-
-
-def _result(done: Future[R]) -> R:
-    """Wait for it; see GLANCE_S."""
-    while not done.done():
-        try:
-            return done.result(GLANCE_S)
-        except TimeoutError:  # of this wait, or the result itself
-            pass
-    return done.result()
-
-
-def _succeed(done: Future[Any], result: Any) -> bool:
-    """Set a result, unless nobody waits any more."""
-    try:
-        done.set_result(result)
-    except InvalidStateError:
-        return False
-    return True
-
-
-def _fail(done: Future[Any], error: BaseException) -> bool:
-    """Set an exception, unless nobody waits any more."""
-    try:
-        done.set_exception(error)
-    except InvalidStateError:
-        return False
-    return True
 
 
 def _close_forgotten() -> None:

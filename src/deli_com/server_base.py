@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import warnings
 from collections.abc import Hashable
@@ -20,13 +21,14 @@ from deli_com.net.options import one_checked
 from deli_com.schema.terms import Use, silent, terms_for
 from deli_com.typed import Down, Framing, Typed, Up
 
-__all__ = ["ServerBase"]
+__all__ = ["ServerBase", "abort_server"]
 
 GOING_AWAY = 1001  # RFC 6455 section 7.4.1
 DRAIN_S = 1.0  # how long close() waits for what is queued, unless told otherwise
 MIN_QUEUED = 64 << 20  # bytes that the log may hold within one turn, at the least
 MAX_INBOUND = 256 << 20  # bytes of input that may wait in memory, unless one message is a large part of it
 CLOSE_SLACK_S = 0.5  # for the last sweep, the transports' own turns, and the last on_disconnect
+ABORT_S = 0.1  # for a last word to clients, once nobody waits for a close in good order
 
 
 class Accepting(Protocol):
@@ -211,3 +213,10 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
             return f"<{type(self).__name__}, not bound>"
         state = "closed" if self._closing is not None else f"{self.client_count()} clients"
         return f"<{type(self).__name__} at {self._addresses[0]}{self._path}, {state}>"
+
+
+async def abort_server(server: ServerBase[Any, Any]) -> None:
+    """Close a server that nobody waits for any more; returns at once if its close was interrupted."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ABORT_S):
+            await server.close(drain=0)

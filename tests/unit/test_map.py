@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def in_the_files() -> set[str]:
 
 
 def drawn(text: str) -> set[tuple[str, str]]:
-    """(child, parent) of the class tree: `A < B < C, D`; a line that begins with `<` continues under the same word."""
+    """(child, parent) of `A < B < C, D`; a line that begins with `<` continues the line above."""
     pairs = set()
     above: list[tuple[int, str]] = []
     for line in re.findall(r"^[^\n]* < [^\n]*$", text, re.M):
@@ -46,7 +47,7 @@ def drawn(text: str) -> set[tuple[str, str]]:
             (m.start(), m[0]) for m in re.finditer(r"[A-Z]\w+", line) if not start or m.start() >= start.end()
         ]
         parent = next((word for at, word in reversed(above) if at < words[0][0]), None) if not start else None
-        separators = [line[a + len(w) : b].strip() for (a, w), (b, _) in zip(words, words[1:], strict=False)]
+        separators = [line[a + len(w) : b].strip() for (a, w), (b, _) in pairwise(words)]
         chain = [word for _, word in words]
         for number, child in enumerate(chain):
             if number and separators[number - 1] == "<":
@@ -92,3 +93,12 @@ def test_the_class_tree_is_that_of_the_files():
 def test_a_module_that_is_not_on_the_map_is_seen(change: tuple[str, str], missing: str):
     text = (HERE / "CONTRIBUTING.md").read_text(encoding="utf-8").replace(*change)
     assert missing in in_the_files() - on_the_map(text)
+
+
+def test_the_house_keeps_its_size():
+    """At most 30 files at the root, at least 7 folders, no module over 650 lines."""
+    modules = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".pyx", ".pxd", ".pyi")]
+    assert sum(path.parent == PACKAGE for path in modules) <= 30
+    assert len({path.parent for path in modules}) > 7
+    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in modules}
+    assert {name: count for name, count in lines.items() if count > 650} == {}

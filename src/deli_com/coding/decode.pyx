@@ -10,18 +10,17 @@ is at most the remaining bytes divided by the least size of an element, and elem
 size are at most `MAX_EMPTY`.
 """
 
-from cpython cimport array
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
 from deli_com.coding.columns cimport Columns
+from deli_com.coding.encoder cimport number_size
+from deli_com.coding.new_arrays cimport new_array, new_ndarray
 from deli_com.coding.program cimport *
 from deli_com.ground.cpython cimport *
 from deli_com.ground.scalar cimport *
 from deli_com.types.instance cimport RecordTypeObject, record_alloc_boxed, record_finish, record_type
-
-from array import array as _array_class
 
 from deli_com.errors import DecodeError, InvalidBool, InvalidUtf8, InvalidVariant, UnexpectedEof
 
@@ -53,22 +52,6 @@ cdef struct Decoder:
     PyObject* cause        # owned, with FAULT_REFUSED only
     PyObject* path         # owned list of pieces, innermost first, or NULL
     int depth              # values of recursive types around this one
-
-
-cdef tuple TEMPLATES = tuple([_array_class(code) for code in "BHIQbhiqfd"])
-cdef tuple NUMPY_NAMES = ("<u1", "<u2", "<u4", "<u8", "<i1", "<i2", "<i4", "<i8", "<f4", "<f8")
-cdef list _dtypes = None   # of the kinds, made when numpy is first needed
-cdef object _empty = None  # numpy.empty
-
-
-cdef inline int number_size(int code) noexcept:
-    if code == OP_U8 or code == OP_I8:
-        return 1
-    if code == OP_U16 or code == OP_I16:
-        return 2
-    if code == OP_U32 or code == OP_I32 or code == OP_F32:
-        return 4
-    return 8
 
 
 cdef object decode_root(Prog* prog, const char* data, Py_ssize_t size, Py_ssize_t* pos, str name):
@@ -328,7 +311,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
                 _put(base, op, Py_None)
                 op += op.number
         elif code == OP_FIXED_NUMBERS:
-            v = _new_array(op.kind, p, op.number)
+            v = new_array(op.kind, p, op.number)
             if v == NULL:
                 break
             _put(base, op, v)
@@ -581,20 +564,6 @@ cdef int _numbers(Decoder* dec, int code, PyObject** items, Py_ssize_t count) no
 
 # --- arrays ---
 
-cdef PyObject* _new_array(int code, const char* data, Py_ssize_t count) noexcept:
-    # An array.array of its own copy.
-    cdef array.array result
-    try:
-        result = array.clone(<array.array>TEMPLATES[code - OP_U8], count, False)
-    except BaseException as error:
-        _set(error)
-        return NULL
-    if count > 0:  # an empty array is at NULL, which memcpy must not see
-        memcpy(result.data.as_chars, data, count * number_size(code))
-    Py_INCREF(<PyObject*>result)
-    return <PyObject*>result
-
-
 cdef extern from *:
     """
     static void dc_set_error(PyObject *error) { PyErr_SetObject((PyObject *)Py_TYPE(error), error); }
@@ -612,32 +581,12 @@ cdef PyObject* _array(Decoder* dec, int code, bint as_numpy) noexcept:
         return NULL
     count = load_u32(start)
     if as_numpy:
-        result = _new_ndarray(code, start + 4, count)
+        result = new_ndarray(code, start + 4, count)
     else:
-        result = _new_array(code, start + 4, count)
+        result = new_array(code, start + 4, count)
     if result != NULL:
         dec.p = start + 4 + count * number_size(code)
     return result
-
-
-cdef PyObject* _new_ndarray(int code, const char* data, Py_ssize_t count) noexcept:
-    global _dtypes, _empty
-    cdef Py_buffer view
-    try:
-        if _dtypes is None:
-            import numpy
-            _dtypes = [numpy.dtype(name) for name in NUMPY_NAMES]
-            _empty = numpy.empty
-        result = _empty(count, _dtypes[code - OP_U8])
-    except BaseException as error:
-        _set(error)
-        return NULL
-    if PyObject_GetBuffer(<PyObject*>result, &view, PyBUF_SIMPLE) < 0:
-        return NULL
-    memcpy(view.buf, data, view.len)
-    PyBuffer_Release(&view)
-    Py_INCREF(<PyObject*>result)
-    return <PyObject*>result
 
 
 cdef PyObject* _structured(Decoder* dec, PyObject* columns) noexcept:
@@ -660,7 +609,7 @@ cdef PyObject* _structured(Decoder* dec, PyObject* columns) noexcept:
         _note_index(dec, bad)
         return NULL
     # As bytes first: numpy takes microseconds to describe the fields of a buffer.
-    raw = _new_ndarray(OP_U8, start + 4, count * table.row)
+    raw = new_ndarray(OP_U8, start + 4, count * table.row)
     if raw == NULL:
         return NULL
     try:

@@ -34,7 +34,7 @@ cdef class Audience(Log):
         self.members = set()
 
     cdef bint has_room(self, Py_ssize_t frame) noexcept:
-        # Whether a reliable frame of so many bytes may be appended. Alone it always may.
+        # Whether a reliable frame of so many bytes may be appended. Into an empty log it always may.
         return self.cap == 0 or self.reliable == 0 or self.reliable + frame <= self.cap
 
     cdef int add_member(self, Follower follower) except -1:

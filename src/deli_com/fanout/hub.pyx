@@ -23,7 +23,7 @@ Rules that everything else rests on:
 Frames for a group or for one follower lie in logs of their own. Before a round begins,
 followers that such frames are for, and those that a frame in the log of all is not for,
 become READY: each is served alone, with what is for it merged into one order (log/merge.pyx),
-up to the end of the log, and falls in with the others at the end of the round.
+up to the end of the log, and joins the others again at the end of the round.
 """
 
 import os
@@ -39,7 +39,7 @@ from deli_com.fanout.follower cimport (
     Audience,
     Follower,
 )
-from deli_com.fanout.rosters cimport Roster
+from deli_com.fanout.hub_check cimport check_hub
 from deli_com.fanout.sweep cimport Sweep
 from deli_com.ground.sockets cimport (
     DELI_COM_BROKEN,
@@ -68,7 +68,8 @@ cdef enum:
 cdef bint CHECK = os.environ.get("DELI_COM_CHECK") == "1"
 
 
-# What the loop calls. No bound methods are kept: each would be a cycle, and leave a closed hub to the collector.
+# What the loop calls. No bound methods are kept: each would be a reference cycle, and a closed hub
+# would be freed only by the garbage collector.
 
 def _turn_of(Hub hub not None):
     hub._turn()
@@ -89,7 +90,7 @@ cdef class Hub(Bounds):
         Where messages are appended; call `appended` after each.
     max_backlog : int
         Bytes of queued frames after a follower's place at which it is too slow. One frame
-        alone never is. Judged only after the loop has run since it fell behind.
+        never exceeds it by itself. Checked only after the loop has run since the follower fell behind.
     max_queued : int
         Bytes that the log may hold; `room_for` says whether a frame still goes in.
     progress_timeout : float
@@ -206,7 +207,8 @@ cdef class Hub(Bounds):
         return is_quiet
 
     cdef int _flush_at_once(self) except -1:
-        # Its own time is no silence: where it takes long, the rest of a burst would go out frame by frame.
+        # Time spent flushing does not count as quiet: otherwise, after a long flush, the rest of a burst
+        # would go out frame by frame.
         self.flush_now()
         self._last_append_ns = deli_com_clock_ns()
         return 0
@@ -247,7 +249,8 @@ cdef class Hub(Bounds):
         return audience
 
     cdef int schedule(self) except -1:
-        # The flag comes last: where `call_soon` raises, the next to ask tries again. (A turn too many costs nothing.)
+        # The flag comes last: where `call_soon` raises, the next caller tries again. One turn too many
+        # costs nothing.
         if not self._scheduled:
             self.loop.call_soon(_turn_of, self)
             self._scheduled = True
@@ -637,27 +640,4 @@ cdef class Hub(Bounds):
 
     def _check(self):
         """Assert the invariants (DELI_COM_CHECK=1 runs this after every flush)."""
-        cdef Follower follower
-        cdef Roster* roster
-        cdef Py_ssize_t found = 0
-        for state in (FOLLOWER_CURRENT, FOLLOWER_READY, FOLLOWER_BLOCKED):
-            roster = self._roster(state)
-            for i in range(roster.count):
-                if roster.items[i] == NULL:
-                    assert state == FOLLOWER_CURRENT and self._in_round, "Hub: hole outside a round"
-                    continue
-                follower = <Follower>roster.items[i]
-                found += 1
-                assert follower.state == state and follower.slot == i, "Hub: follower in the wrong roster"
-                for c in range(follower.cursor_count):
-                    assert follower.cursors[c].pinned == follower.is_behind(), "Hub: pinned by mistake"
-                    assert (<Log>follower.cursors[c].log).head_offset() <= follower.cursors[c].at.offset, \
-                        "Hub: its place was freed"
-                if state == FOLLOWER_BLOCKED:
-                    assert follower.choked, "Hub: blocked, but no event will come"
-                elif state == FOLLOWER_READY:
-                    assert self._scheduled, "Hub: ready, but no turn is scheduled"
-                elif not self._in_round:
-                    assert follower.cursors.at.offset == self.log.flushed.offset, \
-                        "Hub: current, but not up to date"
-        assert found == len(self.followers), "Hub: rosters and followers differ"
+        check_hub(self)

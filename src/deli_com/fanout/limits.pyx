@@ -1,7 +1,7 @@
 """How far a follower may be behind, and for how long: who is past it is cut off.
 
 Only reliable frames count: of the others a laggard gets what there is room for. One frame
-alone is never too much, and nobody is judged before the loop has run since it fell behind.
+never exceeds the limit by itself, and nobody is checked before the loop has run since it fell behind.
 """
 
 from logging import getLogger
@@ -19,7 +19,7 @@ cdef class Bounds(Rosters):
     """The limits of one hub, which calls them."""
 
     cdef Py_ssize_t room_for(self, Py_ssize_t frame) noexcept:
-        # Nonzero if a frame of so many bytes may be appended now. Alone it always may.
+        # Nonzero if a frame of so many bytes may be appended now. Into empty logs it always may.
         cdef Py_ssize_t queued = self.arena.held - self.arena.newest
         return queued == 0 or frame <= self.max_queued - queued
 

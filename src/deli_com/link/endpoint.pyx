@@ -510,7 +510,7 @@ cdef class Endpoint(Hub):
         # No more sends; receivers get what has arrived, then `error`. Idempotent.
         if self._ended is None:
             self._ended = error
-            try:  # each of these wakes somebody, who must not wait for ever because another could not be woken
+            try:  # each of these wakes a waiter, also where the one before could not be woken
                 self.inbox.close(error, in_order)
             finally:
                 try:

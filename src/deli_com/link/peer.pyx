@@ -99,7 +99,7 @@ cdef class Peer(Follower):
         EncodeError, MessageTooLarge
             `value` is not of the type, or too large.
         BacklogFull
-            More than 1 MiB is queued for this client alone. One message alone never is too much.
+            More than 1 MiB is queued for this client alone. One message never exceeds that by itself.
             Another thread is not always told: what finds no room later is counted as refused.
         ConnectionClosed
             The client has left, or the server is closed.

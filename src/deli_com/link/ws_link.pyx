@@ -34,6 +34,7 @@ from picows.picows cimport (
 from deli_com.link.connection cimport Connection, reason_of_loss
 from deli_com.link.peer cimport CONNECTION_OPEN, may_be_sent
 from deli_com.link.speaker cimport Speaker
+from deli_com.link.ws_limits cimport *
 from deli_com.errors import ConnectionClosed
 from deli_com.fanout.aside cimport put_aside
 from deli_com.schema.control import Live, render
@@ -42,26 +43,6 @@ from deli_com.ground.sockets cimport deli_com_clock_ns, deli_com_give_back, deli
 
 cdef extern from "Python.h":
     Py_buffer* PyMemoryView_GET_BUFFER(object view)
-
-
-cdef enum:
-    NO_STATUS = 1005         # RFC 6455 section 7.1.5: CLOSE without a code
-    REASON_BYTES = 123       # a control frame takes 125, the code two of them
-    MAX_FRAGMENTS = 4096     # frames of one message, unless the peer says otherwise
-    PONGS_A_READ = 16        # PINGs answered one by one; of more in one read only the last
-    READ_BYTES = 262144      # read at once: what it holds stays in the caches until it is taken
-    LONG_READ_BYTES = 1048576  # after a full read of fewer than FEW_FRAMES: 0.2 ms, and 1/4 of the turns
-    FEW_FRAMES = 4
-    MANY_FRAMES = 256        # after a read of more frames than that, the next comes a turn later, and is
-    FRAMES_A_READ = 4096     # sized for so many like them: 0.2 ms of 64-byte messages, 1 ms of PINGs
-    FULL_BYTES = 16384       # read at once into a full inbox, by each client
-    LEAST_BYTES = 4096       # read at once, however little may wait in memory
-    KEPT_BYTES = 262144      # of the read buffer that an idle connection keeps
-    PING_BYTES = 14          # a PING of ours on the wire, mask included
-
-    CONTROL_BYTES = 262144   # of one control text
-    PREFIX_BYTES = 7
-    HELLO_BYTES = 512        # of a hello that comes as the first message
 
 cdef extern from *:
     """
@@ -264,26 +245,14 @@ cdef class WsLink(Speaker):
         )
 
     def on_text(self, data):
-        """Take a text message; a subclass that wants them overrides this.
+        """Take a text message, as `bytes`; a subclass that wants them overrides this.
 
-        Values are binary messages: as long as nobody overrides it, text is counted, with one
-        warning a connection, and neither joined nor checked.
-
-        Parameters
-        ----------
-        data : bytes
-            The whole message. Decode it: a `UnicodeDecodeError` from here closes the connection
-            with 1007, as RFC 6455 section 8.1 wants.
+        As long as nobody overrides it, text is counted, with one warning a connection. A
+        `UnicodeDecodeError` from here closes the connection with 1007 (RFC 6455 section 8.1).
         """
 
     def on_binary(self, data):
-        """Take the bytes of a binary message; a subclass that overrides this gets them undecoded.
-
-        Parameters
-        ----------
-        data : bytes
-            The whole message. What is taken here does not reach the inbox.
-        """
+        """Take the bytes of a binary message; they do not reach the inbox then."""
 
     cdef int _on_ping(self, WSFrame frame) except -1:
         # At most one PONG waits, for the latest PING: RFC 6455 section 5.5.3 allows it, and a

@@ -82,8 +82,8 @@ class Server(ServerBase[Down, Up]):
             as well. ``skip``: they get the last `max_backlog` bytes. ``latest``: the newest of
             each type.
         max_backlog : int
-            Bytes of queued messages at which a client that lags is reset. One message alone
-            never is too much.
+            Bytes of queued messages at which a client that lags is reset. One message never
+            exceeds that by itself.
         max_keys : int
             Keys of policy latest that are held, over all types and groups; one more is refused
             (`BacklogFull`).
@@ -91,10 +91,9 @@ class Server(ServerBase[Down, Up]):
             Bytes of one encoded message, both ways, at most 2**32 - 1. A client that
             announces more is closed.
         max_inbound : int, optional
-            Bytes that all clients together may have sent and nobody has received yet: incomplete
-            messages, and values that wait for ``recv``. Beyond it the clients with most of them are
-            closed, and those values dropped. 256 MiB if None, or four times
-            ``max_message_size`` where that is more.
+            Limit on received bytes waiting for ``recv``, all clients together, incomplete messages
+            included. Past it, the client holding most is closed and its values are dropped.
+            256 MiB if None, or four times ``max_message_size`` where that is more.
         max_clients : int, optional
             Further clients are closed at once.
         schema : {"check", "require"} or None

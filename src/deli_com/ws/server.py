@@ -118,17 +118,16 @@ class WsServer(ServerBase[Down, Up]):
             each type.
         max_backlog : int
             Bytes of queued messages at which a client that lags is closed (1013). One message
-            alone never is too much.
+            never exceeds that by itself.
         max_keys : int
             Keys of policy latest that are held, over all types and groups; one more is refused
             (`BacklogFull`).
         max_message_size : int
             Bytes of one encoded message, both ways.
         max_inbound : int, optional
-            Bytes that all clients together may have sent and nobody has received yet: incomplete
-            messages, and values that wait for ``recv``. Beyond it the clients with most of them are
-            closed (1009), and those values dropped. 256 MiB if None, or four times
-            ``max_message_size`` where that is more.
+            Limit on received bytes waiting for ``recv``, all clients together, incomplete messages
+            included. Past it, the client holding most is closed (1009) and its values are dropped.
+            256 MiB if None, or four times ``max_message_size`` where that is more.
         max_clients : int, optional
             Further clients are answered 503.
         schema : {"check", "require"} or None

@@ -1,0 +1,9 @@
+# Arrays that the decoder makes.
+
+from cpython.object cimport PyObject
+
+
+# A new reference to an array of `count` numbers of the kind `code`, copied from
+# `data`; NULL with an exception set.
+cdef PyObject* new_array(int code, const char* data, Py_ssize_t count) noexcept
+cdef PyObject* new_ndarray(int code, const char* data, Py_ssize_t count) noexcept
