@@ -40,6 +40,7 @@ from deli_com.tcp.client import Client
 from deli_com.tcp.server import Server
 from deli_com.types.kinds import Array, FixedArray, f32, f64, field, i8, i16, i32, i64, u8, u16, u32, u64
 from deli_com.ws.client import WsClient
+from deli_com.ws.head import Refusal
 from deli_com.ws.reconnect import Stream
 from deli_com.ws.server import WsServer
 
@@ -64,6 +65,7 @@ __all__ = [
     "MessageTooLarge",
     "Peer",
     "PeerStats",
+    "Refusal",
     "Request",
     "Schema",
     "SchemaMismatch",

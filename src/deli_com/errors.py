@@ -161,16 +161,20 @@ class BacklogFull(ComError, BufferError):
     unit : str
         ``"bytes are queued"``, or ``"keys are held"`` where it was the first message of one key
         more than ``max_keys``.
+    hint : str
+        What the program may have forgotten, or nothing.
     """
 
-    def __init__(self, queued: int, limit: int, unit: str = "bytes are queued") -> None:
-        super().__init__(queued, limit, unit)
+    def __init__(self, queued: int, limit: int, unit: str = "bytes are queued", hint: str = "") -> None:
+        super().__init__(queued, limit, unit, hint)
         self.queued = queued
         self.limit = limit
         self.unit = unit
+        self.hint = hint
 
     def __str__(self) -> str:
-        return f"backlog full: {self.queued} {self.unit}, limit {self.limit}"
+        text = f"backlog full: {self.queued} {self.unit}, limit {self.limit}"
+        return f"{text}; {self.hint}" if self.hint else text
 
 
 class SchemaMismatch(ComError, ValueError):

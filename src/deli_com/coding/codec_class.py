@@ -415,7 +415,16 @@ def _fallback(item: Field) -> tuple[int, Any]:
 
 def _shown_default(item: Field) -> Any:
     kind, value = _fallback(item)
-    return inspect.Parameter.empty if kind == 0 else value
+    return (inspect.Parameter.empty, value, FACTORY)[kind]
+
+
+class _Factory:
+    # What a signature shows of a default_factory, as that of a dataclass does.
+    def __repr__(self) -> str:
+        return "<factory>"
+
+
+FACTORY = _Factory()
 
 
 def _may_hold_arrays(node: nodes.Node) -> bool:

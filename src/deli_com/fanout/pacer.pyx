@@ -200,6 +200,11 @@ cdef class Paced:
         self._scope = scope
         self._waits = waits
 
+    def __repr__(self):
+        if self._state == _ENDED:
+            return "<send(), awaited: the value was queued>"
+        return "<send(), not awaited: the value is queued already; `await` it to keep the clients' pace>"
+
     def __await__(self):
         return self
 

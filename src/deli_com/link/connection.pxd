@@ -16,6 +16,7 @@ cdef class Connection(Peer):
     cdef bint reading_paused
     cdef int sweeps_to_look                   # until the kernel is asked whether it is dead; 0: no need to
     cdef Py_ssize_t undecodable               # messages of this connection that were no value
+    cdef bint is_counted                      # of a server, and logged as connected: its end is logged too
     cdef bint announced                       # on_connect was called, and on_disconnect is owed
     cdef str cause                            # Departure's, by who knew first; None: it was lost
     cdef str lost_reason                      # what the transport said of an abrupt end, or None

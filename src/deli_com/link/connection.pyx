@@ -29,6 +29,7 @@ from deli_com.link.peer cimport (
     CONNECTION_OPENING,
     Peer,
 )
+from deli_com.net.tls import tls_hint
 from deli_com.errors import ConnectionClosed, DecodeError, UnknownVariant
 from deli_com.link.departure import Departure
 from deli_com.link.stats import PeerStats
@@ -49,7 +50,9 @@ cdef DecodeFunction _decode = <DecodeFunction><void*>codec_decode
 cdef str reason_of_loss(object error):
     if error is None:
         return "the connection ended without notice"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    hint = tls_hint(error)
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"{reason} ({hint})" if hint else reason
 
 
 cdef class Connection(Peer):
@@ -93,6 +96,10 @@ cdef class Connection(Peer):
         self.endpoint.join(self)
         self.on_joined()
         self.endpoint.changed()
+        self.is_counted = not self.endpoint.is_client
+        if self.is_counted:
+            path = "" if self.request is None else f" at {self.request.path}"
+            self.endpoint.logger.info("%s connected%s", self.remote_addr, path)
         events = self.endpoint._events
         if events is not None:
             self.announced = True
@@ -199,12 +206,17 @@ cdef class Connection(Peer):
         return self.blame("no progress" if cause.startswith("no progress") else "too slow")
 
     cdef int depart(self) except -1:
-        # It is no client any more: owed once for each that was announced.
+        # It is no client any more: owed once for each announced, and logged for each counted.
+        if not self.is_counted and not self.announced:
+            return 0
+        reason = self.close_reason
+        if self.cause is None and not reason:
+            reason = self.lost_reason or "the connection was lost"
+        if self.is_counted:
+            self.is_counted = False
+            self.endpoint.logger.info("%s is gone (%s): %s", self.remote_addr, self.cause or "lost", reason)
         if self.announced:
             self.announced = False
-            reason = self.close_reason
-            if self.cause is None and not reason:
-                reason = self.lost_reason or "the connection was lost"
             self.endpoint._events.departed(
                 self, Departure(self.cause or "lost", self.code_of_close(), reason, self.queued_bytes))
         return 0

@@ -28,18 +28,18 @@ class Departure:
     Attributes
     ----------
     cause : str
-        =================  ====================================================================
-        ``left``           it closed the connection: a CLOSE frame, over TCP the end of stream
-        ``lost``           the connection broke: a reset, or an end without notice
-        ``too slow``       it was more than ``max_backlog`` behind
-        ``no progress``    it was behind and took no byte for ``progress_timeout``
-        ``keepalive``      no sign of life for ``ping_interval`` and ``ping_timeout``
-        ``too much input`` it sent most of what ``max_inbound`` bounds, and nobody received it
-        ``protocol error`` it broke the protocol, or sent more than ``max_message_size``
-        ``refused``        what it sends cannot be read here: another schema (4400)
-        ``closed``         by `Peer.close`
-        ``server closed``  the server was closed
-        =================  ====================================================================
+        ==================  ===================================================================
+        ``left``            it closed the connection: a CLOSE frame, over TCP the end of stream
+        ``lost``            the connection broke: a reset, or an end without notice
+        ``too slow``        it was more than ``max_backlog`` behind
+        ``no progress``     it was behind and took no byte for ``progress_timeout``
+        ``keepalive``       no sign of life for ``ping_interval`` and ``ping_timeout``
+        ``too much input``  it sent most of what ``max_inbound`` bounds, and nobody received it
+        ``protocol error``  it broke the protocol, or sent more than ``max_message_size``
+        ``refused``         what it sends cannot be read here: another schema (4400)
+        ``closed``          by `Peer.close`
+        ``server closed``   the server was closed
+        ==================  ===================================================================
     code : int or None
         Close code (RFC 6455 section 7.4) of the CLOSE frame that ended it, received or sent; 1005
         for one without a code. None where there was none: an abrupt end, and always over TCP.

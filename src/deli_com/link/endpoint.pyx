@@ -258,7 +258,10 @@ cdef class Endpoint(Hub):
         self.refused_sends += 1
         if to is not None:
             raise BacklogFull(to.reliable, to.cap)
-        raise BacklogFull(self.log.queued_bytes(), self.max_queued)
+        raise BacklogFull(
+            self.log.queued_bytes(), self.max_queued, "bytes are queued",
+            "the event loop has not run since they were sent: `await server.send(value)`, or await anything",
+        )
 
     cdef int _after(self, Py_ssize_t frame, Audience to, Follower barred) except -1:
         # A frame of so many bytes was committed.

@@ -41,7 +41,6 @@ __all__ = [
     "unix_path",
 ]
 
-AddressLike: TypeAlias = Union[str, "tuple[str, int]", "Address"]
 AddrInfo: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
 
 
@@ -88,6 +87,9 @@ class Address(NamedTuple):
         if self.host.startswith(UNIX):
             return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+AddressLike: TypeAlias = Union[str, tuple[str, int], Address]  # no text in it: get_type_hints resolves it
 
 
 def unix_path(address: Address) -> str | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import weakref
 from typing import Any
 
 from deli_com.errors import IoError
@@ -36,6 +37,9 @@ PORT_TRIES = 20  # times that the kernel may choose a port which another address
 
 # Of one address of several: this machine has no such family, or no such address.
 _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+
+
+_listening: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # of this process, for an error's text
 
 
 class Listener:
@@ -184,8 +188,19 @@ async def open_listener(
         try:
             return Listener(_listen_at_all(infos, backlog, reuse_port))
         except OSError as error:
-            if tries <= 0 or error.errno != errno.EADDRINUSE:
-                raise IoError.of(error, doing) from error
+            if tries > 0 and error.errno == errno.EADDRINUSE:
+                continue
+            if error.errno == errno.EADDRINUSE and _is_ours(address.port):
+                reason = (
+                    f"{error.strerror}, by this very process: "
+                    "another server of it listens there, or was not closed"
+                )
+                raise IoError.of(OSError(error.errno, reason), doing) from error
+            raise IoError.of(error, doing) from error
+
+
+def _is_ours(port: int) -> bool:
+    return any(sock.fileno() >= 0 and sock.getsockname()[1] == port for sock in list(_listening))
 
 
 def _listen_on(sock: socket.socket, backlog: int) -> Listener:
@@ -250,6 +265,7 @@ def _listen(
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(sockaddr)
         sock.listen(backlog)
+        _listening.add(sock)
     except BaseException:
         sock.close()
         raise

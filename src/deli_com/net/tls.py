@@ -18,7 +18,7 @@ import ssl as ssl_module
 from collections.abc import Callable
 from typing import Any, cast
 
-__all__ = ["TlsLoop", "prepare", "tls_options"]
+__all__ = ["TlsLoop", "prepare", "tls_hint", "tls_options"]
 
 BUFFER_BYTES = 32 * 1024  # each way
 SHUTDOWN_S = 2.0  # how long a close waits for the peer's close_notify; 30 s by default
@@ -167,3 +167,13 @@ class TlsLoop:
         cls, loop: asyncio.AbstractEventLoop, context: ssl_module.SSLContext, is_made: Callable[[], bool]
     ) -> asyncio.AbstractEventLoop:
         return cast(asyncio.AbstractEventLoop, cls(loop, context, is_made))
+
+
+def tls_hint(error: BaseException) -> str:
+    """What stands at the other end, if OpenSSL's words say it to those who know them; else nothing."""
+    text = f"{getattr(error, 'reason', None) or ''} {error}".upper().replace("_", " ")
+    if "CERTIFICATE REQUIRED" in text or "HANDSHAKE FAILURE" in text:
+        return "the server may want a certificate of this client (ssl_context.load_cert_chain)"
+    if any(words in text for words in ("WRONG VERSION NUMBER", "HTTP REQUEST", "RECORD LAYER FAILURE")):
+        return "the server does not speak TLS at this port (ws:// instead of wss://, no ssl=)"
+    return ""

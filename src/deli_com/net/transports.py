@@ -27,7 +27,7 @@ from aiofastnet.selector_transport import SelectorSocketTransport  # type: ignor
 
 from deli_com.errors import IoError
 from deli_com.net.address import Address, address_of, unix_path
-from deli_com.net.tls import TlsLoop, prepare, tls_options
+from deli_com.net.tls import TlsLoop, prepare, tls_hint, tls_options
 from deli_com.net.unix_socket import as_transported
 
 __all__ = [
@@ -155,6 +155,8 @@ async def attach_connected(
             loop.call_soon(sock.close)  # after the transport's own close, if there is one
         if isinstance(error, OSError):
             doing = f"connect to {address}" if ssl is None else f"TLS with {address}"
+            if ssl is not None and (hint := tls_hint(error)):
+                doing += f" ({hint})"
             # A future of aiofastnet's has the error, and a frame in its traceback has that future.
             raise IoError.of(error, doing) from error.with_traceback(None)
         raise

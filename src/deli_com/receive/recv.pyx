@@ -83,6 +83,10 @@ cdef enum:
     ENDED
 
 cdef object PENDING = object()
+cdef dict NAMES = {
+    RECV_VALUE: "recv", RECV_PAIR: "recv_from", RECV_MANY: "recv_many",
+    NEXT_VALUE: "__anext__", NEXT_PAIR: "__anext__",
+}
 
 
 cdef Recv recv_from_inbox(Inbox inbox, RecvMode mode, Py_ssize_t most):
@@ -108,6 +112,12 @@ cdef Recv recv_from_inbox(Inbox inbox, RecvMode mode, Py_ssize_t most):
 @cython.final
 cdef class Recv:
     """A coroutine object that takes from an inbox when it is awaited."""
+
+    def __repr__(self):
+        name = NAMES[self._mode]
+        if self._state == ENDED:
+            return f"<{name}(), ended>"
+        return f"<{name}(), not awaited: no value has been taken; `await` it>"
 
     def __await__(self):
         return self

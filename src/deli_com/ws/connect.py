@@ -41,6 +41,7 @@ from deli_com.errors import ConnectionClosed, IoError, WebSocketError
 from deli_com.net.address import AddressLike, NotGiven, Target, parse_target
 from deli_com.net.dial import address_of_peer, open_socket
 from deli_com.net.http_proxy import HttpProxy
+from deli_com.net.tls import tls_hint
 from deli_com.net.transports import Transports, attach_connected, connecting
 from deli_com.schema.control import HEADER
 from deli_com.ws.head import (
@@ -303,14 +304,15 @@ class _Opening(asyncio.BufferedProtocol):
             self._fail(error)
 
     def eof_received(self) -> bool:
-        self._on_end("the server ended the connection during the handshake")
+        self._on_end("the server ended the connection during the handshake: no HTTP server, or one of TLS?")
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is None:
             self._on_end("the connection ended during the handshake")
         else:
-            self._on_end(f"the connection ended during the handshake: {exc}")
+            hint = tls_hint(exc)
+            self._on_end(f"the connection ended during the handshake: {exc}{hint and f' ({hint})'}")
 
     # --- private ---
 
@@ -331,7 +333,7 @@ class _Opening(asyncio.BufferedProtocol):
         if self._refused is not None:
             self._on_body(self._refused, ended=False)
         elif not data.startswith(_LITERAL_PREFIX[: len(data)]):
-            raise WebSocketError(f"not an HTTP answer: {_words(bytes(data[:80]))!r}")
+            raise WebSocketError(f"not an HTTP answer: {_words(bytes(data[:80]))!r}{_who(data)}")
         elif complete:
             return self._on_head(self._reader.head)
         elif self._reader.too_long:
@@ -403,6 +405,15 @@ class _Opening(asyncio.BufferedProtocol):
         if words := _words(body[:BODY_BYTES]):
             text += f": {words}"
         self._fail(WebSocketError(text, head.status))
+
+
+def _who(data: bytearray) -> str:
+    # Who answers so, in words.
+    if data[0] in (0x15, 0x16) and data[1:2] in (b"", b"\x03"):
+        return ": the server speaks TLS at this port (wss://, or ssl=)"
+    if len(data) >= 4 and int.from_bytes(data[:4], "little") <= 64 << 20:
+        return ": it may be a TCP Server (connect to that with Client)"
+    return ""
 
 
 def _words(raw: bytes) -> str:

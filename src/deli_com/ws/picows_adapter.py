@@ -21,15 +21,18 @@ else:
 class _PicowsLog(_Adapter):
     """An adapter, because picows makes a `logging.Logger` for each connection that is given a plain one.
 
-    What a peer can cause at will (``WS parser error``) is lowered from ERROR to INFO: the connection ends
+    What a peer can cause at will (``WS parser error``) is lowered from ERROR to DEBUG: the connection ends
     with a close code and a reason, and a log that anyone can fill is a fault of its own.
     """
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         return msg, kwargs
 
+    def info(self, msg: object, *args: object, **kwargs: Any) -> None:
+        self.log(logging.DEBUG, msg, *args, **kwargs)
+
     def error(self, msg: object, *args: object, **kwargs: Any) -> None:
-        level = logging.INFO if isinstance(msg, str) and msg.startswith("WS parser error") else logging.ERROR
+        level = logging.DEBUG if isinstance(msg, str) and msg.startswith("WS parser error") else logging.ERROR
         self.log(level, msg, *args, **kwargs)
 
 
