@@ -112,6 +112,10 @@ conformance: $(BUILT) $(VENV)/.group-conformance ## Autobahn's cases against bot
 fuzz: $(BUILT) $(VENV)/.group-fuzz ## mutated messages at the decoder for a minute (ARGS="-max_total_time=600")
 	$(PY) tests/fuzz/fuzz_decode.py $(or $(ARGS),-max_total_time=60)
 
+# The suite runs a share of these; the counts are those of tests/unit/test_schema_oracle.py.
+test-schema: $(BUILT) $(VENV)/.group-test ## 10^5 pairs of types against the oracle of resolution, 10^4 types loaded
+	DELI_COM_PAIRS=100000 DELI_COM_TYPES=10000 $(PY) -m pytest --timeout=7200 tests/unit/test_schema_oracle.py $(ARGS)
+
 soak: $(BUILT) $(VENV)/.group-test ## 10^5 connects and an hour's messages: nothing may grow (ARGS="--kind tcp")
 	$(PY) tests/soak/soak.py $(ARGS)
 

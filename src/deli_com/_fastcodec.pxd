@@ -12,11 +12,15 @@ cdef class TypeCodec:
     # --- private ---
     cdef readonly object type           # as given to codec()
     cdef Program program                # owns prog
-    cdef Prog* prog
+    cdef Prog* prog                     # writes values
+    cdef Prog* reads                    # reads them: the same, or what reads another writer's
     cdef str name                       # starts the path of an error; "" if not a class
     cdef object _node                   # the plan node that was compiled
     cdef dict _facts                    # what graph.check found
     cdef object _schema                 # made at the first need
+    cdef Program _reads                 # owns reads, if that is another than prog
+    cdef object _writer                 # the Schema of those values; None: its own
+    cdef dict _readings                 # by hash, oldest first: TypeCodec, or the differences (`reading`)
 
 
 # Writes one value at the cursor. On error the cursor's bytes and tail are rubbish and the

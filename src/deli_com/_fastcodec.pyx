@@ -38,8 +38,12 @@ from types import GenericAlias
 
 from deli_com.coding.columns import Columns
 from deli_com.coding.program import compile_type
-from deli_com.errors import DecodeError
+from deli_com.errors import DecodeError, SchemaMismatch
 from deli_com.types.instance import RecordType, record_spec
+
+
+cdef enum:
+    MAX_READINGS = 64  # schemas of other writers that one type remembers
 
 
 # --- where from_bytes and decode read ---
@@ -62,7 +66,7 @@ cdef object decode_from(TypeCodec codec, object data, Py_ssize_t* pos, bint stri
 cdef inline object _decode_at(
     TypeCodec codec, const char* data, Py_ssize_t size, Py_ssize_t* pos, bint strict
 ):
-    value = decode_root(codec.prog, data, size, pos, codec.name)
+    value = decode_root(codec.reads, data, size, pos, codec.name)
     if strict and pos[0] != size:
         raise DecodeError(f"{size - pos[0]} bytes after the value", pos[0], codec.name)
     return value
@@ -100,7 +104,7 @@ cdef class TypeCodec:
         self._node = node
         self._facts = facts
         self.program = compile_type(node, facts, variant)
-        self.prog = &self.program.prog
+        self.prog = self.reads = &self.program.prog
         self.min_size = self.prog.min_size
         self.max_size = self.prog.max_size
 
@@ -122,12 +126,40 @@ cdef class TypeCodec:
     def __class_getitem__(cls, item):
         return GenericAlias(cls, item)
 
+    def reading(self, writer, /):
+        """The codec that decodes what a writer of another schema sends.
+
+        Fields, variants and members are matched by name (docs/wire.md section 7). It is this codec where the
+        schemas are equal, or differ in names alone. Made once for each of the last 64 schemas. It encodes as
+        this codec does.
+
+        Parameters
+        ----------
+        writer : Schema
+            Of the values that will be decoded.
+
+        Returns
+        -------
+        TypeCodec of T
+            Its ``from_bytes`` raises `UnknownVariant` for a message of a variant that T lacks.
+
+        Raises
+        ------
+        SchemaMismatch
+            T cannot be made of them; it lists every difference.
+        """
+        from deli_com.schema.schema import Schema
+        if not isinstance(writer, Schema):
+            raise TypeError(f"reading() takes a Schema, got {type(writer).__qualname__}")
+        return _reading(self, writer)
+
     def __repr__(self):
-        return f"codec({self.type.__qualname__ if isinstance(self.type, RecordType) else self.type})"
+        own = f"codec({self.type.__qualname__ if isinstance(self.type, RecordType) else self.type})"
+        return own if self._writer is None else f"{own}.reading({self._writer!r})"
 
     def __reduce__(self):
         from deli_com.coding.registry import codec
-        return codec, (self.type,)
+        return (codec, (self.type,)) if self._writer is None else (_read_again, (self.type, self._writer))
 
     def to_bytes(self, value):
         """Encode one value.
@@ -209,6 +241,55 @@ cdef class TypeCodec:
         return Columns.of(self.type).dtype
 
 
+def _read_again(tp, writer):
+    # What a pickle names.
+    from deli_com.coding.registry import codec
+    return codec(tp).reading(writer)
+
+
+cdef object _reading(TypeCodec codec, writer):
+    if codec._writer is not None:
+        from deli_com.coding.registry import codec as codec_of
+        return codec_of(codec.type).reading(writer)
+    if writer == codec.schema:
+        return codec
+    if codec._readings is None:
+        codec._readings = {}
+    known = codec._readings.pop(writer.hash, None)
+    if known is None:
+        known = _resolve(codec, writer)
+    codec._readings[writer.hash] = known
+    while len(codec._readings) > MAX_READINGS:
+        del codec._readings[next(iter(codec._readings))]
+    if isinstance(known, tuple):
+        raise SchemaMismatch(*known)
+    return known
+
+
+cdef object _resolve(TypeCodec codec, writer):
+    # The codec that reads such values, or what its SchemaMismatch is made of.
+    cdef TypeCodec made
+    from deli_com.coding.adapt import compile_reading
+    from deli_com.schema.resolve import resolve
+    name = codec.schema.name
+    try:
+        resolution = resolve(codec._node, name, writer.tree)
+        if not resolution.plan.changed:
+            return codec
+        program = compile_reading(resolution, codec._facts)
+    except SchemaMismatch as error:
+        return name, error.differences
+    made = TypeCodec.__new__(TypeCodec)
+    made.type, made.name = codec.type, codec.name
+    made._node, made._facts, made._schema = codec._node, codec._facts, codec._schema
+    made.program, made.prog = codec.program, codec.prog
+    made.min_size, made.max_size = codec.min_size, codec.max_size
+    made._reads = program
+    made.reads = &made._reads.prog
+    made._writer = writer
+    return made
+
+
 cdef int codec_encode(TypeCodec codec, WriteCursor* cur, object value) except -1:
     return encode_root(codec.prog, cur, <PyObject*>value, codec.name, False)
 
@@ -219,4 +300,4 @@ cdef int codec_encode_exact(TypeCodec codec, WriteCursor* cur, object value) exc
 
 cdef object codec_decode(TypeCodec codec, const char* data, Py_ssize_t size):
     cdef Py_ssize_t pos = 0
-    return decode_root(codec.prog, data, size, &pos, codec.name)
+    return decode_root(codec.reads, data, size, &pos, codec.name)

@@ -22,7 +22,14 @@ from deli_com.ground.cpython cimport *
 from deli_com.ground.scalar cimport *
 from deli_com.types.instance cimport RecordTypeObject, record_alloc_boxed, record_finish, record_type
 
-from deli_com.errors import DecodeError, InvalidBool, InvalidUtf8, InvalidVariant, UnexpectedEof
+from deli_com.errors import (
+    DecodeError,
+    InvalidBool,
+    InvalidUtf8,
+    InvalidVariant,
+    UnexpectedEof,
+    UnknownVariant,
+)
 
 cdef extern from "deli_com/ground/utf8.h":
     PyObject* utf8_decode(const char* data, Py_ssize_t size) noexcept
@@ -31,27 +38,12 @@ cdef enum:
     OWN_UTF8 = 192  # bytes; longer text is faster in CPython's decoder (bench_codec.py, "other string")
 
 
-cdef enum Fault:
-    FAULT_NONE         # an exception is set
-    FAULT_EOF
-    FAULT_UTF8
-    FAULT_BOOL
-    FAULT_VARIANT
-    FAULT_EMPTY        # too many elements without a size
-    FAULT_DEPTH
-    FAULT_REFUSED      # by __post_init__; `cause` is what it raised
+cdef other_operation _other = NULL   # of resolved.pyx, from the first program on that needs it
 
 
-cdef struct Decoder:
-    const char* start
-    const char* end
-    const char* p
-    int fault
-    const char* at         # where in the input
-    uint32_t number        # what was found there
-    PyObject* cause        # owned, with FAULT_REFUSED only
-    PyObject* path         # owned list of pieces, innermost first, or NULL
-    int depth              # values of recursive types around this one
+cdef void decode_others_by(other_operation function) noexcept:
+    global _other
+    _other = function
 
 
 cdef object decode_root(Prog* prog, const char* data, Py_ssize_t size, Py_ssize_t* pos, str name):
@@ -125,18 +117,14 @@ cdef int _report(Decoder* dec, str name) except -1:
         cause = <object>dec.cause
         Py_DECREF(dec.cause)
         raise DecodeError(f"{type(cause).__name__} while the value was made: {cause}", at, path) from cause
+    if dec.fault == FAULT_UNKNOWN:
+        raise UnknownVariant(dec.number, at, path)
     if dec.fault == FAULT_EMPTY:
         raise DecodeError(f"{dec.number} elements without a size are more than {MAX_EMPTY}", at, path)
     raise DecodeError(f"values of recursive types are nested more than {MAX_DEPTH} deep", at, path)
 
 
-cdef inline int _fail(Decoder* dec, int fault, const char* at) noexcept:
-    dec.fault = fault
-    dec.at = at
-    return -1
-
-
-cdef void _note(Decoder* dec, object piece) noexcept:
+cdef void decode_note(Decoder* dec, object piece) noexcept:
     if dec.fault == FAULT_NONE:
         return
     try:
@@ -149,11 +137,11 @@ cdef void _note(Decoder* dec, object piece) noexcept:
         pass  # out of memory: a shorter path
 
 
-cdef void _note_index(Decoder* dec, Py_ssize_t i) noexcept:
+cdef void decode_note_index(Decoder* dec, Py_ssize_t i) noexcept:
     if dec.fault == FAULT_NONE:
         return
     try:
-        _note(dec, f"[{i}]")
+        decode_note(dec, f"[{i}]")
     except BaseException:
         pass
 
@@ -165,7 +153,7 @@ cdef int decode_prog(Decoder* dec, Prog* prog, char* base) noexcept:
     if not prog.recursive:
         return _walk(dec, prog, base)
     if dec.depth == MAX_DEPTH:
-        return _fail(dec, FAULT_DEPTH, dec.p)
+        return decode_fail(dec, FAULT_DEPTH, dec.p)
     dec.depth += 1
     status = _walk(dec, prog, base)
     dec.depth -= 1
@@ -192,6 +180,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
     cdef int code
     cdef PyObject* v
     cdef uint32_t number
+    cdef Py_ssize_t more
     cdef RecordTypeObject* type
     while True:
         if op == last:
@@ -247,7 +236,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
             number = load_u8(p)
             if number > 1:
                 dec.number = number
-                _fail(dec, FAULT_BOOL, p)
+                decode_fail(dec, FAULT_BOOL, p)
                 break
             v = Py_True if number else Py_False
             Py_INCREF(v)
@@ -257,7 +246,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
             number = load_u32(p)
             if number >= (<Table*>op.ref).count:
                 dec.number = number
-                _fail(dec, FAULT_VARIANT, p)
+                decode_fail(dec, FAULT_VARIANT, p)
                 break
             v = (<Table*>op.ref).keys[number]
             Py_INCREF(v)
@@ -267,7 +256,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
             number = load_u32(p)
             if number != op.number:
                 dec.number = number
-                _fail(dec, FAULT_VARIANT, p)
+                decode_fail(dec, FAULT_VARIANT, p)
                 break
             p += 4
         elif code == OP_ENTER:
@@ -303,7 +292,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
             number = load_u8(p)
             if number > 1:
                 dec.number = number
-                _fail(dec, FAULT_BOOL, p)
+                decode_fail(dec, FAULT_BOOL, p)
                 break
             p += 1
             if number == 0:
@@ -317,13 +306,13 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
             _put(base, op, v)
             p += op.size
         elif code == OP_STR:
-            v = _str(dec, &p)
+            v = decode_str(dec, &p)
             if v == NULL:
                 break
             _put(base, op, v)
         elif code == OP_BYTES:
             if end - p < 4 or <uint32_t>load_u32(p) > <size_t>(end - p - 4):
-                _fail(dec, FAULT_EOF, p)
+                decode_fail(dec, FAULT_EOF, p)
                 break
             number = load_u32(p)
             v = PyBytes_FromStringAndSize(p + 4, number)
@@ -340,12 +329,12 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
                 _put(base, op, v)
             elif code == OP_SEALED:
                 if end - p < 4:
-                    _fail(dec, FAULT_EOF, p)
+                    decode_fail(dec, FAULT_EOF, p)
                     break
                 number = load_u32(p)
                 if number >= (<Table*>op.ref).count:
                     dec.number = number
-                    _fail(dec, FAULT_VARIANT, p)
+                    decode_fail(dec, FAULT_VARIANT, p)
                     break
                 dec.p = p + 4
                 if decode_prog(dec, (<Table*>op.ref).progs[number], base + op.offset) < 0:
@@ -355,7 +344,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
                     break
             elif code == OP_FIXED:
                 if end - p < op.number * (<Prog*>op.ref).min_size:
-                    _fail(dec, FAULT_EOF, p)
+                    decode_fail(dec, FAULT_EOF, p)
                     break
                 v = _items(dec, <Prog*>op.ref, op.number, False)
                 if v == NULL:
@@ -371,17 +360,22 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
                 if v == NULL:
                     break
                 _put(base, op, v)
-            else:  # OP_STRUCTURED
+            elif code == OP_STRUCTURED:
                 v = _structured(dec, <PyObject*>op.ref)
                 if v == NULL:
                     break
                 _put(base, op, v)
+            else:
+                more = _other(dec, op, base)
+                if more < 0:
+                    break
+                op += more
             p = dec.p
         op += 1
     if status == 0:
         dec.p = p
         return 0
-    _note(dec, <object>op.path)
+    decode_note(dec, <object>op.path)
     return -1
 
 
@@ -409,7 +403,7 @@ cdef void _refused(Decoder* dec, const char* p) noexcept:
     cdef PyObject* cause = dc_take_refusal(<PyObject*>DecodeError)
     if cause != NULL:
         dec.cause = cause
-        _fail(dec, FAULT_REFUSED, p)
+        decode_fail(dec, FAULT_REFUSED, p)
 
 
 cdef Op* _fail_run(Decoder* dec, Op* need, const char* p) noexcept:
@@ -417,29 +411,43 @@ cdef Op* _fail_run(Decoder* dec, Op* need, const char* p) noexcept:
     # would stop, be it for a value before the end that must not be.
     cdef Op* op = need + 1
     while op.size <= dec.end - p:
-        if op.code == OP_BOOL and load_u8(p) > 1:
+        if (op.code == OP_BOOL or op.code == OP_SKIP_BOOL or op.code == OP_ROW_BOOL) and load_u8(p) > 1:
             dec.number = load_u8(p)
-            _fail(dec, FAULT_BOOL, p)
+            decode_fail(dec, FAULT_BOOL, p)
             return op
-        if op.code == OP_ENUM and <uint32_t>load_u32(p) >= (<Table*>op.ref).count or \
-                op.code == OP_TAG and <uint32_t>load_u32(p) != <uint32_t>op.number:
+        if _no_index(op, p):
             dec.number = load_u32(p)
-            _fail(dec, FAULT_VARIANT, p)
+            decode_fail(dec, FAULT_VARIANT, p)
             return op
         p += op.size
         op += 1
-    _fail(dec, FAULT_EOF, p)
+    decode_fail(dec, FAULT_EOF, p)
     return op
+
+
+cdef bint _no_index(Op* op, const char* p) noexcept:
+    # Whether the operation reads an index, and finds one that it refuses.
+    if op.code == OP_ENUM:
+        return load_u32(p) >= (<Table*>op.ref).count
+    if op.code == OP_TAG:
+        return load_u32(p) != <uint32_t>op.number
+    if op.code == OP_SKIP_ENUM:
+        return load_u32(p) >= op.number
+    if op.code == OP_MEMBER:
+        return load_u32(p) >= (<Table*>op.ref).count or (<Table*>op.ref).keys[load_u32(p)] == NULL
+    if op.code == OP_ROW_ENUM:
+        return load_u32(p) >= op.number or row_index(op, load_u32(p)) == NO_MEMBER
+    return False
 
 
 # --- values ---
 
-cdef PyObject* _str(Decoder* dec, const char** at) noexcept:
+cdef PyObject* decode_str(Decoder* dec, const char** at) noexcept:
     cdef const char* p = at[0]
     cdef Py_ssize_t size
     cdef PyObject* v
     if dec.end - p < 4 or <uint32_t>load_u32(p) > <size_t>(dec.end - p - 4):
-        _fail(dec, FAULT_EOF, p)
+        decode_fail(dec, FAULT_EOF, p)
         return NULL
     size = load_u32(p)
     p += 4
@@ -477,7 +485,7 @@ cdef extern from *:
 cdef void _bad_text(Decoder* dec, const char* text) noexcept:
     cdef Py_ssize_t start = dc_unicode_fault()
     if start >= 0:
-        _fail(dec, FAULT_UTF8, text + start)
+        decode_fail(dec, FAULT_UTF8, text + start)
 
 
 cdef PyObject* _elements(Decoder* dec, Op* op) noexcept:
@@ -486,17 +494,17 @@ cdef PyObject* _elements(Decoder* dec, Op* op) noexcept:
     cdef const char* start = dec.p
     cdef Py_ssize_t count, left
     if dec.end - start < 4:
-        _fail(dec, FAULT_EOF, start)
+        decode_fail(dec, FAULT_EOF, start)
         return NULL
     count = load_u32(start)
     left = dec.end - start - 4
     if item.min_size == 0:
         if count > MAX_EMPTY:
             dec.number = <uint32_t>count
-            _fail(dec, FAULT_EMPTY, start)
+            decode_fail(dec, FAULT_EMPTY, start)
             return NULL
     elif count > left // item.min_size:
-        _fail(dec, FAULT_EOF, start)
+        decode_fail(dec, FAULT_EOF, start)
         return NULL
     dec.p = start + 4
     return _items(dec, item, count, op.code == OP_LIST)
@@ -520,7 +528,7 @@ cdef PyObject* _items(Decoder* dec, Prog* item, Py_ssize_t count, bint is_list) 
     else:
         for i in range(count):
             if decode_prog(dec, item, <char*>&items[i]) < 0:
-                _note_index(dec, i)
+                decode_note_index(dec, i)
                 _release(result)
                 return NULL
     PyObject_GC_Track(result)
@@ -577,7 +585,7 @@ cdef PyObject* _array(Decoder* dec, int code, bint as_numpy) noexcept:
     cdef Py_ssize_t count
     cdef PyObject* result
     if dec.end - start < 4 or <Py_ssize_t>load_u32(start) > (dec.end - start - 4) // number_size(code):
-        _fail(dec, FAULT_EOF, start)
+        decode_fail(dec, FAULT_EOF, start)
         return NULL
     count = load_u32(start)
     if as_numpy:
@@ -597,16 +605,16 @@ cdef PyObject* _structured(Decoder* dec, PyObject* columns) noexcept:
     cdef Py_ssize_t count, bad, column = 0
     cdef PyObject* raw
     if dec.end - start < 4 or <Py_ssize_t>load_u32(start) > (dec.end - start - 4) // table.row:
-        _fail(dec, FAULT_EOF, start)
+        decode_fail(dec, FAULT_EOF, start)
         return NULL
     count = load_u32(start)
     bad = table.find_bad(start + 4, count, &column)
     if bad >= 0:
         at = start + 4 + bad * table.row + table.checks[column].offset
         dec.number = load_u32(at) if table.checks[column].limit else load_u8(at)
-        _fail(dec, FAULT_VARIANT if table.checks[column].limit else FAULT_BOOL, at)
-        _note(dec, table.paths[column])
-        _note_index(dec, bad)
+        decode_fail(dec, FAULT_VARIANT if table.checks[column].limit else FAULT_BOOL, at)
+        decode_note(dec, table.paths[column])
+        decode_note_index(dec, bad)
         return NULL
     # As bytes first: numpy takes microseconds to describe the fields of a buffer.
     raw = new_ndarray(OP_U8, start + 4, count * table.row)

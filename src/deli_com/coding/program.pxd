@@ -39,11 +39,46 @@ cdef enum OpCode:
     OP_SEALED        # ref: Table of variants
     OP_CALL          # ref: Prog of a struct that is recursive, or too long to repeat here
 
+    # Only in programs that read what another writer sends (coding/resolved.pyx); no encoder meets them.
+    # In a run:
+    OP_SKIP          # numbers that the reader lacks; number: of further OP_SKIP; kind: bytes of them all
+    OP_SKIP_BOOL
+    OP_SKIP_ENUM     # number: how many members
+    OP_SMALL_INT     # kind: u8 or i8, into a slot that may hold an int to be written over
+    OP_AS_FLOAT      # kind: of the integer
+    OP_MEMBER        # ref: Table; keys are NULL where the reader lacks the member; kind: 1 at the root
+    OP_FIXED_WIDER   # kind: pair of kinds; number: how many
+    OP_ROW_COPY      # from here on the slot is memory of a row
+    OP_ROW_BOOL
+    OP_ROW_ENUM      # number: how many members; ref: PyBytes, the reader's index (u32) of each, or NO_MEMBER
+    OP_ROW_WIDER     # kind: pair of kinds; size: of all items
+    # Not in a run:
+    OP_ROW_DEFAULT   # ref: PyBytes
+    OP_DEFAULT       # ref: the value
+    OP_MAKE          # ref: what makes the value
+    OP_SKIP_OPTION   # number: operations to skip after None; its flag byte is the last of a run
+    OP_SKIP_STR
+    OP_SKIP_SIZED    # number: bytes of an item
+    OP_SKIP_LIST     # ref: Prog of an element
+    OP_SKIP_FIXED    # ref: Prog of an element; number: how many
+    OP_SKIP_SEALED   # ref: Table of variants, without keys
+    OP_VARIANT       # ref: Table of variants; keys are NULL where the reader lacks it; kind: 1 at the root
+    OP_WIDER         # kind: pair of kinds; number: INTO_LIST and so on
+    OP_ROWS          # ref: PyObject, Rows
+
 
 cdef enum:
     MAX_INLINE = 8            # ENTER within ENTER; deeper structs are called
     MAX_DEPTH = 200           # values of recursive types within one another
     MAX_EMPTY = 65536         # elements without a size in one list
+
+
+cdef enum:
+    NO_MEMBER = 0xFFFFFFFF
+    INTO_LIST = 0             # what becomes of numbers
+    INTO_TUPLE = 1
+    INTO_ARRAY = 2
+    INTO_NDARRAY = 3
 
 
 cdef struct Prog:
@@ -88,6 +123,10 @@ cdef inline Py_ssize_t table_find(Table* table, PyObject* key) noexcept:
     return -1
 
 
+cdef inline int kinds_pair(int source, int target) noexcept:
+    return source | target << 8
+
+
 cdef class Program:
     cdef Prog prog
     cdef list keep            # owns what the operations refer to
@@ -99,3 +138,12 @@ cdef class Program:
     cdef Op* add_fixed(self, int code, Py_ssize_t size, Py_ssize_t offset, str path) except NULL
     cdef Op* add_varying(self, int code, Py_ssize_t offset, str path) except NULL
     cdef void* own(self, object item) except NULL
+
+
+# Appends the operations of a value in the slot at `offset`; `facts` is what graph.check found.
+cdef int emit_node(Program program, node, Py_ssize_t offset, str path, int depth, dict facts) except -1
+cdef Program program_of(node, dict facts)
+cdef Table* make_table(Program program, list keys, list variants, str name) except NULL
+cdef Py_ssize_t slot_offset(cls, str name) except -1
+cdef int mark_box(cls, str name, node) except -1
+cdef dict KIND_CODES

@@ -29,7 +29,7 @@ cdef enum:
     MAX_OPERATIONS = 512  # of one program, before further structs are called instead of repeated
     POINTER = sizeof(void*)
 
-cdef dict KIND_CODES = {
+KIND_CODES = {
     "u8": OP_U8, "u16": OP_U16, "u32": OP_U32, "u64": OP_U64,
     "i8": OP_I8, "i16": OP_I16, "i32": OP_I32, "i64": OP_I64,
     "f32": OP_F32, "f64": OP_F64,
@@ -113,7 +113,7 @@ def compile_type(node, dict facts, variant=None):
     """
     cdef Program program
     if variant is None:
-        return _program_of(node, facts)
+        return program_of(node, facts)
     program = Program.__new__(Program)
     sealed = record_spec(variant).variant_of
     index = list(record_spec(sealed).variants.values()).index(variant)
@@ -126,7 +126,7 @@ def compile_type(node, dict facts, variant=None):
     return program
 
 
-cdef Program _program_of(node, dict facts):
+cdef Program program_of(node, dict facts):
     # The program of a value on its own: the root, an element, a variant.
     cdef Program program
     spec = record_spec(node.cls) if isinstance(node, (nodes.Struct, nodes.Sealed, nodes.Union)) else None
@@ -134,7 +134,7 @@ cdef Program _program_of(node, dict facts):
         return spec.program
     program = Program.__new__(Program)
     if spec is None:
-        _emit(program, node, 0, "", 0, facts)
+        emit_node(program, node, 0, "", 0, facts)
         _finish(program, node, facts)
         return program
     # Kept before it is complete, so that recursive types find it.
@@ -176,7 +176,7 @@ cdef int _finish(Program program, node, dict facts) except -1:
     return 0
 
 
-cdef int _emit(Program program, node, Py_ssize_t offset, str path, int depth, dict facts) except -1:
+cdef int emit_node(Program program, node, Py_ssize_t offset, str path, int depth, dict facts) except -1:
     # Appends the operations of a value in the slot at `offset`.
     cdef Op* op
     cdef Py_ssize_t at
@@ -190,16 +190,16 @@ cdef int _emit(Program program, node, Py_ssize_t offset, str path, int depth, di
             program.add_varying(OP_STR if node.name == "str" else OP_BYTES, offset, path)
     elif isinstance(node, nodes.Enum):
         op = program.add_fixed(OP_ENUM, 4, offset, path)
-        op.ref = _make_table(program, list(node.cls), None, node.cls.__qualname__)
+        op.ref = make_table(program, list(node.cls), None, node.cls.__qualname__)
     elif isinstance(node, nodes.Struct):
         if facts[node.cls].recursive or depth >= MAX_INLINE or program.prog.count > MAX_OPERATIONS:
-            inner = _program_of(node, facts)
+            inner = program_of(node, facts)
             op = program.add_varying(OP_CALL, offset, path)
             op.ref = _own_prog(program, inner)
         else:
             _emit_struct(program, node.cls, offset, path, depth, facts)
     elif isinstance(node, (nodes.Sealed, nodes.Union)):
-        inner = _program_of(node, facts)
+        inner = program_of(node, facts)
         op = program.add_varying(OP_CALL if inner.prog.recursive else OP_SEALED, offset, path)
         program.keep.append(inner)
         op.ref = <void*>&inner.prog if inner.prog.recursive else inner.prog.ops[0].ref
@@ -207,23 +207,23 @@ cdef int _emit(Program program, node, Py_ssize_t offset, str path, int depth, di
         program.add_fixed(OP_OPTION, 1, offset, path)
         program.run = -1
         at = program.prog.count - 1
-        _emit(program, node.item, offset, path, depth, facts)
+        emit_node(program, node.item, offset, path, depth, facts)
         program.run = -1
         program.prog.ops[at].number = program.prog.count - at - 1
     elif isinstance(node, (nodes.List, nodes.Tuple)):
-        inner = _program_of(node.item, facts)
+        inner = program_of(node.item, facts)
         op = program.add_varying(OP_LIST if isinstance(node, nodes.List) else OP_TUPLE, offset, path)
         op.ref = _own_prog(program, inner)
     elif isinstance(node, nodes.Product):
         if depth >= MAX_INLINE:
-            inner = _program_of(node, facts)
+            inner = program_of(node, facts)
             op = program.add_varying(OP_CALL, offset, path)
             op.ref = _own_prog(program, inner)
             return 0
         op = program.add(OP_ENTER_TUPLE, offset, path)
         op.number = len(node.items)
         for at, item in enumerate(node.items):
-            _emit(program, item, at * POINTER, f"{path}[{at}]", depth + 1, facts)
+            emit_node(program, item, at * POINTER, f"{path}[{at}]", depth + 1, facts)
         program.add(OP_LEAVE, 0, path).number = len(node.items)
     elif isinstance(node, nodes.Fixed):
         if isinstance(node.item, nodes.Number) and node.count * node.item.kind.size < 2**31:
@@ -231,7 +231,7 @@ cdef int _emit(Program program, node, Py_ssize_t offset, str path, int depth, di
             op.number = node.count
             op.kind = KIND_CODES[node.item.kind.name]
         else:
-            inner = _program_of(node.item, facts)
+            inner = program_of(node.item, facts)
             op = program.add_varying(OP_FIXED, offset, path)
             op.number = node.count
             op.ref = _own_prog(program, inner)
@@ -255,11 +255,16 @@ cdef int _emit_struct(Program program, cls, Py_ssize_t offset, str path, int dep
     cdef Op* op = program.add(OP_ENTER, offset, path)
     op.ref = program.own(cls)
     for name, node in record_spec(cls).nodes():
-        _emit(program, node, _slot_offset(cls, name), f"{path}.{name}", depth + 1, facts)
-        if isinstance(node, nodes.Number) and node.kind.size > 1:  # all ints of one byte exist already
-            record_mark_box(cls, name, BOX_FLOAT if node.kind.name in ("f32", "f64") else BOX_INT)
+        emit_node(program, node, slot_offset(cls, name), f"{path}.{name}", depth + 1, facts)
+        mark_box(cls, name, node)
     op = program.add(OP_LEAVE, 0, path)
     op.ref = <void*>cls
+    return 0
+
+
+cdef int mark_box(cls, str name, node) except -1:
+    if isinstance(node, nodes.Number) and node.kind.size > 1:  # all ints of one byte exist already
+        record_mark_box(cls, name, BOX_FLOAT if node.kind.name in ("f32", "f64") else BOX_INT)
     return 0
 
 
@@ -267,11 +272,11 @@ cdef int _emit_sealed(Program program, spec, dict facts) except -1:
     program.add_varying(OP_SEALED, 0, "")
     variants = list(spec.variants.values())
     # The table is there before the variants are compiled: a recursive one refers to it.
-    cdef Table* table = _make_table(program, variants, variants, spec.cls.__qualname__)
+    cdef Table* table = make_table(program, variants, variants, spec.cls.__qualname__)
     cdef Py_ssize_t i
     program.prog.ops[0].ref = table
     for i, cls in enumerate(variants):
-        table.progs[i] = <Prog*>_own_prog(program, _program_of(nodes.Struct(cls), facts))
+        table.progs[i] = <Prog*>_own_prog(program, program_of(nodes.Struct(cls), facts))
     return 0
 
 
@@ -280,7 +285,7 @@ cdef void* _own_prog(Program program, Program inner) except NULL:
     return &inner.prog
 
 
-cdef Table* _make_table(Program program, list keys, list variants, str name) except NULL:
+cdef Table* make_table(Program program, list keys, list variants, str name) except NULL:
     cdef _Tables owner = _Tables.__new__(_Tables)
     cdef Table* table = &owner.table
     cdef Py_ssize_t count = len(keys), size = 4, i, at
@@ -298,6 +303,8 @@ cdef Table* _make_table(Program program, list keys, list variants, str name) exc
     program.tables.append(owner)
     table.name = <PyObject*>name
     for i, key in enumerate(keys):
+        if key is None:  # what the reader lacks (adapt.pyx)
+            continue
         table.keys[i] = <PyObject*>key
         at = (<Py_ssize_t><PyObject*>key >> 4) & table.mask
         while table.slots[at] != 0:
@@ -306,7 +313,7 @@ cdef Table* _make_table(Program program, list keys, list variants, str name) exc
     return table
 
 
-cdef Py_ssize_t _slot_offset(cls, str name) except -1:
+cdef Py_ssize_t slot_offset(cls, str name) except -1:
     for base in cls.__mro__:
         if isinstance(base, RecordType) and name in vars(base):
             member = vars(base)[name]

@@ -38,7 +38,7 @@ cdef inline PyObject* _made(Inbox inbox, Entry* oldest) except NULL:
     # What the oldest entry stands for, if it is plain. No code but the allocator's runs meanwhile. Numbers
     # may be followed by bytes that were not kept.
     return decode_plain(
-        inbox._codec.prog, _plain_at(inbox, inbox._first), min(oldest.wire, inbox.plain_size))
+        inbox._codec.reads, _plain_at(inbox, inbox._first), min(oldest.wire, inbox.plain_size))
 
 
 cdef class Inbox:
@@ -65,7 +65,7 @@ cdef class Inbox:
         self._waiters = deque()
         self._held_back = []
         self._codec = codec
-        cdef Plainness kind = NOT_PLAIN if codec is None else plainness(codec.prog)
+        cdef Plainness kind = NOT_PLAIN if codec is None else plainness(codec.reads)
         if kind != NOT_PLAIN and codec.min_size <= PLAIN_BYTES:
             self._is_checked = kind == PLAIN_IF_VALID
             if not self._is_checked:
@@ -106,7 +106,7 @@ cdef class Inbox:
     cdef bint may_wait(self, const char* data, Py_ssize_t size) noexcept:
         # Whether `push_plain` takes this message; if not, whoever has it decodes it and calls `push`.
         if self._is_checked:
-            return size <= self.plain_size and is_plain_value(self._codec.prog, data, size)
+            return size <= self.plain_size and is_plain_value(self._codec.reads, data, size)
         return 0 < self.plain_size <= size
 
     cdef bint push_plain(self, object source, const char* data, Py_ssize_t size) except -1:

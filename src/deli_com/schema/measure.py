@@ -189,7 +189,7 @@ def recursive(tree: Tree) -> set[str]:
 
 
 def too_deep(tree: Tree) -> str | None:
-    """Why no decoder is made for these types, where values would be too deep within one another; else None."""
+    """Why no decoder is made for these types: how their values would be within one another; or None."""
     again = recursive(tree)
     by_name = tree.by_name
     chain: dict[str, int] = {}  # definitions within one another, recursive ones apart

@@ -12,7 +12,16 @@ from deli_com.types.declaration import Spec
 from deli_com.types.delivery import Delivery
 from deli_com.types.instance import RecordType, record_spec
 
-__all__ = ["WIRE_NAME", "WIRE_NAMES", "member_names", "render", "tree_of", "type_of", "without_notes"]
+__all__ = [
+    "WIRE_NAME",
+    "WIRE_NAMES",
+    "member_names",
+    "render",
+    "tree_of",
+    "type_of",
+    "wire_name",
+    "without_notes",
+]
 
 # Attributes of classes made from a text, where Python would not have had a name that stands there.
 WIRE_NAME = "__wire_name__"
@@ -68,7 +77,7 @@ def tree_of(root: nodes.Node) -> tuple[tree.Tree, dict[str, Any]]:
     for cls in names:
         if isinstance(cls, RecordType):
             for variant in record_spec(cls).variants.values():
-                classes.setdefault(_wire_name(variant), variant)
+                classes.setdefault(wire_name(variant), variant)
     return tree.Tree(type_of(root, names), definitions), classes
 
 
@@ -81,7 +90,7 @@ def definitions_of(root: nodes.Node) -> dict[Any, str]:
         cls = todo.pop()
         if cls in names:
             continue
-        name = own = _wire_name(cls)
+        name = own = wire_name(cls)
         number = 2
         while name in taken:
             name = f"{own}_{number}"
@@ -156,7 +165,7 @@ def _definition(cls: Any, name: str, names: Mapping[Any, str]) -> tree.Definitio
     variants = []
     for inner in spec.variants.values():
         own = record_spec(inner)
-        variants.append(tree.Variant(_wire_name(inner), _fields(own, names), notes_of(own)))
+        variants.append(tree.Variant(wire_name(inner), _fields(own, names), notes_of(own)))
     return tree.Sealed(name, tuple(variants), notes_of(spec))
 
 
@@ -168,7 +177,7 @@ def _fields(spec: Spec, names: Mapping[Any, str]) -> tuple[tree.Field, ...]:
     )
 
 
-def _wire_name(cls: Any) -> str:
+def wire_name(cls: Any) -> str:
     return checked(getattr(cls, WIRE_NAME, None) or cls.__name__, cls.__qualname__)
 
 

@@ -1,0 +1,15 @@
+# The operations of programs that read what another writer sends (adapt.pyx).
+
+from deli_com.coding.columns cimport Columns
+from deli_com.coding.program cimport Prog, Program
+
+
+# A structured array that is read field by field.
+cdef class Rows:
+    cdef Columns columns      # of the reader
+    cdef Program program      # of one row of the writer's; slots are places in the reader's row
+    cdef Prog* prog
+
+
+# Lets the decoder walk such programs; before the first of them runs.
+cdef void enable_resolved() noexcept

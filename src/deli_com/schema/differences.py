@@ -1,0 +1,118 @@
+"""The differences of two schemas in words, each from the reader's side, with a hint where a slip is likely.
+
+::
+
+    celsius  f32 here, f64 there
+    - battery  u8, only here and without a default
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from deli_com.errors import SchemaMismatch
+
+__all__ = ["Differences", "aligned"]
+
+MAX_SHOWN = 120  # characters of a type
+
+
+def aligned(rows: list[tuple[str, str]]) -> list[str]:
+    """Names and what there is to say of them, in two columns. A name may begin with ``"- "`` or ``"+ "``."""
+    width = max((len(_bare(name)) for name, _ in rows), default=0)
+    return [f"{name}{' ' * (width - len(_bare(name)))}  {text}" for name, text in rows]
+
+
+def _bare(name: str) -> str:
+    return name[2:] if name[:2] in ("- ", "+ ") else name
+
+
+def shown(text: str) -> str:
+    """A type, cut where it is long."""
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+
+
+@dataclass(slots=True)
+class _Differs:
+    # A field that both have, with types that do not go together.
+    name: str
+    where: str
+    here: str
+    there: str
+
+
+@dataclass(slots=True)
+class _Alone:
+    # A field that one of them has, and its place.
+    place: int
+    name: str
+    where: str
+    type: str
+
+
+@dataclass(slots=True)
+class Differences:
+    """What stands in the way of reading values of another schema; collected struct by struct."""
+
+    name: str
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    _differ: list[_Differs] = field(default_factory=list)
+    _here: list[_Alone] = field(default_factory=list)
+    _there: list[_Alone] = field(default_factory=list)
+
+    def differ(self, name: str, where: str, here: str, there: str) -> None:
+        """A field of the struct at hand has another type there."""
+        self._differ.append(_Differs(name, where, here, there))
+
+    def only_here(self, place: int, name: str, where: str, tp: str) -> None:
+        """A field of the struct at hand is not sent and has no default."""
+        self._here.append(_Alone(place, name, where, tp))
+
+    def only_there(self, place: int, name: str, tp: str) -> None:
+        """A field is sent that the struct at hand lacks: no difference, but perhaps the other half of one."""
+        self._there.append(_Alone(place, name, name, tp))
+
+    def say(self, where: str, text: str) -> None:
+        """Anything else."""
+        self.rows.append((where, text))
+
+    def settle(self) -> None:
+        """The struct at hand is complete."""
+        for item in self._differ:
+            text = f"{shown(item.here)} here, {shown(item.there)} there"
+            hint = self._swapped(item) or _number_hint(item.here, item.there)
+            self.rows.append((item.where, f"{text} ({hint})" if hint else text))
+        for own in self._here:
+            text = f"{shown(own.type)}, only here and without a default"
+            old = next(
+                (other for other in self._there if (other.place, other.type) == (own.place, own.type)), None
+            )
+            if old is not None:
+                text += f' (in its place there is {old.name}; if renamed: field(renamed_from="{old.name}"))'
+            self.rows.append((f"- {own.where}", text))
+        self._differ, self._here, self._there = [], [], []
+
+    def _swapped(self, item: _Differs) -> str:
+        for other in self._differ:
+            if other is not item and (other.here, other.there) == (item.there, item.here):
+                return f"the types of {item.name} and {other.name} are swapped"
+        return ""
+
+    def check(self) -> None:
+        """Raise what was found, if anything was."""
+        if self.rows:
+            raise SchemaMismatch(self.name, aligned(self.rows))
+
+
+def _number_hint(here: str, there: str) -> str:
+    if here[:1] not in "ui" or there[:1] not in "ui" or not (here[1:].isdigit() and there[1:].isdigit()):
+        return ""
+    if here[1:] == there[1:]:
+        return "signed there" if there[0] == "i" else "unsigned there"
+    return (
+        "wider there"
+        if int(there[1:]) > int(here[1:])
+        else "signed there"
+        if there[0] == "i"
+        else "unsigned there"
+    )
