@@ -849,6 +849,8 @@ class Resolver:
 
 
 def into(r: Type | None, number: Any) -> Any:
+    if isinstance(r, Option):
+        return into(r.item, number)
     if isinstance(r, Scalar) and r.name in ("f32", "f64"):
         return float(number)
     return number

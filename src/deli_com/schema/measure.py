@@ -193,7 +193,8 @@ def too_deep(tree: Tree) -> str | None:
     again = recursive(tree)
     by_name = tree.by_name
     chain: dict[str, int] = {}  # definitions within one another, recursive ones apart
-    stack: dict[str, int] = {}  # values within one another, as a decoder's calls are
+    plain: dict[str, int] = {}  # calls of a decoder within one another, those of recursive ones apart
+    round_: dict[str, int] = {}  # calls from one recursive value to the next; MAX_DEPTH of these are counted
     for component in _components(tree):
         names = {ref for name in component for tp in types_in(by_name[name]) for ref in refs(tp)} - {
             *component
@@ -201,11 +202,14 @@ def too_deep(tree: Tree) -> str | None:
         own = max((depth_of(tp) for name in component for tp in types_in(by_name[name])), default=0)
         recurs = component[0] in again
         links = max((chain[name] for name in names), default=0) + (0 if recurs else 1)
-        calls = max((stack[name] for name in names), default=0) + (own * MAX_DEPTH if recurs else own)
+        calls = max((plain[name] for name in names), default=0) + (0 if recurs else own)
+        longest = max([round_[name] for name in names] + ([own] if recurs else [0]))
         for name in component:
-            chain[name], stack[name] = links, calls
-    if max((chain[name] for name in refs(tree.root)), default=0) > MAX_CHAIN:
+            chain[name], plain[name], round_[name] = links, calls, longest
+    roots = [*refs(tree.root)]
+    if max((chain[name] for name in roots), default=0) > MAX_CHAIN:
         return f"definitions are within one another more than {MAX_CHAIN} deep"
-    if depth_of(tree.root) + max((stack[name] for name in refs(tree.root)), default=0) > MAX_LEVELS:
+    deepest = max((plain[name] + MAX_DEPTH * round_[name] for name in roots), default=0)
+    if depth_of(tree.root) + deepest > MAX_LEVELS:
         return f"values can be within one another more than {MAX_LEVELS} deep"
     return None
