@@ -607,8 +607,9 @@ class TestMemory:
 
         with pytest.raises(Refused):
             codec(R).reading(writer("a u8")).from_bytes(b"\1")
-        with pytest.raises(Refused):
+        with pytest.raises(DecodeError) as caught:
             codec(Post).reading(writer("a u8")).from_bytes(b"\1")
+        assert isinstance(caught.value.__cause__, Refused)
 
 
 class TestFieldOption:
