@@ -1,4 +1,4 @@
-"""`codec(T).reading(writer)`: every row of the table of docs/wire.md section 7, and what must not happen."""
+"""`codec(T).reading(writer)`: every row of the table of docs/wire.md section 9, and what must not happen."""
 
 from __future__ import annotations
 
