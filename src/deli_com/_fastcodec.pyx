@@ -21,15 +21,19 @@ A program (`program`) is walked by the encoder (`encode`) or the decoder (`decod
 cimport cython
 from cpython.object cimport PyObject
 
+from deli_com.coding.buffers cimport is_masked, is_plain
 from deli_com.coding.decode cimport decode_root
 from deli_com.coding.encode cimport encode_append, encode_root, encode_to_bytes
 from deli_com.ground.cpython cimport (
-    PyBUF_SIMPLE,
+    PyBUF_C_CONTIGUOUS,
+    PyBUF_FORMAT,
     PyBuffer_Release,
     PyBytes_AS_STRING,
     PyBytes_CheckExact,
     PyBytes_GET_SIZE,
     PyErr_Clear,
+    PyErr_ExceptionMatches,
+    PyExc_MemoryError,
     PyObject_GetBuffer,
 )
 from deli_com.ground.cursor cimport WriteCursor
@@ -45,6 +49,10 @@ from deli_com.types.instance import RecordType, record_spec
 cdef enum:
     MAX_READINGS = 64  # schemas of other writers that one type remembers
 
+cdef extern from *:
+    "static int dc_reraise_fastcodec(void) { return -1; }"
+    int reraise "dc_reraise_fastcodec"() except -1
+
 
 # --- where from_bytes and decode read ---
 
@@ -54,9 +62,17 @@ cdef object decode_from(TypeCodec codec, object data, Py_ssize_t* pos, bint stri
         return _decode_at(
             codec, PyBytes_AS_STRING(<PyObject*>data), PyBytes_GET_SIZE(<PyObject*>data), pos, strict
         )
-    if PyObject_GetBuffer(<PyObject*>data, &view, PyBUF_SIMPLE) < 0:
+    cdef int masked = is_masked(<PyObject*>data)
+    if masked < 0:
+        reraise()
+    if masked or PyObject_GetBuffer(<PyObject*>data, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0:
+        if not masked and PyErr_ExceptionMatches(PyExc_MemoryError):
+            reraise()
         PyErr_Clear()
         raise TypeError(f"decoding needs a contiguous bytes-like object, got {type(data).__qualname__}")
+    if not is_plain(&view):
+        PyBuffer_Release(&view)
+        raise TypeError(f"decoding needs bytes, got a {type(data).__qualname__} whose memory is not its value")
     try:
         return _decode_at(codec, <const char*>view.buf, view.len, pos, strict)
     finally:

@@ -34,3 +34,9 @@ cdef int encode_structured(Encoder* enc, PyObject* columns, PyObject* v, bint la
 
 # A view of a C-contiguous buffer of numbers of the kind `code`, for the caller to release.
 cdef int numbers_view(Encoder* enc, int code, PyObject* v, Py_buffer* view) noexcept
+
+# Whether the memory of a view with a format is the value itself.
+cdef bint is_plain(Py_buffer* view) noexcept
+
+# 1 for a masked array, whose buffer is not its value; -1: an exception is set.
+cdef int is_masked(PyObject* v) noexcept

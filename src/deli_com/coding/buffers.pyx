@@ -1,4 +1,8 @@
-"""Buffers: foreign bytes-like values, arrays of numbers, structured arrays."""
+"""Buffers: foreign bytes-like values, arrays of numbers, structured arrays.
+
+A buffer is taken for what it holds only where its memory is the value: no pointers to the value (objects, strings
+of variable width), no gaps between fields that hold whatever was there before, no mask that stands elsewhere.
+"""
 
 import sys
 
@@ -9,6 +13,7 @@ from deli_com.coding.columns cimport Columns
 from deli_com.coding.encode_errors cimport (
     fail,
     fail_of_value,
+    fail_made,
     mismatch,
     mismatch_of,
     note,
@@ -24,12 +29,80 @@ from array import array as _array_class
 cdef object ARRAY_TYPE = _array_class
 
 
+cdef object _no_buffer(object wanted, object value):
+    return f"expected {wanted} in one C-contiguous buffer, got {type(value).__qualname__}"
+
+
+cdef object _no_memory_of_its_own(object wanted, PyObject* format):
+    shown = (<bytes><char*>format).decode("latin-1")
+    return f"expected {wanted}, got a buffer of format {shown!r}, whose memory is not the value"
+
+
+cdef object _other_items(int code, Py_buffer* view):
+    shown = (<bytes>view.format).decode("latin-1") if view.format != NULL else "B"
+    return f"expected items of {number_name(code)}, got a buffer of format {shown!r} and {view.itemsize} bytes an item"
+
+
+cdef object _masked(object value):
+    # Whether it is a masked array: its buffer does not say which items are none.
+    numpy = sys.modules.get("numpy.ma")
+    return numpy is not None and isinstance(value, numpy.MaskedArray)
+
+
+cdef object _not_rows(Columns table, object value):
+    # Why it is no array of these rows, or None.
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.ndarray):
+        return f"expected an ndarray of {table.name}, got {type(value).__qualname__}"
+    if value.dtype != table.dtype:
+        wanted = table.dtype if table.dtype.names is None else f"codec({table.name}).dtype, {table.dtype}"
+        return f"expected dtype {wanted}, got {value.dtype}"
+    return _not_flat(value) if value.ndim != 1 else None
+
+
+cdef object _not_flat(object value):
+    # An array whose shape the wire cannot say: it would arrive as a flat one.
+    shape = memoryview(value).shape
+    return f"expected one dimension, got {len(shape)}, shape {shape}: its ravel() has one"
+
+
+# The same as C sees them: a new reference, or NULL with the exception set.
+ctypedef PyObject* (*BufferFunction)(PyObject*, PyObject*) noexcept
+ctypedef PyObject* (*ItemsFunction)(int, Py_buffer*) noexcept
+ctypedef PyObject* (*ValueFunction)(PyObject*) noexcept
+cdef BufferFunction _make_no_buffer = <BufferFunction><void*>_no_buffer
+cdef BufferFunction _make_no_memory = <BufferFunction><void*>_no_memory_of_its_own
+cdef ItemsFunction _make_other_items = <ItemsFunction><void*>_other_items
+cdef ValueFunction _ask_masked = <ValueFunction><void*>_masked
+cdef ValueFunction _make_not_flat = <ValueFunction><void*>_not_flat
+cdef BufferFunction _ask_not_rows = <BufferFunction><void*>_not_rows
+
+cdef extern from "deli_com/ground/plain.h":
+    bint deli_com_is_plain(const char* format, Py_ssize_t itemsize) noexcept
+
+
+cdef bint is_plain(Py_buffer* view) noexcept:
+    return view.format == NULL or deli_com_is_plain(view.format, view.itemsize)
+
+
+cdef int is_masked(PyObject* v) noexcept:
+    # 1: it is, 0: it is not, -1: an exception is set.
+    cdef PyObject* answer
+    if not PyType_HasFeature(Py_TYPE(v), Py_TPFLAGS_HEAPTYPE):
+        return 0  # masked arrays are written in Python
+    answer = _ask_masked(v)
+    if answer == NULL:
+        return -1
+    Py_DECREF(answer)
+    return answer == Py_True
+
+
 cdef int encode_foreign_bytes(Encoder* enc, PyObject* v, bint last) noexcept:
     cdef Py_buffer view
     cdef int status
     if not PyObject_CheckBuffer(v):
         return mismatch(enc, "bytes", v)
-    if open_buffer(enc, v, &view, PyBUF_SIMPLE, "bytes") < 0:
+    if open_buffer(enc, v, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT, "bytes") < 0:
         return -1
     status = write_sized(enc, <const char*>view.buf, view.len, view.len, last)
     PyBuffer_Release(&view)
@@ -38,26 +111,34 @@ cdef int encode_foreign_bytes(Encoder* enc, PyObject* v, bint last) noexcept:
 
 cdef int open_buffer(Encoder* enc, PyObject* v, Py_buffer* view, int flags, str wanted) noexcept:
     # A view of `v`, to be released. May run Python code; what it exports stays put until then.
-    if not _exact_exporter(v) and would_run_python(enc, v):
-        return -1
+    cdef int status
+    if not _exact_exporter(v):
+        if would_run_python(enc, v):
+            return -1
+        status = is_masked(v)
+        if status > 0:
+            return mismatch_of(enc, "{} without a mask", wanted, v)
+        if status < 0:
+            return -1
     Py_INCREF(v)
-    if PyObject_GetBuffer(v, view, flags) == 0:
-        Py_DECREF(v)  # the view holds one of its own
-        return 0
-    if not (
+    status = PyObject_GetBuffer(v, view, flags)
+    if status == 0:
+        if not is_plain(view):
+            status = fail_made(
+                enc, _make_no_memory(<PyObject*>wanted, <PyObject*>view.format), "is a buffer of other items"
+            )
+            PyBuffer_Release(view)
+    elif (
         PyErr_ExceptionMatches(PyExc_BufferError)
         or PyErr_ExceptionMatches(PyExc_TypeError)
         or PyErr_ExceptionMatches(PyExc_ValueError)
     ):
-        Py_DECREF(v)
-        return fail_of_value(enc)
-    PyErr_Clear()
-    try:
-        fail(enc, f"expected {wanted} in one C-contiguous buffer, got {type(<object>v).__qualname__}")
-    except BaseException:
-        fail(enc, "is no C-contiguous buffer")
-    Py_DECREF(v)
-    return -1
+        PyErr_Clear()
+        fail_made(enc, _make_no_buffer(<PyObject*>wanted, v), "is no C-contiguous buffer")
+    else:
+        fail_of_value(enc)
+    Py_DECREF(v)  # a view holds one of its own
+    return status
 
 
 cdef bint _exact_exporter(PyObject* v) noexcept:
@@ -93,19 +174,10 @@ cdef int encode_array(Encoder* enc, int code, PyObject* v, bint flat_only, bint 
         return -1
     if flat_only and view.ndim != 1:
         PyBuffer_Release(&view)
-        return wrong_shape(enc, <object>v)
+        return fail_made(enc, _make_not_flat(v), "has not one dimension")
     status = write_sized(enc, <const char*>view.buf, view.len, view.len // number_size(code), last)
     PyBuffer_Release(&view)
     return status
-
-
-cdef int wrong_shape(Encoder* enc, object value) noexcept:
-    # An array whose shape the wire cannot say: it would arrive as a flat one.
-    try:
-        shape = memoryview(value).shape
-        return fail(enc, f"expected one dimension, got {len(shape)}, shape {shape}: its ravel() has one")
-    except BaseException:
-        return fail(enc, "has not one dimension")
 
 
 cdef int numbers_view(Encoder* enc, int code, PyObject* v, Py_buffer* view) noexcept:
@@ -115,12 +187,7 @@ cdef int numbers_view(Encoder* enc, int code, PyObject* v, Py_buffer* view) noex
     if open_buffer(enc, v, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT, number_name(code)) < 0:
         return -1
     if view.ndim < 1 or not _matches(code, view):
-        try:
-            shown = (<bytes>view.format).decode("latin-1") if view.format != NULL else "B"
-            got = f"a buffer of format {shown!r} and {view.itemsize} bytes an item"
-            fail(enc, f"expected items of {number_name(code)}, got {got}")
-        except BaseException:
-            fail(enc, "is a buffer of other items")
+        fail_made(enc, _make_other_items(code, view), "is a buffer of other items")
         PyBuffer_Release(view)
         return -1
     return 0
@@ -132,19 +199,14 @@ cdef int encode_structured(Encoder* enc, PyObject* columns, PyObject* v, bint la
     cdef Py_buffer view
     cdef Py_ssize_t bad, column = 0
     cdef int status
-    try:
-        value = <object>v
-        numpy = sys.modules.get("numpy")
-        if numpy is None or not isinstance(value, numpy.ndarray):
-            return mismatch_of(enc, "an ndarray of {}", table.name, v)
-        if value.dtype != table.dtype:
-            wanted = table.dtype if table.dtype.names is None else f"codec({table.name}).dtype, {table.dtype}"
-            return fail(enc, f"expected dtype {wanted}, got {value.dtype}")
-        if value.ndim != 1:
-            return wrong_shape(enc, value)
-    except BaseException:
-        return fail(enc, "is no structured array of the right dtype")
-    if open_buffer(enc, v, &view, PyBUF_SIMPLE, table.name) < 0:
+    cdef PyObject* trouble
+    if v == NULL:
+        return fail(enc, "is not set")
+    trouble = _ask_not_rows(columns, v)
+    if trouble != Py_None:
+        return fail_made(enc, trouble, "is no structured array of the right dtype")
+    Py_DECREF(trouble)
+    if open_buffer(enc, v, &view, PyBUF_SIMPLE, "a structured array") < 0:
         return -1
     bad = table.find_bad(<const char*>view.buf, view.len // table.row, &column)
     if bad >= 0:

@@ -16,7 +16,7 @@ from libc.string cimport memcpy
 
 from deli_com.coding.columns cimport Columns
 from deli_com.coding.encoder cimport number_size
-from deli_com.coding.new_arrays cimport new_array, new_ndarray
+from deli_com.coding.new_arrays cimport new_array, new_ndarray, new_view
 from deli_com.coding.program cimport *
 from deli_com.ground.cpython cimport *
 from deli_com.ground.scalar cimport *
@@ -97,13 +97,15 @@ cdef extern from *:
 cdef int _report(Decoder* dec, str name) except -1:
     # Raises the error of a failed walk.
     cdef Py_ssize_t at
-    pieces = []
-    if dec.path != NULL:
-        pieces = <list>dec.path
-        Py_DECREF(dec.path)
+    cdef PyObject* pieces = dec.path
     if dec.fault == FAULT_NONE:
-        _reraise()
-    path = name + "".join(reversed(pieces))
+        if PyErr_Occurred() != NULL:
+            _reraise()
+        raise MemoryError("a value was being decoded")
+    try:
+        path = name if pieces == NULL else name + "".join(reversed(<list>pieces))
+    finally:
+        Py_XDECREF(pieces)
     at = dec.at - dec.start
     if dec.fault == FAULT_EOF:
         raise UnexpectedEof(at, path)
@@ -127,23 +129,32 @@ cdef int _report(Decoder* dec, str name) except -1:
 cdef void decode_note(Decoder* dec, object piece) noexcept:
     if dec.fault == FAULT_NONE:
         return
-    try:
-        if dec.path == NULL:
-            pieces = []
-            Py_INCREF(<PyObject*>pieces)
-            dec.path = <PyObject*>pieces
-        (<list>dec.path).append(piece)
-    except BaseException:
-        pass  # out of memory: a shorter path
+    if dec.path == NULL:
+        dec.path = PyList_New(0)
+    if dec.path == NULL or PyList_Append(dec.path, <PyObject*>piece) < 0:
+        PyErr_Clear()  # out of memory: a shorter path
+
+
+cdef object _index(Py_ssize_t i):
+    return f"[{i}]"
 
 
 cdef void decode_note_index(Decoder* dec, Py_ssize_t i) noexcept:
+    cdef PyObject* piece
     if dec.fault == FAULT_NONE:
         return
-    try:
-        decode_note(dec, f"[{i}]")
-    except BaseException:
-        pass
+    piece = _make_index(i)
+    if piece == NULL:
+        PyErr_Clear()
+        return
+    decode_note(dec, <object>piece)
+    Py_DECREF(piece)
+
+
+# What Cython writes a `try` for, as C sees it: a new reference, or NULL with the exception set. A `try` of
+# Cython's own allocates, and what fails in it would be gone.
+ctypedef PyObject* (*IndexFunction)(Py_ssize_t) noexcept
+cdef IndexFunction _make_index = <IndexFunction><void*>_index
 
 
 # --- the walker ---
@@ -572,12 +583,6 @@ cdef int _numbers(Decoder* dec, int code, PyObject** items, Py_ssize_t count) no
 
 # --- arrays ---
 
-cdef extern from *:
-    """
-    static void dc_set_error(PyObject *error) { PyErr_SetObject((PyObject *)Py_TYPE(error), error); }
-    """
-    void _set "dc_set_error"(object error) noexcept
-
 
 cdef PyObject* _array(Decoder* dec, int code, bint as_numpy) noexcept:
     # Array[T] and NDArray[T].
@@ -604,6 +609,7 @@ cdef PyObject* _structured(Decoder* dec, PyObject* columns) noexcept:
     cdef const char* at
     cdef Py_ssize_t count, bad, column = 0
     cdef PyObject* raw
+    cdef PyObject* result
     if dec.end - start < 4 or <Py_ssize_t>load_u32(start) > (dec.end - start - 4) // table.row:
         decode_fail(dec, FAULT_EOF, start)
         return NULL
@@ -620,13 +626,7 @@ cdef PyObject* _structured(Decoder* dec, PyObject* columns) noexcept:
     raw = new_ndarray(OP_U8, start + 4, count * table.row)
     if raw == NULL:
         return NULL
-    try:
-        result = (<object>raw).view(table.dtype)
-    except BaseException as error:
-        _set(error)
-        Py_DECREF(raw)
-        return NULL
+    result = new_view(raw, <PyObject*>table.dtype)
     Py_DECREF(raw)
     dec.p = start + 4 + count * table.row
-    Py_INCREF(<PyObject*>result)
-    return <PyObject*>result
+    return result

@@ -10,6 +10,7 @@ from deli_com.coding.program cimport Op, Table
 
 cdef int fail(Encoder* enc, str detail) noexcept
 cdef int fail_of_value(Encoder* enc) noexcept
+cdef int fail_made(Encoder* enc, PyObject* detail, str otherwise) noexcept
 cdef int fail_counts(Encoder* enc, str text, Py_ssize_t first, Py_ssize_t second) noexcept
 cdef int mismatch(Encoder* enc, object wanted, PyObject* v) noexcept
 cdef int mismatch_of(Encoder* enc, str wanted, object name, PyObject* v) noexcept

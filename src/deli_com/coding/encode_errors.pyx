@@ -1,10 +1,25 @@
-"""Why a value cannot be encoded, in words, and where in it."""
+"""Why a value cannot be encoded, in words, and where in it.
+
+What makes the words may run out of memory. The callers are C and raise nothing, and a `try` of Cython's allocates
+itself: so each text is made by a function that raises, called as C sees it, and where it gives NULL there is a
+shorter text that exists already.
+"""
 
 from cpython.object cimport PyObject
 
 from deli_com.coding.encoder cimport Encoder
 from deli_com.coding.program cimport OP_F32, OP_U8, Op, Table
-from deli_com.ground.cpython cimport Py_DECREF, Py_INCREF, PyTuple_Check, PyTuple_GET_SIZE
+from deli_com.ground.cpython cimport (
+    Py_DECREF,
+    Py_INCREF,
+    Py_XDECREF,
+    PyErr_Clear,
+    PyErr_Occurred,
+    PyList_Append,
+    PyList_New,
+    PyTuple_Check,
+    PyTuple_GET_SIZE,
+)
 
 from deli_com.errors import EncodeError
 from deli_com.types.apart import names_apart, variants_apart
@@ -39,26 +54,30 @@ cdef tuple BOUNDS = (
 
 
 cdef str number_name(int code):
-    return NAMES[code - OP_U8]
+    return NAMES[code - OP_U8]  # made at import: nothing that can fail
 
 
 cdef int report(Encoder* enc, str name) except -1:
     # Makes the error of a failed walk.
-    pieces = []
-    detail = None
-    if enc.path != NULL:
-        pieces = <list>enc.path
-        Py_DECREF(enc.path)
-    if enc.detail != NULL:
-        detail = <object>enc.detail
-        Py_DECREF(enc.detail)
-        path = name + "".join(reversed(pieces))
-        if isinstance(detail, Exception):
-            raise EncodeError(f"{type(detail).__name__} while the value was read: {detail}", path) from detail
-        raise EncodeError(detail, path)
-    if enc.inexact:
-        return 1
-    return -1  # the exception is set
+    cdef PyObject* path = enc.path
+    cdef PyObject* detail = enc.detail
+    enc.path = enc.detail = NULL
+    if detail == NULL:
+        Py_XDECREF(path)
+        if enc.inexact:
+            return 1
+        if PyErr_Occurred() == NULL:
+            raise MemoryError("a value was being encoded")
+        return -1
+    try:
+        where = name if path == NULL else name + "".join(reversed(<list>path))
+        what = <object>detail
+        if isinstance(what, Exception):
+            raise EncodeError(f"{type(what).__name__} while the value was read: {what}", where) from what
+        raise EncodeError(what, where)
+    finally:
+        Py_XDECREF(path)
+        Py_DECREF(detail)
 
 
 cdef int fail(Encoder* enc, str detail) noexcept:
@@ -75,103 +94,140 @@ cdef int fail_of_value(Encoder* enc) noexcept:
     return -1
 
 
-cdef int fail_counts(Encoder* enc, str text, Py_ssize_t first, Py_ssize_t second) noexcept:
-    # `text` has two places for numbers.
-    try:
-        return fail(enc, text.format(first, second))
-    except BaseException:
-        return fail(enc, text)
+cdef int fail_made(Encoder* enc, PyObject* detail, str otherwise) noexcept:
+    # `detail` is a new str, or NULL with an exception set, which goes.
+    if detail == NULL:
+        PyErr_Clear()
+        return fail(enc, otherwise)
+    enc.detail = detail
+    return -1
 
 
 cdef void note(Encoder* enc, object piece) noexcept:
     # Adds to the path of an error; an exception of Python code needs none.
     if enc.detail == NULL:
         return
-    try:
-        if enc.path == NULL:
-            pieces = []
-            Py_INCREF(<PyObject*>pieces)
-            enc.path = <PyObject*>pieces
-        (<list>enc.path).append(piece)
-    except BaseException:
-        pass  # out of memory: a shorter path
+    if enc.path == NULL:
+        enc.path = PyList_New(0)
+    if enc.path == NULL or PyList_Append(enc.path, <PyObject*>piece) < 0:
+        PyErr_Clear()  # out of memory: a shorter path
 
 
 cdef void note_index(Encoder* enc, Py_ssize_t i) noexcept:
+    cdef PyObject* piece
     if enc.detail == NULL:
         return
-    try:
-        note(enc, f"[{i}]")
-    except BaseException:
-        pass
+    piece = make_index(i)
+    if piece == NULL:
+        PyErr_Clear()
+        return
+    note(enc, <object>piece)
+    Py_DECREF(piece)
+
+
+# --- the texts ---
+
+cdef object _index(Py_ssize_t i):
+    return f"[{i}]"
+
+
+cdef object _counts(object text, Py_ssize_t first, Py_ssize_t second):
+    # `text` has one or two places for numbers.
+    return (<str>text).format(first, second)
+
+
+cdef object _expected(object wanted, object value):
+    return f"expected {wanted}, got {type(value).__qualname__}"
+
+
+cdef object _expected_of(object wanted, object name, object value):
+    return _expected((<str>wanted).format(name), value)
+
+
+cdef object _expected_class(object cls, object value):
+    wanted, got = names_apart(cls, type(value))
+    return f"expected {wanted}, got {got}"
+
+
+cdef object _expected_member(bint is_enum, object member, object value):
+    if is_enum:
+        return _expected_class(type(member), value)
+    wanted, got = variants_apart(member, type(value))
+    return f"expected a variant of {wanted}, got {got}"
+
+
+cdef object _too_large(double value):
+    return f"{value!r} does not fit f32"
+
+
+cdef object _out_of_range(int code, object value):
+    if not isinstance(value, int):
+        shown = f"a {type(value).__qualname__}"
+    elif int.bit_length(value) > 128:
+        shown = f"an int of {int.bit_length(value)} bits"
+    else:
+        shown = int.__repr__(value)
+    if code >= OP_F32:
+        return f"{shown} does not fit {number_name(code)}"
+    low, high = BOUNDS[code - OP_U8]
+    return f"{shown} does not fit {number_name(code)} ({low}..{high})"
+
+
+# The same as C sees them: a new str, or NULL with the exception set.
+ctypedef PyObject* (*IndexFunction)(Py_ssize_t) noexcept
+ctypedef PyObject* (*CountsFunction)(PyObject*, Py_ssize_t, Py_ssize_t) noexcept
+ctypedef PyObject* (*ExpectedFunction)(PyObject*, PyObject*) noexcept
+ctypedef PyObject* (*ExpectedOfFunction)(PyObject*, PyObject*, PyObject*) noexcept
+ctypedef PyObject* (*FloatFunction)(double) noexcept
+ctypedef PyObject* (*RangeFunction)(int, PyObject*) noexcept
+cdef IndexFunction make_index = <IndexFunction><void*>_index
+cdef CountsFunction make_counts = <CountsFunction><void*>_counts
+cdef ExpectedFunction make_expected = <ExpectedFunction><void*>_expected
+cdef ExpectedOfFunction make_expected_of = <ExpectedOfFunction><void*>_expected_of
+cdef ExpectedFunction make_expected_class = <ExpectedFunction><void*>_expected_class
+ctypedef PyObject* (*MemberFunction)(bint, PyObject*, PyObject*) noexcept
+cdef MemberFunction make_expected_member = <MemberFunction><void*>_expected_member
+cdef FloatFunction make_too_large = <FloatFunction><void*>_too_large
+cdef RangeFunction make_out_of_range = <RangeFunction><void*>_out_of_range
+
+
+cdef int fail_counts(Encoder* enc, str text, Py_ssize_t first, Py_ssize_t second) noexcept:
+    return fail_made(enc, make_counts(<PyObject*>text, first, second), text)
 
 
 cdef int float_too_large(Encoder* enc, double value) noexcept:
-    try:
-        return fail(enc, f"{value!r} does not fit f32")
-    except BaseException:
-        return fail(enc, "does not fit f32")
+    return fail_made(enc, make_too_large(value), "does not fit f32")
 
 
 cdef int mismatch(Encoder* enc, object wanted, PyObject* v) noexcept:
     if v == NULL:
         return fail(enc, "is not set")
-    try:
-        return fail(enc, f"expected {wanted}, got {type(<object>v).__qualname__}")
-    except BaseException:
-        return fail(enc, "is of a wrong type")
+    return fail_made(enc, make_expected(<PyObject*>wanted, v), "is of a wrong type")
 
 
 cdef int mismatch_of(Encoder* enc, str wanted, object name, PyObject* v) noexcept:
-    try:
-        return mismatch(enc, wanted.format(name), v)
-    except BaseException:
-        return fail(enc, "is of a wrong type")
+    if v == NULL:
+        return fail(enc, "is not set")
+    return fail_made(enc, make_expected_of(<PyObject*>wanted, <PyObject*>name, v), "is of a wrong type")
 
 
 cdef int out_of_range(Encoder* enc, int code, PyObject* v) noexcept:
-    try:
-        value = <object>v
-        if not isinstance(value, int):
-            shown = f"a {type(value).__qualname__}"
-        elif int.bit_length(value) > 128:
-            shown = f"an int of {int.bit_length(value)} bits"
-        else:
-            shown = int.__repr__(value)
-        if code >= OP_F32:
-            return fail(enc, f"{shown} does not fit {number_name(code)}")
-        low, high = BOUNDS[code - OP_U8]
-        return fail(enc, f"{shown} does not fit {number_name(code)} ({low}..{high})")
-    except BaseException:
-        return fail(enc, "is out of range")
+    return fail_made(enc, make_out_of_range(code, v), "is out of range")
 
 
 cdef int wrong_class(Encoder* enc, Op* op, PyObject* v) noexcept:
     if v == NULL:
         return fail(enc, "is not set")
-    try:
-        wanted, got = names_apart(<object>op.ref, type(<object>v))
-        return fail(enc, f"expected {wanted}, got {got}")
-    except BaseException:
-        return fail(enc, "is of a wrong class")
+    return fail_made(enc, make_expected_class(<PyObject*>op.ref, v), "is of a wrong class")
 
 
 cdef int wrong_member(Encoder* enc, Table* table, PyObject* v) noexcept:
     # No member of an enum, no variant of a sealed class.
-    cdef bint is_enum = table.progs == NULL
     if v == NULL:
         return fail(enc, "is not set")
-    try:
-        if table.count == 0:
-            return mismatch_of(enc, "a variant of {}", <object>table.name, v)
-        member = <object>table.keys[0]
-        if is_enum:
-            wanted, got = names_apart(type(member), type(<object>v))
-            return fail(enc, f"expected {wanted}, got {got}")
-        wanted, got = variants_apart(member, type(<object>v))
-        return fail(enc, f"expected a variant of {wanted}, got {got}")
-    except BaseException:
-        return fail(enc, "is of a wrong class")
+    if table.count == 0:
+        return mismatch_of(enc, "a variant of {}", <object>table.name, v)
+    return fail_made(enc, make_expected_member(table.progs == NULL, table.keys[0], v), "is of a wrong class")
 
 
 cdef int wrong_tuple(Encoder* enc, Py_ssize_t count, PyObject* v) noexcept:

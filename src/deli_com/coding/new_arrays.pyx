@@ -16,42 +16,52 @@ cdef list _dtypes = None   # of the kinds, made when numpy is first needed
 cdef object _empty = None  # numpy.empty
 
 
-cdef extern from *:
-    """
-    static void dc_set_error(PyObject *error) { PyErr_SetObject((PyObject *)Py_TYPE(error), error); }
-    """
-    void _set "dc_set_error"(object error) noexcept
+cdef extern from "Python.h":
+    int get_buffer "PyObject_GetBuffer"(PyObject* o, Py_buffer* view, int flags) except -1
+
+
+# What Cython writes a `try` for, as C sees it: a new reference, or NULL with the exception set. A `try` of
+# Cython's own allocates, and what fails in it would be gone.
+ctypedef PyObject* (*ArrayFunction)(int, const char*, Py_ssize_t) noexcept
+ctypedef PyObject* (*ViewFunction)(PyObject*, PyObject*) noexcept
+cdef ArrayFunction _make_array = <ArrayFunction><void*>_array_of
+cdef ArrayFunction _make_ndarray = <ArrayFunction><void*>_ndarray_of
+cdef ViewFunction _make_view = <ViewFunction><void*>_view_of
+
+
+cdef object _array_of(int code, const char* data, Py_ssize_t count):
+    # An array.array of its own copy.
+    cdef array.array result = array.clone(<array.array>TEMPLATES[code - OP_U8], count, False)
+    if count > 0:  # an empty array is at NULL, which memcpy must not see
+        memcpy(result.data.as_chars, data, count * number_size(code))
+    return result
+
+
+cdef object _ndarray_of(int code, const char* data, Py_ssize_t count):
+    global _dtypes, _empty
+    cdef Py_buffer view
+    if _dtypes is None:
+        import numpy
+        _empty = numpy.empty
+        _dtypes = [numpy.dtype(name) for name in NUMPY_NAMES]
+    result = _empty(count, _dtypes[code - OP_U8])
+    get_buffer(<PyObject*>result, &view, PyBUF_SIMPLE)
+    memcpy(view.buf, data, view.len)
+    PyBuffer_Release(&view)
+    return result
+
+
+cdef object _view_of(object array, object dtype):
+    return array.view(dtype)
 
 
 cdef PyObject* new_array(int code, const char* data, Py_ssize_t count) noexcept:
-    # An array.array of its own copy.
-    cdef array.array result
-    try:
-        result = array.clone(<array.array>TEMPLATES[code - OP_U8], count, False)
-    except BaseException as error:
-        _set(error)
-        return NULL
-    if count > 0:  # an empty array is at NULL, which memcpy must not see
-        memcpy(result.data.as_chars, data, count * number_size(code))
-    Py_INCREF(<PyObject*>result)
-    return <PyObject*>result
+    return _make_array(code, data, count)
 
 
 cdef PyObject* new_ndarray(int code, const char* data, Py_ssize_t count) noexcept:
-    global _dtypes, _empty
-    cdef Py_buffer view
-    try:
-        if _dtypes is None:
-            import numpy
-            _dtypes = [numpy.dtype(name) for name in NUMPY_NAMES]
-            _empty = numpy.empty
-        result = _empty(count, _dtypes[code - OP_U8])
-    except BaseException as error:
-        _set(error)
-        return NULL
-    if PyObject_GetBuffer(<PyObject*>result, &view, PyBUF_SIMPLE) < 0:
-        return NULL
-    memcpy(view.buf, data, view.len)
-    PyBuffer_Release(&view)
-    Py_INCREF(<PyObject*>result)
-    return <PyObject*>result
+    return _make_ndarray(code, data, count)
+
+
+cdef PyObject* new_view(PyObject* array, PyObject* dtype) noexcept:
+    return _make_view(array, dtype)

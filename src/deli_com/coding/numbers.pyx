@@ -7,11 +7,13 @@ is no number, and a number no bool (numpy's bool is one).
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from deli_com.coding.buffers cimport is_masked
 from deli_com.coding.encode_errors cimport (
     fail,
     fail_of_value,
     float_too_large,
     mismatch,
+    mismatch_of,
     number_name,
     out_of_range,
 )
@@ -35,7 +37,7 @@ cdef int encode_number(Encoder* enc, int code, PyObject* v, char* p) noexcept:
         return _int(enc, code, v, p)
     if not PyIndex_Check(v):
         return mismatch(enc, number_name(code), v)
-    if would_run_python(enc, v):
+    if would_run_python(enc, v) or _refuse_masked(enc, code, v) < 0:
         return -1
     Py_INCREF(v)
     exact = PyNumber_Index(v)
@@ -86,7 +88,7 @@ cdef int _float(Encoder* enc, int code, PyObject* v, char* p) noexcept:
     elif not PyIndex_Check(v) and not _has_float(v):
         return mismatch(enc, number_name(code), v)
     else:
-        if would_run_python(enc, v):
+        if would_run_python(enc, v) or _refuse_masked(enc, code, v) < 0:
             return -1
         Py_INCREF(v)
         value = PyFloat_AsDouble(v)  # __float__, else __index__
@@ -106,6 +108,12 @@ cdef int _float(Encoder* enc, int code, PyObject* v, char* p) noexcept:
         return float_too_large(enc, value)
     store_f32(p, narrow)
     return 0
+
+
+cdef int _refuse_masked(Encoder* enc, int code, PyObject* v) noexcept:
+    # numpy.ma.masked would be nan; a masked array of one item is none either.
+    cdef int status = is_masked(v)
+    return mismatch_of(enc, "{} without a mask", number_name(code), v) if status > 0 else status
 
 
 cdef extern from *:

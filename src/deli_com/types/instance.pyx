@@ -191,84 +191,59 @@ cdef Py_ssize_t _find(RecordTypeObject* type, PyObject* name, Py_ssize_t guess) 
     return -1
 
 
-# Each of these sets a TypeError.
+# Each of these raises a TypeError, and is called as C sees it: a `try` of Cython's allocates, and could lose it.
 
-cdef int _refuse_instance(PyObject* cls) noexcept:
-    try:
-        spec = record_spec(<object>cls)
-        if spec is None:
-            raise TypeError("Codec makes no instances: subclass it, with annotated fields")
-        if not spec.sealed:
-            missing = ", ".join(sorted((<object>cls).__abstractmethods__))
-            name = (<object>cls).__qualname__
-            raise TypeError(f"{name} is abstract and makes no instances: {missing} is to be defined")
-        raise TypeError(
-            f"{(<object>cls).__qualname__} is sealed and makes no instances: "
-            f"make one of its variants ({', '.join(spec.variants) or 'none yet'})"
-        )
-    except BaseException as error:
-        _raise(error)
-    return -1
+cdef object _no_instance(object cls):
+    spec = record_spec(cls)
+    if spec is None:
+        raise TypeError("Codec makes no instances: subclass it, with annotated fields")
+    if not spec.sealed:
+        missing = ", ".join(sorted(cls.__abstractmethods__))
+        raise TypeError(f"{cls.__qualname__} is abstract and makes no instances: {missing} is to be defined")
+    raise TypeError(
+        f"{cls.__qualname__} is sealed and makes no instances: "
+        f"make one of its variants ({', '.join(spec.variants) or 'none yet'})"
+    )
 
 
-cdef int _refuse_count(PyObject* cls, Py_ssize_t positional, Py_ssize_t count) noexcept:
-    try:
-        takes = f"{positional} positional argument{'' if positional == 1 else 's'}"
-        given = f"{count} {'was' if count == 1 else 'were'} given"
-        raise TypeError(f"{(<object>cls).__qualname__}() takes {takes} but {given}")
-    except BaseException as error:
-        _raise(error)
-    return -1
+cdef object _too_many(object cls, Py_ssize_t positional, Py_ssize_t count):
+    takes = f"{positional} positional argument{'' if positional == 1 else 's'}"
+    given = f"{count} {'was' if count == 1 else 'were'} given"
+    raise TypeError(f"{cls.__qualname__}() takes {takes} but {given}")
 
 
-cdef int _refuse_name(PyObject* cls, PyObject* kwnames, Py_ssize_t i) noexcept:
-    try:
-        name = (<tuple>kwnames)[i]
-        raise TypeError(f"{(<object>cls).__qualname__}() got an unexpected keyword argument {name!r}")
-    except BaseException as error:
-        _raise(error)
-    return -1
+cdef object _no_such_name(object cls, object kwnames, Py_ssize_t i):
+    name = (<tuple>kwnames)[i]
+    raise TypeError(f"{cls.__qualname__}() got an unexpected keyword argument {name!r}")
 
 
-cdef int _refuse_twice(PyObject* cls, PyObject* kwnames, Py_ssize_t i) noexcept:
-    try:
-        name = (<tuple>kwnames)[i]
-        raise TypeError(f"{(<object>cls).__qualname__}() got multiple values for argument {name!r}")
-    except BaseException as error:
-        _raise(error)
-    return -1
+cdef object _named_twice(object cls, object kwnames, Py_ssize_t i):
+    name = (<tuple>kwnames)[i]
+    raise TypeError(f"{cls.__qualname__}() got multiple values for argument {name!r}")
 
 
-cdef int _refuse_missing(PyObject* cls, PyObject* self) noexcept:
+cdef object _missing(object cls, PyObject* self):
     cdef RecordTypeObject* type = record_type(<PyTypeObject*>cls)
     cdef Py_ssize_t i
-    try:
-        missing = []
-        for i in range(type.field_count):
-            if _slot(self, &type.fields[i])[0] == NULL and type.fields[i].fallback == NULL:
-                missing.append(repr(<object>type.fields[i].name))
-        raise TypeError(
-            f"{(<object>cls).__qualname__}() missing {len(missing)} required "
-            f"argument{'' if len(missing) == 1 else 's'}: {', '.join(missing)}"
-        )
-    except BaseException as error:
-        _raise(error)
-    return -1
+    missing = []
+    for i in range(type.field_count):
+        if _slot(self, &type.fields[i])[0] == NULL and type.fields[i].fallback == NULL:
+            missing.append(repr(<object>type.fields[i].name))
+    raise TypeError(
+        f"{cls.__qualname__}() missing {len(missing)} required "
+        f"argument{'' if len(missing) == 1 else 's'}: {', '.join(missing)}"
+    )
 
 
-cdef extern from *:
-    """
-    static void dc_raise(PyObject *error) {
-        PyException_SetContext(error, NULL);
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    }
-    """
-    void dc_raise(PyObject* error) noexcept
-
-
-cdef void _raise(object error) noexcept:
-    # Sets `error` for a noexcept caller to report.
-    dc_raise(<PyObject*>error)
+ctypedef PyObject* (*RefuseClass)(PyObject*) noexcept
+ctypedef PyObject* (*RefuseCount)(PyObject*, Py_ssize_t, Py_ssize_t) noexcept
+ctypedef PyObject* (*RefuseName)(PyObject*, PyObject*, Py_ssize_t) noexcept
+ctypedef PyObject* (*RefuseInstance)(PyObject*, PyObject*) noexcept
+cdef RefuseClass _refuse_instance = <RefuseClass><void*>_no_instance
+cdef RefuseCount _refuse_count = <RefuseCount><void*>_too_many
+cdef RefuseName _refuse_name = <RefuseName><void*>_no_such_name
+cdef RefuseName _refuse_twice = <RefuseName><void*>_named_twice
+cdef RefuseInstance _refuse_missing = <RefuseInstance><void*>_missing
 
 
 # --- freeing instances ---

@@ -23,12 +23,13 @@ def show(value: Any) -> str:
     name = cls.__qualname__
     if id(value) in _inside:
         return f"{name}(...)"
-    _inside.add(id(value))
+    me = id(value)  # kept: out of memory, the way out must need none
     try:
+        _inside.add(me)
         parts = (f"{item.name}={_field(value, item.name)}" for item in spec.fields)
         return f"{name}({', '.join(parts)})"
     finally:
-        _inside.discard(id(value))
+        _inside.discard(me)
 
 
 def _field(value: Any, name: str) -> str:

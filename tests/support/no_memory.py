@@ -1,0 +1,95 @@
+"""Calls under failing allocations: every one from the k-th on fails, for k = 0, 1, … until the call succeeds.
+
+CPython's own `_testcapi` does that; where it is missing nothing can be said. What must be so at each k: the call
+returns, or raises a MemoryError or one of the errors that it may raise anyway; afterwards, with memory, it does
+what it always did; and nothing of it stays allocated.
+"""
+
+from __future__ import annotations
+
+import _testcapi  # type: ignore[import-not-found]
+import gc
+import sys
+from collections.abc import Callable
+from typing import Any
+
+CALM = 12  # so many successes in a row: no allocation of the call is left to fail
+ROUNDS = 10  # until caches of CPython and Cython are full; a leak never ends
+SPARE = 60  # blocks that caches of CPython may keep: names, frames, code objects for tracebacks
+
+
+class Sweep:
+    """Counts over all calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.failures = 0  # injected ones that a call told of
+
+    def __call__(self, name: str, call: Callable[[], Any], *allowed: type[BaseException]) -> None:
+        """Sweep one call; AssertionError where it is not as it must be."""
+        usual = outcome(call)
+        self._once(name, call, usual, allowed)
+        grown = []
+        while not grown or grown[-1] >= SPARE:
+            gc.collect()
+            before = sys.getallocatedblocks()
+            self._once(name, call, usual, allowed)
+            gc.collect()
+            grown.append(sys.getallocatedblocks() - before)
+            assert len(grown) < ROUNDS, f"{name}: so many blocks more after each round: {grown}"
+
+    def bursts(self, name: str, call: Callable[[], Any], step: int = 1, width: int = 30) -> None:
+        """Sweep a call that is mostly Python: `width` allocations fail, then none.
+
+        CPython 3.11 loops for ever in a handler whose own allocations go on failing.
+        """
+        usual = outcome(call)
+        calm = k = 0
+        while calm < CALM:
+            trouble = self._failing(call, k, k + width)
+            calm = calm + 1 if trouble is None else 0
+            if trouble is not None and not isinstance(trouble, MemoryError):
+                raise AssertionError(f"{name}, k = {k}: {trouble!r}") from trouble
+            after = outcome(call)
+            assert after == usual, f"{name}, k = {k}: then {after}, not {usual}"
+            k += step
+
+    def _once(
+        self, name: str, call: Callable[[], Any], usual: str, allowed: tuple[type[BaseException], ...]
+    ) -> None:
+        calm = k = 0
+        while calm < CALM:
+            trouble = self._failing(call, k, 0)
+            if isinstance(trouble, MemoryError):
+                calm = 0
+            elif trouble is None or isinstance(trouble, allowed):
+                calm += 1
+            else:
+                raise AssertionError(f"{name}, k = {k}: {trouble!r}") from trouble
+            trouble = None
+            after = outcome(call)
+            assert after == usual, f"{name}, k = {k}: then {after}, not {usual}"
+            k += 1
+            assert k < 5000, f"{name} never succeeds"
+
+    def _failing(self, call: Callable[[], Any], first: int, end: int) -> BaseException | None:
+        self.calls += 1
+        trouble: BaseException | None = None
+        _testcapi.set_nomemory(first, end)
+        try:
+            call()
+        except BaseException as error:
+            _testcapi.remove_mem_hooks()
+            trouble = error
+        _testcapi.remove_mem_hooks()
+        if isinstance(trouble, MemoryError):
+            self.failures += 1
+        return trouble
+
+
+def outcome(call: Callable[[], Any]) -> str:
+    """What a call gives or raises, as text."""
+    try:
+        return repr(call())
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
