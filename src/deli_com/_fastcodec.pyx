@@ -112,9 +112,7 @@ cdef class TypeCodec:
         Least and most bytes of a value on the wire; `max_size` is -1 where there is no bound.
     """
 
-    def __init__(self, type, node, facts, name="", variant=None):
-        if self.program is not None:
-            raise TypeError("a TypeCodec is immutable")
+    def __cinit__(self, type, node, facts, name="", variant=None):
         self.type = type
         self.name = name
         self._node = node

@@ -29,6 +29,8 @@ class ClientBase(Typed, Endpoint[Up, Down], Generic[Down, Up]):
     _opened = False
     _closing: asyncio.Future[None] | None = None
 
+    _made_by = "connect"
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError(f"write: await {type(self).__name__}.connect(addr)")
 

@@ -47,6 +47,8 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
     _events: Events | None
     _path = ""  # behind the address, for people
 
+    _made_by = "bind"
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError(f"write: await {type(self).__name__}.bind(addr)")
 

@@ -7,6 +7,10 @@ from deli_com.log.arena import Arena
 from deli_com.log.log import Log
 
 @disjoint_base
+_T = TypeVar("_T")
+
+def bare(cls: type[_T]) -> _T: ...
+
 class Hub(Keeper):
     def __init__(
         self,

@@ -288,3 +288,9 @@ cdef int _add_field(Lane lane, Py_ssize_t i, str name) except -1:
     elif isinstance(node, nodes.Leaf):
         field.form = {"bool": FORM_BOOL, "str": FORM_STR, "bytes": FORM_BYTES}[node.name]
     return 0
+
+
+cdef extern from "deli_com/ground/refuse_new.h":
+    void deli_com_refuse_new(object cls)
+
+deli_com_refuse_new(Lanes)

@@ -58,6 +58,10 @@ cdef str reason_of_loss(object error):
 cdef class Connection(Peer):
     """A follower that receives as well."""
 
+    def __cinit__(self, Endpoint endpoint not None, *args, **kwargs):
+        self.endpoint = endpoint
+        self.close_reason = ""
+
     def __init__(self, Endpoint endpoint not None, remote_addr=None, request=None):
         self.endpoint = endpoint
         self.remote_addr = remote_addr

@@ -622,7 +622,7 @@ cdef class Pairs:
 
     cdef Inbox _inbox
 
-    def __init__(self, Inbox inbox not None):
+    def __cinit__(self, Inbox inbox not None):
         self._inbox = inbox
 
     def __aiter__(self):

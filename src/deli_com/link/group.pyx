@@ -107,3 +107,9 @@ def group_of(Endpoint endpoint not None, name):
     group._endpoint = endpoint
     group._audience = audience
     return group
+
+
+cdef extern from "deli_com/ground/refuse_new.h":
+    void deli_com_refuse_new(object cls)
+
+deli_com_refuse_new(Group)

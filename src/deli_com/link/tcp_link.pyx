@@ -94,9 +94,11 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
     cdef str _mark               # the one that is to be answered once the transport is empty, or None
     cdef double _look_at         # endpoint clock, seconds: when the kernel is asked for a sign of life
 
+    def __cinit__(self, Endpoint endpoint not None, ReadBuffer buffer not None, on_opened=None, log=None):
+        self._buffer = buffer
+
     def __init__(self, Endpoint endpoint not None, ReadBuffer buffer not None, on_opened=None, log=None):
         Connection.__init__(self, endpoint)
-        self._buffer = buffer
         self._on_opened = on_opened
         self._log = log
 

@@ -101,7 +101,7 @@ cdef class WsLink(Speaker):
     cdef Py_ssize_t _touched         # bytes of picows' read buffer that hold memory, as far as we know
     cdef Py_ssize_t _seen_messages   # at the last sweep
 
-    def __cinit__(self):
+    def __cinit__(self, *args, **kwargs):
         self.max_fragments = MAX_FRAGMENTS
         self._wants_text = type(self).on_text is not WsLink.on_text
         self._wants_binary = type(self).on_binary is not WsLink.on_binary
@@ -522,7 +522,7 @@ cdef class WsLinkListener(WSListener):
 
     cdef WsLink peer
 
-    def __init__(self, WsLink peer not None):
+    def __cinit__(self, WsLink peer not None):
         self.peer = peer
 
     cpdef on_ws_connected(self, WSTransport transport):

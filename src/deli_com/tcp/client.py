@@ -7,6 +7,7 @@ import socket
 import ssl as ssl_module
 from typing import Self
 
+from deli_com.fanout.hub import bare
 from deli_com.client_base import ClientBase
 from deli_com.errors import IoError
 from deli_com.link.tcp_link import TcpLink
@@ -118,7 +119,7 @@ class Client(ClientBase[Down, Up]):
             loop = running_loop(f"{cls.__name__}.connect()")
             deadline = None if options["open_timeout"] is None else loop.time() + options["open_timeout"]
             context = ssl_module.create_default_context() if ssl is True else ssl or None
-            self = cls.__new__(cls)
+            self: Self = bare(cls)
             self._start(
                 "tcp",
                 down,

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Collection
 from typing import Any, Self
 
+from deli_com.fanout.hub import bare
 from deli_com.link.events import OnConnect, OnDisconnect
 from deli_com.link.tcp_link import TcpLink
 from deli_com.link.tcp_read_buffer import ReadBuffer
@@ -148,7 +149,7 @@ class Server(ServerBase[Down, Up]):
             running_loop(f"{cls.__name__}.bind()")
             listener = await open_listener(addr, **port)
             try:
-                self = cls.__new__(cls)
+                self: Self = bare(cls)
                 self._start(
                     listener.addresses,
                     "tcp",

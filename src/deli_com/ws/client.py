@@ -13,6 +13,7 @@ from typing import Any, Self, TypeAlias, TypedDict, Union
 from picows import WSListener
 from typing_extensions import Unpack
 
+from deli_com.fanout.hub import bare
 from deli_com.client_base import ClientBase
 from deli_com.errors import SchemaMismatch, WebSocketError
 from deli_com.link.ws_link import WsLink
@@ -161,7 +162,7 @@ class WsClient(ClientBase[Down, Up]):
         async def connect() -> Self:
             loop = running_loop(f"{cls.__name__}.connect()")
             deadline = None if asked["open_timeout"] is None else loop.time() + asked["open_timeout"]
-            self = cls.__new__(cls)
+            self: Self = bare(cls)
             self._start("ws-client", down, up, **limits)
             terms = self.terms
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from picows import WSListener
 
+from deli_com.fanout.hub import bare
 from deli_com.link.events import OnConnect, OnDisconnect
 from deli_com.link.request import Answer, Request
 from deli_com.link.ws_link import WsLink
@@ -228,7 +229,7 @@ class WsServer(ServerBase[Down, Up]):
                 owner = port = Port(await open_listener(addr, **place), **shared)
             try:
                 port.check(path)
-                self = cls.__new__(cls)
+                self: Self = bare(cls)
                 self._start(port.addresses, "ws-server", down, up, **limits)
                 service = Service(
                     make_listener=_listeners(self),

@@ -1,0 +1,22 @@
+/* Classes whose instances only C makes: their __new__ would give one whose fields are not set. */
+#ifndef DELI_COM_REFUSE_NEW_H
+#define DELI_COM_REFUSE_NEW_H
+
+#include <Python.h>
+
+static PyObject *deli_com_no_new(PyTypeObject *type, PyObject *args, PyObject *named)
+{
+    (void)args;
+    (void)named;
+    PyErr_Format(PyExc_TypeError, "%s has no __new__: it is only given", type->tp_name);
+    return NULL;
+}
+
+/* Cython's own `C.__new__(C)` within the module is a call of C, and goes on working. */
+static inline void deli_com_refuse_new(PyObject *cls)
+{
+    ((PyTypeObject *)cls)->tp_new = deli_com_no_new;
+    PyType_Modified((PyTypeObject *)cls);
+}
+
+#endif
