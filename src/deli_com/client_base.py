@@ -126,7 +126,7 @@ class ClientBase(Typed, Endpoint[Up, Down], Generic[Down, Up]):
         await self.close()
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
-        if self._opened and self._closing is None and not self._is_ended():
+        if self._opened and self._closing is None and not self._is_ended() and not self._is_foreign():
             _warn(f"unclosed client {self!r}", ResourceWarning, source=self)
             if not self.loop.is_closed():
                 for connection in self._connections():

@@ -205,7 +205,7 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         await self.close()
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
-        if self._acceptor is not None and self._closing is None:
+        if self._acceptor is not None and self._closing is None and not self._is_foreign():
             _warn(f"unclosed server {self!r}", ResourceWarning, source=self)
             if not self.loop.is_closed():
                 self._acceptor.close()

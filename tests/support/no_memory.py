@@ -1,8 +1,8 @@
 """Calls under failing allocations: every one from the k-th on fails, for k = 0, 1, … until the call succeeds.
 
-CPython's own `_testcapi` does that; where it is missing nothing can be said. What must be so at each k: the call
-returns, or raises a MemoryError or one of the errors that it may raise anyway; afterwards, with memory, it does
-what it always did; and nothing of it stays allocated.
+CPython's own `_testcapi` does that; where it is missing nothing can be said. What must be so at each k: the
+call returns, or raises a MemoryError or one of the errors that it may raise anyway; afterwards, with memory,
+it does what it always did; and nothing of it stays allocated.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Out of memory at any allocation of the codec: a MemoryError, never a crash, and the codec works afterwards.
 
-Each sweep runs in a process of its own, because a wrong one ends it. tests/net/test_no_memory.py does the same
-for servers and clients.
+Each sweep runs in a process of its own, because a wrong one ends it.
 """
 
+# ruff: noqa: E501 - the programs' lines are tables
 from __future__ import annotations
 
 import importlib.util

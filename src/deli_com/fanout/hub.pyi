@@ -1,4 +1,5 @@
 from asyncio import AbstractEventLoop
+from typing import TypeVar
 
 from typing_extensions import disjoint_base
 
@@ -6,11 +7,11 @@ from deli_com.fanout.follower import Keeper
 from deli_com.log.arena import Arena
 from deli_com.log.log import Log
 
-@disjoint_base
 _T = TypeVar("_T")
 
 def bare(cls: type[_T]) -> _T: ...
 
+@disjoint_base
 class Hub(Keeper):
     def __init__(
         self,

@@ -1,4 +1,4 @@
-# Where an object may be used: the thread and the event loop that it was made for.
+# Where an object may be used: the process, the thread and the event loop that it was made for.
 
 from cpython.object cimport PyObject
 
@@ -14,12 +14,21 @@ cdef extern from *:
     PyObject* deli_com_running_hook() noexcept
 
 
+# How often this process has forked.
+cdef Py_ssize_t home_forks() noexcept
+
+
 cdef class Home:
     cdef readonly object loop
     cdef readonly unsigned long thread    # of the loop
+    cdef readonly long process
+    cdef object __weakref__
     cdef object _hook                     # of the run of the loop in which `check` last passed
     cdef int _refuse_others(self, str what) except -1
     cdef int _refuse_closed(self, str what) except -1
+
+    # RuntimeError in a child of the process that it was made in.
+    cdef int check_process(self, str what) except -1
 
     # RuntimeError unless the caller is on the loop's thread, with this loop or none running in it.
     cdef int check(self, str what) except -1

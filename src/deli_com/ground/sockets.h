@@ -27,6 +27,8 @@ struct deli_com_tcp {
 
 #include <windows.h>
 
+static inline void deli_com_cut(int fd, int reset) { (void)fd, (void)reset; } /* no fork here */
+
 #define DELI_COM_HAVE_SENDMSG 0
 
 struct iovec {
@@ -75,6 +77,20 @@ static inline void deli_com_keep_unsent_low(int fd, int bytes) { (void)fd, (void
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* macOS: Python ignores SIGPIPE */
 #endif
+
+/* Ends a connection for its peer although another process has the descriptor too: a close would not.
+ * A reset is what connecting to nowhere does on Linux; elsewhere the stream ends. */
+static inline void deli_com_cut(int fd, int reset) {
+#ifdef __linux__
+    struct sockaddr nowhere;
+    memset(&nowhere, 0, sizeof nowhere);
+    nowhere.sa_family = AF_UNSPEC;
+    if (reset && connect(fd, &nowhere, sizeof nowhere) == 0)
+        return;
+#endif
+    (void)reset;
+    shutdown(fd, SHUT_RDWR);
+}
 
 static inline ptrdiff_t deli_com_sendv(int fd, struct iovec *iov, int count) {
     struct msghdr message;

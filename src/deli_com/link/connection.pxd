@@ -21,6 +21,7 @@ cdef class Connection(Peer):
     cdef str cause                            # Departure's, by who knew first; None: it was lost
     cdef str lost_reason                      # what the transport said of an abrupt end, or None
     cdef Py_ssize_t queued_bytes              # that waited for it when it left the log
+    cdef Py_ssize_t forks                     # of this process, when it was opened
     cdef readonly Py_ssize_t held             # bytes of input in memory that are no whole message yet
 
     cdef int attach(self, object transport, bint secure) except -1
@@ -37,6 +38,7 @@ cdef class Connection(Peer):
     cdef int linger(self) except -1
     cdef int abort(self) except -1
     cdef int ended(self) except -1
+    cdef int cut(self, bint reset) except -1
 
     # --- for the wire protocol to override ---------------------------------------------
     cdef int on_joined(self) except -1

@@ -20,7 +20,8 @@ from cpython.pythread cimport PyThread_get_thread_ident
 
 from deli_com._fastcodec cimport TypeCodec, codec_decode
 from deli_com.fanout.follower cimport Follower
-from deli_com.ground.sockets cimport deli_com_keep_unsent_low, deli_com_tcp_info
+from deli_com.ground.home cimport home_forks
+from deli_com.ground.sockets cimport deli_com_cut, deli_com_keep_unsent_low, deli_com_tcp_info
 from deli_com.link.endpoint cimport Endpoint
 from deli_com.link.peer cimport (
     CONNECTION_CLOSED,
@@ -75,6 +76,7 @@ cdef class Connection(Peer):
         # Takes the transport, and makes it tell of every byte that it holds.
         cdef bint own_tls = secure and not type(transport).__module__.startswith("aiofastnet")
         self.transport = transport
+        self.forks = home_forks()
         self.socket = transport.get_extra_info("socket").fileno()
         self.fd = -1 if secure else self.socket
         self.peer_certificate = transport.get_extra_info("peercert") if secure else None
@@ -324,8 +326,15 @@ cdef class Connection(Peer):
         self.endpoint.closing.discard(self)
         if self.stage != CONNECTION_CLOSED:
             self.stage = CONNECTION_CLOSING
+            self.cut(False)
             self.transport.abort()
             self.depart()
+        return 0
+
+    cdef int cut(self, bint reset) except -1:
+        # Before an abort: a child of this process may have the descriptor.
+        if home_forks() != self.forks and self.socket >= 0 and not self.transport.is_closing():
+            deli_com_cut(self.socket, reset)
         return 0
 
     cdef int ended(self) except -1:

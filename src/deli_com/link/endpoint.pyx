@@ -173,6 +173,7 @@ cdef class Endpoint(Hub):
 
     def client_count(self):
         """Return the number of connected clients."""
+        self.home.check_process("client_count")
         return len(self.followers)
 
     cdef int put_to_all(self, object value) except -1:
@@ -553,6 +554,7 @@ cdef class Endpoint(Hub):
 
     def stats(self):
         """Return counts, and what is held now, as `ServerStats`. Legal from any thread."""
+        self.home.check_process("stats")
         cdef uint64_t oldest = self._oldest_ns() if self.log.queued_bytes() else 0
         return ServerStats(
             clients=len(self.followers),
@@ -604,6 +606,10 @@ cdef class Endpoint(Hub):
     def _connections(self):
         """Every connection that is open or lingers."""
         return [*self.followers, *self.closing]
+
+    def _is_foreign(self):
+        # Whether this is a copy that a fork has made.
+        return self.home is not None and self.home.is_foreign
 
     def _check_home(self, what):
         self.home.check(what)

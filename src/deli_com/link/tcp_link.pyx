@@ -590,6 +590,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
                     socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             except OSError:
                 pass  # it is no more connected
+            self.cut(True)
         return Connection.abort(self)
 
     cdef bint ended_in_order(self) except -1:

@@ -9,12 +9,14 @@ from the socket for a while: 50 ms, doubling up to 1 s, until an accept succeeds
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
 import socket
 from collections.abc import Callable
 
+from deli_com.ground.home import forks
 from deli_com.net.log_budget import LogBudget
 from deli_com.net.transports import check_socket
 
@@ -62,7 +64,7 @@ class AcceptLoop:
         Gets each accepted socket; what it raises goes to the loop's exception handler.
     """
 
-    __slots__ = ("_budget", "_loop", "_on_socket", "_pause_s", "_sock", "_spare", "_timer")
+    __slots__ = ("_budget", "_forks", "_loop", "_on_socket", "_pause_s", "_sock", "_spare", "_timer")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, on_socket: Callable[[socket.socket], None]
@@ -70,6 +72,7 @@ class AcceptLoop:
         check_socket(sock)
         self._loop = loop
         self._sock = sock
+        self._forks = forks()
         self._on_socket = on_socket
         self._pause_s = 0.0  # the last pause; 0 when accepting went well
         self._timer: asyncio.TimerHandle | None = None
@@ -90,6 +93,10 @@ class AcceptLoop:
             self._timer = None
         elif self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock.fileno())
+        if forks() != self._forks:
+            # A child has the descriptor, and the port would listen for as long as it lives.
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
         if self._spare is not None:
             os.close(self._spare)

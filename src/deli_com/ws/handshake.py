@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import inspect
 import logging
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from picows import WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
 
+from deli_com.ground.home import forks
 from deli_com.link.request import Request
 from deli_com.net.address import Address
 from deli_com.net.proxy_protocol import is_header_start
@@ -62,6 +64,7 @@ class Handshake(asyncio.BufferedProtocol):
     __slots__ = (
         "acceptor",
         "drained_bytes",
+        "forks",
         "reader",
         "remote",
         "request",
@@ -83,6 +86,7 @@ class Handshake(asyncio.BufferedProtocol):
         self.service: Service | None = None  # whose authorize runs
         self.turned_away: Refusal | None = None  # said as soon as there is a transport
         self.drained_bytes = 0
+        self.forks = forks()
 
     # --- called by the transport ---
 
@@ -150,6 +154,9 @@ class Handshake(asyncio.BufferedProtocol):
         if self.task is not None:
             self.task.cancel()
         if self.transport is not None:
+            if forks() != self.forks and not self.transport.is_closing():  # a child has the descriptor
+                with contextlib.suppress(OSError):
+                    self.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
             self.transport.abort()
 
     def shut(self, refusal: Refusal) -> None:
