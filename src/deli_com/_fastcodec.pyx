@@ -112,12 +112,12 @@ cdef class TypeCodec:
         Least and most bytes of a value on the wire; `max_size` is -1 where there is no bound.
     """
 
-    def __cinit__(self, type, node, facts, name="", variant=None):
+    def __cinit__(self, type, node, facts, name="", variant=None, Program program=None):
         self.type = type
         self.name = name
         self._node = node
         self._facts = facts
-        self.program = compile_type(node, facts, variant)
+        self.program = compile_type(node, facts, variant) if program is None else program
         self.prog = self.reads = &self.program.prog
         self.min_size = self.prog.min_size
         self.max_size = self.prog.max_size
@@ -293,11 +293,9 @@ cdef object _resolve(TypeCodec codec, writer):
         program = compile_reading(resolution, codec._facts)
     except SchemaMismatch as error:
         return name, error.differences
-    made = TypeCodec.__new__(TypeCodec)
-    made.type, made.name = codec.type, codec.name
-    made._node, made._facts, made._schema = codec._node, codec._facts, codec._schema
-    made.program, made.prog = codec.program, codec.prog
-    made.min_size, made.max_size = codec.min_size, codec.max_size
+    made = TypeCodec.__new__(
+        TypeCodec, codec.type, codec._node, codec._facts, codec.name, None, codec.program)
+    made._schema = codec._schema
     made._reads = program
     made.reads = &made._reads.prog
     made._writer = writer

@@ -1,15 +1,10 @@
 from asyncio import AbstractEventLoop
-from typing import TypeVar
 
 from typing_extensions import disjoint_base
 
 from deli_com.fanout.follower import Keeper
 from deli_com.log.arena import Arena
 from deli_com.log.log import Log
-
-_T = TypeVar("_T")
-
-def bare(cls: type[_T]) -> _T: ...
 
 @disjoint_base
 class Hub(Keeper):

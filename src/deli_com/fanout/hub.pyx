@@ -31,6 +31,7 @@ from weakref import WeakSet
 
 from cpython.object cimport PyObject
 
+from deli_com.fanout.construction cimport check_new
 from deli_com.fanout.follower cimport (
     FOLLOWER_BLOCKED,
     FOLLOWER_CURRENT,
@@ -68,19 +69,6 @@ cdef enum:
 cdef bint CHECK = os.environ.get("DELI_COM_CHECK") == "1"
 
 
-cdef bint _bare = False
-
-
-def bare(cls):
-    """Make an instance of a façade's class, for its `_start` to initialise."""
-    global _bare
-    _bare = True
-    try:
-        return cls.__new__(cls)
-    finally:
-        _bare = False
-
-
 # What the loop calls. No bound methods are kept: each would be a reference cycle, and a closed hub
 # would be freed only by the garbage collector.
 
@@ -111,14 +99,7 @@ cdef class Hub(Bounds):
     """
 
     def __cinit__(self, *args, **options):
-        # The façades initialise in a method of their own, `_start`: nobody else may make one without.
-        cdef object how = getattr(type(self), "_made_by", None)
-        if _bare:
-            return
-        if how is not None:
-            raise TypeError(f"write: await {type(self).__name__}.{how}(addr)")
-        if len(args) < 2:
-            raise TypeError(f"{type(self).__name__} takes a loop and a log")
+        check_new(type(self), len(args))
 
     def __init__(
         self, loop, Log log not None, *,

@@ -151,5 +151,5 @@ def ros1_definition(tree: Tree, variant: Variant | None = None) -> tuple[str, st
         return None
     parts = ["\n".join([*lines, ""])]
     for other, text in messages.texts.items():
-        parts.append("\n".join([SEPARATOR, f"MSG: {PACKAGE}/{other}", *text, ""]))
+        parts.append("\n".join([SEPARATOR, f"MSG: {PACKAGE}/{other}", *(text or [""]), ""]))
     return f"{PACKAGE}/{name}", "".join(parts)

@@ -9,7 +9,7 @@ from typing import Self
 
 from deli_com.client_base import ClientBase
 from deli_com.errors import IoError
-from deli_com.fanout.hub import bare
+from deli_com.fanout.construction import bare
 from deli_com.link.tcp_link import TcpLink
 from deli_com.link.tcp_read_buffer import ReadBuffer
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven, parse_address, unix_path

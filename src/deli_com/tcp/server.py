@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Collection
 from typing import Any, Self
 
-from deli_com.fanout.hub import bare
+from deli_com.fanout.construction import bare
 from deli_com.link.events import OnConnect, OnDisconnect
 from deli_com.link.tcp_link import TcpLink
 from deli_com.link.tcp_read_buffer import ReadBuffer

@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 
 from deli_com.client_base import ClientBase
 from deli_com.errors import SchemaMismatch, WebSocketError
-from deli_com.fanout.hub import bare
+from deli_com.fanout.construction import bare
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.dial import check_way

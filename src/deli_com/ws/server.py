@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from picows import WSListener
 
-from deli_com.fanout.hub import bare
+from deli_com.fanout.construction import bare
 from deli_com.link.events import OnConnect, OnDisconnect
 from deli_com.link.request import Answer, Request
 from deli_com.link.ws_link import WsLink

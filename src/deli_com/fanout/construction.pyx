@@ -1,0 +1,24 @@
+"""Who may make a hub without initialising it: the façades do, in a method of their own, `_start`; nobody else."""
+
+cdef bint _bare = False
+
+
+def bare(cls):
+    """Make an instance of a façade's class, for its `_start` to initialise."""
+    global _bare
+    _bare = True
+    try:
+        return cls.__new__(cls)
+    finally:
+        _bare = False
+
+
+cdef int check_new(cls, Py_ssize_t arguments) except -1:
+    cdef object how = getattr(cls, "_made_by", None)
+    if _bare:
+        return 0
+    if how is not None:
+        raise TypeError(f"write: await {cls.__name__}.{how}(addr)")
+    if arguments < 2:
+        raise TypeError(f"{cls.__name__} takes a loop and a log")
+    return 0
