@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 in good order, 1 where the demo lost a message or a generated file is stale, 2 where it cannot start,
-        130 where it was interrupted at once.
+        Exit status: 0 in good order, 1 where the demo lost a message or a generated file is stale, 2 where it
+        cannot start, 130 where it was interrupted at once.
     """
     options = parser().parse_args(argv)
     if options.command == "gen":

@@ -72,7 +72,9 @@ cdef object decode_from(TypeCodec codec, object data, Py_ssize_t* pos, bint stri
         raise TypeError(f"decoding needs a contiguous bytes-like object, got {type(data).__qualname__}")
     if not is_plain(&view):
         PyBuffer_Release(&view)
-        raise TypeError(f"decoding needs bytes, got a {type(data).__qualname__} whose memory is not its value")
+        raise TypeError(
+            f"decoding needs bytes, got a {type(data).__qualname__} whose memory is not its value"
+        )
     try:
         return _decode_at(codec, <const char*>view.buf, view.len, pos, strict)
     finally:

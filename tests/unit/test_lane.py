@@ -430,7 +430,7 @@ class TestBadValues:
         def fail() -> None:
             raise LookupError("from __index__")
 
-        with pytest.raises(EncodeError, match="Pose.id: LookupError while the value was read") as caught:
+        with pytest.raises(EncodeError, match=r"Pose\.id: LookupError while the value was read") as caught:
             lane(Pose).key_of(Pose(Number(1, first=fail)))  # type: ignore[arg-type]
         assert isinstance(caught.value.__cause__, LookupError)
 

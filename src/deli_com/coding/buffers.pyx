@@ -1,7 +1,8 @@
 """Buffers: foreign bytes-like values, arrays of numbers, structured arrays.
 
-A buffer is taken for what it holds only where its memory is the value: no pointers to the value (objects, strings
-of variable width), no gaps between fields that hold whatever was there before, no mask that stands elsewhere.
+A buffer is taken for what it holds only where its memory is the value: no pointers to the value (objects,
+strings of variable width), no gaps between fields that hold whatever was there before, no mask that stands
+elsewhere.
 """
 
 import sys
@@ -40,7 +41,10 @@ cdef object _no_memory_of_its_own(object wanted, PyObject* format):
 
 cdef object _other_items(int code, Py_buffer* view):
     shown = (<bytes>view.format).decode("latin-1") if view.format != NULL else "B"
-    return f"expected items of {number_name(code)}, got a buffer of format {shown!r} and {view.itemsize} bytes an item"
+    return (
+        f"expected items of {number_name(code)}, got a buffer of format {shown!r} and "
+        f"{view.itemsize} bytes an item"
+    )
 
 
 cdef object _masked(object value):

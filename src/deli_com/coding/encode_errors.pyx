@@ -1,8 +1,8 @@
 """Why a value cannot be encoded, in words, and where in it.
 
-What makes the words may run out of memory. The callers are C and raise nothing, and a `try` of Cython's allocates
-itself: so each text is made by a function that raises, called as C sees it, and where it gives NULL there is a
-shorter text that exists already.
+What makes the words may run out of memory. The callers are C and raise nothing, and a `try` of Cython's
+allocates itself: so each text is made by a function that raises, called as C sees it, and where it gives NULL
+there is a shorter text that exists already.
 """
 
 from cpython.object cimport PyObject

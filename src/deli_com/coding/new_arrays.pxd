@@ -8,4 +8,4 @@ from cpython.object cimport PyObject
 cdef PyObject* new_array(int code, const char* data, Py_ssize_t count) noexcept
 cdef PyObject* new_ndarray(int code, const char* data, Py_ssize_t count) noexcept
 # The same bytes under another dtype: ``array.view(dtype)``.
-cdef PyObject* new_view(PyObject* array, PyObject* dtype) noexcept
+cdef PyObject* new_view(PyObject* numbers, PyObject* dtype) noexcept

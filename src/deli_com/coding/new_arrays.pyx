@@ -51,8 +51,8 @@ cdef object _ndarray_of(int code, const char* data, Py_ssize_t count):
     return result
 
 
-cdef object _view_of(object array, object dtype):
-    return array.view(dtype)
+cdef object _view_of(object numbers, object dtype):
+    return numbers.view(dtype)
 
 
 cdef PyObject* new_array(int code, const char* data, Py_ssize_t count) noexcept:
@@ -63,5 +63,5 @@ cdef PyObject* new_ndarray(int code, const char* data, Py_ssize_t count) noexcep
     return _make_ndarray(code, data, count)
 
 
-cdef PyObject* new_view(PyObject* array, PyObject* dtype) noexcept:
-    return _make_view(array, dtype)
+cdef PyObject* new_view(PyObject* numbers, PyObject* dtype) noexcept:
+    return _make_view(numbers, dtype)

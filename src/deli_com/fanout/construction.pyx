@@ -1,4 +1,7 @@
-"""Who may make a hub without initialising it: the façades do, in a method of their own, `_start`; nobody else."""
+"""Who may make a hub without initialising it.
+
+The façades do, in a method of their own, `_start`; nobody else.
+"""
 
 cdef bint _bare = False
 

@@ -5,8 +5,8 @@ from cpython.object cimport PyObject
 
 cdef extern from *:
     """
-    /* What says, for the price of a thread's identity, which run of which loop this is: each run of asyncio's and
-     * uvloop's loops sets a new hook for its thread, and takes it away at its end. NULL outside of them. */
+    /* What says, for the price of a thread's identity, which run of which loop this is: each run of asyncio's
+     * and uvloop's loops sets a new hook for its thread, and takes it away at its end. NULL outside. */
     static inline PyObject *deli_com_running_hook(void) {
         return PyThreadState_Get()->async_gen_firstiter;
     }
@@ -36,7 +36,8 @@ cdef class Home:
     # The same, and for what awaits: this loop runs.
     cdef int check_running(self, str what) except -1
 
-    # Whether the caller is another thread, which may hand over to this one; RuntimeError where even that is wrong.
+    # Whether the caller is another thread, which may hand over to this one; RuntimeError where even that is
+    # wrong.
     cdef bint is_elsewhere(self, str what) except -1
 
 

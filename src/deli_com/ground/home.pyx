@@ -65,8 +65,8 @@ cdef class Home:
     cdef int check_process(self, str what) except -1:
         if self.process != here:
             raise RuntimeError(
-                f"{what} was called in process {here}, but what it is of was opened in process {self.process}, "
-                "from which this one was forked: open one here, after the fork"
+                f"{what} was called in process {here}, but what it is of was opened in process "
+                f"{self.process}, from which this one was forked: open one here, after the fork"
             )
         return 0
 
@@ -107,7 +107,7 @@ cdef class Home:
         return False
 
     cdef int _refuse_others(self, str what) except -1:
-        # On the right thread. Passed, the next look is a short one, for as long as this run of the loop lasts.
+        # On the right thread. Passed, the next look is a short one, as long as this run of the loop lasts.
         cdef PyObject* hook
         running = _get_running_loop()
         if running is None:

@@ -101,7 +101,7 @@ def needs_ssl_objects(context: ssl_module.SSLContext) -> bool:
         calls_python(context)
         or context._msg_callback is not None  # type: ignore[attr-defined]
         or type(context).wrap_bio is not ssl_module.SSLContext.wrap_bio
-        or context.sslobject_class is not ssl_module.SSLObject  # type: ignore[attr-defined]
+        or context.sslobject_class is not ssl_module.SSLObject
         or has_psk(context)
     )
 
@@ -109,7 +109,8 @@ def needs_ssl_objects(context: ssl_module.SSLContext) -> bool:
 def prepare(context: ssl_module.SSLContext) -> None:
     """Choose aiofastnet's engine for the next connection of this context; once chosen, Python's stays."""
     if needs_ssl_objects(context):
-        context._aiofastnet_force_fallback_ssl = True
+        # An attribute that aiofastnet looks for; the class of the standard library does not declare it.
+        context._aiofastnet_force_fallback_ssl = True  # type: ignore[attr-defined]
 
 
 class TlsLoop:

@@ -85,7 +85,9 @@ cdef class Intake:
         cdef list gap
         if self.raises:
             raise BacklogFull(
-                self.waiting + self.chunk.size + MESSAGE_HEAD + size, self.limit, "bytes would wait to be recorded"
+                self.waiting + self.chunk.size + MESSAGE_HEAD + size,
+                self.limit,
+                "bytes would wait to be recorded",
             )
         self.left_out += 1
         gap = self.gaps.get(channel)

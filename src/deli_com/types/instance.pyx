@@ -191,7 +191,8 @@ cdef Py_ssize_t _find(RecordTypeObject* type, PyObject* name, Py_ssize_t guess) 
     return -1
 
 
-# Each of these raises a TypeError, and is called as C sees it: a `try` of Cython's allocates, and could lose it.
+# Each of these raises a TypeError, and is called as C sees it: a `try` of Cython's allocates, and could lose
+# it.
 
 cdef object _no_instance(object cls):
     spec = record_spec(cls)

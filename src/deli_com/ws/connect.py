@@ -409,7 +409,7 @@ class _Opening(asyncio.BufferedProtocol):
 
 def _who(data: bytearray) -> str:
     # Who answers so, in words.
-    if data[0] in (0x15, 0x16) and data[1:2] in (b"", b"\x03"):
+    if data[0] in (0x15, 0x16) and bytes(data[1:2]) in (b"", b"\x03"):
         return ": the server speaks TLS at this port (wss://, or ssl=)"
     if len(data) >= 4 and int.from_bytes(data[:4], "little") <= 64 << 20:
         return ": it may be a TCP Server (connect to that with Client)"

@@ -15,6 +15,7 @@ import contextlib
 import enum
 import inspect
 import logging
+import socket
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, cast
 
