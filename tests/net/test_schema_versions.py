@@ -21,7 +21,6 @@ from deli_com import (
     Schema,
     SchemaMismatch,
     Server,
-    TypeCodec,
     WsClient,
     WsServer,
     codec,
@@ -49,11 +48,6 @@ SWAPPED = telemetry(b=f32, a=u32)
 OTHER = telemetry(a=f32, b=u32)
 NEWER = telemetry(a=u64, b=f32, c=(u8, 9))
 FEWER = telemetry(b=f32)
-
-
-pytestmark = pytest.mark.skipif(
-    not hasattr(TypeCodec, "reading"), reason="there is no reading of other schemas yet: see schema/terms.py"
-)
 
 
 class Named(Codec):

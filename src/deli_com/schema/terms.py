@@ -206,7 +206,7 @@ class Terms:
     def _learn(self, schema: Schema) -> _Known:
         assert self.reads is not None and self._known is not None
         try:
-            codec = _reading(self.reads, schema)
+            codec = self.reads.reading(schema)
         except SchemaMismatch as error:
             differences = tuple(error.differences)
             reason = control.reason_of(differences[0] if differences else "another schema")
@@ -214,9 +214,7 @@ class Terms:
                 control.REFUSED, reason, text=control.render(Refused(differences)), error=error
             ) from None
         how: How = "resolved"
-        if codec is None:
-            how, codec = "unknown", self.reads
-        elif schema.hash == self.reads.schema.hash:
+        if schema.hash == self.reads.schema.hash:
             how = "same"
         elif codec is self.reads:
             how = "renamed"
@@ -270,12 +268,6 @@ def _sayings(
 def _text_of(direction: str, codec: TypeCodec[Any]) -> bytes:
     schema: Schema = codec.schema
     return control.render(SchemaText(direction, schema.hash, schema.text))
-
-
-def _reading(codec: Any, schema: Schema) -> TypeCodec[Any] | None:
-    """What decodes values of this schema into the type; None as long as nothing does."""
-    make = getattr(codec, "reading", None)
-    return None if make is None else make(schema)
 
 
 def _parsed(told: SchemaText) -> Schema:
