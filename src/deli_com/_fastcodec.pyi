@@ -1,7 +1,7 @@
 from typing import Any, Generic, final
 
 import numpy as np
-from typing_extensions import Buffer, TypeVar
+from typing_extensions import Buffer, Self, TypeVar
 
 from deli_com.schema.schema import Schema
 
@@ -9,14 +9,14 @@ T = TypeVar("T")
 
 @final
 class TypeCodec(Generic[T]):
-    def __init__(
-        self,
+    def __new__(
+        cls,
         type: object,
         node: object,
         facts: dict[Any, Any],
         name: str = ...,
         variant: type[Any] | None = ...,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def type(self) -> Any: ...
     @property

@@ -1,5 +1,5 @@
 from picows import WSListener
-from typing_extensions import disjoint_base
+from typing_extensions import Self, disjoint_base
 
 from deli_com.link.speaker import Speaker
 
@@ -14,4 +14,4 @@ class WsLink(Speaker):
 
 @disjoint_base
 class WsLinkListener(WSListener):
-    def __init__(self, peer: WsLink) -> None: ...
+    def __new__(cls, peer: WsLink) -> Self: ...

@@ -272,7 +272,8 @@ def _make_enum(definition: Enum) -> Any:
         awkward = name in _ENUM_NAMES or name.startswith("_")
         names.append(_other(name, {*names, *definition.members}) if awkward else name)
     members = [(name, i) for i, name in enumerate(names)]
-    made: Any = enum.Enum(definition.name, members, module=MODULE)  # type: ignore[misc]
+    make: Any = enum.Enum  # to a type checker a call of Enum itself would declare a class
+    made = make(definition.name, members, module=MODULE)
     if tuple(names) != definition.members:
         setattr(made, WIRE_NAMES, definition.members)
     return made
