@@ -1,7 +1,7 @@
-from typing import Any, Generic, final
+from typing import Any, Generic, Self, final
 
 import numpy as np
-from typing_extensions import Buffer, Self, TypeVar
+from typing_extensions import Buffer, TypeVar
 
 from deli_com.schema.schema import Schema
 

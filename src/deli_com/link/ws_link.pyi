@@ -1,5 +1,7 @@
+from typing import Self
+
 from picows import WSListener
-from typing_extensions import Self, disjoint_base
+from typing_extensions import disjoint_base
 
 from deli_com.link.speaker import Speaker
 
