@@ -154,9 +154,9 @@ class TestTcp:
     @pytest.mark.parametrize("name", ["keepalive_interval", "keepalive_timeout"])
     async def test_seconds_that_are_none_are_refused(self, name: str) -> None:
         options: dict[str, Any] = {name: 0}
-        with pytest.raises(ValueError, match=f"{name} is 0, expected seconds above 0"):
+        with pytest.raises(ValueError, match=f"{name} is 0, expected seconds, 0.001 or more, or None: never"):
             Server[bytes].bind("127.0.0.1:0", **options)
-        with pytest.raises(ValueError, match=f"{name} is 0, expected seconds above 0"):
+        with pytest.raises(ValueError, match=f"{name} is 0, expected seconds, 0.001 or more, or None: never"):
             Client[bytes].connect("127.0.0.1:1", **options)
 
 

@@ -70,7 +70,7 @@ class TestBothProtocols:
     async def test_fields_in_another_order_are_read_without_a_word(
         self, servers: Any, clients: Any, options: Any, caplog: pytest.LogCaptureFixture
     ):
-        with caplog.at_level(logging.INFO, "deli_com.server"):
+        with caplog.at_level(logging.WARNING, "deli_com.server"):
             async with await servers[ONE].bind("127.0.0.1:0") as server:
                 async with clients[SWAPPED].connect(server.local_addr(), **options) as client:
                     await server.wait_clients(1)
