@@ -13,7 +13,7 @@ import pytest
 from helpers import PLAIN_HEAD, RawPeer, certificates, until
 
 from deli_com import Client, Codec, ConnectionClosed, IoError, Server, WsClient, WsServer, u32
-from deli_com.ws import connect, handshake
+from deli_com.ws import picows_adapter
 
 
 class Reading(Codec):
@@ -120,7 +120,7 @@ async def test_picows_fails_at_the_server(
 ) -> None:
     async with await WsServer[Reading, Reading].bind("127.0.0.1:0") as server:
         with monkeypatch.context() as patched:
-            patched.setattr(handshake, "WSProtocol", Failing(handshake.WSProtocol, method, error))
+            patched.setattr(picows_adapter, "WSProtocol", Failing(picows_adapter.WSProtocol, method, error))
             peer = await RawPeer.open(server.local_addr())
             await peer.send(PLAIN_HEAD)
             if method in ("__init__", "connection_made"):
@@ -142,7 +142,7 @@ async def test_picows_fails_at_the_client(
 ) -> None:
     async with await WsServer[Reading, Reading].bind("127.0.0.1:0") as server:
         with monkeypatch.context() as patched:
-            patched.setattr(connect, "WSProtocol", Failing(connect.WSProtocol, method, error))
+            patched.setattr(picows_adapter, "WSProtocol", Failing(picows_adapter.WSProtocol, method, error))
             with pytest.raises(type(error)):
                 await WsClient[Reading, Reading].connect(server.local_addr())
         await until(lambda: server.client_count() == 0)

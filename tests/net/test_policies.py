@@ -339,7 +339,9 @@ class TestWhoSaysWhich:
             assert len(numbers) < len(sent) - 25
 
     async def test_a_policy_that_there_is_not(self) -> None:
-        with pytest.raises(ValueError, match="disconnect, wait, skip, latest, got 'drop'"):
+        with pytest.raises(
+            ValueError, match="slow_client is 'drop', expected one of 'disconnect', 'wait', 'skip', 'latest'"
+        ):
             await WsServer[u32].bind("127.0.0.1:0", slow_client="drop")  # type: ignore[arg-type]
 
 

@@ -291,6 +291,6 @@ cdef int _add_field(Lane lane, Py_ssize_t i, str name) except -1:
 
 
 cdef extern from "deli_com/ground/refuse_new.h":
-    void deli_com_refuse_new(object cls)
+    void deli_com_refuse_new(object cls, const char* way_in)
 
-deli_com_refuse_new(Lanes)
+deli_com_refuse_new(Lanes, "lanes_for(type)")

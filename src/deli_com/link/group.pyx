@@ -110,6 +110,6 @@ def group_of(Endpoint endpoint not None, name):
 
 
 cdef extern from "deli_com/ground/refuse_new.h":
-    void deli_com_refuse_new(object cls)
+    void deli_com_refuse_new(object cls, const char* way_in)
 
-deli_com_refuse_new(Group)
+deli_com_refuse_new(Group, "server.group(name)")
