@@ -93,12 +93,14 @@ async def first(kind: Any, address: str, ssl: Any) -> Reading:
 
 
 class Failing:
-    """picows' protocol, but for one method, which raises."""
+    """picows' protocol, but for one method, which raises at one of the two ends."""
 
-    def __init__(self, real: Any, method: str, error: Exception) -> None:
-        self.real, self.method, self.error = real, method, error
+    def __init__(self, real: Any, method: str, error: Exception, *, at_client: bool) -> None:
+        self.real, self.method, self.error, self.at_client = real, method, error, at_client
 
     def __call__(self, *args: Any) -> Any:
+        if args[2] is not self.at_client:  # is_client_side
+            return self.real(*args)
         if self.method == "__init__":
             raise self.error
         method, error = self.method, self.error
@@ -120,7 +122,11 @@ async def test_picows_fails_at_the_server(
 ) -> None:
     async with await WsServer[Reading, Reading].bind("127.0.0.1:0") as server:
         with monkeypatch.context() as patched:
-            patched.setattr(picows_adapter, "WSProtocol", Failing(picows_adapter.WSProtocol, method, error))
+            patched.setattr(
+                picows_adapter,
+                "WSProtocol",
+                Failing(picows_adapter.WSProtocol, method, error, at_client=False),
+            )
             peer = await RawPeer.open(server.local_addr())
             await peer.send(PLAIN_HEAD)
             if method in ("__init__", "connection_made"):
@@ -142,7 +148,11 @@ async def test_picows_fails_at_the_client(
 ) -> None:
     async with await WsServer[Reading, Reading].bind("127.0.0.1:0") as server:
         with monkeypatch.context() as patched:
-            patched.setattr(picows_adapter, "WSProtocol", Failing(picows_adapter.WSProtocol, method, error))
+            patched.setattr(
+                picows_adapter,
+                "WSProtocol",
+                Failing(picows_adapter.WSProtocol, method, error, at_client=True),
+            )
             with pytest.raises(type(error)):
                 await WsClient[Reading, Reading].connect(server.local_addr())
         await until(lambda: server.client_count() == 0)

@@ -349,7 +349,7 @@ async def forget(servers: list[WsServer[Any]]) -> None:
 
 
 async def forget_unclosed(servers: list[WsServer[Any]]) -> None:
-    """The same for one that was not closed, which says so. A recorded warning holds its source: it goes first."""
+    """The same for one that was not closed, which says so. The recorded warning holds it, and goes first."""
     gone = [weakref.ref(server) for server in servers]
 
     def is_said() -> bool:
