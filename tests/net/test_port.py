@@ -352,12 +352,11 @@ async def forget_unclosed(servers: list[WsServer[Any]]) -> None:
     """The same for one that was not closed, which says so. The recorded warning holds it, and goes first."""
     gone = [weakref.ref(server) for server in servers]
 
-    def is_said() -> bool:
-        gc.collect()
-        return bool(said.list)
+    async def let_go() -> None:
+        servers.clear()
+        await until(lambda: gc.collect() >= 0 and bool(said.list))
 
     with pytest.warns(ResourceWarning, match="unclosed server") as said:
-        servers.clear()
-        await until(is_said)
+        await let_go()
     del said.list[:]
     await until(lambda: all(reference() is None for reference in gone))
