@@ -62,33 +62,33 @@ def _alone(*clients: int) -> tuple[Case, ...]:
 
 THRESHOLDS = {
     "slab": Threshold(
-        "src/deli_com/_arena.pxd",
+        "src/deli_com/log/arena.pxd",
         "SLAB_BYTES",
         (131_072, 1_048_576),
         fanout=_cases((100, 64, 64), (100, 1024, 64), (10, 16_384, 16), (1, 64, 64)),
     ),
     "early flush": Threshold(
-        "src/deli_com/_hub.pyx",
+        "src/deli_com/fanout/hub.pyx",
         "EARLY_BYTES",
         (16_384, 65_536, 524_288),
         fanout=_cases((100, 1024, 64), (10, 1024, 64), (10, 16_384, 16), (100, 16_384, 16)),
     ),
     "few clients": Threshold(
-        "src/deli_com/_hub.pyx",
+        "src/deli_com/fanout/hub.pyx",
         "EAGER_FOLLOWERS",
         (0, 64),
         fanout=_cases((4, 64, 1), (32, 64, 1), (32, 64, 16)),
         latency=_alone(1, 4, 32),
     ),
     "quiet line": Threshold(
-        "src/deli_com/_hub.pyx",
+        "src/deli_com/fanout/hub.pyx",
         "EAGER_QUIET_NS",
         (0, 10_000, 1_000_000),
         fanout=_cases((1, 64, 1), (1, 64, 16), (1, 64, 64)),
         latency=_alone(1),
     ),
     "by reference": Threshold(
-        "src/deli_com/_arena.pxd",
+        "src/deli_com/log/arena.pxd",
         "LARGE_BYTES",
         (8_192, 16_384, 131_072),
         fanout=_cases(

@@ -329,6 +329,7 @@ class TestLimits:
 
 PROGRAM = """
 import sys
+import time
 from deli_com import codec, u64
 from deli_com.recording.parts import ChannelInfo, Parts
 from deli_com.recording.recorder import Recorder
@@ -343,6 +344,7 @@ while True:
         number += 1
     sys.stdout.write(f"{recorder.intake.now()} {number}\\n")
     sys.stdout.flush()
+    time.sleep(0.002)  # 250,000 messages a second at most: the thread has to have its turn
 """
 
 
