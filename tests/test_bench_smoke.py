@@ -127,7 +127,7 @@ class TestSettle:
             text = (settle.ROOT / threshold.path).read_text(encoding="utf-8")
             assert len(threshold.pattern().findall(text)) == 1
             assert threshold.shipped() not in threshold.values
-        gone = settle.Threshold("src/deli_com/_hub.pyx", "NO_SUCH_BYTES", (1,))
+        gone = settle.Threshold("src/deli_com/fanout/hub.pyx", "NO_SUCH_BYTES", (1,))
         with pytest.raises(SystemExit, match="no line 'NO_SUCH_BYTES"):
             gone.shipped()
 
