@@ -38,7 +38,7 @@ class EchoListener(WsLinkListener):
     """Remembers the transport, which only the listener is given."""
 
     def __init__(self, peer: EchoPeer) -> None:
-        super().__init__(peer)
+        super().__init__()
         self.echo = peer
 
     def on_ws_connected(self, transport: WSTransport) -> None:
