@@ -8,6 +8,7 @@ import typing
 from typing import Any
 
 import pytest
+from helpers import certificates
 
 import deli_com
 from deli_com import (
@@ -23,7 +24,6 @@ from deli_com import (
     u8,
     u32,
 )
-from tests.support.helpers import certificates
 
 ADDR = "127.0.0.1:0"
 
