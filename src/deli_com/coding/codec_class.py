@@ -153,6 +153,10 @@ class CodecMeta(RecordType, abc.ABCMeta):
         type.__init__(cls, name, bases, namespace)
 
     def __setattr__(cls, name: str, value: Any) -> None:
+        if name == "__bases__":
+            raise TypeError(
+                f"{cls.__qualname__}.__bases__ cannot be set: its fields are fixed; define a new class"
+            )
         spec = record_spec(cls)
         if spec is not None:
             _check_attribute(cls, spec, name, value)

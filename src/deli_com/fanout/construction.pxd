@@ -1,4 +1,4 @@
 # Who may make a hub without initialising it.
 
-# TypeError, unless `bare` is making one or there are the arguments of `Hub.__init__`.
-cdef int check_new(cls, Py_ssize_t arguments) except -1
+# TypeError, unless `bare` is making one or the arguments of `Hub.__init__` are given.
+cdef int check_new(cls, bint is_given) except -1

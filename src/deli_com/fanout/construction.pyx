@@ -16,12 +16,12 @@ def bare(cls):
         _bare = False
 
 
-cdef int check_new(cls, Py_ssize_t arguments) except -1:
+cdef int check_new(cls, bint is_given) except -1:
     cdef object how = getattr(cls, "_made_by", None)
     if _bare:
         return 0
     if how is not None:
         raise TypeError(f"write: await {cls.__name__}.{how}(addr)")
-    if arguments < 2:
+    if not is_given:
         raise TypeError(f"{cls.__name__} takes a loop and a log")
     return 0

@@ -99,7 +99,7 @@ cdef class Hub(Bounds):
     """
 
     def __cinit__(self, *args, **options):
-        check_new(type(self), len(args))
+        check_new(type(self), len(args) > 1 and isinstance(args[1], Log))
 
     def __init__(
         self, loop, Log log not None, *,

@@ -495,6 +495,17 @@ cdef class Record:
             raise TypeError("__class__ was changed")
         _set_values(self, _values(other))
 
+    @property
+    def __class__(self):
+        return <object>C_TYPE(<PyObject*>self)
+
+    @__class__.setter
+    def __class__(self, cls):
+        raise TypeError(
+            f"the __class__ of a {type(self).__qualname__} cannot be set: its memory is that of its class; "
+            "make a new value"
+        )
+
     def __eq__(self, other):
         cdef PyTypeObject* cls = C_TYPE(<PyObject*>self)
         cdef RecordTypeObject* type = record_type(cls)
