@@ -132,7 +132,7 @@ COMMAND = re.compile(
     r"make (?P<target>[\w-]+)(?: .*)?"
     r"|pip install '?deli-com(?:\[(?P<extra>\w+)\])?'?"
     r"|(?:python|pytest) (?P<file>[\w/]+\.py)(?: .*)?"
-    r"|python -m deli_com(?: .*)?"
+    r"|(?:deli-com|python -m deli_com)(?: (?P<command>[a-z]+)(?: .*)?| --version)?"
     r"|sysctl -w (?P<key>[\w.]+)=.+"
 )
 

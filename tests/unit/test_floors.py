@@ -20,7 +20,9 @@ FLOORS = [
     ["net"],
     ["link", "typed", "opening", "server_base", "client_base"],
     ["ws", "tcp"],
-    ["background", "demo", "gen", "metrics", "__main__", "__init__"],
+    ["background", "demo", "gen", "metrics", "__init__"],
+    ["cli"],
+    ["__main__"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 IMPORT = re.compile(r"^\s*(?:from\s+deli_com\.([\w.]+)\s+c?import\b|c?import\s+deli_com\.([\w.]+))", re.M)

@@ -21,8 +21,8 @@ from types import ModuleType
 import pytest
 
 import deli_com
-from deli_com import __main__ as cli
 from deli_com import _abi, errors
+from deli_com.cli.main import main
 from deli_com.net.accept_loop import AcceptLoop
 
 
@@ -170,7 +170,7 @@ class TestModules:
 class TestCommandLine:
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
-            cli.main(["--version"])
+            main(["--version"])
         assert ended.value.code == 0
         assert capsys.readouterr().out.startswith(f"deli-com {deli_com.__version__} (picows {_abi.PICOWS}, ")
 
@@ -190,9 +190,9 @@ class TestCommandLine:
         self, argv: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         with pytest.raises(SystemExit) as ended:
-            cli.main(argv)
+            main(argv)
         assert ended.value.code == 2
-        assert "usage: python -m deli_com" in capsys.readouterr().err
+        assert "usage: deli-com" in capsys.readouterr().err
 
 
 class TestStaleBuilds:

@@ -1,13 +1,15 @@
-"""``deli-com gen``: the part of the command line that writes code."""
+"""``deli-com gen``: types and codecs for other languages."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-__all__ = ["add_to", "run"]
+from deli_com.cli.command import NOT_SO, OK, CommandError, describe, fail
+from deli_com.cli.source import SOURCE_HELP, read_source
+
+__all__ = ["fill", "run"]
 
 _LANGUAGES = {
     "ts": "TypeScript, or JavaScript",
@@ -17,18 +19,21 @@ _LANGUAGES = {
 }
 
 
-def add_to(commands: Any) -> None:
-    """Add ``gen`` to the sub-commands of a parser."""
-    command = commands.add_parser(
-        "gen",
-        help="write types and codecs for other languages",
-        description="Writes the types of a schema, and functions that read and write their bytes, in another "
-        "language: one file without a dependency. The same input gives the same bytes.",
+def fill(parser: argparse.ArgumentParser) -> None:
+    describe(
+        parser,
+        """Writes the types of a schema, and functions that read and write their bytes, in another language:
+        one file without a dependency. The same input gives the same bytes.""",
+        """deli-com gen ts telemetry:Telemetry -o wire.ts
+        deli-com gen cpp telemetry:Telemetry,Command -o wire.hpp --namespace robot
+        deli-com gen rust telemetry.schema -o wire.rs --check""",
     )
-    languages = command.add_subparsers(dest="language", required=True, metavar="LANGUAGE")
+    languages = parser.add_subparsers(
+        dest="language", required=True, metavar="LANGUAGE", parser_class=argparse.ArgumentParser
+    )
     for name, words in _LANGUAGES.items():
         one = languages.add_parser(name, help=words, description=f"{words} from a schema.")
-        one.add_argument("source", metavar="SOURCE", help="module:Down[,Up], or a file with a schema text")
+        one.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
         one.add_argument("-o", "--output", metavar="FILE", help="where to (default: the standard output)")
         one.add_argument(
             "--check",
@@ -56,7 +61,6 @@ _OPTIONS = {"ts": _ts_options, "cpp": _cpp_options}
 
 def _write(options: argparse.Namespace) -> str:
     import deli_com.gen as gen
-    from deli_com.gen.source import read_source
 
     schema, up = read_source(options.source)
     if options.language == "ts":
@@ -69,30 +73,30 @@ def _write(options: argparse.Namespace) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what was asked.
+    """Write the file, or compare it.
 
     Returns
     -------
     int
-        0; 1 where ``--check`` finds a stale file; 2 where the source or the file cannot be used.
+        0; 1 where ``--check`` finds a stale file.
     """
     if options.check and options.output is None:
-        print("deli-com gen: --check compares with a file: give -o FILE", file=sys.stderr)
-        return 2
+        fail("--check compares with a file: give -o FILE")
     try:
         text = _write(options)
         if options.output is None:
             sys.stdout.write(text)
-            return 0
+            return OK
         path = Path(options.output)
-        if options.check:
-            found = path.read_text(encoding="utf-8") if path.is_file() else None
-            if found != text:
-                print(f"{path} is stale: it is not what {options.source} gives", file=sys.stderr)
-                return 1
-            return 0
-        path.write_text(text, encoding="utf-8", newline="\n")
+        if not options.check:
+            path.write_text(text, encoding="utf-8", newline="\n")
+            return OK
+        found = path.read_text(encoding="utf-8") if path.is_file() else None
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
-        print(f"deli-com gen: {error}", file=sys.stderr)
-        return 2
-    return 0
+        raise CommandError(str(error)) from error
+    if found == text:
+        return OK
+    print(f"{path} is stale: it is not what {options.source} gives", file=sys.stderr)
+    return NOT_SO

@@ -1,4 +1,4 @@
-"""What ``deli-com gen`` reads: a module, a schema file."""
+"""What a command reads a schema from: ``module:Type``, a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 from deli_com.coding.registry import codec
 from deli_com.schema.schema import Schema
 
-__all__ = ["read_source"]
+__all__ = ["SOURCE_HELP", "load_type", "read_source"]
+
+SOURCE_HELP = "module:Down[,Up], or a file with a schema text"
 
 
 def read_source(source: str) -> tuple[Schema, Schema | None]:
@@ -43,7 +45,14 @@ def read_source(source: str) -> tuple[Schema, Schema | None]:
     return found[0], found[1] if len(found) == 2 else None
 
 
-def _schema_of(module: str, name: str) -> Schema:
+def load_type(module: str, name: str) -> Any:
+    """What a name of a module stands for; the module is looked for in the current directory first.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -53,7 +62,11 @@ def _schema_of(module: str, name: str) -> Schema:
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{module}:{name} is not to be had: {error}") from error
+    return found
+
+
+def _schema_of(module: str, name: str) -> Schema:
     try:
-        return codec(found).schema
+        return codec(load_type(module, name)).schema
     except TypeError as error:
         raise ValueError(f"{module}:{name} has no schema: {error}") from error

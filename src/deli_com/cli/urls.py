@@ -1,0 +1,126 @@
+"""How a server is reached by its URL: ``--header``, ``--ca``, ``--cert``, ``--key``, ``DELI_TOKEN``.
+
+::
+
+    add_url_options(parser)             in a command's `fill`
+    place = server_of(url, options)     in its `run`
+    place.connect(Telemetry, None)      an `Opening` of a WsClient or Client, as the URL says
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import ssl as ssl_module
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from deli_com import Client, WsClient
+from deli_com.cli.command import CommandError, fail
+from deli_com.opening import Opening
+
+__all__ = ["TOKEN", "Place", "add_url_options", "is_url", "server_of"]
+
+SCHEMES = ("ws", "wss", "tcp", "tcps")
+TOKEN = "DELI_TOKEN"
+
+
+def is_url(source: str) -> bool:
+    """Whether it is the URL of a server."""
+    return source.split("://", 1)[0] in SCHEMES and "://" in source
+
+
+def add_url_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options with which a server is reached."""
+    group = parser.add_argument_group(
+        "servers",
+        "URLs are ws://HOST:PORT/PATH, wss://…, tcp://HOST:PORT and tcps://…. A token in the environment, "
+        f"{TOKEN}, goes along as `Authorization: Bearer`.",
+    )
+    group.add_argument(
+        "--header", action="append", default=[], metavar="K:V", help="one more request header; repeatable"
+    )
+    group.add_argument("--ca", metavar="FILE", help="certificates to trust, instead of the system's")
+    group.add_argument("--cert", metavar="FILE", help="certificate of this client")
+    group.add_argument("--key", metavar="FILE", help="its private key, if that is another file")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server, and how it is reached.
+
+    Attributes
+    ----------
+    url : str
+        As it was given.
+    is_tcp : bool
+    addr : str
+        For ``connect`` of the class that `is_tcp` tells.
+    options : dict
+        Further keyword arguments of it.
+    """
+
+    url: str
+    is_tcp: bool
+    addr: str
+    options: dict[str, Any]
+
+    def connect(self, down: Any, up: Any = None, **options: Any) -> Opening[Any]:
+        """Open a client for these types; `options` as its ``connect`` takes them."""
+        cls: Any = Client if self.is_tcp else WsClient
+        made: Opening[Any] = cls[down, up].connect(
+            self.addr, **{"schema": "check", **self.options, **options}
+        )
+        return made
+
+
+def server_of(url: str, options: argparse.Namespace) -> Place:
+    """What a URL and the options of `add_url_options` say.
+
+    Raises
+    ------
+    CommandError
+        The URL is none, an option is malformed or does not go with it, a file cannot be used.
+    """
+    scheme = url.split("://", 1)[0]
+    if not is_url(url):
+        fail(f"{url!r} is no URL of a server: ws://, wss://, tcp:// or tcps://")
+    secure = scheme in ("wss", "tcps")
+    if (options.ca or options.cert or options.key) and not secure:
+        fail(f"--ca, --cert and --key are for TLS: {scheme}s:// instead of {scheme}://?")
+    found: dict[str, Any] = {}
+    if secure:
+        found["ssl"] = _context(options)
+    headers = [_header(text) for text in options.header]
+    if scheme.startswith("tcp"):
+        if headers:
+            fail("TCP has no headers")
+        parts = urlsplit(url)
+        if parts.path not in ("", "/") or parts.query:
+            fail(f"TCP has no paths: {scheme}://HOST:PORT, not {url}")
+        return Place(url, True, parts.netloc, found)
+    token = os.environ.get(TOKEN)
+    if token and not any(name.lower() == "authorization" for name, _ in headers):
+        headers.append(("Authorization", f"Bearer {token}"))
+    return Place(url, False, url, found | ({"headers": headers} if headers else {}))
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        fail(f"--header takes K:V, not {text!r}")
+    return name.strip(), value.strip()
+
+
+def _context(options: argparse.Namespace) -> ssl_module.SSLContext:
+    if options.key and not options.cert:
+        fail("--key is the key of a certificate: give --cert too")
+    try:
+        context = ssl_module.create_default_context(cafile=options.ca)
+        if options.cert:
+            context.load_cert_chain(options.cert, options.key)
+    except (OSError, ssl_module.SSLError) as error:
+        names = ", ".join(filter(None, (options.ca, options.cert, options.key)))
+        raise CommandError(f"{names}: {error}") from error
+    return context
