@@ -42,6 +42,7 @@ from deli_com.types.kinds import Array, FixedArray, f32, f64, field, i8, i16, i3
 from deli_com.ws.client import WsClient
 from deli_com.ws.head import Refusal
 from deli_com.ws.reconnect import Stream
+from deli_com.ws.response import Response
 from deli_com.ws.server import WsServer
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "PeerStats",
     "Refusal",
     "Request",
+    "Response",
     "Schema",
     "SchemaMismatch",
     "Server",

@@ -30,10 +30,12 @@ class Answer:
 
 
 class Request:
-    """The request of one handshake, as `authorize` sees it and as `Peer.request` keeps it.
+    """The request of one handshake, as `authorize` sees it and as `Peer.request` keeps it; or a plain one.
 
     Attributes
     ----------
+    method : str
+        ``"GET"``; of a plain request also ``"HEAD"``.
     path, query : str
         As sent, not percent-decoded; ``query`` without the ``?``.
     remote : Address or None
@@ -51,6 +53,7 @@ class Request:
         "_answer",
         "_headers",
         "_raw",
+        "method",
         "path",
         "peer_certificate",
         "query",
@@ -68,9 +71,11 @@ class Request:
         remote: Address | None,
         secure: bool,
         peer_certificate: dict[str, Any] | None = None,
+        method: str = "GET",
     ) -> None:
         self._raw = raw
         self._headers: CIMultiDict[str] | None = headers
+        self.method = method
         self.path = path
         self.query = query
         self.remote = remote

@@ -322,6 +322,7 @@ RULES: Mapping[str, Rule] = {
     "on_disconnect": Function("(peer, why)"),
     "on_reconnect": Function("(seconds_away)"),
     "authorize": Function("(request)"),
+    "http_authorize": Function("(request)"),
     "loop_factory": Function("() that makes an event loop"),
     "path": Text("a path"),
     "origin": Text("an origin"),

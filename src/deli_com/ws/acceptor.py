@@ -32,6 +32,7 @@ import ssl as ssl_module
 from collections.abc import Coroutine
 from typing import Any
 
+from deli_com.link.request import Request
 from deli_com.net.accept_loop import AcceptLoop
 from deli_com.net.address import Address
 from deli_com.net.listener import Listener
@@ -40,8 +41,9 @@ from deli_com.net.proxy_protocol import HeaderMissing, Trust, read_header, trust
 from deli_com.net.transports import Transports, attach_accepted, attach_plain, peer_of
 from deli_com.ws.deadlines import Deadlines
 from deli_com.ws.handshake import READ_BYTES, Handshake, State
-from deli_com.ws.head import Refusal
-from deli_com.ws.service import Route, Service
+from deli_com.ws.head import Refusal, not_upgrade
+from deli_com.ws.service import Authorize, Route, Service
+from deli_com.ws.site import Handler
 
 __all__ = ["WsAcceptor"]
 
@@ -78,6 +80,10 @@ class WsAcceptor:
         Who must say for whom it has connected; see `deli_com.net.proxy_protocol`.
     transports : {"aiofastnet", "loop"}
         Whose transports and TLS to use; ``"loop"`` means the event loop's own.
+    http : callable, optional
+        ``(request)``, may be async: the answer to a GET or HEAD that is no upgrade. None: those get 426.
+    http_authorize : callable, optional
+        Asked before `http`, as a service's ``authorize`` is for WebSockets.
     """
 
     def __init__(
@@ -91,6 +97,8 @@ class WsAcceptor:
         max_head_bytes: int = 16 << 10,
         proxy_protocol: Trust = None,
         transports: Transports = "aiofastnet",
+        http: Handler | None = None,
+        http_authorize: Authorize | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -102,6 +110,8 @@ class WsAcceptor:
         self._proxy_protocol = proxy_protocol
         self._was_told_of_headers = False
         self._transports: Transports = transports
+        self.http = http
+        self.http_authorize = http_authorize
         self._budget = LogBudget(_log)
         # Every read of every handshake goes here first: get_buffer, the read and buffer_updated are one step
         # in all transports.
@@ -208,6 +218,15 @@ class WsAcceptor:
         else:
             await self._connect(sock, handshake)
 
+    def nothing_at(self, request: Request) -> Refusal:
+        """Return what a plain request gets that the handler has nothing for."""
+        found = self._route(request)
+        return found if isinstance(found, Refusal) else not_upgrade(request.headers)
+
+    def log_failure(self, what: str, error: Exception) -> None:
+        """Log what a callback has raised; the log's budget is shared by all connections."""
+        self._budget.log(logging.ERROR, what, exc_info=error)
+
     def unasked_header(self, remote: Address | None) -> Refusal:
         """Return what somebody gets who speaks the PROXY protocol and is not trusted to."""
         if self._proxy_protocol is None and not self._was_told_of_headers:
@@ -252,7 +271,7 @@ class WsAcceptor:
         oldest = self._pending.first()
         if oldest is None or oldest.state not in (State.CONNECTING, State.READING):
             return False
-        if self._pending.age(oldest) < STALE_S:
+        if not oldest._is_idle() and self._pending.age(oldest) < STALE_S:
             return False
         oldest.refuse(Refusal(503, "too many handshakes in progress, this one took too long"))
         return True

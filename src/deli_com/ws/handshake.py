@@ -5,6 +5,9 @@
     accept ── PROXY ── TLS ── head read ── route, Origin, room, authorize ── make_listener ── picows
       └─────────┴────────┴─────────┴──────────────────┴── refused: HTTP answer, linger, closed
 
+Where the port serves plain HTTP too, a head without ``Upgrade`` begins an `Exchange`, after which the
+connection reads the next head.
+
 `ws.acceptor` owns handshakes, their deadlines and their number.
 """
 
@@ -16,7 +19,7 @@ import enum
 import inspect
 import logging
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from picows import WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
@@ -26,10 +29,19 @@ from deli_com.link.request import Request
 from deli_com.net.address import Address
 from deli_com.net.proxy_protocol import is_header_start
 from deli_com.net.transports import remote_address
-from deli_com.ws.head import HeadReader, Refusal, checked_headers, parse_request, server_feed
+from deli_com.ws.exchange import Exchange
+from deli_com.ws.head import (
+    HeadReader,
+    PlainHead,
+    Refusal,
+    checked_headers,
+    parse_plain,
+    parse_request,
+    server_feed,
+)
 from deli_com.ws.origins import origin_allowed
 from deli_com.ws.picows_adapter import feed, server_protocol
-from deli_com.ws.service import Service, Verdict
+from deli_com.ws.service import Service, Verdict, refusal_of
 
 if TYPE_CHECKING:
     from deli_com.ws.acceptor import WsAcceptor
@@ -48,6 +60,7 @@ class State(enum.Enum):
     CONNECTING = enum.auto()  # no transport yet: TLS, or the first turn of the loop
     READING = enum.auto()  # the head is incomplete
     DECIDING = enum.auto()  # authorize runs; reading is paused
+    ANSWERING = enum.auto()  # a plain request is answered; reading is paused if that takes a task
     LINGERING = enum.auto()  # answered; input is drained and thrown away
     DONE = enum.auto()  # picows' or closed
 
@@ -55,7 +68,7 @@ class State(enum.Enum):
 class Handshake(asyncio.BufferedProtocol):
     """One connection from accept to the hand-over or its end.
 
-    1. In exactly one state. It is in the acceptor's ``_pending`` up to DECIDING, in ``_lingering`` while
+    1. In exactly one state. It is in the acceptor's ``_pending`` up to ANSWERING, in ``_lingering`` while
        LINGERING.
     2. The transport is never closed in the turn that made it: a plain one of aiofastnet registers its
        reader one callback after ``connection_made``, closed or not, and the descriptor's next owner would
@@ -65,7 +78,9 @@ class Handshake(asyncio.BufferedProtocol):
     __slots__ = (
         "acceptor",
         "drained_bytes",
+        "exchange",
         "forks",
+        "is_kept",
         "reader",
         "remote",
         "request",
@@ -74,6 +89,7 @@ class Handshake(asyncio.BufferedProtocol):
         "task",
         "transport",
         "turned_away",
+        "writable",
     )
 
     def __init__(self, acceptor: WsAcceptor) -> None:
@@ -88,6 +104,9 @@ class Handshake(asyncio.BufferedProtocol):
         self.turned_away: Refusal | None = None  # said as soon as there is a transport
         self.drained_bytes = 0
         self.forks = forks()
+        self.exchange: Exchange | None = None  # the plain request that is answered
+        self.is_kept = False  # an answer was given, and another request may come
+        self.writable: asyncio.Future[None] | None = None  # while the transport has enough
 
     # --- called by the transport ---
 
@@ -110,12 +129,14 @@ class Handshake(asyncio.BufferedProtocol):
             if self.drained_bytes > LINGER_BYTES:
                 self.abort()
             return
-        if self.state is State.DONE:
-            return
+        if self.state is not State.DONE:
+            self._feed(memoryview(self.acceptor._scratch)[:nbytes])
+
+    def _feed(self, data: memoryview) -> None:
         if self.reader is None:
             self.reader = HeadReader(self.acceptor.max_head_bytes, skips_empty=True)
-        complete = self.reader.feed(memoryview(self.acceptor._scratch)[:nbytes])
-        if self.state is State.DECIDING:
+        complete = self.reader.feed(data)
+        if self.state in (State.DECIDING, State.ANSWERING):
             # Some transports deliver what they have already decrypted after pause_reading.
             if len(self.reader.data) > 8 * READ_BYTES + self.acceptor.max_head_bytes:
                 self.abort()
@@ -132,10 +153,19 @@ class Handshake(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         return False  # the transport closes itself
 
+    def pause_writing(self) -> None:
+        self.writable = self.acceptor._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self.writable is not None and not self.writable.done():
+            self.writable.set_result(None)
+        self.writable = None
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.state = State.DONE
         if self.task is not None:
             self.task.cancel()
+        self.resume_writing()
         self.acceptor._forget(self)
 
     # --- called by the acceptor ---
@@ -144,6 +174,11 @@ class Handshake(asyncio.BufferedProtocol):
         """The deadline has passed."""
         if self.state is State.DECIDING:
             self.refuse(Refusal(503, "the server did not decide in time"))
+        elif self.exchange is not None:
+            if self.exchange.is_begun:
+                self.abort()  # a reader that is too slow
+            else:
+                self.refuse(Refusal(503, "the server did not answer in time"))
         elif self.reader is not None:
             self.refuse(Refusal(408, f"no complete request within {self.acceptor._open_timeout:g} s"))
         else:
@@ -162,7 +197,8 @@ class Handshake(asyncio.BufferedProtocol):
 
     def shut(self, refusal: Refusal) -> None:
         """Answer if the kernel takes it at once, and close: the acceptor is going."""
-        if self.transport is not None and self.state in (State.READING, State.DECIDING):
+        is_asking = self.exchange is None or not self.exchange.is_begun
+        if self.transport is not None and self.state in _UNANSWERED and is_asking and not self._is_idle():
             self.transport.write(self._answer(refusal))
         self.abort()
 
@@ -176,15 +212,27 @@ class Handshake(asyncio.BufferedProtocol):
         if self.task is not None:
             self.task.cancel()
             self.task = None
-        paused = self.state is State.DECIDING
-        self.state = State.LINGERING
+        if self._is_idle():
+            self.state = State.LINGERING
+            self.acceptor._linger(self)
+            self.transport.close()
+            return
         counts = self.acceptor.turned_away
         counts[refusal.status] = counts.get(refusal.status, 0) + 1
+        if not self.transport.is_closing():
+            _log.debug("refused %s: %d %s", self.remote_addr(), refusal.status, refusal.text)
+            self.transport.write(self._answer(refusal))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Let the peer read the answer, and close."""
+        assert self.transport is not None
+        paused = self.state in (State.DECIDING, State.ANSWERING)
+        self.state = State.LINGERING
+        self.exchange = None
         self.acceptor._linger(self)
         if self.transport.is_closing():
             return
-        _log.debug("refused %s: %d %s", self.remote_addr(), refusal.status, refusal.text)
-        self.transport.write(self._answer(refusal))
         if paused:
             self.transport.resume_reading()
         if not self.transport.can_write_eof():
@@ -201,14 +249,64 @@ class Handshake(asyncio.BufferedProtocol):
             return self.remote
         return remote_address(self.transport)
 
+    # --- called by an exchange ---
+
+    @property
+    def is_answering(self) -> bool:
+        """The exchange may still write."""
+        return self.state is State.ANSWERING
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have the answer given by a task; reading waits for it."""
+        assert self.transport is not None
+        self.transport.pause_reading()
+        self.acceptor._spawn(work, self)
+
+    async def drained(self) -> None:
+        """Wait until the kernel has taken what was written; the deadline begins anew then."""
+        while self.writable is not None:
+            await asyncio.shield(self.writable)
+        if self.state is State.ANSWERING:
+            self.acceptor._pending.add(self)
+
+    def answered(self, keeps_alive: bool) -> None:
+        """The answer was written: read the next request, or close."""
+        if self.state is not State.ANSWERING:
+            return
+        assert self.transport is not None
+        assert self.reader is not None
+        paused, self.task = self.task is not None, None
+        if not keeps_alive:
+            self._linger()
+            return
+        rest = self.reader.rest
+        self.exchange = self.reader = self.request = None
+        self.state, self.is_kept = State.READING, True
+        self.acceptor._pending.add(self)
+        if rest:  # one request of a connection in a turn of the loop: others have theirs
+            self.transport.pause_reading()
+            self.acceptor._loop.call_soon(self._go_on, rest)
+        elif paused:
+            self.transport.resume_reading()
+
     # --- private ---
+
+    def _go_on(self, rest: bytes) -> None:
+        if self.state is State.READING and self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()  # nothing comes before this callback has ended
+            self._feed(memoryview(rest))
+
+    def _is_idle(self) -> bool:
+        # Nobody waits for an answer: browsers keep such connections, and take a late one for the next.
+        return self.is_kept and self.state is State.READING and self.reader is None
 
     def _answer(self, refusal: Refusal) -> bytes:
         return refusal.to_bytes(bare=self.reader is not None and self.reader.data.startswith(b"HEAD "))
 
     def _on_head(self, raw: bytes) -> None:
         assert self.transport is not None
-        head = parse_request(raw)
+        plain = parse_plain(raw) if self.acceptor.http is not None else None
+        head = plain if plain is not None else parse_request(raw)
         if isinstance(head, Refusal):
             self.refuse(head)
             return
@@ -220,7 +318,14 @@ class Handshake(asyncio.BufferedProtocol):
             self.remote_addr(),
             self.acceptor._ssl is not None,
             self.transport.get_extra_info("peercert"),
+            head.method if isinstance(head, PlainHead) else "GET",
         )
+        if isinstance(head, PlainHead):
+            self.state = State.ANSWERING
+            self.transport.set_write_buffer_limits(high=1, low=0)
+            self.exchange = Exchange(self, request, keeps_alive=head.keeps_alive)
+            self.exchange.begin()
+            return
         try:
             service = self.acceptor._route(request)
             refusal = service if isinstance(service, Refusal) else self._judge(request, service)
@@ -283,7 +388,7 @@ class Handshake(asyncio.BufferedProtocol):
         if self.transport.is_closing():
             return  # connection_lost follows
         try:
-            refusal = _refusal_of(verdict) or (_full() if service.full() else None)
+            refusal = refusal_of(verdict) or (_full() if service.full() else None)
             made = refusal if refusal is not None else service.make_listener(request, self.transport)
         except Exception as error:
             self._fail(error)
@@ -323,6 +428,8 @@ class Handshake(asyncio.BufferedProtocol):
         request._settle()
         self.state = State.DONE
         self.acceptor._forget(self)
+        if self.is_kept:
+            transport.set_write_buffer_limits()
         try:
             transport.set_protocol(protocol)
             if paused:
@@ -333,11 +440,14 @@ class Handshake(asyncio.BufferedProtocol):
             transport.abort()
             if not isinstance(error, Exception):
                 raise
-            self.acceptor._budget.log(logging.ERROR, "a connection failed as it was opened", exc_info=error)
+            self.acceptor.log_failure("a connection failed as it was opened", error)
 
     def _fail(self, error: Exception) -> None:
-        self.acceptor._budget.log(logging.ERROR, "a callback raised during a handshake", exc_info=error)
+        self.acceptor.log_failure("a callback raised during a handshake", error)
         self.refuse(Refusal(500, "the server failed to handle the request"))
+
+
+_UNANSWERED = (State.READING, State.DECIDING, State.ANSWERING)
 
 
 def _looks_like_http(data: bytearray) -> bool:
@@ -353,16 +463,3 @@ def _not_http(data: bytearray) -> Refusal:
 
 def _full() -> Refusal:
     return Refusal(503, "the server has as many clients as it takes")
-
-
-def _refusal_of(verdict: Any) -> Refusal | None:
-    """Read what `authorize` returned; anything but the documented forms is a `TypeError`."""
-    if verdict is None or verdict is True:
-        return None
-    if verdict is False:
-        return Refusal(403, "not authorized")
-    if isinstance(verdict, Refusal):
-        return verdict
-    if isinstance(verdict, tuple) and len(verdict) == 2:
-        return Refusal(*verdict)
-    raise TypeError(f"authorize returns None, a bool, (status, text) or a Refusal, not {verdict!r}")

@@ -3,7 +3,8 @@
 ::
 
     HeadReader           collects bytes up to the empty line, at most 16 KiB or as many as it is told
-    parse_request(raw)   -> CIMultiDict and path, or the Refusal to send
+    parse_request(raw)   -> path and headers of a handshake, or the Refusal to send
+    parse_plain(raw)     the same of a request that asks for no WebSocket
     parse_response(raw)  -> ResponseHead, or ValueError
     server_feed(key)     the head that picows is given in place of the peer's own
     client_feed(...)     the same for a response
@@ -31,13 +32,17 @@ __all__ = [
     "MAX_HEAD_BYTES",
     "HeadReader",
     "HeadersLike",
+    "PlainHead",
     "Refusal",
     "RequestHead",
     "ResponseHead",
     "accept_token",
     "checked_headers",
+    "checked_pairs",
     "checked_subprotocols",
     "client_feed",
+    "not_upgrade",
+    "parse_plain",
     "parse_request",
     "parse_response",
     "server_feed",
@@ -80,7 +85,7 @@ class Refusal:
     def __post_init__(self) -> None:
         if not 400 <= self.status <= 599:
             raise ValueError(f"a refusal has a status of 400 to 599, got {self.status!r}")
-        object.__setattr__(self, "headers", tuple(_pairs(self.headers)))
+        object.__setattr__(self, "headers", tuple(checked_pairs(self.headers)))
 
     def to_bytes(self, *, bare: bool = False) -> bytes:
         """Render status line, headers and body; no body if `bare`, as for HEAD.
@@ -92,17 +97,22 @@ class Refusal:
         except ValueError:
             phrase = "Refused"
         body = f"{self.text}\n".encode("utf-8", "replace")
-        names = {name.lower() for name, _ in self.headers}
+        headers = self.all_headers()
+        names = {name.lower() for name, _ in headers}
         lines = [
             f"HTTP/1.1 {self.status} {phrase}",
             "Content-Type: text/plain; charset=utf-8",
             f"Content-Length: {len(body)}",
             "Connection: close, Upgrade" if "upgrade" in names else "Connection: close",
-            *(f"{name}: {value}" for name, value in self.headers),
+            *(f"{name}: {value}" for name, value in headers),
         ]
-        if self.status == 401 and "www-authenticate" not in names:
-            lines.append("WWW-Authenticate: Bearer")
         return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + (b"" if bare else body)
+
+    def all_headers(self) -> tuple[tuple[str, str], ...]:
+        """Return `headers`, and for a 401 how to ask."""
+        if self.status == 401 and not any(name.lower() == "www-authenticate" for name, _ in self.headers):
+            return (*self.headers, ("WWW-Authenticate", "Bearer"))
+        return self.headers
 
 
 class HeadReader:
@@ -178,31 +188,98 @@ class RequestHead:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class PlainHead:
+    """A GET or HEAD that asks for no WebSocket (RFC 9110 section 9.3).
+
+    Attributes
+    ----------
+    method : str
+        ``"GET"`` or ``"HEAD"``.
+    path, query : str
+        As sent, not percent-decoded; ``query`` without the ``?``.
+    headers : CIMultiDict
+        All headers, values as sent.
+    keeps_alive : bool
+        The connection may serve another request.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: CIMultiDict[str]
+    keeps_alive: bool
+
+
 def parse_request(raw: bytes) -> RequestHead | Refusal:
-    """Check a request head, without its empty line.
+    """Check the head of an opening handshake, without its empty line.
 
     Returns
     -------
     RequestHead or Refusal
         The refusal has the status that fits and a text that says why.
     """
-    line, _, rest = raw.partition(b"\r\n")
-    parts = line.split(b" ")
-    if len(parts) != 3 or not parts[2].startswith(b"HTTP/"):
-        return Refusal(
-            400, f"bad request line {_shown(line)}: this is a WebSocket server, it speaks HTTP/1.1"
-        )
+    parts = _request_line(raw)
+    if isinstance(parts, Refusal):
+        return parts
     method, target, version = parts
     if version != b"HTTP/1.1":
         return Refusal(505, f"{_shown(version)}: a WebSocket handshake is HTTP/1.1")
     if method != b"GET":
         return Refusal(405, f"method {_shown(method)}: a WebSocket handshake is a GET", (("Allow", "GET"),))
+    resource = _resource(raw, target)
+    return resource if isinstance(resource, Refusal) else _check_handshake(*resource)
+
+
+def parse_plain(raw: bytes) -> PlainHead | Refusal | None:
+    """Check a request head, without its empty line, where plain HTTP is served beside WebSockets.
+
+    Returns
+    -------
+    PlainHead, Refusal or None
+        None: it asks for a WebSocket, so `parse_request` is to judge it.
+    """
+    parts = _request_line(raw)
+    if isinstance(parts, Refusal):
+        return parts
+    method, target, version = parts
+    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+        return Refusal(505, f"{_shown(version)}: HTTP/1.1 is spoken here")
+    if method not in (b"GET", b"HEAD"):
+        return Refusal(405, f"method {_shown(method)}: only GET and HEAD", (("Allow", "GET, HEAD"),))
+    resource = _resource(raw, target)
+    if isinstance(resource, Refusal):
+        return resource
+    path, query, headers = resource
+    if "websocket" in tokens(headers, "Upgrade"):
+        return None
+    if version == b"HTTP/1.1" and len(headers.getall("Host", [])) != 1:
+        return Refusal(400, "exactly one Host header is needed")
+    if "Transfer-Encoding" in headers or any(v != "0" for v in headers.getall("Content-Length", [])):
+        return Refusal(400, f"a {method.decode()} with content, which has no meaning here")
+    keeps_alive = version == b"HTTP/1.1" and "close" not in tokens(headers, "Connection")
+    return PlainHead(method.decode(), path, query, headers, keeps_alive)
+
+
+def _request_line(raw: bytes) -> tuple[bytes, bytes, bytes] | Refusal:
+    line = raw.partition(b"\r\n")[0]
+    parts = line.split(b" ")
+    if len(parts) != 3 or not parts[2].startswith(b"HTTP/"):
+        return Refusal(
+            400, f"bad request line {_shown(line)}: this is a WebSocket server, it speaks HTTP/1.1"
+        )
+    return parts[0], parts[1], parts[2]
+
+
+def _resource(raw: bytes, target: bytes) -> tuple[str, str, CIMultiDict[str]] | Refusal:
+    """Return path, query and headers."""
     if not _TARGET.fullmatch(target):
         return Refusal(400, f"bad request target {_shown(target)}")
+    rest = raw.partition(b"\r\n")[2]
     if rest.count(b"\r\n") >= MAX_HEADERS:
         return Refusal(431, f"more than {MAX_HEADERS} headers")
-    try:
-        headers: CIMultiDict[str] = _parse_http_request(raw).headers
+    try:  # picows knows one method and one version
+        headers: CIMultiDict[str] = _parse_http_request(b"GET / HTTP/1.1\r\n" + rest).headers
     except RuntimeError as error:
         return Refusal(400, str(error)[:200])
     resource = _AUTHORITY.sub("", target.decode("ascii"), count=1)
@@ -211,14 +288,13 @@ def parse_request(raw: bytes) -> RequestHead | Refusal:
         path = "/"  # absolute form without a path
     if not path.startswith("/") or "#" in resource:
         return Refusal(400, f"bad request target {_shown(target)}")
-    return _check_handshake(path, query, headers)
+    return path, query, headers
 
 
 def _check_handshake(path: str, query: str, headers: CIMultiDict[str]) -> RequestHead | Refusal:
     upgrade, connection = tokens(headers, "Upgrade"), tokens(headers, "Connection")
     if "websocket" not in upgrade:
-        why = f"Upgrade is {', '.join(upgrade)[:100]!r}" if upgrade else "the request has no Upgrade header"
-        return Refusal(426, f"this is a WebSocket server, and {why}", (("Upgrade", "websocket"),))
+        return not_upgrade(headers)
     if "upgrade" not in connection:
         return Refusal(400, "the Connection header does not contain Upgrade")
     if len(headers.getall("Host", [])) != 1:
@@ -234,6 +310,13 @@ def _check_handshake(path: str, query: str, headers: CIMultiDict[str]) -> Reques
     if len(keys) != 1 or not _is_key(keys[0]):
         return Refusal(400, "Sec-WebSocket-Key must be there once, the base64 of 16 bytes")
     return RequestHead(path, query, headers, keys[0])
+
+
+def not_upgrade(headers: CIMultiDict[str]) -> Refusal:
+    """Return the refusal of a request that asks for no WebSocket where there is nothing else."""
+    upgrade = tokens(headers, "Upgrade")
+    why = f"Upgrade is {', '.join(upgrade)[:100]!r}" if upgrade else "the request has no Upgrade header"
+    return Refusal(426, f"this is a WebSocket server, and {why}", (("Upgrade", "websocket"),))
 
 
 def _is_key(key: str) -> bool:
@@ -256,14 +339,15 @@ def tokens(headers: CIMultiDict[str], name: str) -> list[str]:
 
 def checked_headers(headers: HeadersLike | None, option: str = "headers") -> list[tuple[str, str]]:
     """Headers of the user as pairs; what would break the head, or is ours to set, is a `ValueError`."""
-    pairs = _pairs(headers or (), option)
+    pairs = checked_pairs(headers or (), option)
     for name, _ in pairs:
         if name.lower() in _OURS:
             raise ValueError(f"{option}: {name!r} belongs to the handshake and is set by this library")
     return pairs
 
 
-def _pairs(headers: HeadersLike, option: str = "headers") -> list[tuple[str, str]]:
+def checked_pairs(headers: HeadersLike, option: str = "headers") -> list[tuple[str, str]]:
+    """Headers as pairs; a `TypeError` or `ValueError` for what HTTP does not allow."""
     source: Any = headers
     pairs: list[tuple[str, str]] = list(source.items() if isinstance(headers, Mapping) else source)
     for name, value in cast("list[tuple[object, object]]", pairs):

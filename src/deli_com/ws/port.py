@@ -2,7 +2,8 @@
 
 ::
 
-    port = Port(listener, ssl=None, open_timeout=10.0, max_head_bytes=16 << 10, proxy_protocol=None)
+    port = Port(listener, ssl=None, open_timeout=10.0, max_head_bytes=16 << 10, proxy_protocol=None,
+                http=None, http_authorize=None)
     place = port.add("/live", service)     # ValueError: something is there
     place.close()                          # 404 from here on; what is established lives on
     port.close()
@@ -23,7 +24,8 @@ from deli_com.net.options import one_checked
 from deli_com.net.proxy_protocol import Trust
 from deli_com.ws.acceptor import WsAcceptor
 from deli_com.ws.head import Refusal
-from deli_com.ws.service import Service
+from deli_com.ws.service import Authorize, Service
+from deli_com.ws.site import Handler
 
 __all__ = ["Place", "Port", "check_path"]
 
@@ -46,8 +48,8 @@ class Port:
     1. It owns the listener, and closes it if it can't be made.
     2. It knows services, not servers: the event loop holds the acceptor, which holds this, and a server that
        its user has forgotten must be free to go.
-    3. TLS, balancers, the deadline of handshakes and the caps on them are the port's; the rest is the
-       service's.
+    3. TLS, balancers, plain HTTP, the deadline of handshakes and the caps on them are the port's; the rest
+       is the service's.
     4. It must be made, used and closed on the loop's thread.
 
     Parameters
@@ -62,6 +64,8 @@ class Port:
         Of a request.
     proxy_protocol : bool or tuple of networks, optional
         Who must say for whom it has connected.
+    http, http_authorize : callable, optional
+        The handler of plain requests, and who is asked before it.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class Port:
         open_timeout: float | None,
         max_head_bytes: int,
         proxy_protocol: Trust,
+        http: Handler | None = None,
+        http_authorize: Authorize | None = None,
     ) -> None:
         self._services: dict[str | None, Service] = {}
         self.is_closed = False
@@ -86,6 +92,8 @@ class Port:
                 open_timeout=open_timeout,
                 max_head_bytes=max_head_bytes,
                 proxy_protocol=proxy_protocol,
+                http=http,
+                http_authorize=http_authorize,
             )
         except BaseException:
             listener.close()

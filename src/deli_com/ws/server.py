@@ -17,7 +17,7 @@ from deli_com.link.request import Answer, Request
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.listener import check_listening, open_listener
-from deli_com.net.options import checked
+from deli_com.net.options import checked, one_checked
 from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import HEADER, MAX_BYTES, QUERY, parse_header, parse_query, render_header
 from deli_com.schema.terms import Terms, Use
@@ -28,6 +28,7 @@ from deli_com.ws.head import HeadersLike, Refusal, checked_headers, checked_subp
 from deli_com.ws.origins import Origins, check_origins
 from deli_com.ws.port import Port, check_path
 from deli_com.ws.service import Authorize, Service
+from deli_com.ws.site import Http, handler_of
 
 __all__ = ["WsServer"]
 
@@ -73,6 +74,8 @@ class WsServer(ServerBase[Down, Up]):
         authorize: Authorize | None = None,
         subprotocols: Sequence[str] = (),
         response_headers: HeadersLike = (),
+        http: Http | None = None,
+        http_authorize: Authorize | None = None,
         on_connect: OnConnect | None = None,
         on_disconnect: OnDisconnect | None = None,
     ) -> Opening[Self]:
@@ -106,7 +109,8 @@ class WsServer(ServerBase[Down, Up]):
             Let other processes listen at the same port, if they ask for it too (``SO_REUSEPORT``).
         ssl : ssl.SSLContext, optional
             Speak TLS. It belongs to the port, as do `sock`, `mode`, `reuse_port`, `proxy_protocol`,
-            `max_head_bytes` and `open_timeout`: not together with a server as `addr`.
+            `max_head_bytes`, `open_timeout`, `http` and `http_authorize`: not together with a server as
+            `addr`.
         proxy_protocol : list of str, or True, optional
             Networks of the balancers that say for whom they connect, by the PROXY protocol, version 1 or 2;
             True is loopback and Unix sockets. They must say it; from any other address it is refused.
@@ -153,6 +157,13 @@ class WsServer(ServerBase[Down, Up]):
             The first that the client offers too is chosen.
         response_headers : mapping or pairs
             Go into the answer.
+        http : callable or mapping, optional
+            Serve plain HTTP on this port as well, to a GET or HEAD that asks for no WebSocket. A function
+            ``(request)``, may be async, returns a `Response`, or None where it has nothing (404); a
+            mapping gives bytes, a file, a folder or such a function for each path. The port's, as is
+            ``ssl``. **Such requests do not pass** `authorize` **nor** `origins`; see `http_authorize`.
+        http_authorize : callable, optional
+            As `authorize`, for what `http` serves.
         on_connect : callable, optional
             ``(peer)``: a client is counted from now on. Called at once: nothing of it has been
             received yet, and what is sent from here comes before all that is sent later.
@@ -206,6 +217,7 @@ class WsServer(ServerBase[Down, Up]):
         checked_headers(served["response_headers"], "response_headers")
         check_origins(served["origins"])
         check_path(path)
+        plain = _checked_http(http, http_authorize)
         if isinstance(addr, ServerBase):
             _check_shared(
                 addr,
@@ -216,6 +228,8 @@ class WsServer(ServerBase[Down, Up]):
                 open_timeout=open_timeout is not OPEN_TIMEOUT_S,
                 max_head_bytes=max_head_bytes is not MAX_HEAD_BYTES,
                 proxy_protocol=proxy_protocol is not None,
+                http=http is not None,
+                http_authorize=http_authorize is not None,
             )
         else:
             check_listening(addr, **place)
@@ -226,7 +240,7 @@ class WsServer(ServerBase[Down, Up]):
             if isinstance(addr, WsServer):
                 owner, port = None, _port_of(addr)
             else:
-                owner = port = Port(await open_listener(addr, **place), **shared)
+                owner = port = Port(await open_listener(addr, **place), **shared, **plain)
             try:
                 port.check(path)
                 self: Self = bare(cls)
@@ -251,6 +265,15 @@ class WsServer(ServerBase[Down, Up]):
 
     def _turned_away(self) -> dict[int, int]:
         return {} if self._port is None else self._port.turned_away()
+
+
+def _checked_http(http: Http | None, http_authorize: Authorize | None) -> dict[str, Any]:
+    one_checked("http_authorize", http_authorize)
+    if http is None:
+        if http_authorize is not None:
+            raise ValueError("http_authorize is for what http= serves, which is not given")
+        return {}
+    return {"http": handler_of(http), "http_authorize": http_authorize}
 
 
 def _check_shared(server: ServerBase[Any, Any], **is_given: bool) -> None:

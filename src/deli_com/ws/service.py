@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, Union
+from typing import Any, TypeAlias, Union
 
 from picows import WSListener
 
@@ -13,7 +13,7 @@ from deli_com.link.request import Request
 from deli_com.ws.head import HeadersLike, Refusal, checked_headers, checked_subprotocols
 from deli_com.ws.origins import Origins
 
-__all__ = ["Authorize", "ListenerFactory", "Route", "Service", "Verdict", "at_path"]
+__all__ = ["Authorize", "ListenerFactory", "Route", "Service", "Verdict", "at_path", "refusal_of"]
 
 
 ListenerFactory: TypeAlias = Callable[[Request, asyncio.Transport], Union[WSListener, Refusal]]
@@ -89,3 +89,16 @@ def at_path(path: str | None, service: Service) -> Route:
         return Refusal(404, f"nothing at {request.path[:100]!r}")
 
     return route
+
+
+def refusal_of(verdict: Any) -> Refusal | None:
+    """Read what `authorize` returned; anything but the documented forms is a `TypeError`."""
+    if verdict is None or verdict is True:
+        return None
+    if verdict is False:
+        return Refusal(403, "not authorized")
+    if isinstance(verdict, Refusal):
+        return verdict
+    if isinstance(verdict, tuple) and len(verdict) == 2:
+        return Refusal(*verdict)
+    raise TypeError(f"authorize returns None, a bool, (status, text) or a Refusal, not {verdict!r}")
