@@ -283,17 +283,19 @@ class TestCost:
                     return last.messages_out
 
                 looking = [asyncio.create_task(asyncio.to_thread(look)) for _ in range(2)]
-                for number in range(500):
-                    server.send_nowait(number)
-                    group = server.group(number % 7)
-                    group.add(peer)
-                    group.send_nowait(number)
-                    group.discard(peer)
-                    if number % 100 == 0:
-                        other = await WsClient[u32, None].connect(server.local_addr())
-                        await other.close()
-                await until(lambda: looks > 100)
-                ended = True
+                try:
+                    for number in range(500):
+                        server.send_nowait(number)
+                        group = server.group(number % 7)
+                        group.add(peer)
+                        group.send_nowait(number)
+                        group.discard(peer)
+                        if number % 100 == 0:
+                            other = await WsClient[u32, None].connect(server.local_addr())
+                            await other.close()
+                    await until(lambda: looks > 100)
+                finally:  # else the threads go on, and the run of all tests hangs
+                    ended = True
                 await asyncio.gather(*looking)
                 assert [await client.recv() for _ in range(1000)][-1] == 499
                 assert server.stats().messages_out == 1000
