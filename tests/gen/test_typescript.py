@@ -161,7 +161,7 @@ def test_docstrings_become_comments_and_the_text_is_there() -> None:
 def test_prettier_leaves_it_as_it_is(tmp_path: Path) -> None:
     modules = npm("prettier")
     name = "m.ts"
-    text = typescript(Schema.parse(GOLDEN), codec(vector_types.Drawing).schema)
+    text = typescript(Schema.parse(GOLDEN), codec(vector_types.Drawing).schema, client=True)
     (tmp_path / name).write_text(text, encoding="utf-8")
     done = subprocess.run(
         [tool("node"), str(modules / "prettier" / "bin" / "prettier.cjs"), str(tmp_path / name)],

@@ -24,7 +24,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
         parser,
         """Writes the types of a schema, and functions that read and write their bytes, in another language:
         one file without a dependency. The same input gives the same bytes.""",
-        """deli-com gen ts telemetry:Telemetry -o wire.ts
+        """deli-com gen ts telemetry:Telemetry,Command --client -o wire.ts
         deli-com gen cpp telemetry:Telemetry,Command -o wire.hpp --namespace robot
         deli-com gen rust telemetry.schema -o wire.rs --check""",
     )
@@ -48,6 +48,10 @@ def _ts_options(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--u64", choices=("bigint", "number"), default="bigint", help="what 64-bit integers become"
     )
+    one.add_argument(
+        "--client", action="store_true", help="with a client that connects, checks schemas and reconnects"
+    )
+    one.add_argument("--generic", action="store_true", help="with a decoder for any schema, by its text")
 
 
 def _cpp_options(one: argparse.ArgumentParser) -> None:
@@ -64,7 +68,9 @@ def _write(options: argparse.Namespace) -> str:
 
     schema, up = read_source(options.source)
     if options.language == "ts":
-        return gen.typescript(schema, up, js=options.js, u64=options.u64)
+        return gen.typescript(
+            schema, up, js=options.js, u64=options.u64, generic=options.generic, client=options.client
+        )
     if options.language == "cpp":
         return gen.cpp(schema, up, namespace=options.namespace)
     if options.language == "python":

@@ -59,8 +59,9 @@ class Plan:
             plan.recursive |= recursive(each.tree)
             plan.docs |= _docs(each)
             for definition in each.tree.definitions:
-                other = known.setdefault(definition.name, definition)
-                if other is definition:
+                other = known.get(definition.name)
+                if other is None:
+                    known[definition.name] = definition
                     plan.definitions.append(definition)
                 elif _bare(other) != _bare(definition):
                     raise ValueError(

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from deli_com.gen.plan import MAX_EMPTY, Names, Plan, runtime, summary
 from deli_com.schema.schema import Schema
 from deli_com.schema.tree import (
+    Definition,
     Enum,
     Field,
     Fixed,
@@ -37,7 +38,10 @@ DataView DecodeError EncodeError Error Event Float32Array Float64Array Function 
 Int32Array Int8Array InvalidBool InvalidUtf8 InvalidVariant Iterator JSON Map Math MessageEvent NaN Number
 Object Options Partial Promise Reader Record RegExp Set String Symbol TextDecoder TextEncoder Uint16Array
 Uint32Array Uint8Array UnexpectedEof WebSocket Writer Client ClientOptions SchemaError SchemaText
-GenericReader Socket SocketClass Resolved globalThis setTimeout clearTimeout URL console SCHEMA_HASH
+Socket Gap ClientState Waiting Resolver UnknownVariant Read Cell Items NumberArray SchemaType SchemaField
+SchemaVariant SchemaDefinition AsyncGenerator ReturnType Iterable ReadonlySet
+SCALAR_READERS NUMBER_ARRAYS INTEGERS_BIG SCHEMA_NAME SCHEMA_NOTE DEFINITION_LINE FIELD_LINE VARIANT_LINE
+RESERVED_NAMES CLIENT_UP_HASH CLIENT_UP_TEXT globalThis setTimeout clearTimeout console SCHEMA_HASH
 SCHEMA_TEXT UP_SCHEMA_HASH UP_SCHEMA_TEXT MAX_DEPTH MAX_EMPTY TOO_DEEP UTF8 TO_UTF8
 """
 _ARRAYS = {
@@ -62,6 +66,8 @@ def typescript(
     *,
     js: bool = False,
     u64: str = "bigint",
+    generic: bool = False,
+    client: bool = False,
 ) -> str:
     """Write a schema down in TypeScript: one file without a dependency.
 
@@ -78,6 +84,10 @@ def typescript(
         JavaScript: an ES module that browsers load as it is.
     u64 : {"bigint", "number"}
         What 64-bit integers become. As numbers, those beyond 2^53 are refused.
+    generic : bool
+        With the class ``Generic``, which reads values of any schema by its text.
+    client : bool
+        With the class ``Client``, a connection to a server of these values; and with `generic`.
 
     Returns
     -------
@@ -91,11 +101,11 @@ def typescript(
     """
     if u64 not in ("bigint", "number"):
         raise ValueError(f"u64 is 'bigint' or 'number', not {u64!r}")
-    text = _TypeScript(Plan.of(schema, up), u64=u64).file()
+    text = _TypeScript(Plan.of(schema, up), u64=u64, generic=generic or client, client=client).file()
     if js:
         # Lines that say nothing but types go, then types within lines, then what they leave behind.
-        text = re.sub(r"(?m)^⟦[^⟧]*⟧\n?", "", text)
-        return _TYPE.sub("", text)
+        text = re.sub(r"(?m)^ *⟦[^⟧]*⟧\n", "", text)
+        return re.sub(r"\n{3,}", "\n\n", _TYPE.sub("", text))
     return _TYPE.sub(r"\1", text)
 
 
@@ -105,9 +115,11 @@ def _t(text: str) -> str:
 
 
 class _TypeScript:
-    def __init__(self, plan: Plan, *, u64: str) -> None:
+    def __init__(self, plan: Plan, *, u64: str, generic: bool, client: bool) -> None:
         self.plan = plan
         self.big = u64 == "bigint"
+        self.generic = generic
+        self.client = client
         space = Names([*_KEYWORDS.split(), *_USED.split()])
         self.names = {each.name: space.take(each.name) for each in plan.definitions}
         self.roots = {name: space.take(name) for name, _ in plan.roots()}
@@ -131,6 +143,10 @@ class _TypeScript:
         parts += [self.root_code(self.roots[name], tp) for name, tp in self.plan.roots()]
         parts += [self.public(name) for name in [*self.names.values(), *self.roots.values()]]
         parts.append(runtime("core.ts"))
+        if self.generic:
+            parts.append(runtime("generic.ts", big="true" if self.big else "false"))
+        if self.client:
+            parts.append(self.client_code())
         return "\n".join(filter(None, parts))
 
     def head(self) -> str:
@@ -140,6 +156,40 @@ class _TypeScript:
                 lines.append(f'export const {prefix}SCHEMA_HASH = "{each.hash}";')
                 lines.append(f"export const {prefix}SCHEMA_TEXT = `{each.text}`;")
         return "\n".join(lines) + "\n"
+
+    def client_code(self) -> str:
+        plan = self.plan
+        tree = plan.schema.tree
+        down = self.root_name(plan.schema, "Root")
+        up = None if plan.up is None else self.root_name(plan.up, "UpRoot")
+        hash_, text = ('"-"', '""') if up is None else ("UP_SCHEMA_HASH", "UP_SCHEMA_TEXT")
+        words = "".join(f"  {word}\n" for word in _folded(_KEYWORDS.split(), _WIDTH - 2))
+        # Without annotations these would be literal types, of which a compiler says what cannot be.
+        constants = (
+            f"const CLIENT_UP_HASH{_t(': string')} = {hash_};\n"
+            f"const CLIENT_UP_TEXT{_t(': string')} = {text};\n"
+            f"const RESERVED_NAMES = `\n{words}`.match(/\\w+/g)!;\n".replace(")!;", f"){_t('!')};")
+        )
+        if up is None:
+            constants += (
+                f"function encodeNothing(_value{_t(': never')}){_t(': Uint8Array')} {{\n"
+                '  throw new EncodeError("this server takes no values", "");\n}\n'
+            )
+        values = {
+            "down": down,
+            "up": up or "never",
+            "decode": f"decode{down}",
+            "encode": "encodeNothing" if up is None else f"encode{up}",
+            "sealed": "true" if isinstance(self.definition(tree.root), Sealed) else "false",
+        }
+        return f"{constants}\n{runtime('client.ts', **values)}"
+
+    def root_name(self, schema: Schema, name: str) -> str:
+        root = schema.tree.root
+        return self.names[root.name] if isinstance(root, Ref) else self.roots[name]
+
+    def definition(self, tp: Type) -> Definition | None:
+        return self.plan.schema.tree.by_name[tp.name] if isinstance(tp, Ref) else None
 
     # --- types ---
 
@@ -385,6 +435,16 @@ def _call(indent: str, function: str, *arguments: str) -> str:
     if len(line) <= _WIDTH + 1:
         return line
     return f"{indent}{function}(\n" + "".join(f"{indent}  {one},\n" for one in arguments) + f"{indent});\n"
+
+
+def _folded(words: list[str], width: int) -> list[str]:
+    # Words in lines.
+    lines = [""]
+    for word in words:
+        if len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return lines
 
 
 def _block(body: str) -> str:
