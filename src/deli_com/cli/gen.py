@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deli_com.cli.command import NOT_SO, OK, CommandError, describe, fail
 from deli_com.cli.source import SOURCE_HELP, read_source
+from deli_com.cli.urls import add_url_options
 
 __all__ = ["fill", "run"]
 
@@ -40,6 +41,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
             action="store_true",
             help="write nothing; exit with 1 if FILE is not what would be written",
         )
+        add_url_options(one)
         _OPTIONS.get(name, lambda _: None)(one)
 
 
@@ -66,7 +68,7 @@ _OPTIONS = {"ts": _ts_options, "cpp": _cpp_options}
 def _write(options: argparse.Namespace) -> str:
     import deli_com.gen as gen
 
-    schema, up = read_source(options.source)
+    schema, up = read_source(options.source, options)
     if options.language == "ts":
         return gen.typescript(
             schema, up, js=options.js, u64=options.u64, generic=options.generic, client=options.client

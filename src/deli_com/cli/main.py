@@ -19,6 +19,7 @@ __all__ = ["COMMANDS", "main", "parser"]
 COMMANDS = {
     "demo": "broadcast this machine's telemetry to client processes",
     "gen": "write types and codecs for other languages",
+    "schema": "print what a type or a server sends, and compare",
 }
 
 

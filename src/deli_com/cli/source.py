@@ -1,48 +1,76 @@
-"""What a command reads a schema from: ``module:Type``, a file."""
+"""What a command reads a schema from: ``module:Type``, a file, a server's URL."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from pathlib import Path
 from typing import Any
 
+from deli_com.cli.command import CommandError, fail
+from deli_com.cli.urls import is_url, server_of
 from deli_com.coding.registry import codec
+from deli_com.schema.question import Schemas
 from deli_com.schema.schema import Schema
 
 __all__ = ["SOURCE_HELP", "load_type", "read_source"]
 
-SOURCE_HELP = "module:Down[,Up], or a file with a schema text"
+SOURCE_HELP = "module:Down[,Up], the URL of a server, a file with schema texts, or -"
 
 
-def read_source(source: str) -> tuple[Schema, Schema | None]:
+def read_source(source: str, options: argparse.Namespace) -> Schemas:
     """The schemas of what a server sends, and of what its clients send if that is said.
 
     Parameters
     ----------
     source : str
-        ``module:Down`` or ``module:Down,Up``, the module importable from here; or the path of a file that
-        holds a schema text.
+        See `SOURCE_HELP`. A module is looked for in the current directory first.
+    options : argparse.Namespace
+        With those of `urls.add_url_options`.
 
     Raises
     ------
-    ValueError
-        It is neither, or what is there has no schema.
+    CommandError
+        It is none of these, or what is there has no schema.
     """
-    if source.startswith(("ws://", "wss://")):
-        raise ValueError("a server is not asked for its schema yet: give module:Type or a schema file")
+    if is_url(source):
+        return server_of(source, options).ask()
+    if source == "-":
+        return _texts(sys.stdin.read(), "the input")
     if source.endswith(".mcap"):
-        raise ValueError("recordings are not read yet: give module:Type or a schema file")
-    if Path(source).is_file():
-        text = Path(source).read_text(encoding="utf-8")
-        return Schema.parse(text), None
+        fail("recordings are not read yet: give module:Type or a schema file")
+    path = Path(source)
+    if path.is_file():
+        try:
+            return _texts(path.read_text(encoding="utf-8"), source)
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(f"{source}: {error}") from error
     module, colon, names = source.partition(":")
     if not colon or not names:
-        raise ValueError(f"{source!r} is no file, and not of the form module:Down[,Up]")
+        fail(f"{source!r} is no file, and not of the form module:Down[,Up]")
     found = [_schema_of(module, name) for name in names.split(",")]
     if len(found) > 2:
-        raise ValueError(f"{source!r} names {len(found)} types: one for each direction at most")
-    return found[0], found[1] if len(found) == 2 else None
+        fail(f"{source!r} names {len(found)} types: one for each direction at most")
+    return Schemas(found[0], found[1] if len(found) == 2 else None)
+
+
+def _texts(text: str, name: str) -> Schemas:
+    # One schema text or two, each with or without the line of its hash behind it.
+    found: list[Schema] = []
+    for part in text.split("\ndeli 1\n"):
+        lines = (part if not found else f"deli 1\n{part}").rstrip("\n").split("\n")
+        said = lines.pop() if lines[-1].startswith("hash ") else None
+        try:
+            schema = Schema.parse("\n".join(lines).rstrip("\n") + "\n")
+        except ValueError as error:
+            raise CommandError(f"{name}: {error}") from error
+        if said is not None and said.split()[1:2] != [schema.hash]:
+            fail(f"{name}: it was changed by hand: its hash is {schema.hash}, the file says {said[5:37]}")
+        found.append(schema)
+    if len(found) > 2:
+        fail(f"{name} has {len(found)} schema texts: one for each direction at most")
+    return Schemas(found[0], found[1] if len(found) == 2 else None)
 
 
 def load_type(module: str, name: str) -> Any:
@@ -50,7 +78,7 @@ def load_type(module: str, name: str) -> Any:
 
     Raises
     ------
-    ValueError
+    CommandError
         There is none.
     """
     here = str(Path.cwd())
@@ -60,8 +88,8 @@ def load_type(module: str, name: str) -> Any:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{module}:{name} is not to be had: {error}") from error
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CommandError(f"{module}:{name} is not to be had: {error}") from error
     return found
 
 
@@ -69,4 +97,4 @@ def _schema_of(module: str, name: str) -> Schema:
     try:
         return codec(load_type(module, name)).schema
     except TypeError as error:
-        raise ValueError(f"{module}:{name} has no schema: {error}") from error
+        raise CommandError(f"{module}:{name} has no schema: {error}") from error

@@ -4,12 +4,14 @@
 
     add_url_options(parser)             in a command's `fill`
     place = server_of(url, options)     in its `run`
+    place.ask()                         its schemas
     place.connect(Telemetry, None)      an `Opening` of a WsClient or Client, as the URL says
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import ssl as ssl_module
 from dataclasses import dataclass
@@ -18,7 +20,11 @@ from urllib.parse import urlsplit
 
 from deli_com import Client, WsClient
 from deli_com.cli.command import CommandError, fail
+from deli_com.errors import ComError
 from deli_com.opening import Opening
+from deli_com.schema.question import Schemas
+from deli_com.tcp.ask import ask_schemas as ask_tcp
+from deli_com.ws.ask import ask_schemas as ask_websocket
 
 __all__ = ["TOKEN", "Place", "add_url_options", "is_url", "server_of"]
 
@@ -65,6 +71,21 @@ class Place:
     is_tcp: bool
     addr: str
     options: dict[str, Any]
+
+    def ask(self) -> Schemas:
+        """The server's schemas, with no type at hand. Runs an event loop of its own.
+
+        Raises
+        ------
+        CommandError
+            It is not to be reached, or says nothing of schemas.
+        """
+        options = {name: value for name, value in self.options.items() if name != "schema"}
+        asking = ask_tcp(self.addr, **options) if self.is_tcp else ask_websocket(self.addr, **options)
+        try:
+            return asyncio.run(asking)
+        except (ComError, ValueError) as error:
+            raise CommandError(f"{self.url}: {error}") from error
 
     def connect(self, down: Any, up: Any = None, **options: Any) -> Opening[Any]:
         """Open a client for these types; `options` as its ``connect`` takes them."""

@@ -16,7 +16,7 @@ from deli_com.schema import plan as plans
 from deli_com.schema import tree
 from deli_com.schema.measure import least_size
 from deli_com.types import nodes
-from deli_com.types.graph import check
+from deli_com.types.graph import check, size_in
 from deli_com.types.instance import record_spec
 from deli_com.types.kinds import MISSING
 
@@ -413,7 +413,7 @@ cdef class _Compiler:
         at = offset
         for name, node in record_spec(pair.cls).nodes():
             places[name] = at, node
-            at += nodes.size_of(node, _fixed_sizes(node))[0]
+            at += size_in(node, self.facts)[0]
         for step in pair.steps:
             if isinstance(step, tuple):
                 name, plan = step
@@ -455,29 +455,17 @@ cdef class _Compiler:
             op.kind = kinds_pair(KIND_CODES[plan.source], KIND_CODES[kind.name])
         elif isinstance(plan.node, nodes.Fixed) and not isinstance(plan, plans.Same):
             item = plan.node.item
-            size = nodes.size_of(item, _fixed_sizes(item))[0]
+            size = size_in(item, self.facts)[0]
             for i in range(plan.node.count):
                 self.row_value(program, plan.items[0], offset + i * size, f"{path}[{i}]")
         elif plan.node == nodes.Leaf("bool"):
             program.add_fixed(OP_ROW_BOOL, 1, offset, path)
         else:  # numbers of the same kind, one or many
-            size = nodes.size_of(plan.node, {})[0]
+            size = size_in(plan.node, self.facts)[0]
             if size >= MAX_PART:
                 raise SchemaMismatch("type", [f"{path[1:]}  over {MAX_PART} bytes of a row"])
             program.add_fixed(OP_ROW_COPY, size, offset, path)
         return 0
-
-
-def _fixed_sizes(node):
-    # Sizes of the structs in a node of fixed width.
-    from deli_com.types.graph import classes_in
-    found = {}
-    for cls in classes_in(node):
-        total = 0
-        for _, inner in record_spec(cls).nodes():
-            total += nodes.size_of(inner, _fixed_sizes(inner))[0]
-        found[cls] = total, total
-    return found
 
 
 def compile_reading(resolution, dict facts):

@@ -46,7 +46,7 @@ cdef class Columns:
     @staticmethod
     def possible(cls):
         """Whether the fields of `cls` can be columns at all."""
-        return _unfit(nodes.Struct(cls), "") is None
+        return _unfit(nodes.Struct(cls), "") is None and record_spec(cls).checks <= MAX_CHECKED
 
     @staticmethod
     def of(cls):
@@ -101,12 +101,27 @@ def _unfit(node, path, inside=()):
         return _unfit(node.item, path, inside)
     if not isinstance(node, nodes.Struct) or node.cls in inside:
         return path
-    fields = record_spec(node.cls).nodes()
+    spec = record_spec(node.cls)
+    if spec.checks is not None:
+        return None
+    fields = spec.nodes()
     for name, item in fields:
         unfit = _unfit(item, f"{path}.{name}", (*inside, node.cls))
         if unfit is not None:
             return unfit
-    return None if fields else path  # numpy has no items of no size
+    if not fields:
+        return path  # numpy has no items of no size
+    spec.checks = sum([_checks(item) for _, item in fields])
+    return None
+
+
+def _checks(node):
+    # How many of the columns of a node that fits are of bools and enums.
+    if isinstance(node, nodes.Fixed):
+        return node.count * _checks(node.item)
+    if isinstance(node, nodes.Struct):
+        return record_spec(node.cls).checks
+    return 0 if isinstance(node, nodes.Number) else 1
 
 
 def _walk(node, offset, path, piece, checks):
@@ -117,8 +132,12 @@ def _walk(node, offset, path, piece, checks):
     if isinstance(node, nodes.Enum):
         checks.append((offset, len(node.cls), piece))
         size = 4
+    elif isinstance(node, nodes.Struct) and record_spec(node.cls).columns is not None:
+        return _again(record_spec(node.cls).columns, offset, path, piece, checks)
     elif isinstance(node, nodes.Struct):
         for name, item in record_spec(node.cls).nodes():
+            if isinstance(item, nodes.Struct) and record_spec(item.cls).checks <= MAX_CHECKED:
+                Columns.of(item.cls)  # so that no class is walked twice
             offset += _walk(item, offset, path, f"{piece}.{name}", checks)
         return offset - start
     elif isinstance(node, nodes.Fixed):
@@ -135,6 +154,16 @@ def _walk(node, offset, path, piece, checks):
     if len(checks) > MAX_CHECKED:
         raise TypeError(f"{path}{piece}: more than {MAX_CHECKED} bool and enum columns")
     return size
+
+
+def _again(Columns inner, offset, path, piece, checks):
+    # As `_walk`, of a struct whose columns are known.
+    cdef Py_ssize_t i
+    if len(checks) + inner.count > MAX_CHECKED:
+        raise TypeError(f"{path}{piece}: more than {MAX_CHECKED} bool and enum columns")
+    for i in range(inner.count):
+        checks.append((offset + inner.checks[i].offset, inner.checks[i].limit, piece + inner.paths[i]))
+    return inner.row
 
 
 def _fields(node):

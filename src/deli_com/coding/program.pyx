@@ -12,7 +12,7 @@ from libc.string cimport memset
 from deli_com.coding.columns import Columns
 from deli_com.types import nodes
 from deli_com.types.instance cimport BOX_FLOAT, BOX_INT, record_mark_box
-from deli_com.types.graph import MAX_SIZE, is_fixed
+from deli_com.types.graph import MAX_SIZE, is_fixed, size_in
 from deli_com.types.instance import RecordType, record_spec
 
 cdef extern from *:
@@ -156,15 +156,14 @@ cdef Program program_of(node, dict facts):
 cdef int _finish(Program program, node, dict facts) except -1:
     cdef Prog* prog = &program.prog
     cdef Py_ssize_t last
-    low, high = nodes.size_of(node, {cls: (fact.low, fact.high if fact.high >= 0 else float("inf"))
-                                     for cls, fact in facts.items()})
+    low, high = size_in(node, facts)
     if low > MAX_SIZE:
         raise TypeError(f"a value takes at least {low} bytes, over the limit of {MAX_SIZE}")
     prog.min_size = int(low)
     prog.max_size = -1 if high > MAX_SIZE else int(high)
-    prog.fixed = is_fixed(node)
+    prog.fixed = is_fixed(node, facts)
     prog.leaf = prog.count == 1 or (prog.count == 2 and prog.ops[0].code == OP_NEED)
-    if isinstance(node, nodes.Struct) and Columns.possible(node.cls):
+    if prog.fixed and isinstance(node, nodes.Struct) and Columns.possible(node.cls):
         columns = Columns.of(node.cls)
         program.keep.append(columns)
         prog.columns = <PyObject*>columns

@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 from deli_com.coding.codec_class import RESERVED, Codec, CodecMeta
 from deli_com.coding.registry import codec
-from deli_com.schema.measure import too_deep
+from deli_com.schema.measure import too_deep, too_large
 from deli_com.schema.text import WIRE_NAMES
 from deli_com.schema.tree import (
     Enum,
@@ -54,9 +54,9 @@ def load(found: Tree) -> tuple[Any, dict[str, Any]]:
     ------
     ValueError
         No classes can be made: a key that cannot be one, a note of delivery that makes no sense, values that
-        would be too deep within one another.
+        would be too deep within one another, programs that would be too long.
     """
-    why = too_deep(found)
+    why = too_deep(found) or too_large(found)
     if why is not None:
         raise ValueError(f"no classes can be made of this schema: {why}")
     loader = _Loader(found)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from heapq import heappop, heappush
 
 from deli_com.schema.tree import (
     SIZES,
     Definition,
+    Enum,
     Fixed,
     List,
     Option,
@@ -22,6 +22,9 @@ from deli_com.schema.tree import (
     refs,
     types_in,
 )
+from deli_com.types.references import Way, components
+from deli_com.types.references import least_sizes as least_sizes_of
+from deli_com.types.references import recursive as is_recursive
 
 __all__ = [
     "MAX_CHAIN",
@@ -32,11 +35,15 @@ __all__ = [
     "least_sizes",
     "recursive",
     "too_deep",
+    "too_large",
 ]
 
 MAX_SIZE = 2**40  # bytes, as types/graph.py has it for classes
 MAX_CHAIN = 200  # definitions within one another
 MAX_LEVELS = 2048  # values within one another: some 600 bytes of a decoder's stack each
+MAX_STEPS = 2**18  # of all programs together, and columns that are looked at, of all tables
+MAX_REPEATED = 1024  # of one program, of structs that are written out in it
+MAX_CHECKED = 2**16  # of the latter in one table (coding/columns.pyx)
 MAX_DEPTH = 200  # values of recursive types within one another (coding/program.pxd)
 
 
@@ -58,15 +65,6 @@ def _units(definition: Definition) -> list[tuple[int, list[Type]]]:
     if isinstance(definition, Sealed):
         return [(4, [item.type for item in variant.fields]) for variant in definition.variants]
     return [(4, [])]
-
-
-@dataclass(slots=True)
-class _Unit:
-    # One way to make a value of a definition, while sizes of parts are not known.
-    missing: int  # definitions
-    own: int  # bytes
-    parts: list[Type]
-    name: str
 
 
 def _needed(tp: Type) -> Iterator[str]:
@@ -107,85 +105,29 @@ def least_sizes(tree: Tree) -> dict[str, int]:
     A definition without an entry holds itself without a list or option in between: no value could end.
     Sizes over `MAX_SIZE` are `MAX_SIZE` + 1.
     """
-    # Knuth's generalization of Dijkstra's algorithm: what is smallest is known first.
-    found: dict[str, int] = {}
-    ready: list[tuple[int, str]] = []
-    waiting: dict[str, list[_Unit]] = {}
-    for definition in tree.definitions:
-        for own, parts in _units(definition):
-            needed = {name for part in parts for name in _needed(part)}
-            if not needed:
-                heappush(ready, (_sum(own, parts, found), definition.name))
-                continue
-            unit = _Unit(len(needed), own, parts, definition.name)
-            for name in needed:
-                waiting.setdefault(name, []).append(unit)
-    while ready:
-        size, name = heappop(ready)
-        if name in found:
-            continue
-        found[name] = size
-        for unit in waiting.pop(name, ()):
-            unit.missing -= 1
-            if unit.missing == 0:
-                heappush(ready, (_sum(unit.own, unit.parts, found), unit.name))
-    return found
+    return least_sizes_of(
+        Way(
+            definition.name,
+            {name for part in parts for name in _needed(part)},
+            functools.partial(_sum, own, parts),
+        )
+        for definition in tree.definitions
+        for own, parts in _units(definition)
+    )
 
 
 def _sum(own: int, parts: list[Type], sizes: Mapping[str, int]) -> int:
     return min(own + sum(least_size(part, sizes) for part in parts), MAX_SIZE + 1)
 
 
-def _components(tree: Tree) -> list[list[str]]:
-    # Tarjan's strongly connected components without recursion; what a component refers to comes before it.
-    inside = {item.name: [name for tp in types_in(item) for name in refs(tp)] for item in tree.definitions}
-    order: dict[str, int] = {}
-    low: dict[str, int] = {}
-    held: list[str] = []
-    on_stack: set[str] = set()
-    result: list[list[str]] = []
-    for start in inside:
-        if start in order:
-            continue
-        walk: list[tuple[str, Iterator[str]]] = []
-
-        def enter(name: str) -> None:
-            order[name] = low[name] = len(order)
-            held.append(name)
-            on_stack.add(name)
-            walk.append((name, iter(inside[name])))  # noqa: B023
-
-        enter(start)
-        while walk:
-            name, rest = walk[-1]
-            for child in rest:
-                if child not in order:
-                    enter(child)
-                    break
-                if child in on_stack:
-                    low[name] = min(low[name], order[child])
-            else:
-                walk.pop()
-                if walk:
-                    low[walk[-1][0]] = min(low[walk[-1][0]], low[name])
-                if low[name] == order[name]:
-                    component: list[str] = []
-                    while not component or component[-1] != name:
-                        component.append(held.pop())
-                        on_stack.discard(component[-1])
-                    result.append(component)
-    return result
+def _inside(tree: Tree) -> dict[str, list[str]]:
+    return {item.name: [name for tp in types_in(item) for name in refs(tp)] for item in tree.definitions}
 
 
 def recursive(tree: Tree) -> set[str]:
     """The definitions of which a value can hold another of the same."""
-    by_name = tree.by_name
-    found: set[str] = set()
-    for component in _components(tree):
-        first = by_name[component[0]]
-        if len(component) > 1 or any(first.name in refs(tp) for tp in types_in(first)):
-            found.update(component)
-    return found
+    inside = _inside(tree)
+    return {name for group in components(inside) if is_recursive(group, inside) for name in group}
 
 
 def too_deep(tree: Tree) -> str | None:
@@ -195,7 +137,7 @@ def too_deep(tree: Tree) -> str | None:
     chain: dict[str, int] = {}  # definitions within one another, recursive ones apart
     plain: dict[str, int] = {}  # calls of a decoder within one another, those of recursive ones apart
     round_: dict[str, int] = {}  # calls from one recursive value to the next; MAX_DEPTH of these are counted
-    for component in _components(tree):
+    for component in components(_inside(tree)):
         names = {ref for name in component for tp in types_in(by_name[name]) for ref in refs(tp)} - {
             *component
         }
@@ -213,3 +155,59 @@ def too_deep(tree: Tree) -> str | None:
     if depth_of(tree.root) + deepest > MAX_LEVELS:
         return f"values can be within one another more than {MAX_LEVELS} deep"
     return None
+
+
+def too_large(tree: Tree) -> str | None:
+    """Why the programs for these types are not made: a short text can ask for much; or None.
+
+    An estimate: what a struct is made of is written out where it stands (coding/program.pyx), and fields that
+    are checked as columns of a table are listed, each item of a fixed array on its own (coding/columns.pyx).
+    """
+    inside = _inside(tree)
+    by_name = tree.by_name
+    steps: dict[str, int] = {}  # of a program that stands for a value of the definition
+    checks: dict[str, int] = {}
+    all_steps = all_checks = 0
+    for component in components(inside):
+        again = is_recursive(component, inside)
+        for name in component:
+            definition = by_name[name]
+            steps[name], checks[name] = 1, int(isinstance(definition, Enum))
+            if isinstance(definition, Enum):
+                continue
+            for _, parts in _units(definition):
+                own = min(sum(_steps(tp, steps) for tp in parts), len(parts) + MAX_REPEATED)
+                flags = sum(_checks(tp, checks) for tp in parts)
+                all_steps += own
+                all_checks += flags if flags <= MAX_CHECKED else 0  # there is no table of so many
+                if isinstance(definition, Struct) and not again:
+                    steps[name], checks[name] = own + 2, flags
+    if all_steps > MAX_STEPS or all_checks > MAX_STEPS:
+        return f"it takes some {max(all_steps, all_checks)} steps to read, over the limit of {MAX_STEPS}"
+    return None
+
+
+def _steps(tp: Type, steps: Mapping[str, int]) -> int:
+    match tp:
+        case Ref(name):
+            return steps.get(name, 1)
+        case List(Ref()) | Fixed(Ref(), _):
+            return 1  # that of the definition is there already
+        case List(item) | Option(item) | Fixed(item, _):
+            return 1 + _steps(item, steps)
+        case Product(items):
+            return 2 + sum(_steps(item, steps) for item in items)
+        case _:
+            return 1
+
+
+def _checks(tp: Type, checks: Mapping[str, int]) -> int:
+    match tp:
+        case Scalar(name):
+            return int(name == "bool")
+        case Ref(name):
+            return checks.get(name, 0)
+        case Fixed(item, count):
+            return _checks(item, checks) * count
+        case _:
+            return 0

@@ -92,11 +92,21 @@ class Spec:
         Of a class made from a schema text: the notes of its line there.
     program : Program or None
         Compiled form, made and kept by coding/program.pyx.
+    columns : Columns or None
+        The same as rows of a structured array, by coding/columns.pyx.
+    checks : int or None
+        How many of the columns are of bools and enums; None until it is known that the class has columns.
+    complete : bool
+        All that the class reaches is resolved, and no class that is made later can be among it.
+    waits_for : Field, Spec or None
+        What was not resolved, or open for more variants, as the class was made; or something like it.
     """
 
     __slots__ = (
+        "checks",
         "cls",
         "columns",
+        "complete",
         "delivery",
         "delivery_said",
         "fields",
@@ -109,6 +119,7 @@ class Spec:
         "sealed",
         "variant_of",
         "variants",
+        "waits_for",
     )
 
     def __init__(
@@ -136,6 +147,9 @@ class Spec:
         self.frozen_list = False
         self.program: Any = None
         self.columns: Any = None
+        self.checks: int | None = None
+        self.complete = False
+        self.waits_for: Field | Spec | None = None
 
     def resolve(self, *, final: bool) -> bool:
         """Resolve every field; whether all are. The frames of the scope go when they are."""

@@ -6,29 +6,48 @@ before anything is compiled or any list of variants frozen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any
 
 from deli_com.types import nodes
-from deli_com.types.declaration import Spec
+from deli_com.types.declaration import Field, Spec
 from deli_com.types.instance import record_spec
 from deli_com.types.nodes import Size, children, size_of
+from deli_com.types.references import Way, components, least_sizes, recursive
 
-__all__ = ["MAX_SIZE", "Facts", "can_cycle", "check", "is_fixed"]
+__all__ = ["MAX_SIZE", "Facts", "can_cycle", "check", "is_fixed", "size_in"]
 
 MAX_SIZE = 2**40  # bytes; the least size of a value beyond this is a mistake, and sums stay far below 2^63
+
+SHOWN_SIZE = 2**60  # larger ones are not told apart
 
 
 class Facts:
     """What `check` found about one class."""
 
-    __slots__ = ("high", "low", "recursive")
+    __slots__ = ("fixed", "high", "low", "recursive")
 
-    def __init__(self, low: int, high: int, recursive: bool) -> None:
+    def __init__(self, low: int, high: int, recursive: bool, fixed: bool) -> None:
         self.low = low  # least bytes of a value
         self.high = high  # most bytes, -1 where unbounded
         self.recursive = recursive  # a value can hold one of its own class
+        self.fixed = fixed  # every value takes the same bytes, at the same places
+
+
+class _Sizes:
+    # Facts as `size_of` wants them.
+    def __init__(self, facts: Mapping[Any, Facts]) -> None:
+        self.facts = facts
+
+    def __getitem__(self, cls: Any) -> Size:
+        found = self.facts[cls]
+        return found.low, inf if found.high < 0 else found.high
+
+
+def size_in(node: nodes.Node, facts: Mapping[Any, Facts]) -> Size:
+    """Least and most bytes of a value of `node`, whose classes `check` has seen."""
+    return size_of(node, _Sizes(facts))
 
 
 def classes_in(node: nodes.Node) -> Iterator[Any]:
@@ -39,7 +58,7 @@ def classes_in(node: nodes.Node) -> Iterator[Any]:
         yield from classes_in(child)
 
 
-def is_fixed(node: nodes.Node) -> bool:
+def is_fixed(node: nodes.Node, facts: Mapping[Any, Facts]) -> bool:
     """Whether every value takes the same bytes, at the same places (no option, no variant)."""
     match node:
         case nodes.Number() | nodes.Enum():
@@ -47,11 +66,11 @@ def is_fixed(node: nodes.Node) -> bool:
         case nodes.Leaf(name):
             return name == "bool"
         case nodes.Struct(cls):
-            return not _reaches(cls, cls) and all(is_fixed(item) for _, item in _spec(cls).nodes())
+            return facts[cls].fixed
         case nodes.Product(items):
-            return all(is_fixed(item) for item in items)
+            return all(is_fixed(item, facts) for item in items)
         case nodes.Fixed(item, _):
-            return is_fixed(item)
+            return is_fixed(item, facts)
         case _:
             return False
 
@@ -61,26 +80,40 @@ def can_cycle(spec: Spec) -> bool:
 
     Yes where a name is not resolved yet, or where a sealed class may still get variants: the
     answer decides whether the class can do without the garbage collector, for good.
+
+    What a class reaches that was found complete without it will not reach it later, and what waits for a name
+    still may: neither is walked again.
     """
     seen: set[Any] = set()
     todo = [spec]
     while todo:
         current = todo.pop()
+        waiting = _waiting(current)
+        if waiting is not None and waiting is not spec:
+            spec.waits_for = waiting
+            return True
         for item in current.fields:
-            if item.node is None:
-                return True
-            for cls in classes_in(item.node):
+            for cls in classes_in(item.node) if item.node is not None else ():
                 if cls is spec.cls:
                     return True
-                if cls in seen:
-                    continue
-                seen.add(cls)
-                other = _spec(cls)
-                if other.sealed and not other.frozen_list:
-                    return True
-                todo += [_spec(variant) for variant in other.variants.values()]
-                todo.append(other)
+                if cls not in seen:
+                    seen.add(cls)
+                    other = _spec(cls)
+                    if not other.complete:
+                        todo += [_spec(variant) for variant in other.variants.values()]
+                        todo.append(other)
+    for cls in seen:
+        _spec(cls).complete = True
     return False
+
+
+def _waiting(spec: Spec) -> Field | Spec | None:
+    # What may still change of what the class reaches: a field without a node, a sealed class; or None.
+    for found in (spec.waits_for, *spec.fields):
+        if isinstance(found, Field) and found.node is None:
+            return found
+    found = spec.waits_for if isinstance(spec.waits_for, Spec) else spec
+    return found if found.sealed and not found.frozen_list else None
 
 
 def check(root: nodes.Node, variant: Any = None) -> dict[Any, Facts]:
@@ -125,19 +158,7 @@ def check(root: nodes.Node, variant: Any = None) -> dict[Any, Facts]:
         found[node.cls] = parts
         todo += parts
 
-    sizes = _sizes(found)
-    facts: dict[Any, Facts] = {}
-    for cls in found:
-        low, high = sizes[cls]
-        if low == inf:
-            raise TypeError(
-                f"{cls.__qualname__} holds itself without a list or None in between: no value could end"
-            )
-        if low > MAX_SIZE:
-            raise TypeError(
-                f"{cls.__qualname__} takes at least {int(low)} bytes, over the limit of {MAX_SIZE}"
-            )
-        facts[cls] = Facts(int(low), -1 if high == inf else int(high), _reaches(cls, cls))
+    facts = _facts(found)
     for cls in found:
         spec = _spec(cls)
         if spec.sealed:
@@ -161,34 +182,61 @@ def _check_union(node: nodes.Union) -> None:
         )
 
 
-def _reaches(start: Any, goal: Any) -> bool:
-    seen: set[Any] = set()
-    todo = [start]
-    while todo:
-        spec = _spec(todo.pop())
-        inside: list[Any] = list(spec.variants.values())
-        if not spec.sealed:
-            for _, item in spec.nodes():
-                inside += classes_in(item)
-        for cls in inside:
-            if cls is goal:
-                return True
-            if cls not in seen:
-                seen.add(cls)
-                todo.append(cls)
-    return False
+def _facts(found: dict[Any, list[nodes.Node]]) -> dict[Any, Facts]:
+    # In time that grows with the classes and their fields: others may have written them (schema/load.py).
+    lows = least_sizes(way for cls, parts in found.items() for way in _ways(cls, parts))
+    for cls in found:
+        low = lows.get(cls)
+        if low is None:
+            raise TypeError(
+                f"{cls.__qualname__} holds itself without a list or None in between: no value could end"
+            )
+        if low > MAX_SIZE:
+            raise TypeError(f"{cls.__qualname__} takes at least {low} bytes, over the limit of {MAX_SIZE}")
+    inside = {cls: {name for part in parts for name in classes_in(part)} for cls, parts in found.items()}
+    facts: dict[Any, Facts] = {}
+    for component in components(inside):
+        again = recursive(component, inside)
+        for cls in component:
+            high, fixed = inf, False
+            if not again:  # a recursive class has no bound above
+                sealed = _spec(cls).sealed
+                highs = [size_in(part, facts)[1] for part in found[cls]]
+                high = 4 + max(highs) if sealed else sum(highs)
+                fixed = not sealed and all(is_fixed(part, facts) for part in found[cls])
+            facts[cls] = Facts(lows[cls], -1 if high == inf else int(high), again, fixed)
+    return facts
 
 
-def _sizes(found: dict[Any, list[nodes.Node]]) -> dict[Any, Size]:
-    # Least fixed point from "no value ends". A recursive class has no bound above.
-    sizes: dict[Any, Size] = dict.fromkeys(found, (inf, inf))
-    while True:
-        before = dict(sizes)
-        for cls, parts in found.items():
-            pairs = [size_of(part, sizes) for part in parts]
-            if _spec(cls).sealed:
-                sizes[cls] = 4 + min(low for low, _ in pairs), 4 + max(high for _, high in pairs)
-            else:
-                sizes[cls] = sum(low for low, _ in pairs), sum(high for _, high in pairs)
-        if sizes == before:
-            return sizes
+def _ways(cls: Any, parts: list[nodes.Node]) -> Iterator[Way[Any]]:
+    sealed = _spec(cls).sealed
+    for some in [[part] for part in parts] if sealed else [parts]:
+
+        def size(sizes: Mapping[Any, int], some: list[nodes.Node] = some) -> int:
+            least = sum(size_of(part, _Lows(sizes))[0] for part in some)
+            return int(min(least + 4 * sealed, SHOWN_SIZE))
+
+        yield Way(cls, {name for part in some for name in _needed(part)}, size)
+
+
+class _Lows:
+    # Least sizes as `size_of` wants them, where not all are known.
+    def __init__(self, sizes: Mapping[Any, int]) -> None:
+        self.sizes = sizes
+
+    def __getitem__(self, cls: Any) -> Size:
+        return self.sizes.get(cls, inf), inf
+
+
+def _needed(node: nodes.Node) -> Iterator[Any]:
+    # The classes of which each value of the node holds one.
+    match node:
+        case nodes.Struct(cls) | nodes.Sealed(cls) | nodes.Union(cls, _):
+            yield cls
+        case nodes.Fixed(item, count) if count:
+            yield from _needed(item)
+        case nodes.Product(items):
+            for item in items:
+                yield from _needed(item)
+        case _:
+            pass

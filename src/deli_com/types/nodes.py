@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from deli_com.types.kinds import Kind
 
@@ -166,7 +166,13 @@ def children(node: Node) -> tuple[Node, ...]:
 Size: TypeAlias = tuple[float, float]  # least and most bytes; inf where there is no bound
 
 
-def size_of(node: Node, sizes: dict[Any, Size]) -> Size:
+class Sizes(Protocol):
+    """Sizes by class; a dict is one."""
+
+    def __getitem__(self, cls: Any, /) -> Size: ...
+
+
+def size_of(node: Node, sizes: Sizes) -> Size:
     """Least and most bytes of a value of `node`; `sizes` has those of the classes it names."""
     match node:
         case Number(kind):

@@ -1,0 +1,88 @@
+"""Asking a server for its schemas with no type at hand: ``?`` for both hashes (docs/wire.md section 10).
+
+::
+
+    question = Question()
+    question.hello                      what the client announces
+    question.answered(announcement)     the server's hashes
+    question.take(data)                 each control text, until `is_settled`
+    question.down, question.up
+
+Knows no sockets: `deli_com.ws.ask` and `deli_com.tcp.ask` do.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from deli_com.schema import control
+from deli_com.schema.control import ASK, NOTHING, Announcement, Hello, Refused, SchemaText
+from deli_com.schema.schema import Schema
+
+__all__ = ["Question", "Schemas"]
+
+
+class Schemas(NamedTuple):
+    """The schemas of a server.
+
+    Attributes
+    ----------
+    down : Schema
+        Of what it sends.
+    up : Schema or None
+        Of what it receives; None where clients send nothing.
+    """
+
+    down: Schema
+    up: Schema | None
+
+
+class Question:
+    """One connection's question, and what has come of the answer."""
+
+    hello = Announcement(ASK, ASK)
+
+    def __init__(self) -> None:
+        self._says: Announcement | None = None
+        self._found: dict[str, Schema] = {}
+
+    def answered(self, says: Announcement) -> None:
+        """Take the server's hashes; ValueError if it asks back."""
+        if self._says is not None:
+            raise ValueError("a second answer")
+        if ASK in (says.down, says.up):
+            raise ValueError("an answer without hashes")
+        self._says = says
+
+    def take(self, data: bytes) -> None:
+        """Take a text of the server's; others than control texts are passed over.
+
+        Raises
+        ------
+        ValueError
+            It is malformed, or not what was announced.
+        """
+        told = control.parse(data) if control.is_control(data) else None
+        if isinstance(told, Hello):
+            self.answered(told.says)
+        elif isinstance(told, Refused):
+            raise ValueError(f"it refuses: {'; '.join(told.differences)}")
+        elif isinstance(told, SchemaText):
+            self._learn(told)
+
+    def _learn(self, told: SchemaText) -> None:
+        announced = None if self._says is None else getattr(self._says, told.direction)
+        schema = Schema.parse(told.text)
+        if not schema.hash == told.hash == announced:
+            raise ValueError(f"a schema of another hash than was announced: {schema.hash}, not {announced}")
+        self._found[told.direction] = schema
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether both are known."""
+        says = self._says
+        return says is not None and "down" in self._found and ("up" in self._found or says.up == NOTHING)
+
+    @property
+    def schemas(self) -> Schemas:
+        return Schemas(self._found["down"], self._found.get("up"))
