@@ -20,7 +20,7 @@ from helpers import SLOW, certificates, frame, open_sockets, until
 
 from deli_com.errors import ComError, ConnectionClosed, IoError, WebSocketError
 from deli_com.net.address import Address, parse_target
-from deli_com.ws.connect import Response, open_websocket
+from deli_com.ws.connect import HandshakeResponse, open_websocket
 from deli_com.ws.head import accept_token
 
 every_wire = pytest.mark.parametrize("transports", ["aiofastnet", "loop"])
@@ -31,7 +31,7 @@ async def opened(target: Any, **options: Any) -> Recorder:
     """Open, and return the listener."""
     recorder = Recorder()
 
-    def make_listener(response: Response, transport: asyncio.Transport) -> Recorder:
+    def make_listener(response: HandshakeResponse, transport: asyncio.Transport) -> Recorder:
         recorder.request = response
         return recorder
 
@@ -401,7 +401,7 @@ class TestFails:
     async def test_make_listener_raises(self) -> None:
         """Its own exception comes out."""
 
-        def make_listener(response: Response, transport: asyncio.Transport) -> Any:
+        def make_listener(response: HandshakeResponse, transport: asyncio.Transport) -> Any:
             raise LookupError("a bug of the user")
 
         async with scripted(saying(answer)) as script:

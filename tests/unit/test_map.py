@@ -102,3 +102,26 @@ def test_the_house_keeps_its_size():
     assert len({path.parent for path in modules}) > 7
     lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in modules}
     assert {name: count for name, count in lines.items() if count > 650} == {}
+
+
+def public_classes(texts: dict[str, str]) -> dict[str, list[str]]:
+    """Class names without an underscore in front to the modules that define them."""
+    found: dict[str, list[str]] = {}
+    for module, text in sorted(texts.items()):
+        for name in re.findall(r"^(?:cdef )?class ([A-Za-z]\w*)", text, re.M):
+            found.setdefault(name, []).append(module)
+    return found
+
+
+def test_no_public_class_name_is_defined_twice():
+    texts = {
+        path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8")
+        for path in PACKAGE.rglob("*")
+        if path.suffix in (".py", ".pyx")
+    }
+    found = public_classes(texts)
+    assert len(found) > 150
+    assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
+    # A second one, compiled or not, is seen.
+    texts["ws/second.pyx"] = "cdef class Endpoint:\n    pass\n"
+    assert public_classes(texts)["Endpoint"] == ["link/endpoint.pyx", "ws/second.pyx"]

@@ -9,7 +9,7 @@ from libc.stdint cimport uint32_t
 
 from deli_com.coding.columns cimport Columns
 from deli_com.coding.program cimport *
-from deli_com.coding.resolved cimport Rows, enable_resolved
+from deli_com.coding.resolved cimport RowReader, enable_resolved
 
 from deli_com.errors import EncodeError, SchemaMismatch
 from deli_com.schema import plan as plans
@@ -210,23 +210,24 @@ cdef class _Compiler:
         elif isinstance(plan, plans.Rows):
             op = program.add_varying(OP_ROWS, offset, path)
             op.ref = program.own(self.rows(plan))
-        elif isinstance(plan.node, nodes.Option):
+        elif isinstance(plan.node, nodes.OptionNode):
             program.add_fixed(OP_OPTION, 1, offset, path)
             program.run = -1
             at = program.prog.count - 1
             self.emit(program, plan.items[0], offset, path, depth, False)
             program.run = -1
             program.prog.ops[at].number = program.prog.count - at - 1
-        elif isinstance(plan.node, nodes.Product):
+        elif isinstance(plan.node, nodes.ProductNode):
             self.product(program, plan, offset, path, depth)
-        elif isinstance(plan.node, nodes.Fixed):
+        elif isinstance(plan.node, nodes.FixedNode):
             inner = self.element(plan.items[0], plan.least)
             op = program.add_varying(OP_FIXED, offset, path)
             op.number = plan.node.count
             op.ref = self.own(program, inner)
         else:
             inner = self.element(plan.items[0], plan.least)
-            op = program.add_varying(OP_LIST if isinstance(plan.node, nodes.List) else OP_TUPLE, offset, path)
+            code = OP_LIST if isinstance(plan.node, nodes.ListNode) else OP_TUPLE
+            op = program.add_varying(code, offset, path)
             op.ref = self.own(program, inner)
         return 0
 
@@ -247,11 +248,11 @@ cdef class _Compiler:
         cdef int target
         cdef Py_ssize_t size = SIZES[plan.source]
         node = plan.node
-        if isinstance(node, (nodes.Array, nodes.NdArray)):
+        if isinstance(node, (nodes.ArrayNode, nodes.NdArrayNode)):
             target = KIND_CODES[node.kind.name]
         else:
             target = KIND_CODES[node.item.kind.name]
-        if isinstance(node, nodes.Fixed):
+        if isinstance(node, nodes.FixedNode):
             if size * node.count < MAX_PART:
                 op = program.add_fixed(OP_FIXED_WIDER, size * node.count, offset, path)
             else:
@@ -259,11 +260,11 @@ cdef class _Compiler:
             op.number = node.count
         else:
             op = program.add_varying(OP_WIDER, offset, path)
-            if isinstance(node, nodes.List):
+            if isinstance(node, nodes.ListNode):
                 op.number = INTO_LIST
-            elif isinstance(node, nodes.Tuple):
+            elif isinstance(node, nodes.TupleNode):
                 op.number = INTO_TUPLE
-            elif isinstance(node, nodes.Array):
+            elif isinstance(node, nodes.ArrayNode):
                 op.number = INTO_ARRAY
             else:
                 op.number = INTO_NDARRAY
@@ -347,7 +348,8 @@ cdef class _Compiler:
         # The program of a struct, variant or sealed pair on its own.
         cdef Program program
         if not pair.changed:
-            node = nodes.Sealed(pair.cls) if isinstance(pair, plans.SealedPair) else nodes.Struct(pair.cls)
+            is_sealed = isinstance(pair, plans.SealedPair)
+            node = nodes.SealedNode(pair.cls) if is_sealed else nodes.StructNode(pair.cls)
             return program_of(node, self.facts)
         if id(pair) in self.pairs:
             return self.pairs[id(pair)]
@@ -400,12 +402,12 @@ cdef class _Compiler:
 
     # --- rows ---
 
-    cdef Rows rows(self, plan):
+    cdef RowReader rows(self, plan):
         cdef Program program = Program.__new__(Program)
         columns = Columns.of(plan.node.cls)
         self.row_struct(program, plan.pair, 0, "")
         self.done(program, plan.least)
-        return Rows(columns, program)
+        return RowReader(columns, program)
 
     cdef Py_ssize_t row_struct(self, Program program, pair, Py_ssize_t offset, str path) except -1:
         # The fields of a row at `offset` of the reader's row.
@@ -449,16 +451,16 @@ cdef class _Compiler:
                 op.ref = program.own(b"".join([i.to_bytes(4, "little") for i in indexes]))
         elif isinstance(plan, (plans.Number, plans.Numbers)):
             node = plan.node
-            count = node.count if isinstance(node, nodes.Fixed) else 1
-            kind = node.item.kind if isinstance(node, nodes.Fixed) else node.kind
+            count = node.count if isinstance(node, nodes.FixedNode) else 1
+            kind = node.item.kind if isinstance(node, nodes.FixedNode) else node.kind
             op = program.add_fixed(OP_ROW_WIDER, SIZES[plan.source] * count, offset, path)
             op.kind = kinds_pair(KIND_CODES[plan.source], KIND_CODES[kind.name])
-        elif isinstance(plan.node, nodes.Fixed) and not isinstance(plan, plans.Same):
+        elif isinstance(plan.node, nodes.FixedNode) and not isinstance(plan, plans.Same):
             item = plan.node.item
             size = size_in(item, self.facts)[0]
             for i in range(plan.node.count):
                 self.row_value(program, plan.items[0], offset + i * size, f"{path}[{i}]")
-        elif plan.node == nodes.Leaf("bool"):
+        elif plan.node == nodes.LeafNode("bool"):
             program.add_fixed(OP_ROW_BOOL, 1, offset, path)
         else:  # numbers of the same kind, one or many
             size = size_in(plan.node, self.facts)[0]

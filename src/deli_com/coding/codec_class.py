@@ -22,7 +22,7 @@ from typing_extensions import Buffer, dataclass_transform
 from deli_com._fastcodec import TypeCodec
 from deli_com.coding.class_methods import class_methods, set_class_codec
 from deli_com.types import nodes
-from deli_com.types.declaration import Field, Spec
+from deli_com.types.declaration import FieldSpec, Spec
 from deli_com.types.delivery import Policy, declared
 from deli_com.types.graph import can_cycle, check
 from deli_com.types.instance import (
@@ -202,10 +202,10 @@ class CodecMeta(RecordType, abc.ABCMeta):
             raise TypeError(f"{cls.__qualname__} is abstract, so it has no values")
         name = cls.__qualname__
         if spec.variant_of is not None:
-            facts = check(nodes.Struct(cls), cls)
-            made: TypeCodec[Any] = TypeCodec(cls, nodes.Struct(cls), facts, name, cls)
+            facts = check(nodes.StructNode(cls), cls)
+            made: TypeCodec[Any] = TypeCodec(cls, nodes.StructNode(cls), facts, name, cls)
         else:
-            node = nodes.Sealed(cls) if spec.sealed else nodes.Struct(cls)
+            node = nodes.SealedNode(cls) if spec.sealed else nodes.StructNode(cls)
             made = TypeCodec(cls, node, check(node), name)
         set_class_codec(cls, made)
 
@@ -329,8 +329,8 @@ def _check_options(
 
 
 def _own_fields(
-    qualname: str, namespace: dict[str, Any], scope: Scope, inherited: tuple[Field, ...], *, kw_only: bool
-) -> Iterator[Field]:
+    qualname: str, namespace: dict[str, Any], scope: Scope, inherited: tuple[FieldSpec, ...], *, kw_only: bool
+) -> Iterator[FieldSpec]:
     taken = {item.name for item in inherited}
     for name in namespace:
         if name in taken:
@@ -367,7 +367,7 @@ def _own_fields(
                 f"{where}: mutable default {type(default)} would be shared by all values: "
                 "use field(default_factory=...)"
             )
-        yield Field(
+        yield FieldSpec(
             qualname,
             name,
             annotation,
@@ -397,7 +397,7 @@ def _is_class_var(annotation: Any) -> bool:
     return annotation is ClassVar or getattr(annotation, "__origin__", None) is ClassVar
 
 
-def _check_order(name: str, fields: tuple[Field, ...]) -> None:
+def _check_order(name: str, fields: tuple[FieldSpec, ...]) -> None:
     before = None
     for item in fields:
         if item.kw_only:
@@ -408,7 +408,7 @@ def _check_order(name: str, fields: tuple[Field, ...]) -> None:
             raise TypeError(f"{name}.{item.name}: a field without a default follows {before}, which has one")
 
 
-def _fallback(item: Field) -> tuple[int, Any]:
+def _fallback(item: FieldSpec) -> tuple[int, Any]:
     # 0, 1, 2 as in types/metatype.h.
     if item.default is not MISSING:
         return 1, item.default
@@ -417,7 +417,7 @@ def _fallback(item: Field) -> tuple[int, Any]:
     return 0, None
 
 
-def _shown_default(item: Field) -> Any:
+def _shown_default(item: FieldSpec) -> Any:
     kind, value = _fallback(item)
     return (inspect.Parameter.empty, value, FACTORY)[kind]
 
@@ -434,19 +434,19 @@ FACTORY = _Factory()
 def _may_hold_arrays(node: nodes.Node) -> bool:
     # Whether `==` of such values could give an array, or fail, instead of a bool.
     match node:
-        case nodes.Array() | nodes.NdArray() | nodes.Structured() | nodes.Fixed():
+        case nodes.ArrayNode() | nodes.NdArrayNode() | nodes.StructuredNode() | nodes.FixedNode():
             return True
-        case nodes.List(nodes.Struct(_)):
+        case nodes.ListNode(nodes.StructNode(_)):
             return True  # a structured array is accepted too
-        case nodes.Option(item) | nodes.List(item) | nodes.Tuple(item):
+        case nodes.OptionNode(item) | nodes.ListNode(item) | nodes.TupleNode(item):
             return _may_hold_arrays(item)
-        case nodes.Product(items):
+        case nodes.ProductNode(items):
             return any(_may_hold_arrays(item) for item in items)
         case _:
             return False
 
 
-def _dataclass_field(item: Field) -> Any:
+def _dataclass_field(item: FieldSpec) -> Any:
     # What dataclasses.fields, asdict and replace look at.
     kind, value = _fallback(item)
     made: Any

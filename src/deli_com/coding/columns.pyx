@@ -46,20 +46,20 @@ cdef class Columns:
     @staticmethod
     def possible(cls):
         """Whether the fields of `cls` can be columns at all."""
-        return _unfit(nodes.Struct(cls), "") is None and record_spec(cls).checks <= MAX_CHECKED
+        return _unfit(nodes.StructNode(cls), "") is None and record_spec(cls).checks <= MAX_CHECKED
 
     @staticmethod
     def of(cls):
         """The columns of `cls`, made once; `TypeError` names a field that cannot be one."""
         spec = record_spec(cls)
         if spec.columns is None:
-            unfit = _unfit(nodes.Struct(cls), cls.__qualname__)
+            unfit = _unfit(nodes.StructNode(cls), cls.__qualname__)
             if unfit is not None:
                 raise TypeError(
                     f"{unfit}: a structured array needs fields of fixed width "
                     "(numbers, bool, enums, structs of such fields, fixed arrays)"
                 )
-            spec.columns = Columns(nodes.Struct(cls), cls.__qualname__)
+            spec.columns = Columns(nodes.StructNode(cls), cls.__qualname__)
         return spec.columns
 
     @property
@@ -95,11 +95,11 @@ cdef class Columns:
 
 def _unfit(node, path, inside=()):
     # The path of the first part that cannot be a column, or None. `inside`: the structs around it.
-    if isinstance(node, (nodes.Number, nodes.Enum)) or node == nodes.Leaf("bool"):
+    if isinstance(node, (nodes.NumberNode, nodes.EnumNode)) or node == nodes.LeafNode("bool"):
         return None
-    if isinstance(node, nodes.Fixed):
+    if isinstance(node, nodes.FixedNode):
         return _unfit(node.item, path, inside)
-    if not isinstance(node, nodes.Struct) or node.cls in inside:
+    if not isinstance(node, nodes.StructNode) or node.cls in inside:
         return path
     spec = record_spec(node.cls)
     if spec.checks is not None:
@@ -117,30 +117,30 @@ def _unfit(node, path, inside=()):
 
 def _checks(node):
     # How many of the columns of a node that fits are of bools and enums.
-    if isinstance(node, nodes.Fixed):
+    if isinstance(node, nodes.FixedNode):
         return node.count * _checks(node.item)
-    if isinstance(node, nodes.Struct):
+    if isinstance(node, nodes.StructNode):
         return record_spec(node.cls).checks
-    return 0 if isinstance(node, nodes.Number) else 1
+    return 0 if isinstance(node, nodes.NumberNode) else 1
 
 
 def _walk(node, offset, path, piece, checks):
     # Bytes of `node`; appends (offset, limit, path) for what must be checked.
     cdef Py_ssize_t start = offset
-    if isinstance(node, nodes.Number):
+    if isinstance(node, nodes.NumberNode):
         return node.kind.size
-    if isinstance(node, nodes.Enum):
+    if isinstance(node, nodes.EnumNode):
         checks.append((offset, len(node.cls), piece))
         size = 4
-    elif isinstance(node, nodes.Struct) and record_spec(node.cls).columns is not None:
+    elif isinstance(node, nodes.StructNode) and record_spec(node.cls).columns is not None:
         return _again(record_spec(node.cls).columns, offset, path, piece, checks)
-    elif isinstance(node, nodes.Struct):
+    elif isinstance(node, nodes.StructNode):
         for name, item in record_spec(node.cls).nodes():
-            if isinstance(item, nodes.Struct) and record_spec(item.cls).checks <= MAX_CHECKED:
+            if isinstance(item, nodes.StructNode) and record_spec(item.cls).checks <= MAX_CHECKED:
                 Columns.of(item.cls)  # so that no class is walked twice
             offset += _walk(item, offset, path, f"{piece}.{name}", checks)
         return offset - start
-    elif isinstance(node, nodes.Fixed):
+    elif isinstance(node, nodes.FixedNode):
         for i in range(node.count):
             before = len(checks)
             size = _walk(node.item, offset, path, f"{piece}[{i}]", checks)
@@ -167,18 +167,18 @@ def _again(Columns inner, offset, path, piece, checks):
 
 
 def _fields(node):
-    if isinstance(node, nodes.Number):
+    if isinstance(node, nodes.NumberNode):
         return node.kind.numpy
-    if isinstance(node, nodes.Enum):
+    if isinstance(node, nodes.EnumNode):
         return "<u4"
-    if isinstance(node, nodes.Struct):
+    if isinstance(node, nodes.StructNode):
         return [_column(name, item) for name, item in record_spec(node.cls).nodes()]
     return "?"
 
 
 def _column(name, node):
     shape = ()
-    while isinstance(node, nodes.Fixed):
+    while isinstance(node, nodes.FixedNode):
         shape += (node.count,)
         node = node.item
     fields = _fields(node)

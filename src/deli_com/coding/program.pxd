@@ -64,7 +64,7 @@ cdef enum OpCode:
     OP_SKIP_SEALED   # ref: Table of variants, without keys
     OP_VARIANT       # ref: Table of variants; keys are NULL where the reader lacks it; kind: 1 at the root
     OP_WIDER         # kind: pair of kinds; number: INTO_LIST and so on
-    OP_ROWS          # ref: PyObject, Rows
+    OP_ROWS          # ref: PyObject, RowReader
 
 
 cdef enum:

@@ -119,7 +119,7 @@ def compile_type(node, dict facts, variant=None):
     index = list(record_spec(sealed).variants.values()).index(variant)
     program.add_fixed(OP_TAG, 4, 0, "").number = index
     _emit_struct(program, variant, 0, "", 0, facts)
-    _finish(program, nodes.Struct(variant), facts)
+    _finish(program, nodes.StructNode(variant), facts)
     program.prog.min_size += 4
     if program.prog.max_size >= 0:
         program.prog.max_size += 4
@@ -129,7 +129,8 @@ def compile_type(node, dict facts, variant=None):
 cdef Program program_of(node, dict facts):
     # The program of a value on its own: the root, an element, a variant.
     cdef Program program
-    spec = record_spec(node.cls) if isinstance(node, (nodes.Struct, nodes.Sealed, nodes.Union)) else None
+    is_class = isinstance(node, (nodes.StructNode, nodes.SealedNode, nodes.UnionNode))
+    spec = record_spec(node.cls) if is_class else None
     if spec is not None and spec.program is not None:
         return spec.program
     program = Program.__new__(Program)
@@ -163,7 +164,7 @@ cdef int _finish(Program program, node, dict facts) except -1:
     prog.max_size = -1 if high > MAX_SIZE else int(high)
     prog.fixed = is_fixed(node, facts)
     prog.leaf = prog.count == 1 or (prog.count == 2 and prog.ops[0].code == OP_NEED)
-    if prog.fixed and isinstance(node, nodes.Struct) and Columns.possible(node.cls):
+    if prog.fixed and isinstance(node, nodes.StructNode) and Columns.possible(node.cls):
         columns = Columns.of(node.cls)
         program.keep.append(columns)
         prog.columns = <PyObject*>columns
@@ -180,40 +181,40 @@ cdef int emit_node(Program program, node, Py_ssize_t offset, str path, int depth
     cdef Op* op
     cdef Py_ssize_t at
     cdef Program inner
-    if isinstance(node, nodes.Number):
+    if isinstance(node, nodes.NumberNode):
         program.add_fixed(KIND_CODES[node.kind.name], node.kind.size, offset, path)
-    elif isinstance(node, nodes.Leaf):
+    elif isinstance(node, nodes.LeafNode):
         if node.name == "bool":
             program.add_fixed(OP_BOOL, 1, offset, path)
         else:
             program.add_varying(OP_STR if node.name == "str" else OP_BYTES, offset, path)
-    elif isinstance(node, nodes.Enum):
+    elif isinstance(node, nodes.EnumNode):
         op = program.add_fixed(OP_ENUM, 4, offset, path)
         op.ref = make_table(program, list(node.cls), None, node.cls.__qualname__)
-    elif isinstance(node, nodes.Struct):
+    elif isinstance(node, nodes.StructNode):
         if facts[node.cls].recursive or depth >= MAX_INLINE or program.prog.count > MAX_OPERATIONS:
             inner = program_of(node, facts)
             op = program.add_varying(OP_CALL, offset, path)
             op.ref = _own_prog(program, inner)
         else:
             _emit_struct(program, node.cls, offset, path, depth, facts)
-    elif isinstance(node, (nodes.Sealed, nodes.Union)):
+    elif isinstance(node, (nodes.SealedNode, nodes.UnionNode)):
         inner = program_of(node, facts)
         op = program.add_varying(OP_CALL if inner.prog.recursive else OP_SEALED, offset, path)
         program.keep.append(inner)
         op.ref = <void*>&inner.prog if inner.prog.recursive else inner.prog.ops[0].ref
-    elif isinstance(node, nodes.Option):
+    elif isinstance(node, nodes.OptionNode):
         program.add_fixed(OP_OPTION, 1, offset, path)
         program.run = -1
         at = program.prog.count - 1
         emit_node(program, node.item, offset, path, depth, facts)
         program.run = -1
         program.prog.ops[at].number = program.prog.count - at - 1
-    elif isinstance(node, (nodes.List, nodes.Tuple)):
+    elif isinstance(node, (nodes.ListNode, nodes.TupleNode)):
         inner = program_of(node.item, facts)
-        op = program.add_varying(OP_LIST if isinstance(node, nodes.List) else OP_TUPLE, offset, path)
+        op = program.add_varying(OP_LIST if isinstance(node, nodes.ListNode) else OP_TUPLE, offset, path)
         op.ref = _own_prog(program, inner)
-    elif isinstance(node, nodes.Product):
+    elif isinstance(node, nodes.ProductNode):
         if depth >= MAX_INLINE:
             inner = program_of(node, facts)
             op = program.add_varying(OP_CALL, offset, path)
@@ -224,8 +225,8 @@ cdef int emit_node(Program program, node, Py_ssize_t offset, str path, int depth
         for at, item in enumerate(node.items):
             emit_node(program, item, at * POINTER, f"{path}[{at}]", depth + 1, facts)
         program.add(OP_LEAVE, 0, path).number = len(node.items)
-    elif isinstance(node, nodes.Fixed):
-        if isinstance(node.item, nodes.Number) and node.count * node.item.kind.size < 2**31:
+    elif isinstance(node, nodes.FixedNode):
+        if isinstance(node.item, nodes.NumberNode) and node.count * node.item.kind.size < 2**31:
             op = program.add_fixed(OP_FIXED_NUMBERS, node.count * node.item.kind.size, offset, path)
             op.number = node.count
             op.kind = KIND_CODES[node.item.kind.name]
@@ -234,14 +235,14 @@ cdef int emit_node(Program program, node, Py_ssize_t offset, str path, int depth
             op = program.add_varying(OP_FIXED, offset, path)
             op.number = node.count
             op.ref = _own_prog(program, inner)
-    elif isinstance(node, nodes.Array):
+    elif isinstance(node, nodes.ArrayNode):
         program.add_varying(OP_ARRAY, offset, path).kind = KIND_CODES[node.kind.name]
-    elif isinstance(node, nodes.NdArray) and node.kind.name == "bool":
+    elif isinstance(node, nodes.NdArrayNode) and node.kind.name == "bool":
         op = program.add_varying(OP_STRUCTURED, offset, path)
-        op.ref = program.own(Columns(nodes.Leaf("bool"), "bool"))
-    elif isinstance(node, nodes.NdArray):
+        op.ref = program.own(Columns(nodes.LeafNode("bool"), "bool"))
+    elif isinstance(node, nodes.NdArrayNode):
         program.add_varying(OP_NDARRAY, offset, path).kind = KIND_CODES[node.kind.name]
-    elif isinstance(node, nodes.Structured):
+    elif isinstance(node, nodes.StructuredNode):
         columns = Columns.of(node.cls)
         op = program.add_varying(OP_STRUCTURED, offset, path)
         op.ref = program.own(columns)
@@ -262,7 +263,7 @@ cdef int _emit_struct(Program program, cls, Py_ssize_t offset, str path, int dep
 
 
 cdef int mark_box(cls, str name, node) except -1:
-    if isinstance(node, nodes.Number) and node.kind.size > 1:  # all ints of one byte exist already
+    if isinstance(node, nodes.NumberNode) and node.kind.size > 1:  # all ints of one byte exist already
         record_mark_box(cls, name, BOX_FLOAT if node.kind.name in ("f32", "f64") else BOX_INT)
     return 0
 
@@ -275,7 +276,7 @@ cdef int _emit_sealed(Program program, spec, dict facts) except -1:
     cdef Py_ssize_t i
     program.prog.ops[0].ref = table
     for i, cls in enumerate(variants):
-        table.progs[i] = <Prog*>_own_prog(program, program_of(nodes.Struct(cls), facts))
+        table.progs[i] = <Prog*>_own_prog(program, program_of(nodes.StructNode(cls), facts))
     return 0
 
 

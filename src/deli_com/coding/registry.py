@@ -55,7 +55,7 @@ def codec(tp: Any, /) -> TypeCodec[Any]:
 
 def _make(tp: Any) -> TypeCodec[Any]:
     node = parse(tp)
-    if isinstance(node, (nodes.Struct, nodes.Sealed, nodes.Union)):
+    if isinstance(node, (nodes.StructNode, nodes.SealedNode, nodes.UnionNode)):
         check(node)
         return class_codec(node.cls)
     return TypeCodec(tp, node, check(node))

@@ -5,7 +5,7 @@ from deli_com.coding.program cimport Prog, Program
 
 
 # A structured array that is read field by field.
-cdef class Rows:
+cdef class RowReader:
     cdef Columns columns      # of the reader
     cdef Program program      # of one row of the writer's; slots are places in the reader's row
     cdef Prog* prog

@@ -25,7 +25,7 @@ cdef void enable_resolved() noexcept:
     decode_others_by(_other)
 
 
-cdef class Rows:
+cdef class RowReader:
     """A structured array that is read field by field."""
 
     def __init__(self, Columns columns, Program program):
@@ -104,7 +104,7 @@ cdef Py_ssize_t _other(Decoder* dec, Op* op, char* base) noexcept:
         dec.p = p + op.size
         return _fill(v, op.kind & 0xFF, op.kind >> 8, p, op.number)
     elif code == OP_ROWS:
-        v = _rows(dec, <Rows><object>op.ref)
+        v = _rows(dec, <RowReader><object>op.ref)
         if v == NULL:
             return -1
         slot[0] = v
@@ -363,7 +363,7 @@ cdef Py_ssize_t _in_row(Decoder* dec, Op* op, char* to) noexcept:
     return 0
 
 
-cdef PyObject* _rows(Decoder* dec, Rows rows) noexcept:
+cdef PyObject* _rows(Decoder* dec, RowReader rows) noexcept:
     # A structured array, row by row.
     cdef const char* p = dec.p
     cdef Prog* row = rows.prog

@@ -6,7 +6,7 @@ from libc.stdint cimport uint64_t
 from deli_com.fanout.follower cimport Audience, Follower
 from deli_com.fanout.limits cimport Bounds
 from deli_com.log.log cimport Cursor, Log
-from deli_com.log.merge cimport Plan
+from deli_com.log.merge cimport Merge
 from deli_com.log.ring cimport Position
 
 
@@ -32,7 +32,7 @@ cdef class Hub(Bounds):
 
     # --- private -----------------------------------------------------------------------
     cdef uint64_t _last_id
-    cdef Plan _plan                           # of the follower that is being served alone
+    cdef Merge _plan                           # of the follower that is being served alone
     cdef list _dirty                          # audiences with frames to flush
     cdef list _apart                          # followers that a frame in the log of all is not for
     cdef Py_ssize_t _aside                    # bytes appended to audiences since the last flush

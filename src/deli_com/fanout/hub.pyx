@@ -52,7 +52,7 @@ from deli_com.ground.sockets cimport (
 from deli_com.ground.home cimport Home
 from deli_com.log.arena cimport LARGE_BYTES
 from deli_com.log.log cimport Cursor, Log
-from deli_com.log.merge cimport VECTORS, Piece, Plan
+from deli_com.log.merge cimport VECTORS, Piece, Merge
 from deli_com.log.ring cimport NOWHERE, Position
 
 cdef extern from "Python.h":
@@ -115,7 +115,7 @@ cdef class Hub(Bounds):
         self.log.flushed = log.tail()
         self.log.passed = log.end
         log.skip_limit = max_backlog
-        self._plan = Plan()
+        self._plan = Merge()
         self.slice_ns = SLICE_NS
         self._dirty = []
         self._apart = []
@@ -457,7 +457,7 @@ cdef class Hub(Bounds):
 
     cdef int _serve_alone(self, Follower follower) except -1:
         # One with nothing of its own goes as far as the others are; the round takes it on.
-        cdef Plan plan = self._plan
+        cdef Merge plan = self._plan
         cdef uint64_t limit = <uint64_t>NOWHERE
         cdef Py_ssize_t sent
         cdef Py_ssize_t given = 0
@@ -486,7 +486,7 @@ cdef class Hub(Bounds):
 
     cdef int _advance(self, Follower follower, int pieces) except -1:
         # So many pieces of the plan are the follower's now.
-        cdef Plan plan = self._plan
+        cdef Merge plan = self._plan
         cdef Log log
         cdef int i
         plan.advance(follower.cursors, pieces)
@@ -525,7 +525,7 @@ cdef class Hub(Bounds):
 
     cdef int _cut_alone(self, Follower follower, Py_ssize_t sent) except -1:
         # The same for the plan of one follower.
-        cdef Plan plan = self._plan
+        cdef Merge plan = self._plan
         cdef Cursor* cursor
         cdef Log log
         cdef Position at
@@ -563,7 +563,7 @@ cdef class Hub(Bounds):
         # TLS, and platforms without sendmsg: whole frames, at least one, up to THROUGH_BYTES
         # together, for as long as the transport takes them. A follower in the round reads the log
         # of all only, which is its first cursor.
-        cdef Plan plan = self._plan
+        cdef Merge plan = self._plan
         cdef Piece* piece
         cdef Cursor* cursor
         cdef list pieces

@@ -268,24 +268,24 @@ cdef int _add_field(Lane lane, Py_ssize_t i, str name) except -1:
     place = [item.name for item in spec.fields].index(name)
     node = spec.nodes()[place][1]
     field.offset = record_type(<PyTypeObject*>lane.type).fields[<Py_ssize_t>place].offset
-    field.optional = isinstance(node, nodes.Option)
+    field.optional = isinstance(node, nodes.OptionNode)
     if field.optional:
         node = node.item
     # Errors have the path that encoding the message would give them.
     codec = TypeCodec(spec.fields[place].annotation, node, check(node), f"{lane.whole.name}.{name}")
     lane.codecs.append(codec)
     field.form = FORM_WIRE
-    if isinstance(node, nodes.Number):
+    if isinstance(node, nodes.NumberNode):
         field.form = FORM_INT
         bits = 8 * node.kind.size
         field.positive = 2**bits - 1 if node.kind.name[0] == "u" else 2**(bits - 1) - 1
         field.negative = 0 if node.kind.name[0] == "u" else 2**(bits - 1)
-    elif isinstance(node, nodes.Enum):
+    elif isinstance(node, nodes.EnumNode):
         field.form = FORM_ENUM
         if codec.prog.ops[codec.prog.count - 1].code != OP_ENUM:
             raise AssertionError(f"the program of {codec!r} does not end with its table")
         field.members = <Table*>codec.prog.ops[codec.prog.count - 1].ref
-    elif isinstance(node, nodes.Leaf):
+    elif isinstance(node, nodes.LeafNode):
         field.form = {"bool": FORM_BOOL, "str": FORM_STR, "bytes": FORM_BYTES}[node.name]
     return 0
 

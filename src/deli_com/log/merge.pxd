@@ -29,7 +29,7 @@ cdef struct Start:
     uint64_t limit
 
 
-cdef class Plan:
+cdef class Merge:
     cdef iovec vectors[VECTORS]
     cdef Piece pieces[VECTORS]
     cdef int count                   # of vectors, and of pieces

@@ -14,7 +14,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from deli_com.log.log cimport Cursor, Log, Span
 
 
-cdef class Plan:
+cdef class Merge:
     """Vectors for one system call, and what each of them means."""
 
     def __dealloc__(self):

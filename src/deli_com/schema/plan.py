@@ -45,7 +45,7 @@ class Number:
     __slots__ = ("node", "source")
     changed = True
 
-    def __init__(self, source: str, node: nodes.Number) -> None:
+    def __init__(self, source: str, node: nodes.NumberNode) -> None:
         self.source = source
         self.node = node
 
@@ -91,7 +91,7 @@ class Rows:
 
     __slots__ = ("least", "node", "pair")
 
-    def __init__(self, node: nodes.Structured, pair: StructPair, least: int) -> None:
+    def __init__(self, node: nodes.StructuredNode, pair: StructPair, least: int) -> None:
         self.node = node
         self.pair = pair
         self.least = least

@@ -214,30 +214,32 @@ class _Resolver:
     def compare(self, there: Type, node: nodes.Node, path: str) -> Plan | None:
         """How to read a type into a node; None: it cannot be."""
         match node:
-            case nodes.Number(kind):
+            case nodes.NumberNode(kind):
                 if not isinstance(there, Scalar):
                     return None
                 if there.name == kind.name:
                     return Same(node)
                 return Number(there.name, node) if widens(there.name, kind.name) else None
-            case nodes.Leaf(name):
+            case nodes.LeafNode(name):
                 return Same(node) if there == Scalar(name) else None
-            case nodes.Struct(cls) | nodes.Sealed(cls) | nodes.Union(cls, _) | nodes.Enum(cls):
+            case (
+                nodes.StructNode(cls) | nodes.SealedNode(cls) | nodes.UnionNode(cls, _) | nodes.EnumNode(cls)
+            ):
                 pair = self.pair(there.name, cls, path) if isinstance(there, Ref) else None
                 return None if pair is None else Refer(node, pair)
-            case nodes.Option(item):
+            case nodes.OptionNode(item):
                 if isinstance(there, Option):
                     return self.around(node, ((there.item, item),), path)
                 plan = self.compare(there, item, path)
                 return None if plan is None else Present(plan)
-            case nodes.Product(items):
+            case nodes.ProductNode(items):
                 if not isinstance(there, Product) or len(there.items) != len(items):
                     return None
                 return self.around(node, tuple(zip(there.items, items, strict=True)), path)
-            case nodes.Fixed(item, count):
+            case nodes.FixedNode(item, count):
                 if not isinstance(there, Fixed) or there.count != count:
                     return None
-                if isinstance(item, nodes.Number) and isinstance(there.item, Scalar):
+                if isinstance(item, nodes.NumberNode) and isinstance(there.item, Scalar):
                     return self.numbers(there.item.name, item, node)
                 return self.around(node, ((there.item, item),), path, there.item)
         return self.items(there, node, path)
@@ -251,11 +253,11 @@ class _Resolver:
         else:
             return None
         match node:
-            case nodes.Array(kind) | nodes.NdArray(kind):
+            case nodes.ArrayNode(kind) | nodes.NdArrayNode(kind):
                 if not isinstance(item, Scalar):
                     return None
-                return self.numbers(item.name, nodes.Number(kind), node)
-            case nodes.Structured(cls):
+                return self.numbers(item.name, nodes.NumberNode(kind), node)
+            case nodes.StructuredNode(cls):
                 pair = self.pair(item.name, cls, f"{path}[]") if isinstance(item, Ref) else None
                 if not isinstance(pair, StructPair):
                     return None
@@ -263,14 +265,14 @@ class _Resolver:
                 if pair.least == 0:
                     self.sizeless.append((rows, path))
                 return rows
-            case nodes.List(inner) | nodes.Tuple(inner):
-                if isinstance(inner, nodes.Number) and isinstance(item, Scalar):
+            case nodes.ListNode(inner) | nodes.TupleNode(inner):
+                if isinstance(inner, nodes.NumberNode) and isinstance(item, Scalar):
                     return self.numbers(item.name, inner, node)
                 return self.around(node, ((item, inner),), path, item)
             case _:
                 raise AssertionError(f"no comparison for {node!r}")
 
-    def numbers(self, source: str, item: nodes.Number, node: nodes.Node) -> Plan | None:
+    def numbers(self, source: str, item: nodes.NumberNode, node: nodes.Node) -> Plan | None:
         if source == item.kind.name:
             return Same(node)
         return Numbers(source, node) if widens(source, item.kind.name) else None
@@ -359,19 +361,19 @@ def _absent(own: Any, node: nodes.Node) -> tuple[Any, Any]:
     if own.default is not MISSING or own.factory is not MISSING:
         return own.default, own.factory
     match node:
-        case nodes.Option():
+        case nodes.OptionNode():
             return None, MISSING
-        case nodes.Leaf("bytes"):
+        case nodes.LeafNode("bytes"):
             return b"", MISSING
-        case nodes.List():
+        case nodes.ListNode():
             return MISSING, list
-        case nodes.Tuple():
+        case nodes.TupleNode():
             return (), MISSING
-        case nodes.Array(kind):
+        case nodes.ArrayNode(kind):
             return MISSING, _Empty("array", kind.typecode)
-        case nodes.NdArray(kind):
+        case nodes.NdArrayNode(kind):
             return MISSING, _Empty("numpy", kind.numpy)
-        case nodes.Structured(cls):
+        case nodes.StructuredNode(cls):
             return MISSING, _Empty("rows", cls)
         case _:
             return MISSING, MISSING

@@ -113,7 +113,7 @@ def checked(name: str, where: str) -> str:
 def _classes(node: nodes.Node) -> Iterator[Any]:
     # The classes that a node names, from left to right.
     match node:
-        case nodes.Struct(cls) | nodes.Sealed(cls) | nodes.Union(cls, _) | nodes.Enum(cls):
+        case nodes.StructNode(cls) | nodes.SealedNode(cls) | nodes.UnionNode(cls, _) | nodes.EnumNode(cls):
             yield cls
         case _:
             for child in nodes.children(node):
@@ -132,23 +132,23 @@ def _parts(cls: Any) -> Iterator[nodes.Node]:
 def type_of(node: nodes.Node, names: Mapping[Any, str]) -> tree.Type:
     """The type that a plan node is in a text."""
     match node:
-        case nodes.Number(kind):
+        case nodes.NumberNode(kind):
             return tree.Scalar(kind.name)
-        case nodes.Leaf(name):
+        case nodes.LeafNode(name):
             return tree.Scalar(name)
-        case nodes.Struct(cls) | nodes.Sealed(cls) | nodes.Union(cls, _) | nodes.Enum(cls):
+        case nodes.StructNode(cls) | nodes.SealedNode(cls) | nodes.UnionNode(cls, _) | nodes.EnumNode(cls):
             return tree.Ref(names[cls])
-        case nodes.Structured(cls):
+        case nodes.StructuredNode(cls):
             return tree.List(tree.Ref(names[cls]))
-        case nodes.Option(item):
+        case nodes.OptionNode(item):
             return tree.Option(type_of(item, names))
-        case nodes.List(item) | nodes.Tuple(item):
+        case nodes.ListNode(item) | nodes.TupleNode(item):
             return _list(type_of(item, names))
-        case nodes.Array(kind) | nodes.NdArray(kind):
+        case nodes.ArrayNode(kind) | nodes.NdArrayNode(kind):
             return _list(tree.Scalar(kind.name))
-        case nodes.Fixed(item, count):
+        case nodes.FixedNode(item, count):
             return tree.Fixed(type_of(item, names), count)
-        case nodes.Product(items):
+        case nodes.ProductNode(items):
             return tree.Product(tuple(type_of(item, names) for item in items))
 
 

@@ -33,7 +33,7 @@ CHOICES = (
 )
 MAX_FIXED = 2**24  # items of a FixedArray; the sizes of nested ones must stay far below 2^63
 
-_LEAVES = {bool: nodes.Leaf("bool"), str: nodes.Leaf("str"), bytes: nodes.Leaf("bytes")}
+_LEAVES = {bool: nodes.LeafNode("bool"), str: nodes.LeafNode("str"), bytes: nodes.LeafNode("bytes")}
 _ALIASES: tuple[Any, ...] = tuple(
     {typing_extensions.TypeAliasType, getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType)}
 )
@@ -143,15 +143,15 @@ def parse(
     if origin in (list, tuple, Array, FixedArray) and not args and annotation != tuple[()]:
         raise refuse(_HINTS[origin])  # typing.List and the like, bare
     if origin is list:
-        return nodes.List(inner(args[0]))
+        return nodes.ListNode(inner(args[0]))
     if origin is tuple:
         if len(args) == 2 and args[1] is Ellipsis:
-            return nodes.Tuple(inner(args[0]))
-        return nodes.Product(tuple(inner(item) for item in args))
+            return nodes.TupleNode(inner(args[0]))
+        return nodes.ProductNode(tuple(inner(item) for item in args))
     if origin is typing.Union or origin is types.UnionType:
         return _union_node(tuple(_union_members(args, names)), inner)
     if origin is Array:
-        return nodes.Array(_number(args[0], names, _aliases, "Array"))
+        return nodes.ArrayNode(_number(args[0], names, _aliases, "Array"))
     if origin is FixedArray:
         return _fixed_node(args, inner)
     numpy = sys.modules.get("numpy")
@@ -185,14 +185,14 @@ def _class_node(cls: Any) -> nodes.Node:
     if spec is None:
         raise refuse("Codec itself is no type of a value: name a subclass")
     if spec.sealed:
-        return nodes.Sealed(cls)
+        return nodes.SealedNode(cls)
     if cls.__abstractmethods__:
         raise refuse(f"{cls.__qualname__} is abstract, so it has no values")
     if spec.variant_of is not None:
         raise refuse(
             f"{cls.__qualname__} is a variant: write its sealed class {spec.variant_of.__qualname__}"
         )
-    return nodes.Struct(cls)
+    return nodes.StructNode(cls)
 
 
 def _enum_node(cls: type[enum.Enum]) -> nodes.Node:
@@ -202,21 +202,21 @@ def _enum_node(cls: type[enum.Enum]) -> nodes.Node:
         )
     if not len(cls):
         raise refuse(f"the enum {cls.__qualname__} has no members")
-    return nodes.Enum(cls)
+    return nodes.EnumNode(cls)
 
 
 def _annotated_node(base: Any, marks: tuple[Any, ...], inner: Any) -> nodes.Node:
     if base is int or base is float:
         for mark in marks:
             if isinstance(mark, Kind):
-                return nodes.Number(mark)
+                return nodes.NumberNode(mark)
     numpy = sys.modules.get("numpy")
     if numpy is not None and _is_void_array(base, numpy):
         for mark in marks:
             if isinstance(mark, RecordType):
                 node = _class_node(mark)
-                if isinstance(node, nodes.Struct):
-                    return nodes.Structured(mark)
+                if isinstance(node, nodes.StructNode):
+                    return nodes.StructuredNode(mark)
                 raise refuse(
                     f"{mark.__qualname__} is sealed, and a structured array needs fields of fixed width"
                 )
@@ -246,9 +246,9 @@ def _ndarray_node(args: tuple[Any, ...], numpy: Any) -> nodes.Node:
             found = None
         for kind in _KINDS:
             if found is not None and found == numpy.dtype(kind.numpy):
-                return nodes.NdArray(kind)
+                return nodes.NdArrayNode(kind)
     if scalar is numpy.bool_:
-        return nodes.NdArray(_BOOL)
+        return nodes.NdArrayNode(_BOOL)
     name = "NDArray" if scalar is None else f"NDArray[{describe(scalar)}]"
     raise refuse(
         f"{name} has no wire form: "
@@ -280,14 +280,14 @@ def _union_node(args: tuple[Any, ...], inner: Any) -> nodes.Node:
     if bases or base is None:
         written = " | ".join(describe(arg) for arg in args)
         raise refuse(f"the union {written} has no wire form: make the choices variants of one sealed class")
-    union = nodes.Union(base, rest)
+    union = nodes.UnionNode(base, rest)
     return _option(union) if len(rest) < len(args) else union
 
 
 def _option(item: nodes.Node) -> nodes.Node:
-    if isinstance(item, nodes.Option):  # T | None with T an alias of U | None says nothing more
+    if isinstance(item, nodes.OptionNode):  # T | None with T an alias of U | None says nothing more
         return item
-    return nodes.Option(item)
+    return nodes.OptionNode(item)
 
 
 def _sealed_base(arg: Any) -> Any:
@@ -299,7 +299,7 @@ def _sealed_base(arg: Any) -> Any:
 
 def _number(annotation: Any, names: Any, aliases: tuple[Any, ...], owner: str) -> Kind:
     node = parse(annotation, names, aliases)
-    if isinstance(node, nodes.Number):
+    if isinstance(node, nodes.NumberNode):
         return node.kind
     raise refuse(f"{owner}[{describe(annotation)}]: items are numbers, u8 to f64")
 
@@ -313,4 +313,4 @@ def _fixed_node(args: tuple[Any, ...], inner: Any) -> nodes.Node:
         raise refuse(
             f"FixedArray: its length is Literal[n] with n from 0 to {MAX_FIXED}, got {describe(args[1])}"
         )
-    return nodes.Fixed(inner(item), count)
+    return nodes.FixedNode(inner(item), count)

@@ -10,10 +10,10 @@ from deli_com.types.delivery import Delivery
 from deli_com.types.keys import check_key
 from deli_com.types.scope import Scope
 
-__all__ = ["Field", "Spec"]
+__all__ = ["FieldSpec", "Spec"]
 
 
-class Field:
+class FieldSpec:
     """One field of one class, as declared; its node as soon as the annotation resolves."""
 
     __slots__ = (
@@ -74,7 +74,7 @@ class Spec:
     ----------
     cls : type
         The class.
-    fields : tuple of Field
+    fields : tuple of FieldSpec
         In wire order: those of the base first.
     sealed : bool
         Whether `cls` is a sealed class, which makes no instances.
@@ -98,7 +98,7 @@ class Spec:
         How many of the columns are of bools and enums; None until it is known that the class has columns.
     complete : bool
         All that the class reaches is resolved, and no class that is made later can be among it.
-    waits_for : Field, Spec or None
+    waits_for : FieldSpec, Spec or None
         What was not resolved, or open for more variants, as the class was made; or something like it.
     """
 
@@ -125,7 +125,7 @@ class Spec:
     def __init__(
         self,
         cls: Any,
-        fields: tuple[Field, ...],
+        fields: tuple[FieldSpec, ...],
         scope: Scope,
         *,
         frozen: bool,
@@ -149,7 +149,7 @@ class Spec:
         self.columns: Any = None
         self.checks: int | None = None
         self.complete = False
-        self.waits_for: Field | Spec | None = None
+        self.waits_for: FieldSpec | Spec | None = None
 
     def resolve(self, *, final: bool) -> bool:
         """Resolve every field; whether all are. The frames of the scope go when they are."""

@@ -11,7 +11,7 @@ from math import inf
 from typing import Any
 
 from deli_com.types import nodes
-from deli_com.types.declaration import Field, Spec
+from deli_com.types.declaration import FieldSpec, Spec
 from deli_com.types.instance import record_spec
 from deli_com.types.nodes import Size, children, size_of
 from deli_com.types.references import Way, components, least_sizes, recursive
@@ -52,7 +52,7 @@ def size_in(node: nodes.Node, facts: Mapping[Any, Facts]) -> Size:
 
 def classes_in(node: nodes.Node) -> Iterator[Any]:
     """The classes that `node` names, not looking into them."""
-    if isinstance(node, (nodes.Struct, nodes.Sealed, nodes.Union)):
+    if isinstance(node, (nodes.StructNode, nodes.SealedNode, nodes.UnionNode)):
         yield node.cls
     for child in children(node):
         yield from classes_in(child)
@@ -61,15 +61,15 @@ def classes_in(node: nodes.Node) -> Iterator[Any]:
 def is_fixed(node: nodes.Node, facts: Mapping[Any, Facts]) -> bool:
     """Whether every value takes the same bytes, at the same places (no option, no variant)."""
     match node:
-        case nodes.Number() | nodes.Enum():
+        case nodes.NumberNode() | nodes.EnumNode():
             return True
-        case nodes.Leaf(name):
+        case nodes.LeafNode(name):
             return name == "bool"
-        case nodes.Struct(cls):
+        case nodes.StructNode(cls):
             return facts[cls].fixed
-        case nodes.Product(items):
+        case nodes.ProductNode(items):
             return all(is_fixed(item, facts) for item in items)
-        case nodes.Fixed(item, _):
+        case nodes.FixedNode(item, _):
             return is_fixed(item, facts)
         case _:
             return False
@@ -107,10 +107,10 @@ def can_cycle(spec: Spec) -> bool:
     return False
 
 
-def _waiting(spec: Spec) -> Field | Spec | None:
+def _waiting(spec: Spec) -> FieldSpec | Spec | None:
     # What may still change of what the class reaches: a field without a node, a sealed class; or None.
     for found in (spec.waits_for, *spec.fields):
-        if isinstance(found, Field) and found.node is None:
+        if isinstance(found, FieldSpec) and found.node is None:
             return found
     found = spec.waits_for if isinstance(spec.waits_for, Spec) else spec
     return found if found.sealed and not found.frozen_list else None
@@ -140,19 +140,19 @@ def check(root: nodes.Node, variant: Any = None) -> dict[Any, Facts]:
     found: dict[Any, list[nodes.Node]] = {}
     todo: list[nodes.Node] = [root]
     if variant is not None:
-        todo += [nodes.Sealed(_spec(variant).variant_of), nodes.Struct(variant)]
+        todo += [nodes.SealedNode(_spec(variant).variant_of), nodes.StructNode(variant)]
     while todo:
         node = todo.pop()
         todo += children(node)
-        if isinstance(node, nodes.Union):
+        if isinstance(node, nodes.UnionNode):
             _check_union(node)
-        if not isinstance(node, (nodes.Struct, nodes.Sealed, nodes.Union)) or node.cls in found:
+        if not isinstance(node, (nodes.StructNode, nodes.SealedNode, nodes.UnionNode)) or node.cls in found:
             continue
         spec = _spec(node.cls)
         if spec.sealed:
             if not spec.variants:
                 raise TypeError(f"{spec.cls.__qualname__} is sealed and has no variants yet")
-            parts: list[nodes.Node] = [nodes.Struct(cls) for cls in spec.variants.values()]
+            parts: list[nodes.Node] = [nodes.StructNode(cls) for cls in spec.variants.values()]
         else:
             parts = [item for _, item in spec.nodes()]
         found[node.cls] = parts
@@ -172,7 +172,7 @@ def _spec(cls: Any) -> Spec:
     return spec
 
 
-def _check_union(node: nodes.Union) -> None:
+def _check_union(node: nodes.UnionNode) -> None:
     variants = _spec(node.cls).variants.values()
     missing = [cls.__qualname__ for cls in variants if cls not in node.named]
     if missing:
@@ -231,11 +231,11 @@ class _Lows:
 def _needed(node: nodes.Node) -> Iterator[Any]:
     # The classes of which each value of the node holds one.
     match node:
-        case nodes.Struct(cls) | nodes.Sealed(cls) | nodes.Union(cls, _):
+        case nodes.StructNode(cls) | nodes.SealedNode(cls) | nodes.UnionNode(cls, _):
             yield cls
-        case nodes.Fixed(item, count) if count:
+        case nodes.FixedNode(item, count) if count:
             yield from _needed(item)
-        case nodes.Product(items):
+        case nodes.ProductNode(items):
             for item in items:
                 yield from _needed(item)
         case _:

@@ -9,7 +9,7 @@ from deli_com.types.annotations import describe
 from deli_com.types.instance import record_spec
 
 if TYPE_CHECKING:
-    from deli_com.types.declaration import Field, Spec
+    from deli_com.types.declaration import FieldSpec, Spec
 
 __all__ = ["check_key"]
 
@@ -31,7 +31,7 @@ def check_key(spec: Spec, *, final: bool) -> None:
             )
 
 
-def _refusal_of(item: Field, final: bool, above: frozenset[Any]) -> str | None:
+def _refusal_of(item: FieldSpec, final: bool, above: frozenset[Any]) -> str | None:
     # Why a field cannot be in a key; None: it can, or nobody knows yet.
     node = item.resolve(final=final)
     return None if node is None else _refusal(node, final, above)
@@ -39,18 +39,18 @@ def _refusal_of(item: Field, final: bool, above: frozenset[Any]) -> str | None:
 
 def _refusal(node: nodes.Node, final: bool, above: frozenset[Any]) -> str | None:
     match node:
-        case nodes.Number(kind):
+        case nodes.NumberNode(kind):
             return "nan does not equal itself, and 0.0 equals -0.0" if kind.name in ("f32", "f64") else None
-        case nodes.Leaf() | nodes.Enum():
+        case nodes.LeafNode() | nodes.EnumNode():
             return None
-        case nodes.Option(inner) | nodes.Tuple(inner):
+        case nodes.OptionNode(inner) | nodes.TupleNode(inner):
             return _refusal(inner, final, above)
-        case nodes.Product(items):
+        case nodes.ProductNode(items):
             found = (_refusal(inner, final, above) for inner in items)
             return next((why for why in found if why is not None), None)
-        case nodes.Struct(cls):
+        case nodes.StructNode(cls):
             return _refusal_of_struct(cls, final, above)
-        case nodes.Sealed() | nodes.Union():
+        case nodes.SealedNode() | nodes.UnionNode():
             return "it is a sealed type"
         case _:
             return "lists and arrays are mutable"

@@ -14,97 +14,97 @@ from typing import Any, Protocol, TypeAlias
 from deli_com.types.kinds import Kind
 
 __all__ = [
-    "Array",
-    "Enum",
-    "Fixed",
-    "Leaf",
-    "List",
-    "NdArray",
+    "ArrayNode",
+    "EnumNode",
+    "FixedNode",
+    "LeafNode",
+    "ListNode",
+    "NdArrayNode",
     "Node",
-    "Number",
-    "Option",
-    "Product",
-    "Sealed",
-    "Struct",
-    "Structured",
-    "Tuple",
-    "Union",
+    "NumberNode",
+    "OptionNode",
+    "ProductNode",
+    "SealedNode",
+    "StructNode",
+    "StructuredNode",
+    "TupleNode",
+    "UnionNode",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class NumberNode:
     """One of the ten kinds; the wire holds `kind.size` bytes."""
 
     kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
+class LeafNode:
     """``bool``, ``str`` or ``bytes``."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Enum:
+class EnumNode:
     """A unit-only enum: u32 index of the member in the order of definition."""
 
     cls: type[enum.Enum]
 
 
 @dataclass(frozen=True, slots=True)
-class Struct:
+class StructNode:
     """A struct class: its fields in order, nothing between."""
 
     cls: Any
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealedNode:
     """A sealed class: u32 index of the variant, then its fields."""
 
     cls: Any
 
 
 @dataclass(frozen=True, slots=True)
-class Union:
-    """A written union of variants of `cls`; means `Sealed(cls)` if it names them all."""
+class UnionNode:
+    """A written union of variants of `cls`; means `SealedNode(cls)` if it names them all."""
 
     cls: Any
     named: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class OptionNode:
     """``T | None``: u8 0 or 1, then the value."""
 
     item: Node
 
 
 @dataclass(frozen=True, slots=True)
-class List:
+class ListNode:
     """``list[T]``: u32 count, elements."""
 
     item: Node
 
 
 @dataclass(frozen=True, slots=True)
-class Tuple:
-    """``tuple[T, ...]``: as `List`."""
+class TupleNode:
+    """``tuple[T, ...]``: as `ListNode`."""
 
     item: Node
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class ProductNode:
     """``tuple[A, B]``: elements in order."""
 
     items: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Fixed:
+class FixedNode:
     """``FixedArray[T, N]``: `count` elements."""
 
     item: Node
@@ -112,53 +112,53 @@ class Fixed:
 
 
 @dataclass(frozen=True, slots=True)
-class Array:
+class ArrayNode:
     """``Array[T]``: u32 count, packed numbers, as one buffer."""
 
     kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
-class NdArray:
-    """``NDArray[T]``: as `Array`, a 1-D ndarray when decoded."""
+class NdArrayNode:
+    """``NDArray[T]``: as `ArrayNode`, a 1-D ndarray when decoded."""
 
     kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
-class Structured:
+class StructuredNode:
     """``Annotated[NDArray[np.void], Struct]``: the bytes of ``list[Struct]``."""
 
     cls: Any
 
 
 Node: TypeAlias = (
-    Number
-    | Leaf
-    | Enum
-    | Struct
-    | Sealed
-    | Union
-    | Option
-    | List
-    | Tuple
-    | Product
-    | Fixed
-    | Array
-    | NdArray
-    | Structured
+    NumberNode
+    | LeafNode
+    | EnumNode
+    | StructNode
+    | SealedNode
+    | UnionNode
+    | OptionNode
+    | ListNode
+    | TupleNode
+    | ProductNode
+    | FixedNode
+    | ArrayNode
+    | NdArrayNode
+    | StructuredNode
 )
 
 
 def children(node: Node) -> tuple[Node, ...]:
     """Nodes directly inside `node`, without looking into classes."""
     match node:
-        case Option(item) | List(item) | Tuple(item) | Fixed(item, _):
+        case OptionNode(item) | ListNode(item) | TupleNode(item) | FixedNode(item, _):
             return (item,)
-        case Product(items):
+        case ProductNode(items):
             return items
-        case Structured(cls):
-            return (Struct(cls),)
+        case StructuredNode(cls):
+            return (StructNode(cls),)
         case _:
             return ()
 
@@ -175,20 +175,20 @@ class Sizes(Protocol):
 def size_of(node: Node, sizes: Sizes) -> Size:
     """Least and most bytes of a value of `node`; `sizes` has those of the classes it names."""
     match node:
-        case Number(kind):
+        case NumberNode(kind):
             return kind.size, kind.size
-        case Leaf("bool"):
+        case LeafNode("bool"):
             return 1, 1
-        case Enum():
+        case EnumNode():
             return 4, 4
-        case Struct(cls) | Sealed(cls) | Union(cls, _):
+        case StructNode(cls) | SealedNode(cls) | UnionNode(cls, _):
             return sizes[cls]
-        case Option(item):
+        case OptionNode(item):
             return 1, 1 + size_of(item, sizes)[1]
-        case Product(items):
+        case ProductNode(items):
             pairs = [size_of(item, sizes) for item in items]
             return sum(low for low, _ in pairs), sum(high for _, high in pairs)
-        case Fixed(item, count):
+        case FixedNode(item, count):
             low, high = size_of(item, sizes)
             return (low * count, high * count) if count else (0, 0)
         case _:

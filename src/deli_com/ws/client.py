@@ -24,7 +24,7 @@ from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import ASK, HEADER, MAX_BYTES, parse_header, render_header
 from deli_com.schema.terms import Terms, Use
 from deli_com.typed import Down, Up
-from deli_com.ws.connect import Response, check_tls, open_websocket, target_of
+from deli_com.ws.connect import HandshakeResponse, check_tls, open_websocket, target_of
 from deli_com.ws.head import HeadersLike, checked_headers, checked_subprotocols
 from deli_com.ws.reconnect import OnReconnect, Stream
 
@@ -166,7 +166,7 @@ class WsClient(ClientBase[Down, Up]):
             self._start("ws-client", down, up, **limits)
             terms = self.terms
 
-            def make_listener(response: Response, transport: asyncio.Transport) -> WSListener:
+            def make_listener(response: HandshakeResponse, transport: asyncio.Transport) -> WSListener:
                 peer = WsLink(self, target.address)
                 if terms is not None:
                     _meet(terms, response, peer)
@@ -277,7 +277,7 @@ def _check_names(call: str, options: Mapping[str, Any]) -> None:
             raise TypeError(f"{call} got an unexpected keyword argument {name!r}{hint}")
 
 
-def _meet(terms: Terms, response: Response, peer: WsLink) -> None:
+def _meet(terms: Terms, response: HandshakeResponse, peer: WsLink) -> None:
     """Take what the server's answer says of schemas."""
     lines = response.headers.getall(HEADER, [])
     try:

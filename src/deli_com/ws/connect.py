@@ -4,7 +4,7 @@
 
     transport = await open_websocket(
         target,                       # parse_target(...), or what that takes
-        make_listener=...,            # (Response, asyncio.Transport) -> picows.WSListener
+        make_listener=...,            # (HandshakeResponse, asyncio.Transport) -> picows.WSListener
         ssl=None, headers=None, subprotocols=(), origin=None, max_frame_size=...,
         open_timeout=10.0, read_buffer_bytes=16384,
     )  # -> picows.WSTransport
@@ -58,7 +58,7 @@ from deli_com.ws.head import (
 )
 from deli_com.ws.picows_adapter import client_protocol, feed
 
-__all__ = ["ClientListenerFactory", "Response", "check_tls", "open_websocket", "target_of"]
+__all__ = ["ClientListenerFactory", "HandshakeResponse", "check_tls", "open_websocket", "target_of"]
 
 MAX_INTERIM = 16  # answers that only say that more will come (RFC 9110 section 15.2)
 BODY_BYTES = 1024  # of a refusal's body, for the error's text
@@ -69,7 +69,7 @@ _LITERAL_PREFIX = b"HTTP/1."
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class HandshakeResponse:
     """The server's answer, as `ClientListenerFactory` sees it.
 
     Attributes
@@ -84,7 +84,7 @@ class Response:
     subprotocol: str | None
 
 
-ClientListenerFactory: TypeAlias = Callable[[Response, asyncio.Transport], WSListener]
+ClientListenerFactory: TypeAlias = Callable[[HandshakeResponse, asyncio.Transport], WSListener]
 
 
 async def open_websocket(
@@ -369,7 +369,7 @@ class _Opening(asyncio.BufferedProtocol):
             self.done.set_result(self._protocol.transport)
         return None
 
-    def _check(self, head: ResponseHead) -> Response:
+    def _check(self, head: ResponseHead) -> HandshakeResponse:
         headers = head.headers
         if head.minor != 1:
             raise WebSocketError("the server switches protocols in HTTP/1.0")
@@ -390,7 +390,7 @@ class _Opening(asyncio.BufferedProtocol):
             raise WebSocketError(
                 f"the server chose a subprotocol that was not asked for: {', '.join(chosen)[:80]!r}"
             )
-        return Response(headers, chosen[0] if chosen else None)
+        return HandshakeResponse(headers, chosen[0] if chosen else None)
 
     def _on_body(self, head: ResponseHead, ended: bool) -> None:
         """Fail with the status once enough of the body is here, or no more will come."""

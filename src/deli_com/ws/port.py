@@ -27,7 +27,7 @@ from deli_com.ws.head import Refusal
 from deli_com.ws.service import Authorize, Service
 from deli_com.ws.site import Handler
 
-__all__ = ["Place", "Port", "check_path"]
+__all__ = ["Mount", "Port", "check_path"]
 
 _PATH = re.compile(r"/[\x21\x22\x24-\x3e\x40-\x7e]*")  # neither white space nor "#" nor "?"
 
@@ -112,11 +112,11 @@ class Port:
             what = "a service for all other paths (one without path)" if path is None else f"path {path!r}"
             raise ValueError(f"{self.address} has {what} already")
 
-    def add(self, path: str | None, service: Service) -> Place:
+    def add(self, path: str | None, service: Service) -> Mount:
         """Serve `service` at exactly this path, or where nothing else is if it is None."""
         self.check(path)
         self._services[path] = service
-        return Place(self, path, service)
+        return Mount(self, path, service)
 
     def remove(self, path: str | None, service: Service) -> None:
         """Serve `service` there no more; handshakes that wait for its `authorize` are refused (503)."""
@@ -142,7 +142,7 @@ class Port:
         return service or Refusal(404, f"nothing at {request.path[:100]!r}")
 
 
-class Place:
+class Mount:
     """Where one service is on its port; closing it leaves the port to the others."""
 
     def __init__(self, port: Port, path: str | None, service: Service) -> None:
