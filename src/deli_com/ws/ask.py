@@ -13,7 +13,7 @@ from deli_com.net.dial import check_way
 from deli_com.net.options import checked
 from deli_com.schema.control import HEADER, MAX_BYTES, parse_header, render_header
 from deli_com.schema.question import Question, Schemas
-from deli_com.ws.connect import Response, check_tls, open_websocket, target_of
+from deli_com.ws.connect import HandshakeResponse, check_tls, open_websocket, target_of
 
 __all__ = ["ask_schemas"]
 
@@ -49,7 +49,7 @@ async def ask_schemas(
     settled: asyncio.Future[None] = loop.create_future()
     gone: asyncio.Future[None] = loop.create_future()
 
-    def make_listener(response: Response, transport: asyncio.Transport) -> WSListener:
+    def make_listener(response: HandshakeResponse, transport: asyncio.Transport) -> WSListener:
         lines = response.headers.getall(HEADER, [])
         try:
             answer = parse_header(lines[0]) if len(lines) == 1 else None
