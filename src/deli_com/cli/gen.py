@@ -16,6 +16,7 @@ _LANGUAGES = {
     "ts": "TypeScript, or JavaScript",
     "rust": "Rust, as a module without a crate",
     "cpp": "C++17, as a header",
+    "dart": "Dart 3, as the Rust crates write it",
     "python": "Python, as classes for this package",
 }
 
@@ -75,6 +76,8 @@ def _write(options: argparse.Namespace) -> str:
         )
     if options.language == "cpp":
         return gen.cpp(schema, up, namespace=options.namespace)
+    if options.language == "dart":
+        return gen.dart(schema, up)
     if options.language == "python":
         return gen.python(schema, up)
     return gen.rust(schema, up)

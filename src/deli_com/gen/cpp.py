@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from deli_com.gen.plan import Names, Plan, runtime, summary
+from deli_com.gen.plan import Names, Plan, Spelling, runtime, summary
 from deli_com.schema.schema import Schema
 from deli_com.schema.tree import (
     Enum,
@@ -78,18 +78,11 @@ class _Cpp:
     def __init__(self, plan: Plan, namespace: str) -> None:
         self.plan = plan
         self.namespace = namespace
-        space = Names([*_KEYWORDS.split(), *_USED.split(), *namespace.split("::")])
-        self.names = {each.name: space.take(each.name) for each in plan.definitions}
-        self.roots = {name: space.take(name) for name, _ in plan.roots()}
-        self.variants = {
-            (each.name, variant.name): space.take(f"{self.names[each.name]}{variant.name}")
-            for each in plan.definitions
-            if isinstance(each, Sealed)
-            for variant in each.variants
-        }
+        spelling = Spelling(plan, [*_KEYWORDS.split(), *_USED.split(), *namespace.split("::")])
+        self.names, self.roots, self.variants = spelling.names, spelling.roots, spelling.variants
         self.knots = plan.knots()
         # A member of the name of a type would hide it in its struct.
-        self.types = [*self.names.values(), *self.roots.values(), *self.variants.values()]
+        self.types = spelling.types()
 
     def file(self) -> str:
         name = self.namespace

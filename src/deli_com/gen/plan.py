@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import resources
 
@@ -13,13 +13,14 @@ from deli_com.schema.tree import (
     Definition,
     Enum,
     Ref,
+    Sealed,
     Struct,
     Type,
     refs,
     types_in,
 )
 
-__all__ = ["MAX_EMPTY", "Names", "Plan", "runtime"]
+__all__ = ["MAX_EMPTY", "Names", "Plan", "Spelling", "runtime", "summary"]
 
 MAX_EMPTY = 65536  # elements without a size in one list, as docs/wire.md section 6 has it
 
@@ -165,6 +166,42 @@ class Names:
             name: name if name not in self.taken else space.take(name + "_")
             for name in wanted
         }  # fmt: skip
+
+
+class Spelling:
+    """What definitions, variants and roots are called in a language, all in one space.
+
+    Parameters
+    ----------
+    plan : Plan
+    reserved : iterable of str
+        Keywords, and what the file calls its own.
+    spell : callable
+        What a name becomes where the language cannot have it as it is.
+
+    Attributes
+    ----------
+    names, roots : dict of str to str
+        Of definitions, and of the roots that are none.
+    variants : dict of (str, str) to str
+        By the names of the sealed type and the variant: ``ShapeCircle``.
+    """
+
+    def __init__(
+        self, plan: Plan, reserved: Iterable[str], spell: Callable[[str], str] = lambda name: name
+    ) -> None:
+        space = Names(reserved)
+        self.names = {each.name: space.take(spell(each.name)) for each in plan.definitions}
+        self.roots = {name: space.take(name) for name, _ in plan.roots()}
+        self.variants = {
+            (each.name, variant.name): space.take(f"{self.names[each.name]}{variant.name}")
+            for each in plan.definitions
+            if isinstance(each, Sealed)
+            for variant in each.variants
+        }
+
+    def types(self) -> list[str]:
+        return [*self.names.values(), *self.roots.values(), *self.variants.values()]
 
 
 def runtime(name: str, **values: str) -> str:

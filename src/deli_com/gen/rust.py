@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from deli_com.gen.plan import Names, Plan, runtime, summary
+from deli_com.gen.plan import Names, Plan, Spelling, runtime, summary
 from deli_com.schema.schema import Schema
 from deli_com.schema.tree import (
     Enum,
@@ -59,9 +59,8 @@ def rust(schema: Schema, up: Schema | None = None) -> str:
 class _Rust:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        space = Names([*_KEYWORDS.split(), *_USED.split()])
-        self.names = {each.name: space.take(each.name) for each in plan.definitions}
-        self.roots = {name: space.take(name) for name, _ in plan.roots()}
+        spelling = Spelling(plan, [*_KEYWORDS.split(), *_USED.split()])
+        self.names, self.roots = spelling.names, spelling.roots
         self.knots = plan.knots()
         self.arities: set[int] = set()
 

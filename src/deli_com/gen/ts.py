@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from deli_com.gen.plan import MAX_EMPTY, Names, Plan, runtime, summary
+from deli_com.gen.plan import MAX_EMPTY, Names, Plan, Spelling, runtime, summary
 from deli_com.schema.schema import Schema
 from deli_com.schema.tree import (
     Definition,
@@ -120,15 +120,8 @@ class _TypeScript:
         self.big = u64 == "bigint"
         self.generic = generic
         self.client = client
-        space = Names([*_KEYWORDS.split(), *_USED.split()])
-        self.names = {each.name: space.take(each.name) for each in plan.definitions}
-        self.roots = {name: space.take(name) for name, _ in plan.roots()}
-        self.variants = {
-            (each.name, variant.name): space.take(f"{self.names[each.name]}{variant.name}")
-            for each in plan.definitions
-            if isinstance(each, Sealed)
-            for variant in each.variants
-        }
+        spelling = Spelling(plan, [*_KEYWORDS.split(), *_USED.split()])
+        self.names, self.roots, self.variants = spelling.names, spelling.roots, spelling.variants
         self.fresh = 0
 
     # --- the file ---

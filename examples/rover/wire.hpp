@@ -1,0 +1,594 @@
+// Event, schema de31afddc0e90db6d4938f234037835e: made by deli-com gen, not to be edited.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <variant>
+#include <vector>
+
+namespace wire {
+
+inline constexpr const char* SCHEMA_HASH = "de31afddc0e90db6d4938f234037835e";
+inline constexpr const char* SCHEMA_TEXT =
+    "deli 1\n"
+    "root Event\n"
+    "sealed Event\n"
+    " 0 Pose @latest(name) @retain\n"
+    "  name str\n"
+    "  x f32\n"
+    "  y f32\n"
+    "  mode Mode\n"
+    "  trail [f32]\n"
+    " 1 Alarm\n"
+    "  code u32\n"
+    "  stamp u64\n"
+    "  text str?\n"
+    "enum Mode\n"
+    " 0 IDLE\n"
+    " 1 DRIVE\n";
+inline constexpr const char* UP_SCHEMA_HASH = "c330616e70179277cfc67cee0cc60d70";
+inline constexpr const char* UP_SCHEMA_TEXT =
+    "deli 1\n"
+    "root Command\n"
+    "struct Command\n"
+    " speed f32\n"
+    " mode Mode\n"
+    "enum Mode\n"
+    " 0 IDLE\n"
+    " 1 DRIVE\n";
+
+// --- the wire: little-endian, no padding, no tags (docs/wire.md of deli-com) ---
+
+/// What is wrong with bytes, or with a value.
+enum class Fault : std::uint8_t {
+  none,
+  unexpected_eof,
+  invalid_utf8,
+  invalid_bool,
+  invalid_variant,
+  too_many_empty,
+  too_deep,
+  too_long,
+};
+
+/// The outcome of reading or writing: true if it failed.
+struct Error {
+  Fault fault = Fault::none;
+  std::size_t offset = 0;    ///< where in the input, in bytes
+  std::uint32_t number = 0;  ///< the bool, index or count found
+
+  explicit operator bool() const noexcept { return fault != Fault::none; }
+
+  const char* what() const noexcept {
+    switch (fault) {
+      case Fault::none: return "no error";
+      case Fault::unexpected_eof: return "unexpected end of buffer";
+      case Fault::invalid_utf8: return "invalid UTF-8 in string";
+      case Fault::invalid_bool: return "invalid bool value";
+      case Fault::invalid_variant: return "invalid enum variant";
+      case Fault::too_many_empty: return "elements without a size are more than 65536";
+      case Fault::too_deep: return "values of recursive types are nested more than 200 deep";
+      case Fault::too_long: return "more than 4294967295 bytes or elements";
+    }
+    return "";
+  }
+};
+
+/// A value in a place of its own, for types that can hold themselves. An empty one is a default value.
+template <class T>
+class Box {
+ public:
+  Box() noexcept = default;
+  Box(const T& value) : held_(new T(value)) {}
+  Box(const Box& other) : held_(other.held_ ? new T(*other.held_) : nullptr) {}
+  Box(Box&& other) noexcept : held_(other.held_) { other.held_ = nullptr; }
+  Box& operator=(Box other) noexcept {
+    T* mine = held_;
+    held_ = other.held_;
+    other.held_ = mine;
+    return *this;
+  }
+  ~Box() { delete held_; }
+
+  const T& operator*() const {
+    static const T nothing{};
+    return held_ ? *held_ : nothing;
+  }
+  const T* operator->() const { return &**this; }
+  T& get() {
+    if (!held_) held_ = new T();
+    return *held_;
+  }
+
+ private:
+  T* held_ = nullptr;
+};
+
+namespace detail {
+
+constexpr std::uint32_t max_depth = 200;
+constexpr std::uint64_t max_empty = 65536;
+
+struct Reader {
+  const std::uint8_t* data;
+  std::size_t size;
+  std::size_t at = 0;
+  std::uint32_t depth = 0;
+  Error error{};
+
+  bool fail(Fault fault, std::size_t offset, std::uint32_t number = 0) noexcept {
+    error = Error{fault, offset, number};
+    return false;
+  }
+  std::size_t left() const noexcept { return size - at; }
+  bool need(std::uint64_t count) noexcept {
+    return left() >= count || fail(Fault::unexpected_eof, at);
+  }
+  std::uint64_t load(unsigned bytes) noexcept {
+    std::uint64_t found = 0;
+    for (unsigned i = 0; i < bytes; i++) found |= std::uint64_t{data[at + i]} << (8 * i);
+    at += bytes;
+    return found;
+  }
+  bool index(std::uint32_t count, std::uint32_t& out) noexcept {
+    if (!need(4)) return false;
+    out = static_cast<std::uint32_t>(load(4));
+    return out < count || fail(Fault::invalid_variant, at - 4, out);
+  }
+  /// A count of elements of at least `least` bytes each, of which there can be as many.
+  bool count(std::uint64_t least, std::size_t& out) noexcept {
+    if (!need(4)) return false;
+    out = static_cast<std::size_t>(load(4));
+    if (least == 0) {
+      return out <= max_empty ||
+             fail(Fault::too_many_empty, at - 4, static_cast<std::uint32_t>(out));
+    }
+    return out <= left() / least || fail(Fault::unexpected_eof, at - 4);
+  }
+  bool enter() noexcept {
+    if (depth == max_depth) return fail(Fault::too_deep, at);
+    depth++;
+    return true;
+  }
+};
+
+struct Writer {
+  std::vector<std::uint8_t>& out;
+  std::uint32_t depth = 0;
+  Error error{};
+
+  bool fail(Fault fault) noexcept {
+    error = Error{fault, out.size(), 0};
+    return false;
+  }
+  void store(std::uint64_t value, unsigned bytes) {
+    std::uint8_t raw[8];
+    for (unsigned i = 0; i < bytes; i++) raw[i] = static_cast<std::uint8_t>(value >> (8 * i));
+    out.insert(out.end(), raw, raw + bytes);
+  }
+  bool count(std::size_t count, std::uint64_t least) {
+    if (least == 0 && count > max_empty) return fail(Fault::too_many_empty);
+    if (count > 0xffffffffu) return fail(Fault::too_long);
+    store(count, 4);
+    return true;
+  }
+  bool enter() noexcept {
+    if (depth == max_depth) return fail(Fault::too_deep);
+    depth++;
+    return true;
+  }
+};
+
+/// Where strict UTF-8 ends: the index of the first byte of what is none, or `size`.
+inline std::size_t utf8_end(const std::uint8_t* p, std::size_t size) noexcept {
+  std::size_t i = 0;
+  const auto more = [&](std::size_t j) { return j < size && (p[j] & 0xc0) == 0x80; };
+  while (i < size) {
+    const std::uint8_t c = p[i];
+    if (c < 0x80) {
+      i++;
+      continue;
+    }
+    if (c < 0xc2 || c > 0xf4 || !more(i + 1)) return i;
+    const std::uint8_t d = p[i + 1];
+    if (c < 0xe0) {
+      i += 2;
+    } else if (c < 0xf0) {
+      if ((c == 0xe0 && d < 0xa0) || (c == 0xed && d >= 0xa0) || !more(i + 2)) return i;
+      i += 3;
+    } else {
+      if ((c == 0xf0 && d < 0x90) || (c == 0xf4 && d >= 0x90)) return i;
+      if (!more(i + 2) || !more(i + 3)) return i;
+      i += 4;
+    }
+  }
+  return size;
+}
+
+inline bool little_endian() noexcept {
+  const std::uint16_t one = 1;
+  std::uint8_t first;
+  std::memcpy(&first, &one, 1);
+  return first == 1;
+}
+
+/// How a type is read and written; `least` is the fewest bytes of a value.
+template <class T, class = void>
+struct Wire;
+
+template <class T>
+struct Wire<T, std::enable_if_t<std::is_arithmetic<T>::value>> {
+  static constexpr std::uint64_t least = sizeof(T);
+  static bool read(Reader& r, T& out) noexcept {
+    if (!r.need(sizeof(T))) return false;
+    if constexpr (std::is_same<T, float>::value) {
+      const std::uint32_t bits = static_cast<std::uint32_t>(r.load(4));
+      std::memcpy(&out, &bits, 4);
+    } else if constexpr (std::is_same<T, double>::value) {
+      const std::uint64_t bits = r.load(8);
+      std::memcpy(&out, &bits, 8);
+    } else if constexpr (std::is_same<T, bool>::value) {
+      const std::uint8_t found = r.data[r.at];
+      if (found > 1) return r.fail(Fault::invalid_bool, r.at, found);
+      r.at++;
+      out = found == 1;
+    } else {
+      out = static_cast<T>(r.load(sizeof(T)));
+    }
+    return true;
+  }
+  static bool write(Writer& w, const T& value) {
+    if constexpr (std::is_same<T, float>::value) {
+      std::uint32_t bits;
+      std::memcpy(&bits, &value, 4);
+      w.store(bits, 4);
+    } else if constexpr (std::is_same<T, double>::value) {
+      std::uint64_t bits;
+      std::memcpy(&bits, &value, 8);
+      w.store(bits, 8);
+    } else {
+      w.store(static_cast<std::uint64_t>(value), sizeof(T));
+    }
+    return true;
+  }
+};
+
+/// Whether elements lie in memory as they do on the wire.
+template <class T>
+constexpr bool is_number = std::is_arithmetic<T>::value && !std::is_same<T, bool>::value;
+
+template <class T>
+bool read_items(Reader& r, T* items, std::size_t count) {
+  if constexpr (is_number<T>) {
+    if (little_endian()) {
+      if (!r.need(std::uint64_t{count} * sizeof(T))) return false;
+      if (count != 0) std::memcpy(items, r.data + r.at, count * sizeof(T));
+      r.at += count * sizeof(T);
+      return true;
+    }
+  }
+  for (std::size_t i = 0; i < count; i++) {
+    if (!Wire<T>::read(r, items[i])) return false;
+  }
+  return true;
+}
+
+template <class T>
+bool write_items(Writer& w, const T* items, std::size_t count) {
+  if constexpr (is_number<T>) {
+    if (little_endian()) {
+      const auto* raw = reinterpret_cast<const std::uint8_t*>(items);
+      w.out.insert(w.out.end(), raw, raw + count * sizeof(T));
+      return true;
+    }
+  }
+  for (std::size_t i = 0; i < count; i++) {
+    if (!Wire<T>::write(w, items[i])) return false;
+  }
+  return true;
+}
+
+template <>
+struct Wire<std::string> {
+  static constexpr std::uint64_t least = 4;
+  static bool read(Reader& r, std::string& out) {
+    std::size_t size;
+    if (!r.count(1, size)) return false;
+    const std::size_t end = utf8_end(r.data + r.at, size);
+    if (end != size) return r.fail(Fault::invalid_utf8, r.at + end);
+    if (size != 0) out.assign(reinterpret_cast<const char*>(r.data + r.at), size);
+    else out.clear();
+    r.at += size;
+    return true;
+  }
+  static bool write(Writer& w, const std::string& value) {
+    const auto* raw = reinterpret_cast<const std::uint8_t*>(value.data());
+    if (utf8_end(raw, value.size()) != value.size()) return w.fail(Fault::invalid_utf8);
+    if (!w.count(value.size(), 1)) return false;
+    w.out.insert(w.out.end(), raw, raw + value.size());
+    return true;
+  }
+};
+
+template <class T>
+struct Wire<std::vector<T>> {
+  static constexpr std::uint64_t least = 4;
+  static bool read(Reader& r, std::vector<T>& out) {
+    std::size_t count;
+    out.clear();
+    if (!r.count(Wire<T>::least, count)) return false;
+    if constexpr (std::is_same<T, bool>::value) {
+      out.reserve(count);
+      for (std::size_t i = 0; i < count; i++) {
+        bool one = false;
+        if (!Wire<bool>::read(r, one)) return false;
+        out.push_back(one);
+      }
+      return true;
+    } else {
+      out.resize(count);
+      return read_items(r, out.data(), count);
+    }
+  }
+  static bool write(Writer& w, const std::vector<T>& value) {
+    if (!w.count(value.size(), Wire<T>::least)) return false;
+    if constexpr (std::is_same<T, bool>::value) {
+      for (const bool one : value) w.store(one, 1);
+      return true;
+    } else {
+      return write_items(w, value.data(), value.size());
+    }
+  }
+};
+
+template <class T, std::size_t N>
+struct Wire<std::array<T, N>> {
+  static constexpr std::uint64_t least = Wire<T>::least * N;
+  static bool read(Reader& r, std::array<T, N>& out) {
+    return r.need(least) && read_items(r, out.data(), N);
+  }
+  static bool write(Writer& w, const std::array<T, N>& value) {
+    return write_items(w, value.data(), N);
+  }
+};
+
+template <class T>
+struct Wire<std::optional<T>> {
+  static constexpr std::uint64_t least = 1;
+  static bool read(Reader& r, std::optional<T>& out) {
+    bool there = false;
+    out.reset();
+    if (!Wire<bool>::read(r, there)) return false;
+    return !there || Wire<T>::read(r, out.emplace());
+  }
+  static bool write(Writer& w, const std::optional<T>& value) {
+    w.store(value.has_value(), 1);
+    return !value || Wire<T>::write(w, *value);
+  }
+};
+
+template <class... T>
+struct Wire<std::tuple<T...>> {
+  static constexpr std::uint64_t least = (std::uint64_t{0} + ... + Wire<T>::least);
+  static bool read(Reader& r, std::tuple<T...>& out) {
+    (void)r;
+    return std::apply([&](auto&... one) { return (read_one(r, one) && ...); }, out);
+  }
+  static bool write(Writer& w, const std::tuple<T...>& value) {
+    (void)w;
+    return std::apply([&](const auto&... one) { return (write_one(w, one) && ...); }, value);
+  }
+
+ private:
+  template <class U>
+  static bool read_one(Reader& r, U& out) { return Wire<U>::read(r, out); }
+  template <class U>
+  static bool write_one(Writer& w, const U& value) { return Wire<U>::write(w, value); }
+};
+
+template <class T>
+struct Wire<Box<T>> {
+  static constexpr std::uint64_t least = Wire<T>::least;
+  static bool read(Reader& r, Box<T>& out) { return Wire<T>::read(r, out.get()); }
+  static bool write(Writer& w, const Box<T>& value) { return Wire<T>::write(w, *value); }
+};
+
+template <class T>
+Error decode(const std::uint8_t* data, std::size_t size, T& out) {
+  Reader r{data, size};
+  Wire<T>::read(r, out);
+  return r.error;
+}
+
+template <class T>
+Error encode(const T& value, std::vector<std::uint8_t>& out) {
+  out.clear();
+  Writer w{out};
+  if (!Wire<T>::write(w, value)) out.clear();
+  return w.error;
+}
+
+}  // namespace detail
+
+enum class Mode : std::uint32_t {
+  IDLE,
+  DRIVE,
+};
+
+struct EventPose {
+  std::string name{};
+  float x{};
+  float y{};
+  Mode mode{};
+  std::vector<float> trail{};
+};
+
+struct EventAlarm {
+  std::uint32_t code{};
+  std::uint64_t stamp{};
+  std::optional<std::string> text{};
+};
+
+/// What the rover sends.
+struct Event {
+  std::variant<EventPose, EventAlarm> value{};
+};
+
+/// What operators send.
+struct Command {
+  float speed{};
+  Mode mode{};
+};
+
+namespace detail {
+
+template <>
+struct Wire<Mode> {
+  static constexpr std::uint64_t least = 4;
+  static bool read(Reader& r, Mode& out) noexcept {
+    std::uint32_t index;
+    if (!r.index(2, index)) return false;
+    out = static_cast<Mode>(index);
+    return true;
+  }
+  static bool write(Writer& w, const Mode& value) {
+    w.store(static_cast<std::uint32_t>(value), 4);
+    return true;
+  }
+};
+
+template <>
+struct Wire<Event> {
+  static constexpr std::uint64_t least = 17;
+  static bool read(Reader& r, Event& out);
+  static bool write(Writer& w, const Event& value);
+};
+
+template <>
+struct Wire<Command> {
+  static constexpr std::uint64_t least = 8;
+  static bool read(Reader& r, Command& out);
+  static bool write(Writer& w, const Command& value);
+};
+
+inline bool Wire<Event>::read(Reader& r, Event& out) {
+  std::uint32_t index;
+  if (!r.index(2, index)) return false;
+  bool good = true;
+  switch (index) {
+    case 0: {
+      auto& one = out.value.template emplace<0>();
+      good = Wire<std::string>::read(r, one.name) &&
+         Wire<float>::read(r, one.x) &&
+         Wire<float>::read(r, one.y) &&
+         Wire<Mode>::read(r, one.mode) &&
+         Wire<std::vector<float>>::read(r, one.trail);
+      break;
+    }
+    case 1: {
+      auto& one = out.value.template emplace<1>();
+      good = Wire<std::uint32_t>::read(r, one.code) &&
+         Wire<std::uint64_t>::read(r, one.stamp) &&
+         Wire<std::optional<std::string>>::read(r, one.text);
+      break;
+    }
+    default:
+      break;
+  }
+  return good;
+}
+inline bool Wire<Event>::write(Writer& w, const Event& value) {
+  w.store(value.value.index(), 4);
+  bool good = true;
+  switch (value.value.index()) {
+    case 0: {
+      const EventPose& one = *std::get_if<0>(&value.value);
+      good = Wire<std::string>::write(w, one.name) &&
+         Wire<float>::write(w, one.x) &&
+         Wire<float>::write(w, one.y) &&
+         Wire<Mode>::write(w, one.mode) &&
+         Wire<std::vector<float>>::write(w, one.trail);
+      break;
+    }
+    case 1: {
+      const EventAlarm& one = *std::get_if<1>(&value.value);
+      good = Wire<std::uint32_t>::write(w, one.code) &&
+         Wire<std::uint64_t>::write(w, one.stamp) &&
+         Wire<std::optional<std::string>>::write(w, one.text);
+      break;
+    }
+    default:
+      break;
+  }
+  return good;
+}
+
+inline bool Wire<Command>::read(Reader& r, Command& out) {
+  return Wire<float>::read(r, out.speed) &&
+         Wire<Mode>::read(r, out.mode);
+}
+inline bool Wire<Command>::write(Writer& w, const Command& value) {
+  return Wire<float>::write(w, value.speed) &&
+         Wire<Mode>::write(w, value.mode);
+}
+
+}  // namespace detail
+
+/// Bytes to a value; those after it are ignored. `out` is anything if it failed.
+inline Error from_bytes(const std::uint8_t* data, std::size_t size, Mode& out) {
+  return detail::decode(data, size, out);
+}
+
+/// A value to bytes.
+inline Error to_bytes(const Mode& value, std::vector<std::uint8_t>& out) {
+  return detail::encode(value, out);
+}
+
+/// The same; no bytes at all where the other one gives an error.
+inline std::vector<std::uint8_t> to_bytes(const Mode& value) {
+  std::vector<std::uint8_t> out;
+  (void)detail::encode(value, out);
+  return out;
+}
+
+/// Bytes to a value; those after it are ignored. `out` is anything if it failed.
+inline Error from_bytes(const std::uint8_t* data, std::size_t size, Event& out) {
+  return detail::decode(data, size, out);
+}
+
+/// A value to bytes.
+inline Error to_bytes(const Event& value, std::vector<std::uint8_t>& out) {
+  return detail::encode(value, out);
+}
+
+/// The same; no bytes at all where the other one gives an error.
+inline std::vector<std::uint8_t> to_bytes(const Event& value) {
+  std::vector<std::uint8_t> out;
+  (void)detail::encode(value, out);
+  return out;
+}
+
+/// Bytes to a value; those after it are ignored. `out` is anything if it failed.
+inline Error from_bytes(const std::uint8_t* data, std::size_t size, Command& out) {
+  return detail::decode(data, size, out);
+}
+
+/// A value to bytes.
+inline Error to_bytes(const Command& value, std::vector<std::uint8_t>& out) {
+  return detail::encode(value, out);
+}
+
+/// The same; no bytes at all where the other one gives an error.
+inline std::vector<std::uint8_t> to_bytes(const Command& value) {
+  std::vector<std::uint8_t> out;
+  (void)detail::encode(value, out);
+  return out;
+}
+
+}  // namespace wire
