@@ -418,6 +418,14 @@ class TestConnections:
             answer = await ask(server, data)
             assert (answer.status, answer.headers["Connection"]) == (status, "close")
 
+    async def test_no_header_at_all(self) -> None:
+        """What health checks of HTTP/1.0 send."""
+        async with serving({"/": b"page"}) as server, asking(server) as peer:
+            await peer.send(b"GET / HTTP/1.0\r\n\r\n")
+            assert (await peer.read_all()).startswith(b"HTTP/1.1 200 OK\r\n")
+        async with WsServer[Point].bind("127.0.0.1:0") as server:
+            assert (await ask(server, b"GET / HTTP/1.1\r\n\r\n")).status == 426
+
     async def test_no_content_length_of_zero_is_refused(self) -> None:
         async with serving({"/": b"page"}) as server:
             assert (await ask(server, get("/", "Content-Length: 0"))).status == 200

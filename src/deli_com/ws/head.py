@@ -275,11 +275,11 @@ def _resource(raw: bytes, target: bytes) -> tuple[str, str, CIMultiDict[str]] | 
     """Return path, query and headers."""
     if not _TARGET.fullmatch(target):
         return Refusal(400, f"bad request target {_shown(target)}")
-    rest = raw.partition(b"\r\n")[2]
+    _, line_end, rest = raw.partition(b"\r\n")
     if rest.count(b"\r\n") >= MAX_HEADERS:
         return Refusal(431, f"more than {MAX_HEADERS} headers")
     try:  # picows knows one method and one version
-        headers: CIMultiDict[str] = _parse_http_request(b"GET / HTTP/1.1\r\n" + rest).headers
+        headers: CIMultiDict[str] = _parse_http_request(b"GET / HTTP/1.1" + line_end + rest).headers
     except RuntimeError as error:
         return Refusal(400, str(error)[:200])
     resource = _AUTHORITY.sub("", target.decode("ascii"), count=1)

@@ -1,0 +1,122 @@
+"""Behind nginx, HAProxy and Caddy, with the configurations of examples/proxies."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import aiohttp
+import pytest
+from helpers import until
+from reverse_proxies import every_proxy, in_front_of
+
+from deli_com import Codec, ConnectionClosed, Peer, Request, Response, WebSocketError, WsClient, WsServer, u32
+
+HTTP = {"/": b"<p>page", "/healthz": lambda request: Response(body=b"ok")}
+
+
+class Point(Codec):
+    x: u32
+    data: bytes = b""
+
+
+@every_proxy
+class TestProxies:
+    async def test_page_and_values(self, proxy: str, tmp_path: Path) -> None:
+        """Both ways, small and large, on one port with a page."""
+        async with WsServer[Point].bind("127.0.0.1:0", http=HTTP) as server:
+            async with in_front_of(proxy, server.local_addr().port, tmp_path) as port:
+                async with WsClient[Point].connect(f"ws://127.0.0.1:{port}/any?path") as client:
+                    assert client.schema.down.how == "same"
+                    for data in (b"", b"x" * 3_000_000):
+                        await server.send(Point(1, data))
+                        assert await client.recv() == Point(1, data)
+                        await client.send(Point(2, data))
+                        assert await server.recv() == Point(2, data)
+                    (peer,) = server.clients
+                    assert (peer.request.path, peer.request.query) == ("/any", "path")
+                    async with (
+                        aiohttp.ClientSession() as session,
+                        session.get(f"http://127.0.0.1:{port}/") as answer,
+                    ):
+                        assert (answer.status, await answer.read()) == (200, b"<p>page")
+
+    async def test_pages_of_the_proxys_host_may_connect(self, proxy: str, tmp_path: Path) -> None:
+        async with WsServer[Point].bind("127.0.0.1:0", http=HTTP) as server:
+            async with in_front_of(proxy, server.local_addr().port, tmp_path) as port:
+                url = f"ws://127.0.0.1:{port}/"
+                async with WsClient[Point].connect(url, origin=f"http://127.0.0.1:{port}"):
+                    pass
+                with pytest.raises(WebSocketError) as caught:
+                    await WsClient[Point].connect(url, origin="http://elsewhere.example")
+                assert caught.value.status == 403
+
+    async def test_the_address_is_the_proxys_word(self, proxy: str, tmp_path: Path) -> None:
+        seen: list[list[str]] = []
+
+        def authorize(request: Request) -> None:
+            seen.append(request.headers.getall("X-Forwarded-For"))
+
+        async with WsServer[Point].bind("127.0.0.1:0", http=HTTP, authorize=authorize) as server:
+            async with in_front_of(proxy, server.local_addr().port, tmp_path) as port:
+                claimed = {"X-Forwarded-For": "8.8.8.8"}
+                async with WsClient[Point].connect(f"ws://127.0.0.1:{port}/", headers=claimed):
+                    pass
+        assert seen == [["127.0.0.1"]]
+
+    async def test_the_end_comes_through(self, proxy: str, tmp_path: Path) -> None:
+        """Close code and reason reach the client, and what a client that leaves says reaches the server."""
+        left: list[int | None] = []
+        async with WsServer[Point].bind(
+            "127.0.0.1:0", http=HTTP, on_disconnect=lambda peer, why: left.append(why.code)
+        ) as server:
+            async with in_front_of(proxy, server.local_addr().port, tmp_path) as port:
+                async with WsClient[Point].connect(f"ws://127.0.0.1:{port}/") as client:
+                    (peer,) = server.clients
+                    peer.close(4001, "enough")
+                    with pytest.raises(ConnectionClosed) as caught:
+                        await client.recv()
+                    assert (caught.value.code, caught.value.reason) == (4001, "enough")
+                async with WsClient[Point].connect(f"ws://127.0.0.1:{port}/"):
+                    pass
+                await until(lambda: len(left) == 2)
+                assert left[1] == 1000
+
+    async def test_a_stream_returns(self, proxy: str, tmp_path: Path) -> None:
+        """The server goes and comes back at its port, behind a proxy that stays."""
+        server = await WsServer[Point].bind("127.0.0.1:0", http=HTTP)
+        port_of_server = server.local_addr().port
+        try:
+            async with (
+                in_front_of(proxy, port_of_server, tmp_path) as port,
+                WsClient[Point].stream(f"ws://127.0.0.1:{port}/", first_delay=0.01, max_delay=0.1) as values,
+            ):
+                for number in range(3):
+                    value = asyncio.ensure_future(anext(values))
+                    await server.wait_clients(1)
+                    await server.send(Point(number))
+                    assert await value == Point(number)
+                    await server.close()
+                    server = await WsServer[Point].bind(f"127.0.0.1:{port_of_server}", http=HTTP)
+        finally:
+            await server.close()
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+async def test_one_that_speaks_the_proxy_protocol(tmp_path: Path) -> None:
+    """Of the three, as they are configured here, only HAProxy can say so."""
+    peers: list[Peer] = []
+    async with WsServer[Point].bind(
+        "127.0.0.1:0", http=HTTP, proxy_protocol=True, on_connect=peers.append
+    ) as server:
+
+        def change(text: str) -> str:
+            return text.replace("check inter 1s", "check inter 1s send-proxy-v2 check-send-proxy")
+
+        async with in_front_of("haproxy", server.local_addr().port, tmp_path, change) as port:
+            async with WsClient[Point].connect(f"ws://127.0.0.1:{port}/") as client:
+                await server.send(Point(1))
+                assert await client.recv() == Point(1)
+                assert peers[0].remote_addr is not None
+                assert peers[0].remote_addr.host == "127.0.0.1"
