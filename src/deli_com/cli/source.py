@@ -16,7 +16,7 @@ from deli_com.schema.schema import Schema
 
 __all__ = ["SOURCE_HELP", "load_type", "read_source"]
 
-SOURCE_HELP = "module:Down[,Up], the URL of a server, a file with schema texts, or -"
+SOURCE_HELP = "module:Down[,Up], the URL of a server, a file with schema texts, a recording (x.mcap), or -"
 
 
 def read_source(source: str, options: argparse.Namespace) -> Schemas:
@@ -39,7 +39,7 @@ def read_source(source: str, options: argparse.Namespace) -> Schemas:
     if source == "-":
         return _texts(sys.stdin.read(), "the input")
     if source.endswith(".mcap"):
-        fail("recordings are not read yet: give module:Type or a schema file")
+        return _recorded(source)
     path = Path(source)
     if path.is_file():
         try:
@@ -71,6 +71,23 @@ def _texts(text: str, name: str) -> Schemas:
     if len(found) > 2:
         fail(f"{name} has {len(found)} schema texts: one for each direction at most")
     return Schemas(found[0], found[1] if len(found) == 2 else None)
+
+
+def _recorded(source: str) -> Schemas:
+    # By direction. One by another writer has schemas by topic, of which a single one can be meant.
+    try:
+        from deli_com.recording.recording import Recording
+
+        recording: Recording[Any] = Recording(source)
+        with recording:
+            found = dict(recording.schemas)
+    except (OSError, ValueError, ImportError) as error:
+        raise CommandError(f"{source}: {error}") from error
+    if "down" not in found and len(found) == 1:
+        return Schemas(next(iter(found.values())), None)
+    if "down" not in found:
+        fail(f"{source} does not say what a server sent: {', '.join(sorted(found)) or 'it has no schema'}")
+    return Schemas(found["down"], found.get("up"))
 
 
 def load_type(module: str, name: str) -> Any:
