@@ -17,7 +17,7 @@ _LANGUAGES = {
     "rust": "Rust, as a module without a crate",
     "cpp": "C++17, as a header",
     "dart": "Dart 3, as the Rust crates write it",
-    "python": "Python, as classes for this package",
+    "python": "Python, as classes for this package; SOURCE may be a lib.rs",
 }
 
 
@@ -69,6 +69,13 @@ _OPTIONS = {"ts": _ts_options, "cpp": _cpp_options}
 def _write(options: argparse.Namespace) -> str:
     import deli_com.gen as gen
 
+    if options.language == "python" and options.source.endswith(".rs"):
+        from deli_com.gen.lib_rs import python_of_rust
+
+        try:
+            return python_of_rust(Path(options.source).read_text(encoding="utf-8"))
+        except (ValueError, ImportError) as error:
+            raise CommandError(f"{options.source}: {error}") from error
     schema, up = read_source(options.source, options)
     if options.language == "ts":
         return gen.typescript(

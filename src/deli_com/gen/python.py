@@ -23,7 +23,7 @@ from deli_com.schema.tree import (
     find_note,
 )
 
-__all__ = ["python"]
+__all__ = ["Python", "python"]
 
 _BUILT_IN = {"bool", "str", "bytes"}
 _POLICIES = ("reliable", "skip", "latest")
@@ -45,10 +45,12 @@ def python(schema: Schema, up: Schema | None = None) -> str:
         A name stands in both schemas with another shape, or cannot stand in Python: a field called ``class``
         would get another name, and so another schema.
     """
-    return _Python(Plan.of(schema, up)).file()
+    return Python(Plan.of(schema, up)).file()
 
 
-class _Python:
+class Python:
+    """A module in the making."""
+
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.used: set[str] = {"Codec"}
@@ -66,10 +68,13 @@ class _Python:
                 f"{where}: the name {name!r} cannot stand in this module; Schema.load() takes it"
             )
 
-    def file(self) -> str:
+    def file(self, whole: bool = True) -> str:
+        """The module; `whole`: with its root, which otherwise is only there to name all types."""
         body = [self.declaration(each) for each in self.plan.inner_first()]
-        body += [f"{self.roots[name]} = {self.type_of(tp)}\n" for name, tp in self.plan.roots()]
-        head = f'"""{summary(self.plan.schema)}: made by deli-com gen, not to be edited."""\n\n'
+        if whole:
+            body += [f"{self.roots[name]} = {self.type_of(tp)}\n" for name, tp in self.plan.roots()]
+        words = summary(self.plan.schema) if whole else "types of a Rust file"
+        head = f'"""{words}: made by deli-com gen, not to be edited."""\n\n'
         head += "from __future__ import annotations\n\n"
         if any(isinstance(each, Enum) for each in self.plan.definitions):
             head += "import enum\n"
@@ -82,9 +87,9 @@ class _Python:
             + f"from deli_com import {', '.join(sorted(self.used, key=_order))}\n\n"
         )
         for prefix, each in (("", self.plan.schema), ("UP_", self.plan.up)):
-            if each is not None:
+            if each is not None and whole:
                 head += f'{prefix}SCHEMA_HASH = "{each.hash}"\n{prefix}SCHEMA_TEXT = """\\\n{each.text}"""\n'
-        return head + "\n\n" + "\n\n".join(body)
+        return head.rstrip("\n") + "\n\n\n" + "\n\n".join(body)
 
     def declaration(self, each: Struct | Sealed | Enum) -> str:
         if isinstance(each, Enum):

@@ -1,0 +1,207 @@
+"""Rust to Python: the items of a ``lib.rs`` that derive ``Codec``, read by the grammar of tree-sitter.
+
+The Rust crates have no schema of their own, so this is how a program in Python gets their types. Fields
+without a name are called ``f0``, ``f1``, as in the Dart that those crates write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from deli_com.gen.plan import Plan
+from deli_com.gen.python import Python
+from deli_com.schema.schema import Schema
+from deli_com.schema.text import render
+from deli_com.schema.tree import (
+    SCALARS,
+    Definition,
+    Enum,
+    Field,
+    Fixed,
+    List,
+    Option,
+    Product,
+    Ref,
+    Scalar,
+    Sealed,
+    Struct,
+    Tree,
+    Type,
+    Variant,
+    refs,
+    types_in,
+)
+
+__all__ = ["python_of_rust"]
+
+_U8 = Scalar("u8")
+
+
+def python_of_rust(text: str) -> str:
+    """Write the classes of the types in a Rust file that derive ``Codec``.
+
+    Parameters
+    ----------
+    text : str
+        Structs, tuple structs and enums, with data or without.
+
+    Returns
+    -------
+    str
+        A module. If one type holds all others it has the hash and text of its schema, else none.
+
+    Raises
+    ------
+    ValueError
+        It is no Rust; a type derives ``Codec`` that cannot be written down, with its line: one with
+        generics, a field of a type that is not known here.
+    ImportError
+        The extra ``deli-com[rust]`` is not installed.
+    """
+    definitions = {each.name: each for each in _Reader(text).items()}
+    if not definitions:
+        raise ValueError("no type in it derives Codec")
+    for each in definitions.values():
+        for name in (name for tp in types_in(each) for name in refs(tp)):
+            if name not in definitions:
+                raise ValueError(f"{each.name} holds {name}, which does not derive Codec in this file")
+    inner = {name for each in definitions.values() for tp in types_in(each) for name in refs(tp)}
+    roots = [name for name in definitions if name not in inner] or [next(iter(definitions))]
+    met = {name for root in roots for name in _reached(root, definitions)}
+    roots += [name for name in definitions if name not in met]  # of cycles that nothing holds
+    root: Type = Ref(roots[0]) if len(roots) == 1 else Product(tuple(map(Ref, roots)))
+    order = [definitions[name] for name in dict.fromkeys(_walk(roots, definitions))]
+    schema = Schema.parse(render(Tree(root, tuple(order))))
+    return Python(Plan.of(schema, None)).file(whole=len(roots) == 1)
+
+
+def _walk(roots: list[str], definitions: dict[str, Definition]) -> Iterator[str]:
+    # In the order in which schema texts have them.
+    met: set[str] = set()
+    todo = roots[::-1]
+    while todo:
+        name = todo.pop()
+        if name not in met:
+            met.add(name)
+            yield name
+            todo += [ref for tp in types_in(definitions[name]) for ref in refs(tp)][::-1]
+
+
+def _reached(root: str, definitions: dict[str, Definition]) -> set[str]:
+    return set(_walk([root], definitions))
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        try:
+            import tree_sitter
+            import tree_sitter_rust
+        except ImportError as error:
+            raise ImportError('Rust is read with the extra: pip install "deli-com[rust]"') from error
+        parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_rust.language()))
+        self.root: Any = parser.parse(text.encode()).root_node
+        if self.root.has_error:
+            line = next(node.start_point[0] for node in _nodes(self.root) if node.is_error or node.is_missing)
+            raise ValueError(f"line {line + 1} is no Rust")
+
+    def items(self) -> Iterator[Definition]:
+        """The types that derive ``Codec``, those in modules too."""
+        for node in _nodes(self.root):
+            if node.type in ("struct_item", "enum_item", "union_item") and _derives(node):
+                yield self.item(node)
+
+    def item(self, node: Any) -> Definition:
+        name = _text(node.child_by_field_name("name"))
+        if node.child_by_field_name("type_parameters") is not None:
+            raise self.error(node, f"{name} has generics: a message has one form")
+        body = node.child_by_field_name("body")
+        if node.type == "struct_item":
+            return Struct(name, self.fields(body))
+        if node.type != "enum_item":
+            raise self.error(node, f"{name} is neither a struct nor an enum")
+        variants = [
+            Variant(_text(each.child_by_field_name("name")), self.fields(each.child_by_field_name("body")))
+            for each in body.named_children
+            if each.type == "enum_variant"
+        ]
+        if not variants:
+            raise self.error(node, f"{name} has no variants")
+        if any(variant.fields for variant in variants):
+            return Sealed(name, tuple(variants))
+        return Enum(name, tuple(variant.name for variant in variants))
+
+    def fields(self, body: Any) -> tuple[Field, ...]:
+        if body is None:
+            return ()
+        if body.type == "ordered_field_declaration_list":
+            types = body.children_by_field_name("type")
+            return tuple(Field(f"f{i}", self.type_of(each)) for i, each in enumerate(types))
+        return tuple(
+            Field(
+                _text(each.child_by_field_name("name")).removeprefix("r#"),
+                self.type_of(each.child_by_field_name("type")),
+            )
+            for each in body.named_children
+            if each.type == "field_declaration"
+        )
+
+    def type_of(self, node: Any) -> Type:
+        match node.type:
+            case "primitive_type" | "type_identifier" | "scoped_type_identifier":
+                name = _text(node).split("::")[-1]
+                if name == "String":
+                    return Scalar("str")
+                if name in SCALARS and name not in ("str", "bytes"):
+                    return Scalar(name)
+                if node.type != "primitive_type":
+                    return Ref(name)
+            case "unit_type":
+                return Product(())
+            case "tuple_type":
+                return Product(tuple(map(self.type_of, node.named_children)))
+            case "array_type":
+                count = node.child_by_field_name("length")
+                found = re.fullmatch(r"([0-9][0-9_]*)(usize)?", "" if count is None else _text(count))
+                if found is not None:
+                    item = self.type_of(node.child_by_field_name("element"))
+                    return Fixed(item, int(found[1].replace("_", "")))
+            case "generic_type":
+                name = _text(node.child_by_field_name("type")).split("::")[-1]
+                arguments = node.child_by_field_name("type_arguments").named_children
+                if len(arguments) == 1 and name in ("Vec", "Option", "Box"):
+                    item = self.type_of(arguments[0])
+                    if name == "Vec":
+                        return Scalar("bytes") if item == _U8 else List(item)
+                    return Option(item) if name == "Option" else item
+        raise self.error(node, f"{_text(node)} is no type that travels")
+
+    @staticmethod
+    def error(node: Any, words: str) -> ValueError:
+        return ValueError(f"line {node.start_point[0] + 1}: {words}")
+
+
+def _nodes(root: Any) -> Iterator[Any]:
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        yield node
+        todo += node.children[::-1]
+
+
+def _text(node: Any) -> str:
+    found: str = node.text.decode()
+    return found
+
+
+def _derives(node: Any) -> bool:
+    # Whether ``Codec`` stands in an attribute ``derive`` of an item.
+    before = node.prev_sibling
+    while before is not None and before.type in ("attribute_item", "line_comment", "block_comment"):
+        if before.type == "attribute_item":
+            words = [_text(each) for each in _nodes(before) if each.type == "identifier"]
+            if words[:1] == ["derive"] and "Codec" in words:
+                return True
+        before = before.prev_sibling
+    return False
