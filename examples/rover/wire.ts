@@ -65,16 +65,16 @@ function readEvent_(r: Reader): Event_ {
       return {
         kind: "Pose",
         name: r.str(),
-        x: r.f32(),
-        y: r.f32(),
+        x: r.view.getFloat32(r.run(8, "44"), true),
+        y: r.view.getFloat32(r.at - 4, true),
         mode: readMode(r),
         trail: new Float32Array(r.copy(4 * r.count(4))),
       };
     case 1:
       return {
         kind: "Alarm",
-        code: r.u32(),
-        stamp: r.u64(),
+        code: r.view.getUint32(r.run(12, "48"), true),
+        stamp: r.view.getBigUint64(r.at - 8, true),
         text: r.bool() ? r.str() : null,
       };
     default:
@@ -276,30 +276,36 @@ function utf8Fault(b: Uint8Array, at: number, end: number): number {
   return -1;
 }
 
+function viewOf(data: Uint8Array | ArrayBuffer): DataView {
+  return ArrayBuffer.isView(data)
+    ? new DataView(data.buffer, data.byteOffset, data.byteLength)
+    : new DataView(data);
+}
+
+function boolAt(view: DataView, at: number): boolean {
+  const found = view.getUint8(at);
+  if (found > 1) throw new InvalidBool(found, at);
+  return found === 1;
+}
+
+/** 64 bits as a number, for those who asked for that: up to 2^53. */
+function safe(read: bigint, at: number): number {
+  const found = Number(read);
+  if (!Number.isSafeInteger(found)) {
+    throw new DecodeError(`${read} is beyond 2^53`, at);
+  }
+  return found;
+}
+
 class Reader {
-  readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly end: number;
   at: number;
   depth: number;
 
   constructor(data: Uint8Array | ArrayBuffer) {
-    // A Buffer of Node's is made plain: its `slice` copies nothing.
-    if (data instanceof ArrayBuffer) this.bytes = new Uint8Array(data);
-    else if (data.constructor === Uint8Array) this.bytes = data;
-    else {
-      this.bytes = new Uint8Array(
-        data.buffer,
-        data.byteOffset,
-        data.byteLength,
-      );
-    }
-    this.view = new DataView(
-      this.bytes.buffer,
-      this.bytes.byteOffset,
-      this.bytes.byteLength,
-    );
-    this.end = this.bytes.byteLength;
+    this.view = viewOf(data);
+    this.end = this.view.byteLength;
     this.at = 0;
     this.depth = 0;
   }
@@ -311,8 +317,26 @@ class Reader {
     return at;
   }
 
+  /** Numbers and bools one behind the other, of which there are so many bytes. */
+  run(size: number, kinds: string): number {
+    const at = this.at;
+    if (this.end - at < size) this.short(kinds);
+    this.at = at + size;
+    return at;
+  }
+
+  /** Says which of a run is wrong first. */
+  short(kinds: string): void {
+    for (const kind of kinds) {
+      if (kind === "b") this.bool();
+      else if (kind === "u") safe(this.u64(), this.at - 8);
+      else if (kind === "i") safe(this.i64(), this.at - 8);
+      else this.take(Number(kind));
+    }
+  }
+
   u8(): number {
-    return this.bytes[this.take(1)]!;
+    return this.view.getUint8(this.take(1));
   }
   u16(): number {
     return this.view.getUint16(this.take(2), true);
@@ -335,14 +359,6 @@ class Reader {
   i64(): bigint {
     return this.view.getBigInt64(this.take(8), true);
   }
-  /** 64 bits as a number, for those who asked for that: up to 2^53. */
-  safe(read: bigint): number {
-    const found = Number(read);
-    if (!Number.isSafeInteger(found)) {
-      throw new DecodeError(`${read} is beyond 2^53`, this.at - 8);
-    }
-    return found;
-  }
   f32(): number {
     return this.view.getFloat32(this.take(4), true);
   }
@@ -351,10 +367,7 @@ class Reader {
   }
 
   bool(): boolean {
-    const at = this.take(1);
-    const found = this.bytes[at]!;
-    if (found > 1) throw new InvalidBool(found, at);
-    return found === 1;
+    return boolAt(this.view, this.take(1));
   }
 
   /** An index below `count`. */
@@ -384,8 +397,8 @@ class Reader {
 
   /** Bytes of their own, at offset 0 of their buffer: values lie at odd offsets. */
   copy(size: number): ArrayBuffer {
-    const at = this.take(size);
-    return this.bytes.slice(at, at + size).buffer as ArrayBuffer;
+    const at = this.view.byteOffset + this.take(size);
+    return this.view.buffer.slice(at, at + size) as ArrayBuffer;
   }
 
   data(): Uint8Array {
@@ -395,19 +408,20 @@ class Reader {
   str(): string {
     const size = this.count(1);
     const at = this.take(size);
-    const bytes = this.bytes;
+    const view = this.view;
     if (size <= 24) {
       let text = "";
       let i = at;
-      for (; i < at + size && bytes[i]! < 0x80; i++) {
-        text += String.fromCharCode(bytes[i]!);
+      for (let c; i < at + size && (c = view.getUint8(i)) < 0x80; i++) {
+        text += String.fromCharCode(c);
       }
       if (i === at + size) return text;
     }
+    const bytes = new Uint8Array(view.buffer, view.byteOffset + at, size);
     try {
-      return UTF8.decode(bytes.subarray(at, at + size));
+      return UTF8.decode(bytes);
     } catch {
-      throw new InvalidUtf8(utf8Fault(bytes, at, at + size));
+      throw new InvalidUtf8(at + utf8Fault(bytes, 0, size));
     }
   }
 
@@ -699,11 +713,11 @@ const SCALAR_READERS: Record<string, Read> = {
   u8: (r) => r.u8(),
   u16: (r) => r.u16(),
   u32: (r) => r.u32(),
-  u64: (r) => (INTEGERS_BIG ? r.u64() : r.safe(r.u64())),
+  u64: (r) => (INTEGERS_BIG ? r.u64() : safe(r.u64(), r.at - 8)),
   i8: (r) => r.i8(),
   i16: (r) => r.i16(),
   i32: (r) => r.i32(),
-  i64: (r) => (INTEGERS_BIG ? r.i64() : r.safe(r.i64())),
+  i64: (r) => (INTEGERS_BIG ? r.i64() : safe(r.i64(), r.at - 8)),
   f32: (r) => r.f32(),
   f64: (r) => r.f64(),
   bool: (r) => r.bool(),

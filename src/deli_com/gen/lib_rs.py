@@ -67,14 +67,21 @@ def python_of_rust(text: str) -> str:
         for name in (name for tp in types_in(each) for name in refs(tp)):
             if name not in definitions:
                 raise ValueError(f"{each.name} holds {name}, which does not derive Codec in this file")
-    inner = {name for each in definitions.values() for tp in types_in(each) for name in refs(tp)}
-    roots = [name for name in definitions if name not in inner] or [next(iter(definitions))]
-    met = {name for root in roots for name in _reached(root, definitions)}
-    roots += [name for name in definitions if name not in met]  # of cycles that nothing holds
+    roots = _roots(definitions)
     root: Type = Ref(roots[0]) if len(roots) == 1 else Product(tuple(map(Ref, roots)))
     order = [definitions[name] for name in dict.fromkeys(_walk(roots, definitions))]
     schema = Schema.parse(render(Tree(root, tuple(order))))
     return Python(Plan.of(schema, None)).file(whole=len(roots) == 1)
+
+
+def _roots(definitions: dict[str, Definition]) -> list[str]:
+    # The types that no other type holds, and one of each cycle that nothing else holds.
+    reach = {name: set(_walk([name], definitions)) for name in definitions}
+    found: list[str] = []
+    for name in sorted(definitions, key=lambda name: -len(reach[name])):  # in their order where alike
+        if not any(name in reach[root] for root in found):
+            found.append(name)
+    return [name for name in definitions if name in found]
 
 
 def _walk(roots: list[str], definitions: dict[str, Definition]) -> Iterator[str]:
@@ -87,10 +94,6 @@ def _walk(roots: list[str], definitions: dict[str, Definition]) -> Iterator[str]
             met.add(name)
             yield name
             todo += [ref for tp in types_in(definitions[name]) for ref in refs(tp)][::-1]
-
-
-def _reached(root: str, definitions: dict[str, Definition]) -> set[str]:
-    return set(_walk([root], definitions))
 
 
 class _Reader:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import takewhile
 
 from deli_com.gen.plan import MAX_EMPTY, Names, Plan, Spelling, runtime, summary
 from deli_com.schema.schema import Schema
 from deli_com.schema.tree import (
+    SIZES,
     Definition,
     Enum,
     Field,
@@ -40,9 +42,10 @@ Object Options Partial Promise Reader Record RegExp Set String Symbol TextDecode
 Uint32Array Uint8Array UnexpectedEof WebSocket Writer Client ClientOptions SchemaError SchemaText
 Socket Gap ClientState Waiting Resolver UnknownVariant Read Cell Items NumberArray SchemaType SchemaField
 SchemaVariant SchemaDefinition AsyncGenerator ReturnType Iterable ReadonlySet
+viewOf boolAt safe
 SCALAR_READERS NUMBER_ARRAYS INTEGERS_BIG SCHEMA_NAME SCHEMA_NOTE DEFINITION_LINE FIELD_LINE VARIANT_LINE
-RESERVED_NAMES CLIENT_UP_HASH CLIENT_UP_TEXT globalThis setTimeout clearTimeout console SCHEMA_HASH
-SCHEMA_TEXT UP_SCHEMA_HASH UP_SCHEMA_TEXT MAX_DEPTH MAX_EMPTY TOO_DEEP UTF8 TO_UTF8
+RESERVED_NAMES CLIENT_UP_HASH CLIENT_UP_TEXT globalThis setTimeout clearTimeout console
+SCHEMA_HASH SCHEMA_TEXT UP_SCHEMA_HASH UP_SCHEMA_TEXT MAX_DEPTH MAX_EMPTY TOO_DEEP UTF8 TO_UTF8
 """
 _ARRAYS = {
     "u8": "Uint8Array",
@@ -56,6 +59,8 @@ _ARRAYS = {
     "f32": "Float32Array",
     "f64": "Float64Array",
 }
+_VIEWS = {name: array.removesuffix("Array") for name, array in _ARRAYS.items()}
+_VIEWS |= {"u64": "BigUint64", "i64": "BigInt64"}
 _WIDTH = 80  # where prettier breaks a line
 _TYPE = re.compile("⟦([^⟧]*)⟧")
 
@@ -127,14 +132,18 @@ class _TypeScript:
     # --- the file ---
 
     def file(self) -> str:
+        definitions = self.plan.definitions
         parts = [self.head()]
-        parts += [self.declaration(each) for each in self.plan.definitions]
+        parts += [self.declaration(each) for each in definitions]
         parts += [
             _t(f"export type {self.roots[name]} = {self.type_of(tp)};\n") for name, tp in self.plan.roots()
         ]
-        parts += [self.code(each) for each in self.plan.definitions]
+        parts += [self.code(each) for each in definitions]
         parts += [self.root_code(self.roots[name], tp) for name, tp in self.plan.roots()]
-        parts += [self.public(name) for name in [*self.names.values(), *self.roots.values()]]
+        plain = {
+            self.names[each.name]: self.plan.sizes[each.name] for each in definitions if self.plain(each)
+        }
+        parts += [self.public(name, plain.get(name)) for name in [*self.names.values(), *self.roots.values()]]
         parts.append(runtime("core.ts"))
         if self.generic:
             parts.append(runtime("generic.ts", big="true" if self.big else "false"))
@@ -271,7 +280,7 @@ class _TypeScript:
             case Scalar("bytes"):
                 return "r.data()"
             case Scalar("u64" | "i64") if not self.big:
-                return f"r.safe(r.{tp.name}())"
+                return f"safe(r.{tp.name}(), r.at - 8)"
             case Scalar(name):
                 return f"r.{name}()"
             case Ref(name):
@@ -291,6 +300,58 @@ class _TypeScript:
                 if array is not None:
                     return f"new {array}(r.copy({self.plan.least(tp)}))"
                 return f"r.fixed({count}, {self.plan.least(tp)}, {self.reader(item)})"
+
+    def reads(self, fields: list[Field]) -> list[tuple[str, str]]:
+        """How each field is read. Of numbers and bools one behind the other, bounds are checked once."""
+        found: list[tuple[str, str]] = []
+        while fields:
+            run = [*takewhile(lambda each: _is_plain(each.type), fields)]
+            if len(run) < 2:
+                each, *fields = fields
+                found.append((each.name, self.read(each.type)))
+                continue
+            fields = fields[len(run) :]
+            names = [each.type.name for each in run if isinstance(each.type, Scalar)]
+            size = left = sum(SIZES[name] for name in names)
+            kinds = "".join(self.kind(name) for name in names)
+            for each, name in zip(run, names, strict=True):
+                place = f'r.run({size}, "{kinds}")' if left == size else f"r.at - {left}"
+                found.append((each.name, self.read_at(name, "r.view", place, f"r.at - {left}")))
+                left -= SIZES[name]
+        return found
+
+    def kind(self, name: str) -> str:
+        # As `Reader.short` has it.
+        if name in ("u64", "i64") and not self.big:
+            return name[0]
+        return "b" if name == "bool" else str(SIZES[name])
+
+    def read_at(self, name: str, view: str, place: str, again: str) -> str:
+        if name == "bool":
+            return f"boolAt({view}, {place})"
+        end = "" if name in ("u8", "i8") else ", true"
+        text = f"{view}.get{_VIEWS[name]}({place}{end})"
+        return f"safe({text}, {again})" if name in ("u64", "i64") and not self.big else text
+
+    def plain(self, each: Definition) -> bool:
+        """Whether it is a struct of numbers and bools only: those need no reader."""
+        return (
+            isinstance(each, Struct) and len(each.fields) > 1 and all(_is_plain(f.type) for f in each.fields)
+        )
+
+    def plain_code(self, each: Struct, name: str, names: dict[str, str], head: str) -> str:
+        lines, at, kinds = "", 0, ""
+        for field in each.fields:
+            assert isinstance(field.type, Scalar)
+            place = f"at + {at}" if at else "at"
+            lines += f"    {names[field.name]}: {self.read_at(field.type.name, 'view', place, place)},\n"
+            at += SIZES[field.type.name]
+            kinds += self.kind(field.type.name)
+        parameters = f"view{_t(': DataView')}, at{_t(': number')}"
+        return (
+            f"function at{name}({parameters}){_t(f': {name}')} {{\n  return {{\n{lines}  }};\n}}\n\n"
+            f'{head}  return at{name}(r.view, r.run({at}, "{kinds}"));\n}}\n'
+        )
 
     def reader(self, item: Type) -> str:
         # A function that reads one.
@@ -319,6 +380,8 @@ class _TypeScript:
             inner = (f'  w.enter("{name}");\n', "  w.leave();\n") if again else ("", "")
             if not each.fields:
                 return f"{_unused(head)}  return {{}};\n}}\n\n{_unused(write)[:-1]}}}\n"
+            if self.plain(each):
+                return f"{self.plain_code(each, name, names, head)}\n{write}{wrote}}}\n"
             return f"{head}{enter}{give} {body};\n{leave}}}\n\n{write}{inner[0]}{wrote}{inner[1]}}}\n"
         cases, writes = [], []
         for i, variant in enumerate(each.variants):
@@ -352,7 +415,7 @@ class _TypeScript:
 
     def literal(self, fields: Iterable[Field], names: dict[str, str], indent: str, first: str = "") -> str:
         lines = [first] if first else []
-        lines += [f"{names[each.name]}: {self.read(each.type)}" for each in fields]
+        lines += [f"{names[name]}: {text}" for name, text in self.reads([*fields])]
         if not lines:
             return "{}"
         return "{\n" + "".join(f"{indent}  {line},\n" for line in lines) + f"{indent}}}"
@@ -410,16 +473,28 @@ class _TypeScript:
 
     # --- what others call ---
 
-    def public(self, name: str) -> str:
+    def public(self, name: str, size: int | None) -> str:
+        fast = ""
+        if size is not None:
+            fast = (
+                f"  const view = viewOf(bytes);\n  const size = view.byteLength;\n"
+                f"  if (size === {size} || (size > {size} && !strict)) return at{name}(view, 0);\n"
+            )
+            if len(fast.splitlines()[-1]) > _WIDTH:
+                fast = fast.replace(f" return at{name}", f"\n    return at{name}")
         return (
             f"/** Bytes to a value; those after it are ignored unless `strict`. Throws `DecodeError`. */\n"
             f"export function decode{name}(\n  bytes{_t(': Uint8Array | ArrayBuffer')},\n"
             f"  strict{_t(': boolean')} = false,\n){_t(f': {name}')} {{\n"
-            f"  const r = new Reader(bytes);\n  return finish(r, read{name}(r), strict);\n}}\n\n"
+            f"{fast}  const r = new Reader(bytes);\n  return finish(r, read{name}(r), strict);\n}}\n\n"
             f"/** A value to bytes. Throws `EncodeError`. */\n"
             f"export function encode{name}(value{_t(f': {name}')}){_t(': Uint8Array')} {{\n"
             f"  const w = new Writer();\n  write{name}(w, value);\n  return w.done();\n}}\n"
         )
+
+
+def _is_plain(tp: Type) -> bool:
+    return isinstance(tp, Scalar) and tp.name in SIZES
 
 
 def _call(indent: str, function: str, *arguments: str) -> str:
