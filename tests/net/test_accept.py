@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import resource
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 from handshakes import accepting
 from helpers import PLAIN_HEAD, SLOW, RawPeer, until
 
+from deli_com import Server, WsServer, u32
 from deli_com.net import accept_loop as accept_module
 from deli_com.net.accept_loop import AcceptLoop
 
@@ -52,6 +55,24 @@ def unconnected(count: int) -> list[RawPeer]:
     for sock in socks:
         sock.setblocking(False)
     return [RawPeer(sock) for sock in socks]
+
+
+@pytest.mark.parametrize("kind", [WsServer, Server])
+def test_a_server_of_an_ended_loop_leaves_no_descriptor(kind: Any) -> None:
+    """Nobody has closed it; with its last reference goes all that it has opened."""
+
+    async def body() -> Any:
+        return await kind[u32].bind("127.0.0.1:0")
+
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with asyncio.Runner() as runner, warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            server = runner.run(body())
+            runner.close()
+            del server
+            gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 class TestOutOfDescriptors:

@@ -605,7 +605,7 @@ class TestRefusedOptions:
     @pytest.mark.parametrize(
         ("http", "error", "text"),
         [
-            (1, TypeError, "http is a function (request) or a mapping of paths, got 1"),
+            (1, TypeError, "a function (request), a mapping of paths, or None"),
             ({"page": b""}, ValueError, "begins with \"/\", got 'page'"),
             ({1: b""}, ValueError, 'begins with "/", got 1'),
             ({"/": 5}, TypeError, "'/': expected bytes, a path of a file or folder, or a function"),

@@ -35,6 +35,8 @@ NO_LIMITS = {
     "proxy",
     "proxy_protocol",
     "server_hostname",
+    "http",
+    "http_authorize",
 }
 
 

@@ -69,14 +69,15 @@ class AcceptLoop:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, on_socket: Callable[[socket.socket], None]
     ) -> None:
-        check_socket(sock)
         self._loop = loop
         self._sock = sock
         self._forks = forks()
         self._on_socket = on_socket
+        self._spare: int | None = None
         self._pause_s = 0.0  # the last pause; 0 when accepting went well
         self._timer: asyncio.TimerHandle | None = None
         self._budget = LogBudget(_log)
+        check_socket(sock)
         try:
             loop.add_reader(sock.fileno(), self._ready)
         except NotImplementedError:
@@ -98,6 +99,10 @@ class AcceptLoop:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
+        self.__del__()
+
+    def __del__(self) -> None:
+        # Also of a server that nobody has closed before its event loop has ended.
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None

@@ -218,6 +218,13 @@ def _headers(name: str, value: Any, /) -> Any:
     return pairs
 
 
+def _http(name: str, value: Any, /) -> Any:
+    # What the paths and values of a mapping may be is looked at by ws/site.py.
+    if value is not None and not callable(value) and not isinstance(value, Mapping):
+        raise TypeError(_text(name, value, "a function (request), a mapping of paths, or None"))
+    return value
+
+
 def _codes(name: str, value: Any, /) -> frozenset[int] | None:
     expected = "a collection of close codes, 1000 to 4999"
     if value is None:
@@ -322,6 +329,7 @@ RULES: Mapping[str, Rule] = {
     "on_disconnect": Function("(peer, why)"),
     "on_reconnect": Function("(seconds_away)"),
     "authorize": Function("(request)"),
+    "http": _http,
     "http_authorize": Function("(request)"),
     "loop_factory": Function("() that makes an event loop"),
     "path": Text("a path"),

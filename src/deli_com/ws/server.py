@@ -17,7 +17,7 @@ from deli_com.link.request import Answer, Request
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.listener import check_listening, open_listener
-from deli_com.net.options import checked, one_checked
+from deli_com.net.options import checked
 from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import HEADER, MAX_BYTES, QUERY, parse_header, parse_query, render_header
 from deli_com.schema.terms import Terms, Use
@@ -268,12 +268,12 @@ class WsServer(ServerBase[Down, Up]):
 
 
 def _checked_http(http: Http | None, http_authorize: Authorize | None) -> dict[str, Any]:
-    one_checked("http_authorize", http_authorize)
-    if http is None:
-        if http_authorize is not None:
-            raise ValueError("http_authorize is for what http= serves, which is not given")
-        return {}
-    return {"http": handler_of(http), "http_authorize": http_authorize}
+    plain = checked(http=http, http_authorize=http_authorize)
+    if plain["http"] is not None:
+        plain["http"] = handler_of(plain["http"])
+    elif http_authorize is not None:
+        raise ValueError("http_authorize is for what http= serves, which is not given")
+    return plain
 
 
 def _check_shared(server: ServerBase[Any, Any], **is_given: bool) -> None:

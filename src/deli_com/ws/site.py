@@ -25,7 +25,7 @@ import re
 import stat
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, Union, cast
+from typing import Any, BinaryIO, TypeAlias, Union
 from urllib.parse import unquote_to_bytes
 
 from deli_com.link.request import Request
@@ -46,20 +46,15 @@ _NOT_FOUND = Refusal(404, "nothing here")
 _TEXTS = ("application/javascript", "application/json", "application/xml", "image/svg+xml")
 
 
-def handler_of(http: Any) -> Handler:
-    """Check what ``http=`` was given, and make one handler of it.
+def handler_of(http: Http) -> Handler:
+    """Make one handler of what ``http=`` was given.
 
     Raises
     ------
     TypeError, ValueError
-        It is no callable and no mapping; a path does not begin with ``/``; a value is none of the kinds; no
-        file or folder is there.
+        A path does not begin with ``/``; a value is none of the kinds; no file or folder is there.
     """
-    if callable(http):
-        return cast("Handler", http)
-    if not isinstance(http, Mapping):
-        raise TypeError(f"http is a function (request) or a mapping of paths, got {http!r}")
-    return _Site(http)
+    return _Site(http) if isinstance(http, Mapping) else http
 
 
 class _Site:
