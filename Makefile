@@ -63,7 +63,7 @@ $(BUILT): $(READY) $(COMPILED)
 
 # --- using it ---------------------------------------------------------------------------------------------
 .PHONY: help build test demo docs lint lint-configuration format types stubs check bench bench-smoke bench-instructions \
-	bench-micro conformance fuzz soak soak-faults cov debug asan annotate sdist wheel wheels test-wheel canary smoke clean
+	bench-micro conformance fuzz soak soak-faults cov debug asan annotate sdist wheel wheels test-wheel try-wheel canary smoke clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -163,18 +163,20 @@ asan: $(VENV)/.group-test ## units, fuzzed frames and faults under address and U
 	$(PY) -m pytest --capture=sys --timeout=300 tests/unit $(FAULTS) $(ARGS)
 
 # --- shipping it ------------------------------------------------------------------------------------------
-sdist: $(READY) $(VENV)/.group-dist ## dist/*.tar.gz
-	@rm -rf dist
-	$(PY) -m build --sdist --no-isolation --outdir dist . > $(VENV)/sdist.log 2>&1 || { cat $(VENV)/sdist.log; exit 1; }
+DIST ?= dist
+
+sdist: $(READY) $(VENV)/.group-dist ## the source distribution, in dist
+	@rm -rf $(DIST)
+	$(PY) -m build --sdist --no-isolation --outdir $(DIST) . > $(VENV)/sdist.log 2>&1 || { cat $(VENV)/sdist.log; exit 1; }
 
 wheel: sdist ## the wheel of this interpreter, built from the sdist and checked
-	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist dist/*.tar.gz
-	$(PY) -m twine check --strict dist/*
-	$(PY) -m check_wheel_contents dist/*.whl
-	@case "$(TAG)" in *linux*) $(PY) -m auditwheel show dist/*.whl ;; esac
+	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(DIST) $(DIST)/*.tar.gz
+	$(PY) -m twine check --strict $(DIST)/*
+	$(PY) -m check_wheel_contents $(DIST)/*.whl
+	@case "$(TAG)" in *linux*) $(PY) -m auditwheel show $(DIST)/*.whl ;; esac
 
 wheels: sdist $(VENV)/.group-wheels ## the wheels of every supported CPython, by cibuildwheel (Linux: needs docker)
-	$(PY) -m cibuildwheel --output-dir dist dist/*.tar.gz
+	$(PY) -m cibuildwheel --output-dir $(DIST) $(DIST)/*.tar.gz
 
 # Run from elsewhere: in this directory the tree's own package would be found first.
 # In the sdist's own directory: no git, no compiled module beside the sources, and the tests are those that were shipped.
@@ -182,18 +184,21 @@ wheels: sdist $(VENV)/.group-wheels ## the wheels of every supported CPython, by
 WHEEL_ENV := build/wheel-$(TAG)
 WHEEL_TREE := build/sdist-$(TAG)
 test-wheel: wheel ## the wheel in an environment of its own, judged by the sdist's tests (ARGS="tests/net")
+	@$(MAKE) --no-print-directory try-wheel
+
+try-wheel: ## the same, of the wheel that is in dist
 	@rm -rf $(WHEEL_ENV) $(WHEEL_TREE) && mkdir -p $(WHEEL_TREE)
 	@$(BASE) -m venv $(WHEEL_ENV)
 	@$(WHEEL_ENV)/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check "$(BASE_PIP)"
-	@$(WHEEL_ENV)/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check dist/*.whl --group build --group test
-	tar -xzf dist/*.tar.gz -C $(WHEEL_TREE) --strip-components=1
+	@$(WHEEL_ENV)/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check $(DIST)/*.whl --group build --group test
+	tar -xzf $(DIST)/*.tar.gz -C $(WHEEL_TREE) --strip-components=1
 	cd $(WHEEL_TREE) && DELI_COM_TEST_INSTALLED=1 $(abspath $(WHEEL_ENV))/$(notdir $(BIN))/python -m pytest \
 		$(or $(ARGS),tests/unit tests/typing)
 
 # Pins move in a copy of the tree, to the newest that the index has.
 CANARY := build/canary
 canary: sdist ## whether the newest picows and aiofastnet will do: the tests of what is compiled against them
-	@rm -rf $(CANARY) && mkdir -p $(CANARY) && tar -xzf dist/*.tar.gz -C $(CANARY) --strip-components=1
+	@rm -rf $(CANARY) && mkdir -p $(CANARY) && tar -xzf $(DIST)/*.tar.gz -C $(CANARY) --strip-components=1
 	@for name in picows aiofastnet; do \
 		newest=$$($(PY) -m pip index versions $$name 2> /dev/null | sed -nE '1s/.*\((.*)\)/\1/p'); \
 		test -n "$$newest" || { echo "the index has no $$name"; exit 1; }; \
@@ -204,7 +209,7 @@ canary: sdist ## whether the newest picows and aiofastnet will do: the tests of 
 
 smoke: wheel ## install the wheel in an empty environment and make a round trip
 	@rm -rf build/smoke && $(BASE) -m venv build/smoke
-	build/smoke/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	build/smoke/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check $(DIST)/*.whl
 	cd build/smoke && $(notdir $(BIN))/python -W error -c "import deli_com"
 	cd build/smoke && $(notdir $(BIN))/python -W error ../../tools/smoke.py
 
