@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import resource
+import ssl
 import struct
 import sys
 import time
@@ -62,6 +63,17 @@ def parse_job(argv: list[str]) -> Job:
     if job.core >= 0:
         os.sched_setaffinity(0, {job.core})
     return job
+
+
+def tls_context(job: Job) -> ssl.SSLContext | None:
+    """A server's context with a certificate made now, where the job's style is `tls`."""
+    if job.style != "tls":
+        return None
+    import trustme  # in the TLS rows alone
+
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost", "127.0.0.1").configure_cert(made)
+    return made
 
 
 def status_kib(key: str) -> int:

@@ -3,7 +3,7 @@
 One server sends 1,000 messages a second to 20 good clients.
 
 1. Quiet: latencies of all messages at all clients for `--seconds`.
-2. Attack: the same while hostile connections of ten kinds (support/attacks.py) come, `--together` at a time,
+2. Attack: the same while hostile connections of ten kinds (attacks.py) come, `--together` at a time,
    until `--connections` of them have been made.
 3. Afterwards: 4 s of rest, then the server's resident memory is compared with that before the attack.
 
@@ -28,11 +28,9 @@ from array import array
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
-
-import attacks
 import uvloop
 
+import attacks
 from deli_com import Address, Codec, WsClient, WsServer, u64
 from machine import describe
 

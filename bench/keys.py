@@ -17,22 +17,18 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import json
 import random
-import re
 import socket
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 from deli_com import Codec, Server, u32
-from machine import describe
+from drive import status_kib
+from machine import write
 
 COUNTS = [10, 1_000, 100_000]
 SLAB_BYTES = 256 << 10
@@ -111,9 +107,7 @@ async def appends(rounds: int) -> dict[str, list[float]]:
 
 def held_bytes() -> int:
     gc.collect()
-    found = re.search(r"^Pss:\s+(\d+) kB", Path("/proc/self/smaps_rollup").read_text(), re.MULTILINE)
-    assert found
-    return int(found[1]) * 1024
+    return status_kib("Pss") * 1024
 
 
 async def fill(server: Server[Any], keys: list[int]) -> int:
@@ -189,8 +183,7 @@ def main() -> None:
         f"sparse: {sizes['sent_bytes'] / 1e6:.1f} MB sent, {sizes['live_bytes'] / 1e3:.0f} KB live, slabs "
         f"{sizes['slab_bytes'] / 1e6:.2f} MB, at most {sizes['slab_bytes_at_most'] / 1e6:.2f} MB"
     )
-    if options.json:
-        options.json.write_text(json.dumps({"meta": describe(), "found": found}, indent=1))
+    write(options.json, found)
 
 
 if __name__ == "__main__":

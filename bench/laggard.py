@@ -18,13 +18,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
-import re
 import socket
 import statistics
 import struct
-import sys
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,11 +29,9 @@ from typing import Any
 
 import uvloop
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
-
 from deli_com import Codec, Server, u32, u64
-from machine import describe
+from drive import status_kib
+from machine import write
 
 FRAME_BYTES = 200_000
 RATE = 100  # frames a second
@@ -70,12 +65,6 @@ class Event(Message):
 LATEST, SKIP, EVENT = 0, 1, 2  # variant indices on the wire
 
 
-def peak_bytes() -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) * 1024
-
-
 async def serve(pipe: Connection, seconds: float, policy: str) -> None:
     make = Latest if policy == "latest" else Skip
     pixels = bytes(FRAME_BYTES)
@@ -92,12 +81,12 @@ async def serve(pipe: Connection, seconds: float, policy: str) -> None:
             if number % EVENT_EVERY == 0:
                 server.send_nowait(Event(number // EVENT_EVERY))
             if number == frames // 2:
-                half = peak_bytes()
+                half = status_kib("VmHWM") * 1024
         stats = server.stats()
         pipe.send(
             {
                 "clients": stats.clients,
-                "growth_bytes": peak_bytes() - half,
+                "growth_bytes": status_kib("VmHWM") * 1024 - half,
                 "superseded": stats.superseded,
                 "skipped": stats.skipped,
                 "queued_bytes": stats.queued_bytes,
@@ -235,8 +224,7 @@ def main() -> None:
         f"age of a frame, in transfer times: median {found['age_median']:.2f}, worst {found['age_worst']:.2f}"
     )
     print(f"growth of the server in the last half: {found['growth_bytes'] / 1e6:.1f} MB")
-    if options.json:
-        options.json.write_text(json.dumps({"meta": describe(), "found": found}, indent=1))
+    write(options.json, found)
 
 
 if __name__ == "__main__":

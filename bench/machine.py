@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 LIBRARIES = [
     "deli-com",
@@ -69,3 +71,9 @@ def describe() -> dict[str, object]:
         "load_before": os.getloadavg()[0],
         "versions": {name: _version(name) for name in LIBRARIES},
     }
+
+
+def write(path: Path | None, found: Any) -> None:
+    """Write figures with their circumstances as JSON; without a path, nothing."""
+    if path is not None:
+        path.write_text(json.dumps({"meta": describe(), "found": found}, indent=1))

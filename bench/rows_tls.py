@@ -9,7 +9,12 @@ from dataclasses import replace
 from launch import run_server
 from rows import CAP_TURN_BYTES, WINDOW_BYTES, WINDOW_TURNS, Case, Metrics, Pace, _cost, _job
 
-STYLES = {"deli-com": "deli_com", "picows": "picows", "websockets": "websockets", "aiohttp": "aiohttp"}
+SERVERS = {
+    "deli-com": "servers/ours",
+    "picows": "servers/picows_loop",
+    "websockets": "servers/websockets_broadcast",
+    "aiohttp": "servers/aiohttp_loop",
+}
 
 
 class Tls:
@@ -32,10 +37,10 @@ class Tls:
         return case["clients"] == 100 or case["size"] == 1_000_000
 
     def libs(self, case: Case) -> list[str]:
-        return [lib for lib, module in STYLES.items() if importlib.util.find_spec(module) is not None]
+        return [lib for lib in SERVERS if importlib.util.find_spec(lib.replace("-", "_")) is not None]
 
     def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
         window = max(1, min(WINDOW_TURNS, WINDOW_BYTES // (case["burst"] * case["size"])))
-        job = replace(_job(pace, window=window, **case), style=STYLES[lib])
-        result = run_server("servers/tls", job, load_program="load_tls")
+        job = replace(_job(pace, window=window, **case), style="tls")
+        result = run_server(SERVERS[lib], job, load_program="load_tls")
         return _cost(result, result["messages"] * case["clients"])

@@ -15,13 +15,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
-import re
 import socket
 import statistics
 import struct
-import sys
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -30,10 +27,9 @@ from typing import Any
 
 import uvloop
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 from deli_com import Codec, Server, u16, u32
-from machine import describe
+from drive import status_kib
+from machine import write
 
 DATA = bytes(54)
 WIRE_BYTES = 4 + 2 + 4 + 4 + len(DATA)  # u32 length, then the fields
@@ -43,12 +39,6 @@ class Sample(Codec):
     thread: u16
     number: u32
     data: bytes
-
-
-def peak_bytes() -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) * 1024
 
 
 def read_all(address: tuple[str, int], threads: int, each: int, pipe: Connection) -> None:
@@ -84,7 +74,7 @@ async def broadcast(pipe: Connection, threads: int, each: int, own_thread: bool)
             for number in range(each):
                 server.send_nowait(Sample(thread, number, DATA))
 
-        before, began, cpu = peak_bytes(), time.perf_counter_ns(), time.process_time_ns()
+        before, began, cpu = status_kib("VmHWM") * 1024, time.perf_counter_ns(), time.process_time_ns()
         if own_thread:
             for number in range(each):
                 for thread in range(threads):
@@ -101,7 +91,7 @@ async def broadcast(pipe: Connection, threads: int, each: int, own_thread: bool)
             {
                 "ns": (time.perf_counter_ns() - began) / count,
                 "cpu_ns": (time.process_time_ns() - cpu) / count,
-                "growth_bytes": peak_bytes() - before,
+                "growth_bytes": status_kib("VmHWM") * 1024 - before,
                 "refused": server.stats().refused["backlog full"],
             }
         )
@@ -152,8 +142,7 @@ def main() -> None:
             f"{name}: {middle['ns']:.0f} ns a message ({middle['cpu_ns']:.0f} ns CPU), growth "
             f"{middle['growth_bytes'] / 1e6:.1f} MB, {middle['refused']:.0f} refused"
         )
-    if options.json:
-        options.json.write_text(json.dumps({"meta": describe(), "found": rounds}, indent=1))
+    write(options.json, rounds)
 
 
 if __name__ == "__main__":

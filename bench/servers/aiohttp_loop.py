@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from drive import Job, Server, Tally, parse_job, run
+from drive import Job, Server, Tally, parse_job, run, tls_context
 
 job = parse_job(sys.argv[1:])
 
@@ -36,7 +36,7 @@ async def start(job: Job, tally: Tally) -> Server:
     app.router.add_get("/", handler)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls_context(job))
     await site.start()
     return Server(runner.addresses[0][1], publish_async=publish, keep=[runner, site])
 

@@ -1,10 +1,10 @@
-"""deli-com: `send_nowait` of `bytes`; styles: `await`, `tcp`, and for receiving `recv` and `recv_many`."""
+"""deli-com: `send_nowait` of `bytes`; styles: `await`, `tcp`, `tls`; `recv`, `recv_many`."""
 
 from __future__ import annotations
 
 import sys
 
-from drive import Job, Server, Tally, parse_job, run
+from drive import Job, Server, Tally, parse_job, run, tls_context
 
 job = parse_job(sys.argv[1:])
 
@@ -13,7 +13,7 @@ import deli_com  # noqa: E402
 
 async def start(job: Job, tally: Tally) -> Server:
     kind = deli_com.Server if job.style == "tcp" else deli_com.WsServer
-    server = await kind[bytes].bind("127.0.0.1:0")
+    server = await kind[bytes].bind("127.0.0.1:0", ssl=tls_context(job))
 
     async def consume(tally: Tally) -> None:
         if job.style == "recv_many":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from drive import Job, Server, Tally, parse_job, run
+from drive import Job, Server, Tally, parse_job, run, tls_context
 
 job = parse_job(sys.argv[1:])
 
@@ -34,7 +34,9 @@ async def start(job: Job, tally: Tally) -> Server:
         for transport in transports:
             transport.send(BINARY, payload)
 
-    server = await ws_create_server(lambda request: Listener(), "127.0.0.1", 0, max_frame_size=1 << 26)
+    server = await ws_create_server(
+        lambda request: Listener(), "127.0.0.1", 0, max_frame_size=1 << 26, ssl=tls_context(job)
+    )
     return Server(server.sockets[0].getsockname()[1], publish, keep=[server])
 
 

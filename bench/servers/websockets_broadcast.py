@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from drive import Job, Server, Tally, parse_job, run
+from drive import Job, Server, Tally, parse_job, run, tls_context
 
 job = parse_job(sys.argv[1:])
 
@@ -24,7 +24,9 @@ async def start(job: Job, tally: Tally) -> Server:
         finally:
             connections.discard(connection)
 
-    server = await serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=None)
+    server = await serve(
+        handler, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=None, ssl=tls_context(job)
+    )
     port = next(iter(server.sockets)).getsockname()[1]
     return Server(port, lambda payload: broadcast(connections, payload), keep=[server])
 

@@ -16,7 +16,8 @@ import pytest
 import trustme
 import websockets
 from handshakes import Recorder, accepting
-from helpers import SLOW, certificates, frame, open_sockets, until
+from helpers import SLOW, certificates, open_sockets, until
+from peers import build
 
 from deli_com.errors import ComError, ConnectionClosed, IoError, WebSocketError
 from deli_com.net.address import Address, parse_target
@@ -168,7 +169,7 @@ class TestOpens:
     async def test_frames_behind_the_answer(self, tls: bool, transports: str) -> None:
         """What the server sends without waiting arrives, in order."""
         payloads = [b"first", b"", b"y" * 70_000, *(bytes([n]) * n for n in range(200)), b"last"]
-        frames = b"".join(frame(payload, masked=False) for payload in payloads)
+        frames = b"".join(build(payload) for payload in payloads)
         async with scripted(saying(lambda request: answer(request) + frames), tls) as script:
             client = await opened(
                 script.address, ssl=certificates()[1] if tls else None, transports=transports
@@ -181,7 +182,7 @@ class TestOpens:
     async def test_answer_byte_by_byte(self) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
             writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for byte in answer(request) + frame(b"hello", masked=False):
+            for byte in answer(request) + build(b"hello"):
                 writer.write(bytes([byte]))
                 await asyncio.sleep(0)
             await reader.read()

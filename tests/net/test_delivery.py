@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from helpers import certificates, until
+from history import History
 from readers import Client, Event, Mode, Pose, State, Tick, Word, body
-from transcripts import History
 
 from deli_com import Peer, WsServer
 

@@ -12,7 +12,8 @@ import picows
 import pytest
 import websockets
 from handshakes import Recorder, Served, accepting
-from helpers import ACCEPT_TOKEN, CHROME_HEAD, FIREFOX_HEAD, PLAIN_HEAD, SLOW, RawPeer, frame, until
+from helpers import ACCEPT_TOKEN, CHROME_HEAD, FIREFOX_HEAD, PLAIN_HEAD, SLOW, RawPeer, until
+from peers import build
 
 from deli_com.link.request import Request
 from deli_com.net.address import Address
@@ -22,6 +23,11 @@ from deli_com.ws.service import Service
 
 every_wire = pytest.mark.parametrize("transports", ["aiofastnet", "loop"])
 plain_and_tls = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+
+
+def masked(payload: bytes) -> bytes:
+    """A client's binary frame."""
+    return build(payload, mask=bytes(4))
 
 
 def head(path: str = "/", **more: str) -> bytes:
@@ -78,10 +84,10 @@ class TestAccepts:
                 f"sec-websocket-accept: {ACCEPT_TOKEN.decode().lower()}",
                 "upgrade: websocket",
             ]
-            await peer.send(frame(b"hello"))
+            await peer.send(masked(b"hello"))
             await until(lambda: served.recorders[0].events == ["up", b"hello"])
             served.recorders[0].transport.send(picows.WSMsgType.BINARY, b"answer")
-            assert await peer.read_exactly(8) == frame(b"answer", masked=False)
+            assert await peer.read_exactly(8) == build(b"answer")
             peer.close()
             await until(lambda: served.recorders[0].events[-1] == "down")
 
@@ -131,7 +137,7 @@ class TestAccepts:
             tls=tls, transports=transports, authorize=authorize if later else None
         ) as served:
             peer = await RawPeer.open(served.address, ssl=served.tls)
-            sending = asyncio.create_task(peer.send(FIREFOX_HEAD + b"".join(map(frame, payloads))))
+            sending = asyncio.create_task(peer.send(FIREFOX_HEAD + b"".join(map(masked, payloads))))
             if later:
                 await until(lambda: served.acceptor.handshakes and not served.recorders)
                 gate.set()
@@ -359,7 +365,7 @@ class TestDeadline:
             assert 0.25 < time.monotonic() - started < 2 * SLOW
             assert answer[:12] == (b"HTTP/1.1 408" if sent else b"")
             await until(lambda: served.acceptor.handshakes == 0)
-            await other.send(frame(b"still here"))
+            await other.send(masked(b"still here"))
             await until(lambda: served.recorders[0].payloads == [b"still here"])
             peer.close()
             other.close()
@@ -693,7 +699,7 @@ class TestAuthorize:
                 raise
 
         async with accepting(authorize=authorize, open_timeout=0.2, transports=transports) as served:
-            assert (await refused(served, PLAIN_HEAD + frame(b"x" * 9000)))[0] == 503
+            assert (await refused(served, PLAIN_HEAD + masked(b"x" * 9000)))[0] == 503
             await cancelled.wait()
 
     @every_wire
@@ -708,7 +714,7 @@ class TestAuthorize:
         payloads = [bytes([number]) * 65_536 for number in range(64)]
         async with accepting(tls=tls, transports=transports, authorize=authorize) as served:
             peer = await RawPeer.open(served.address, ssl=served.tls)
-            sending = asyncio.create_task(peer.send(PLAIN_HEAD + b"".join(map(frame, payloads))))
+            sending = asyncio.create_task(peer.send(PLAIN_HEAD + b"".join(map(masked, payloads))))
             await until(lambda: self.decides(served))
             await asyncio.sleep(0.05)  # more than it takes to read all of it, were it read
             (handshake,) = served.acceptor._pending
@@ -825,7 +831,7 @@ class TestClose:
                 peer.close()
             with pytest.raises(ConnectionRefusedError):
                 await RawPeer.open(served.address)
-            await established.send(frame(b"alive"))
+            await established.send(masked(b"alive"))
             await until(lambda: served.recorders[0].payloads == [b"alive"])
             established.close()
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import struct
+from pathlib import Path
+from typing import Any
 
-import attacks
 import pytest
-from helpers import RawPeer, certificates, until
+from helpers import PLAIN_HEAD, RawPeer, certificates, until
 from peers import (
     BINARY,
     CLOSE,
@@ -216,9 +218,16 @@ class TestPings:
             assert len(seen) < 60, "two reads at most, of 16 and one each; 100 without the bound"
 
 
+@pytest.fixture
+def attacks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The hostile peers of the bench of that name."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "bench"))
+    return importlib.import_module("attacks")
+
+
 class TestCrowd:
     @pytest.mark.limit(40)
-    async def test_good_clients_lose_nothing_meanwhile(self) -> None:
+    async def test_good_clients_lose_nothing_meanwhile(self, attacks: Any) -> None:
         """600 hostile connections of ten kinds; bench/hostile.py does it with 20,000 and a stop-watch."""
         values = 400
         async with WsServer[bytes].bind("127.0.0.1:0") as server:
@@ -245,7 +254,7 @@ class TestCrowd:
             await until(lambda: len(server._connections()) == 0)
 
     @pytest.mark.limit(40)
-    async def test_nothing_is_left_of_them(self) -> None:
+    async def test_nothing_is_left_of_them(self, attacks: Any) -> None:
         """No connection, no peer object and no transport once they are gone."""
         from deli_com.link.ws_link import WsLink
 
@@ -267,7 +276,7 @@ class TestHalfOpen:
     async def test_a_peer_that_shuts_its_side_is_let_go(self) -> None:
         async with WsServer[bytes].bind("127.0.0.1:0") as server:
             peer = await RawPeer.open(server.local_addr())
-            await peer.send(attacks.PLAIN_HEAD)
+            await peer.send(PLAIN_HEAD)
             await peer.read_until(b"\r\n\r\n")
             await until(lambda: server.client_count() == 1)
             peer.sock.shutdown(1)

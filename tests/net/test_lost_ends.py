@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import struct
 
-from helpers import frame, until
-from peers import CLOSE, close_payload, raw_client, raw_server
+from helpers import until
+from peers import CLOSE, build, close_payload, raw_client, raw_server
 
 from deli_com import WsClient, WsServer
 
@@ -43,7 +43,7 @@ async def test_a_reset_right_behind_a_message_is_noticed():
     """uvloop reports bytes and reset as one event, the bytes are read, and the reset is never told."""
     async with WsServer[bytes].bind("127.0.0.1:0") as server, raw_client(server.local_addr()) as peer:
         await peer.round_trip()
-        peer.sock.send(frame(value(b"whole")))
+        peer.sock.send(build(value(b"whole"), mask=bytes(4)))
         peer.reset()
         assert await server.recv() == b"whole"
         await until(lambda: server.client_count() == 0)

@@ -2,7 +2,7 @@
 
 Clients that read at once, and clients that read when they are told to, a few bytes at a time, with the
 smallest buffers there are; every policy, groups, private messages, messages to all but one, joining, leaving,
-forgetting. `transcripts.py` says what is right. More seeds: DELI_COM_MODEL_SEEDS=100; the id names one.
+forgetting. `history.py` says what is right. More seeds: DELI_COM_MODEL_SEEDS=100; the id names one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from helpers import certificates
+from history import ALL, History, Sent
 from peers import PING
 from readers import (
     EVENTS,
@@ -33,7 +34,6 @@ from readers import (
     body,
     wire_size,
 )
-from transcripts import ALL, History, Sent
 
 from deli_com import BacklogFull, ConnectionClosed, Departure, Group, Peer, WsServer
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from helpers import until
-from reference import ReferencePeer
+from tcp_peers import ReferencePeer
 from websockets.asyncio.client import connect as foreign
 from websockets.exceptions import ConnectionClosed as ForeignClosed
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from helpers import PLAIN_HEAD, RawPeer, until
 from peers import CLOSE, CONTINUATION, TEXT, Frame, WsPeer, close_payload, dial, raw_server
-from reference import ReferencePeer, listening, reference_client
+from tcp_peers import ReferencePeer, listening, reference_client
 from websockets.asyncio.client import connect as foreign
 from websockets.exceptions import ConnectionClosed as ForeignClosed
 from websockets.exceptions import InvalidStatus

@@ -12,7 +12,7 @@ import struct
 
 import pytest
 from helpers import certificates, open_sockets, until
-from reference import ReferencePeer, listening, reference_client, served, value
+from tcp_peers import ReferencePeer, listening, reference_client, served, value
 
 from deli_com import (
     Client,

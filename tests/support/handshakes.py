@@ -19,7 +19,19 @@ from deli_com.link.request import Request
 from deli_com.net.address import Address
 from deli_com.net.listener import open_listener
 from deli_com.ws.acceptor import WsAcceptor
-from deli_com.ws.service import Route, Service, at_path
+from deli_com.ws.head import Refusal
+from deli_com.ws.service import Route, Service
+
+
+def at_path(path: str | None, service: Service) -> Route:
+    """Serve `service` at exactly this path, or at every path if it is None; elsewhere 404."""
+
+    def route(request: Request) -> Service | Refusal:
+        if path is None or request.path == path:
+            return service
+        return Refusal(404, f"nothing at {request.path[:100]!r}")
+
+    return route
 
 
 class Recorder(picows.WSListener):

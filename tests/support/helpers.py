@@ -255,14 +255,6 @@ def certificates() -> tuple[ssl_module.SSLContext, ssl_module.SSLContext]:
     return server, client
 
 
-def frame(payload: bytes, opcode: int = 0x2, *, masked: bool = True, fin: bool = True) -> bytes:
-    """One WebSocket frame; masked with zeros, which leaves the payload readable (RFC 6455 section 5.2)."""
-    mask_bit = 0x80 if masked else 0
-    head = bytes([(0x80 if fin else 0) | opcode])
-    if len(payload) < 126:
-        head += bytes([mask_bit | len(payload)])
-    elif len(payload) < 65536:
-        head += bytes([mask_bit | 126]) + struct.pack("!H", len(payload))
-    else:
-        head += bytes([mask_bit | 127]) + struct.pack("!Q", len(payload))
-    return head + (b"\0\0\0\0" if masked else b"") + payload
+def has_gc_header(cls: type) -> bool:
+    """Whether instances of a class are known to the garbage collector."""
+    return bool(cls.__flags__ & 1 << 14)  # Py_TPFLAGS_HAVE_GC

@@ -17,8 +17,8 @@ import ssl as ssl_module
 from typing import Any
 
 from fakes import split_frames
+from history import History, Reader
 from peers import BINARY, CLOSE, PONG, WsPeer, upgrade
-from transcripts import History, Reader
 
 from deli_com import Codec, Departure, Peer, WsServer, codec, u8, u32
 

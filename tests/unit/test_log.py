@@ -7,21 +7,10 @@ import random
 import struct
 
 import pytest
+from peers import build
 
 LARGE = 32768  # LARGE_BYTES of log/log.pxd
 SLAB = 262144  # SLAB_BYTES
-
-
-def frame(payload: bytes) -> bytes:
-    """One unmasked binary message, RFC 6455 section 5.2."""
-    size = len(payload)
-    if size < 126:
-        head = struct.pack(">BB", 0x82, size)
-    elif size < 65536:
-        head = struct.pack(">BBH", 0x82, 126, size)
-    else:
-        head = struct.pack(">BBQ", 0x82, 127, size)
-    return head + payload
 
 
 def unmask(data: bytes) -> tuple[bytes, int]:
@@ -47,7 +36,7 @@ class TestAppend:
         log.pin("all")
         payload = os.urandom(size)
         log.append(payload)
-        assert log.read("all", log.end) == frame(payload)
+        assert log.read("all", log.end) == build(payload)
 
     @pytest.mark.parametrize("size", SIZES)
     def test_tcp_frames_are_a_little_endian_length_and_the_payload(self, probe, size):
@@ -89,7 +78,7 @@ class TestAppend:
         log.pin("all")
         tail = os.urandom(LARGE)
         log.write([b"prefix"], tail=tail)
-        assert log.read("all", log.end) == frame(b"prefix" + tail)
+        assert log.read("all", log.end) == build(b"prefix" + tail)
         assert log.pieces("all", log.end - LARGE, log.end)[0] is tail
 
     @pytest.mark.parametrize("hint", (-1, 10))
@@ -98,7 +87,7 @@ class TestAppend:
         log.pin("all")
         parts = [os.urandom(n) for n in (9, 7000, 30_000, 5, 200_000, 1, 400_000)]
         log.write(parts, hint)
-        assert log.read("all", log.end) == frame(b"".join(parts))
+        assert log.read("all", log.end) == build(b"".join(parts))
 
     def test_a_size_hint_on_either_side_of_a_header_class_only_costs_a_move(self, probe):
         log = probe.ProbeLog()
@@ -107,7 +96,7 @@ class TestAppend:
         for hint, size in ((125, 125), (126, 125), (-1, 3), (4000, 126), (LARGE, LARGE), (0, 0)):
             payload = os.urandom(size)
             log.write([payload], hint)
-            expected += frame(payload)
+            expected += build(payload)
         assert log.read("all", log.end) == expected
 
     def test_an_abandoned_frame_leaves_no_trace(self, probe):
@@ -117,7 +106,7 @@ class TestAppend:
         for parts, tail in (([b"half"], None), ([b"x" * 100_000], None), ([b"p"], b"t" * LARGE)):
             log.write(parts, tail=tail, commit=False)
         log.append(b"after")
-        assert log.read("all", log.end) == frame(b"before") + frame(b"after")
+        assert log.read("all", log.end) == build(b"before") + build(b"after")
 
     def test_a_second_open_frame_is_refused(self, probe):
         log = probe.ProbeLog()
@@ -163,8 +152,8 @@ class TestCursors:
         for _ in range(10):
             payload = os.urandom(LARGE)
             log.append(payload)
-            expected += frame(payload)
-        size = len(frame(bytes(LARGE)))
+            expected += build(payload)
+        size = len(build(bytes(LARGE)))
         assert log.read("all", log.end, 3) == expected[:size], "header, body, and a header that stays"
         assert log.read("all", log.end, 4) == expected[: 2 * size]
 
@@ -175,7 +164,7 @@ class TestCursors:
         pieces = log.pieces("all", 1, log.end)
         for _ in range(3):
             log.append(bytes(SLAB // 2 - 100))
-        assert pieces == [frame(b"abc")[1:]]
+        assert pieces == [build(b"abc")[1:]]
 
 
 class TestRetention:
@@ -209,7 +198,7 @@ class TestRetention:
         log.pin("new")
         log.append(b"kept")
         log.trim(log.end)
-        assert log.read("new", log.end) == frame(b"kept")
+        assert log.read("new", log.end) == build(b"kept")
         log.unpin("new")
         log.trim(log.end)
         assert log.head == log.end
@@ -233,7 +222,7 @@ class TestRetention:
                     log.write([payload[:cut]], tail=payload[cut:])
                 else:
                     log.append(payload)
-                stream += frame(payload)
+                stream += build(payload)
                 bounds.append(len(stream))
             elif choice < 0.6:
                 places[f"p{step}"] = len(stream)

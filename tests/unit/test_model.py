@@ -1,4 +1,4 @@
-"""The compacted log against its contract (support/oracle.py): random commands, tiny buffers, no event loop.
+"""The compacted log against its contract (log_model.py): random commands, tiny buffers, no event loop.
 
 Every seed is a world of its own: followers with and without a descriptor, transports that write at once or
 later, flushes in slices, frames that share a record and frames of three. DELI_COM_MODEL_SEEDS sets how many.
@@ -12,7 +12,7 @@ import struct
 from typing import Any
 
 import pytest
-from oracle import LATEST, RELIABLE, SKIP, Client, World
+from log_model import LATEST, RELIABLE, SKIP, Client, World
 from rig import End, Rig
 
 SEEDS = int(os.environ.get("DELI_COM_MODEL_SEEDS", "60"))

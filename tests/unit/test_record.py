@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import has_gc_header
 from numpy.typing import NDArray
 
 from deli_com import Array, Codec, codec, errors, f32, f64, field, u8, u32
-from deli_com.types.instance import record_has_gc
 
 
 class Point(Codec):
@@ -466,8 +466,8 @@ class TestCollection:
             shape: Shape | None
 
         flat = (Point, Frozen, Options, Child, Circle, Arrays, Checked, MixedToo, Behind)
-        assert [cls.__name__ for cls in flat if record_has_gc(cls)] == []
-        assert all(record_has_gc(cls) for cls in (Node, Mixed, Ahead, HoldsShape))
+        assert [cls.__name__ for cls in flat if has_gc_header(cls)] == []
+        assert all(has_gc_header(cls) for cls in (Node, Mixed, Ahead, HoldsShape))
         assert not gc.is_tracked(Point(1, 2))
         assert gc.is_tracked(Node(1, []))
         assert gc.is_tracked(Node.from_bytes(b"\1\0\0\0\0"))

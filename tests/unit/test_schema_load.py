@@ -10,10 +10,10 @@ import inspect
 from typing import Any
 
 import pytest
+from helpers import has_gc_header
 
 from deli_com import Codec, EncodeError, Schema, codec, f32, u8, u32
 from deli_com.types.delivery import delivery
-from deli_com.types.instance import record_has_gc
 
 
 class Side(enum.Enum):
@@ -65,7 +65,7 @@ class TestClasses:
         assert copy.copy(value) == value and dataclasses.asdict(value) == {"x": 1.5, "y": -3.0}
         signature = str(inspect.signature(point)).replace("typing.", "")
         assert signature == "(x: Annotated[float, f32], y: Annotated[float, f32])"
-        assert not hasattr(value, "__dict__") and not record_has_gc(point)
+        assert not hasattr(value, "__dict__") and not has_gc_header(point)
         with pytest.raises(EncodeError, match=r"P\.x"):
             point("1", 2.0).to_bytes()
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import typing_extensions
 from numpy.typing import NDArray
+from random_schemas import GOLDEN
 
 from deli_com import (
     Array,
@@ -34,25 +35,6 @@ from deli_com import (
 from deli_com.schema import tree
 from deli_com.schema.measure import recursive, too_deep
 from deli_com.schema.text import render
-
-GOLDEN = """\
-deli 1
-root Message
-sealed Message
- 0 Alarm
-  code u32
- 1 Pose @latest(robot) @retain
-  robot str
-  at Point
-  trace [f32]
-  side Side?
-struct Point
- x f32
- y f32
-enum Side
- 0 BUY
- 1 SELL
-"""
 
 
 class Side(enum.Enum):

@@ -436,11 +436,6 @@ def record_spec(cls):
     return None if spec == NULL else <object>spec
 
 
-def record_has_gc(cls):
-    """Whether instances have a GC header (for tests and docs)."""
-    return bool(record_type(<PyTypeObject*>cls).has_gc)
-
-
 # --- what a dataclass can do ---
 
 cdef tuple _values(Record self):

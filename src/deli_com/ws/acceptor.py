@@ -8,7 +8,7 @@
     acceptor.close()             stops accepting, refuses what is in progress; established ones live on
     await acceptor.wait_closed()
 
-    route(request: Request) -> Service | Refusal        at_path("/", service) makes the common one
+    route(request: Request) -> Service | Refusal
     Service(make_listener=..., max_frame_size=..., max_clients=..., client_count=..., origins=...,
              authorize=..., subprotocols=..., response_headers=..., read_buffer_bytes=...)
     make_listener(request: Request, transport: asyncio.Transport) -> picows.WSListener | Refusal

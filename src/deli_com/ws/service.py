@@ -13,7 +13,7 @@ from deli_com.link.request import Request
 from deli_com.ws.head import HeadersLike, Refusal, checked_headers, checked_subprotocols
 from deli_com.ws.origins import Origins
 
-__all__ = ["Authorize", "ListenerFactory", "Route", "Service", "Verdict", "at_path", "refusal_of"]
+__all__ = ["Authorize", "ListenerFactory", "Route", "Service", "Verdict", "refusal_of"]
 
 
 ListenerFactory: TypeAlias = Callable[[Request, asyncio.Transport], Union[WSListener, Refusal]]
@@ -78,17 +78,6 @@ class Service:
 
 
 Route: TypeAlias = Callable[[Request], Union[Service, Refusal]]
-
-
-def at_path(path: str | None, service: Service) -> Route:
-    """Serve `service` at exactly this path, or at every path if it is None; elsewhere 404."""
-
-    def route(request: Request) -> Service | Refusal:
-        if path is None or request.path == path:
-            return service
-        return Refusal(404, f"nothing at {request.path[:100]!r}")
-
-    return route
 
 
 def refusal_of(verdict: Any) -> Refusal | None:
