@@ -6,8 +6,8 @@
         while True:
             server.send(read_sensor())
 
-What a thread sends is encoded there and handed to the loop (`fanout/handoff`); what clients send is brought
-over in batches, at most one at a time, into a queue that all receiving threads share.
+A thread that sends encodes the value itself and hands the bytes to the loop (`fanout/handoff`). Received
+values are moved in batches, one batch at a time, into a queue that all receiving threads share.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def serve_background(
     Raises
     ------
     TypeError
-        `opening` is nothing that can be bound.
+        `opening` is not the result of a ``bind`` call.
     """
     if not isinstance(opening, Opening):
         raise TypeError(f"serve_background takes what WsServer[T].bind(addr) returns, got {opening!r}")
@@ -92,13 +92,13 @@ class Background(Generic[Down, Up]):
 
     1. Every method may be called from any thread but the loop's; `send_nowait`, `client_count` and
        `local_addr` from that one too. Order is kept for each thread that sends.
-    2. `recv`, `recv_many` and iteration share one queue. Each value goes to one of them. A call that is out
-       of time or interrupted loses none.
+    2. `recv`, `recv_many` and iteration share one queue. Each value goes to one of them. A call that times
+       out or is interrupted loses no value.
     3. The end of ``with`` closes the server and joins the thread, whatever happened in the block.
-    4. The thread is a daemon: a forgotten server is closed when the interpreter exits, and keeps no
-       program alive.
-    5. A forked child has no such thread; there every call is a `RuntimeError`, and the parent's server
-       goes on.
+    4. The thread is a daemon: a server that was not closed does not keep the program alive, and is closed
+       when the interpreter exits.
+    5. A forked child has no such thread: every call there raises `RuntimeError`. The parent's server keeps
+       running.
     """
 
     def __init__(
@@ -160,17 +160,18 @@ class Background(Generic[Down, Up]):
     def close(self, *, drain: float = DRAIN_S) -> None:
         """Send what is queued, close every connection, end the thread. May be called again.
 
-        What has been received can still be taken; then `recv` is `ConnectionClosed`, and iteration ends.
+        Received values can still be taken. After that `recv` raises `ConnectionClosed`, and iteration ends.
 
         Parameters
         ----------
         drain : float
-            Seconds to wait for what is queued. The peers' answers are awaited for ``close_timeout`` more.
+            Seconds to wait until queued messages are sent. After that, the clients' answers are awaited for
+            ``close_timeout`` seconds.
 
         Raises
         ------
         RuntimeError
-            The loop failed and nobody was told yet, or something keeps it from ending.
+            The event loop failed and no call has raised that yet, or the loop does not end.
         """
         one_checked("drain", drain)
         thread = self._thread
@@ -250,8 +251,8 @@ class Background(Generic[Down, Up]):
     def send(self, value: Down, /) -> None:
         """Queue `value` as `send_nowait` does, then keep the clients' pace as ``await server.send`` does.
 
-        A producer in a tight loop is slowed down to the clients that keep up. Where little is queued
-        (1 MiB) it returns at once.
+        A producer in a tight loop is slowed down to the pace of the clients that keep up. If at most 1 MiB is
+        queued, it returns at once.
         """
         server = self._opened()
         server.send_nowait(value)
@@ -373,7 +374,7 @@ class Background(Generic[Down, Up]):
 
     @property
     def server(self) -> ServerBase[Down, Up]:
-        """The server itself. Only what is legal from any thread may be called here; the rest by `run`."""
+        """The server itself. Call only methods that are legal in any thread; use `run` for all others."""
         return self._opened()
 
     def local_addr(self) -> Address:
@@ -417,9 +418,9 @@ class Background(Generic[Down, Up]):
     @overload
     def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     def run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Call `function` on the loop's thread, and give its result; a coroutine's is awaited there.
+        """Call `function` on the loop's thread and return its result; a coroutine is awaited there.
 
-        For what only that thread may do::
+        For calls that are legal only in that thread::
 
             server.run(server.server.flush)
 

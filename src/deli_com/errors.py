@@ -46,14 +46,14 @@ class ComError(Exception):
 
 
 class IoError(ComError, OSError):
-    """The operating system refused, failed or ran out of time.
+    """An operation of the operating system failed or timed out.
 
-    Made of the same arguments as `OSError`: ``(errno, strerror)``, or one message.
+    Takes the same arguments as `OSError`: ``(errno, strerror)``, or one message.
 
     Notes
     -----
-    `IoError.of` picks the subclass: an error out of time is a `TimeoutError` as well,
-    a refused connection a `ConnectionRefusedError`.
+    `IoError.of` picks the subclass: a timeout is also a `TimeoutError`, a refused connection also a
+    `ConnectionRefusedError`.
     """
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ class IoRefused(IoError, ConnectionRefusedError):
 
 
 class ConnectionClosed(ComError, ConnectionError):
-    """The connection is gone, in good order or not.
+    """The connection has ended, normally or not.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class ConnectionClosed(ComError, ConnectionError):
         Close code of RFC 6455 section 7.4; None where there was no close frame
         (an abrupt end, or plain TCP).
     reason : str
-        The close frame's reason, or what this side saw.
+        The reason in the close frame, or what this end observed.
     """
 
     def __init__(self, code: int | None = None, reason: str = "") -> None:
@@ -152,17 +152,17 @@ class WebSocketError(ComError):
 
 
 class BacklogFull(ComError, BufferError):
-    """What waits to be sent is at its bound; this message was not queued.
+    """The send queue is full; this message was not queued.
 
     Attributes
     ----------
     queued, limit : int
-        What waits, and the bound: both in bytes, or both a count of keys.
+        What is queued, and the limit: both in bytes, or both a number of keys.
     unit : str
-        ``"bytes are queued"``, or ``"keys are held"`` where it was the first message of one key
-        more than ``max_keys``.
+        ``"bytes are queued"``, or ``"keys are held"`` if the message has a new key and ``max_keys`` keys are
+        held already.
     hint : str
-        What the program may have forgotten, or nothing.
+        A likely cause in the program, or an empty str.
     """
 
     def __init__(self, queued: int, limit: int, unit: str = "bytes are queued", hint: str = "") -> None:
@@ -178,17 +178,17 @@ class BacklogFull(ComError, BufferError):
 
 
 class SchemaMismatch(ComError, ValueError):
-    """Values of another type are sent than this program reads, and it cannot make its own of them.
+    """The schemas of writer and reader differ, and the reader's type cannot be read from the writer's values.
 
     Attributes
     ----------
     name : str
-        What the type is called here.
+        Name of the reader's type.
     differences : list of str
-        All that stand in the way, each from the reader's side: ``"celsius  f32 here, f64 there"``. Those that
-        begin with ``"- "`` are only here.
+        Every difference that prevents reading, seen from the reader: ``"celsius  f32 here, f64 there"``.
+        Entries that begin with ``"- "`` exist only in the reader's type.
     title : str
-        What is said before them.
+        First line of the error's text.
     """
 
     def __init__(self, name: str, differences: Iterable[str] = (), title: str = "") -> None:

@@ -49,21 +49,21 @@ LABELLED = [
 
 
 class Collector:
-    """Gives Prometheus what ``stats()`` says, at each scrape.
+    """Gives Prometheus the values of ``stats()`` at each scrape.
 
     ::
 
         from prometheus_client import REGISTRY
         REGISTRY.register(Collector(server))
 
-    A scrape takes the same time however many clients there are, and there is no series for each client. Each
-    series has the label ``server``. One collector serves any number of servers: `add` them to it. It may be
-    asked in any thread.
+    The time of a scrape does not depend on the number of clients, and there are no time series for single
+    clients. Each series has the label ``server``. One collector serves any number of servers: `add` them to
+    it. It may be called in any thread.
 
     Parameters
     ----------
     server : WsServer, Server or Background
-        More may come by `add`.
+        `add` adds more servers.
     name : str, optional
         Value of the label ``server``; the address of the server if None.
 
@@ -84,12 +84,12 @@ class Collector:
         self.add(server, name)
 
     def add(self, server: _Server, name: str | None = None) -> None:
-        """Collect the figures of one server more.
+        """Collect the metrics of another server.
 
         Raises
         ------
         ValueError
-            There is one of that name already.
+            A server of that name was added already.
         """
         if not callable(getattr(server, "stats", None)):
             raise TypeError(f"a Collector takes servers, got {type(server).__qualname__}")
@@ -100,12 +100,12 @@ class Collector:
         self._servers[name] = server
 
     def remove(self, name: str) -> None:
-        """Collect the figures of that server no more.
+        """Stop collecting the metrics of that server.
 
         Raises
         ------
         KeyError
-            There is none of that name.
+            There is no server of that name.
         """
         del self._servers[name]
 

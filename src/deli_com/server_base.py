@@ -103,23 +103,23 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
 
     @property
     def clients(self) -> frozenset[Peer]:
-        """The clients that are connected now; a snapshot, which costs a look at each of them.
+        """The set of clients that are connected now; making it takes time proportional to their number.
 
         Raises
         ------
         RuntimeError
-            Another thread than the event loop's; ``client_count`` may be called from any.
+            Called in another thread than the event loop's; ``client_count`` may be called from any thread.
         """
         self._check_home("server.clients")
         return frozenset(peer for peer in self._connections() if peer.is_open)
 
     def group(self, name: Hashable, /) -> Group[Down]:
-        """Return the group of clients of this name; a new one where there is none.
+        """Return the group of this name; it is created if there is none.
 
         Parameters
         ----------
         name : hashable
-            Anything that can be a key, compared with ``==``.
+            Any hashable object; names are compared with ``==``.
         """
         return group_of(self, name)
 
@@ -143,15 +143,15 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         """Stop accepting, send what is queued, close every connection. May be called again.
 
         Clients get what was queued, then close code 1001. Waiting receivers get
-        `ConnectionClosed` once the inbox is empty; ``async for`` ends. Every ``on_disconnect``
-        has been called when it returns; coroutine functions have ended, or are cancelled when
-        the time below is over. Those of ``on_connect`` that still run are cancelled.
+        `ConnectionClosed` once the inbox is empty; ``async for`` ends. When it returns, every
+        ``on_disconnect`` has been called; coroutine functions have ended, or were cancelled when the time
+        below was over. Coroutine functions of ``on_connect`` that still run are cancelled.
 
         Parameters
         ----------
         drain : float
-            Seconds to wait for what is queued. The peers' answers are awaited for
-            ``close_timeout`` more; then what remains is aborted.
+            Seconds to wait until queued messages are sent. After that, the clients' answers are awaited for
+            ``close_timeout`` seconds; then the remaining connections are aborted.
 
         Raises
         ------

@@ -480,22 +480,21 @@ _FIELD_TYPE = _Specimen.__dataclass_fields__["field"]._field_type  # type: ignor
 class Codec(Record, metaclass=CodecMeta):
     """Base class of structs and sealed types, which are dataclasses with a wire form.
 
-    1. Annotated names are the fields, in order; `field` gives defaults; ``ClassVar`` and names
-       without an annotation are none.
+    1. Annotated names are the fields, in order. `field` gives defaults. Names annotated with ``ClassVar`` and
+       names without an annotation are not fields.
     2. Class keywords: ``frozen`` (no assignment, and a hash), ``kw_only``, ``sealed`` (an enum
        whose variants are the direct subclasses); ``policy``, ``key``, ``retain`` (how messages of
        the class are delivered, see below); ``weakref_slot`` (values can be referred to by
        `weakref.ref`, at 8 bytes each). ``functools.cached_property`` gives the values of its
        class a ``__dict__``.
     3. A subclass appends its fields. A field of class ``P`` holds exactly a ``P``.
-    4. ``__post_init__`` runs on construction and on decoding; such a class is constructed at the
-       price of that call.
-    5. Delivery counts where the class is the message itself. ``policy`` is what happens to a
-       client that is behind: ``"disconnect"``, ``"wait"``, ``"skip"``, ``"latest"``; without one the
-       server's ``slow_client`` decides. With ``"latest"``, ``key`` names the field, or the tuple of
-       fields, whose values each keep a newest message, and ``retain=True`` sends those to new
-       clients first. A subclass inherits what it does not name; on a sealed class they are the
-       default of its variants.
+    4. ``__post_init__`` runs on construction and on decoding; each value then costs the time of that call.
+    5. The delivery keywords apply only where the class is the whole message. ``policy`` says what happens to
+       a client that is behind: ``"disconnect"``, ``"wait"``, ``"skip"``, ``"latest"``; without a policy the
+       server's ``slow_client`` applies. With ``"latest"``, ``key`` names the field, or a tuple of fields, and
+       the newest message of each key is kept; ``retain=True`` sends these messages to new clients first. A
+       subclass inherits the keywords that it does not set; on a sealed class they are the defaults of its
+       variants.
 
     Examples
     --------

@@ -49,16 +49,17 @@ class Client(ClientBase[Down, Up]):
     ) -> Opening[Self]:
         """Connect to a server; await the result, or use it in ``async with``.
 
-        The server may accept later than this returns. Until then it does not count this client
-        and what it sends does not come here: see ``Server.wait_clients``.
+        The server may accept the connection after this returns. Until then the server does not count this
+        client, and does not send to it: see ``Server.wait_clients``.
 
         Parameters
         ----------
         addr : str or tuple
             ``"host:port"``, ``"[v6]:port"``, ``"unix:/path"``, ``(host, port)`` or an `Address`. The
-            addresses of a name are tried in turn, the next one where one does not answer within 0.2 s.
+            addresses of a name are tried in turn; the next attempt starts when one fails or does not answer
+            within 0.2 s.
         sock : socket.socket, optional
-            A connected socket; it belongs to the client then. `addr` may be left out.
+            A connected socket; the client takes ownership of it. `addr` may be omitted then.
         proxy : str, optional
             ``"http://host:port"`` or ``"http://user:password@host:port"``: an HTTP proxy that is asked for a
             tunnel (CONNECT). The environment's proxies are not used.
@@ -70,26 +71,27 @@ class Client(ClientBase[Down, Up]):
             Bytes of one encoded message, both ways, at most 2**32 - 1. When the server
             announces more, ``recv`` raises `MessageTooLarge` and the connection is closed.
         schema : {"check", "require"} or None
-            None: nothing is said of schemas, as no server does that is older, or another program; such a
-            server closes the connection of a client that does. ``check`` or ``require``, which are the
-            same here: the server is told the schemas of `Down` and `Up`. If its own are others, values
-            are read as its schema says, or `SchemaMismatch` is raised.
+            None: schemas are not exchanged. An older server, or another program, closes the connection of a
+            client that announces schemas. ``check`` and ``require`` mean the same here: announce the schemas
+            of `Down` and `Up`. If the server's schemas differ, values are read by the server's schema, or
+            `SchemaMismatch` is raised.
         open_timeout : float or None
             Seconds for resolving, connecting and TLS together.
         close_timeout : float
-            Seconds that a closed connection is given to close its own end.
+            Seconds to wait for the server to close its end of a closed connection.
         keepalive_interval, keepalive_timeout : float or None
-            Seconds of silence after which the system asks the server's system whether it is
-            there, and that it then has to answer; whole seconds, as TCP has them. None: never.
+            TCP keepalive: seconds without received data after which the operating system probes the server,
+            and seconds to wait for an answer. Whole seconds, as TCP counts them. None: never.
 
         Raises
         ------
         SchemaMismatch
-            What the server sends cannot be made a `Down`.
+            `Down` cannot be read from what the server sends.
         ConnectionClosed
-            The server does not know of schemas, and was told some.
+            The client announced schemas, and the server does not exchange schemas.
         IoError
-            Refused (also `ConnectionRefusedError`), out of time (also `TimeoutError`), TLS, DNS.
+            The connection was refused (also `ConnectionRefusedError`) or timed out (also `TimeoutError`), or
+            TLS or DNS failed.
         TypeError, ValueError
             A type without a wire form, or no address.
         """

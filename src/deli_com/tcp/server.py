@@ -65,29 +65,30 @@ class Server(ServerBase[Down, Up]):
         ----------
         addr : str or tuple
             ``"host:port"``, ``"[v6]:port"``, ``"unix:/path"``, ``(host, port)`` or what ``local_addr()``
-            returned; port 0 lets the system choose. A name means all addresses that it has, with one port.
+            returned; port 0 lets the system choose. A name stands for all its addresses, with one port.
         sock : socket.socket, optional
-            In place of `addr`: a socket that is bound, and listens or will. It belongs to the server then.
+            A bound socket, in place of `addr`; it may listen already. The server takes ownership of it.
         mode : int, optional
             Permissions of the path of a Unix socket; 0o600 if None.
         reuse_port : bool
-            Let other processes listen at the same port, if they ask for it too (``SO_REUSEPORT``).
+            Let other processes listen on the same port, if they set ``SO_REUSEPORT`` too.
         ssl : ssl.SSLContext, optional
             Speak TLS.
         proxy_protocol : list of str, or True, optional
-            Networks of the balancers that say for whom they connect, by the PROXY protocol, version 1 or 2;
-            True is loopback and Unix sockets. They must say it; from any other address it is refused.
+            Networks of load balancers that send the client's address by the PROXY protocol, version 1 or 2.
+            True means loopback and Unix sockets. Connections from these networks must begin with the header;
+            from any other address the header is refused.
         slow_client : {"disconnect", "wait", "skip", "latest"}
-            Policy of the types that name none, for clients that are behind. ``disconnect``: they
-            get all, or are closed. ``wait``: the same, and an awaited send waits for the slowest
-            as well. ``skip``: they get the last `max_backlog` bytes. ``latest``: the newest of
-            each type.
+            Policy of types that declare none, for clients that are behind. ``disconnect``: the client gets
+            every message, or is closed. ``wait``: the same, and an awaited send also waits for the slowest
+            client. ``skip``: the client gets the last `max_backlog` bytes. ``latest``: the client gets the
+            newest message of each type.
         max_backlog : int
             Bytes of queued messages at which a client that lags is reset. One message never
             exceeds that by itself.
         max_keys : int
-            Keys of policy latest that are held, over all types and groups; one more is refused
-            (`BacklogFull`).
+            Limit on keys of ``latest`` messages, over all types and groups; a further key raises
+            `BacklogFull`.
         max_message_size : int
             Bytes of one encoded message, both ways, at most 2**32 - 1. A client that
             announces more is closed.
@@ -98,24 +99,25 @@ class Server(ServerBase[Down, Up]):
         max_clients : int, optional
             Further clients are closed at once.
         schema : {"check", "require"} or None
-            ``check``: clients that announce their schemas are told of ours, and read or refused as
-            theirs say; others are served as they are. ``require``: others are closed. None: nobody is
-            told or asked anything.
+            ``check``: clients that announce their schemas get the server's, and their values are read by
+            their schema or refused. Clients that announce none are served without a check. ``require``:
+            clients that announce none are closed. None: schemas are not exchanged.
         progress_timeout : float or None
-            Seconds in which a client that lags must take a byte, else it is reset. None: never.
+            Seconds after which a client that is behind and accepts no byte is reset. None: never.
         close_timeout : float
-            Seconds that a closed connection is given to close its own end.
+            Seconds to wait for a client to close its end of a closed connection.
         on_connect : callable, optional
-            ``(peer)``: a client is counted from now on. Called at once: nothing of it has been
-            received yet, and what is sent from here comes before all that is sent later.
+            ``(peer)``, called when a client is counted, before anything is received from it. Messages that it
+            sends come before all that are sent later.
         on_disconnect : callable, optional
-            ``(peer, why)``, with a `Departure`: it is no client any more; once for each that
-            ``on_connect`` tells of, however it left. Messages of it may still wait to be received.
+            ``(peer, why)`` with a `Departure`, called once for each client that ``on_connect`` was called
+            for, after the client has disconnected for any reason. Messages from it may still wait for
+            ``recv``.
 
-            Both may be coroutine functions, which run as tasks of the server's. Errors are logged.
+            Both may be coroutine functions, which run as tasks of the server. Their errors are logged.
         keepalive_interval, keepalive_timeout : float or None
-            Seconds of silence after which the system asks the client's system whether it is
-            there, and that it then has to answer; whole seconds, as TCP has them. None: never.
+            TCP keepalive: seconds without received data after which the operating system probes the client,
+            and seconds to wait for an answer. Whole seconds, as TCP counts them. None: never.
 
         Raises
         ------

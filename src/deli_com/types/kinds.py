@@ -129,7 +129,7 @@ class FixedArray(Protocol[T_co, N_co]):
 
 @final
 class FieldOptions:
-    """What `field` was told; `MISSING` where it was told nothing."""
+    """The arguments of `field`; `MISSING` for those that were not given."""
 
     __slots__ = ("default", "default_factory", "kw_only", "renamed_from")
 
@@ -173,15 +173,15 @@ def field(
     Parameters
     ----------
     default : object, optional
-        Immutable; taken where the constructor is given nothing, and where another version of the class that
-        lacks the field is received.
+        Immutable. It is used if the constructor gets no value, and if a received version of the class lacks
+        the field.
     default_factory : callable, optional
         Called without arguments for each new value: ``field(default_factory=list)``.
     kw_only : bool, optional
         The field is keyword-only in the constructor. Default: as its class says.
     renamed_from : str or tuple of str, optional
-        What other versions of the class call the field. Where their schema says so, and has none of the
-        field's own name, the field is read from there. Nothing of this is on the wire.
+        Name of the field in other versions of the class. If a writer's schema has a field of this name, and
+        none of the field's own name, that field is read. This is not sent on the wire.
 
     Raises
     ------

@@ -80,23 +80,23 @@ class WsClient(ClientBase[Down, Up]):
     ) -> Opening[Self]:
         """Connect to a server; await the result, or use it in ``async with``.
 
-        When it returns, the server counts this client, which gets every later ``send``.
+        When it returns, the server counts this client, and every later ``send`` of the server reaches it.
 
         Parameters
         ----------
         addr : str or tuple
             ``"host:port"``, ``"[v6]:port"``, ``"unix:/path"``, ``(host, port)``, an `Address`, or a ``ws://``
-            or ``wss://`` URL. The addresses of a name are tried in turn, the next one where one does not
-            answer within 0.2 s.
+            or ``wss://`` URL. The addresses of a name are tried in turn; the next attempt starts when one
+            fails or does not answer within 0.2 s.
         path : str, optional
-            Path and query, for an `addr` that is no URL.
+            Path and query, for an `addr` that is not a URL.
         sock : socket.socket, optional
-            A connected socket; it belongs to the client then. `addr` may be left out.
+            A connected socket; the client takes ownership of it. `addr` may be omitted then.
         proxy : str or bool, optional
             ``"http://host:port"`` or ``"http://user:password@host:port"``: an HTTP proxy that is asked for
-            a tunnel (CONNECT). True: the one that the environment names (``HTTPS_PROXY`` for TLS,
-            ``HTTP_PROXY`` else, ``ALL_PROXY``, ``NO_PROXY``), never for this machine's own addresses.
-            None: connect directly.
+            a tunnel (CONNECT). True: the proxy that the environment names (``HTTPS_PROXY`` for TLS, else
+            ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``), but never for loopback addresses. None: connect
+            directly.
         ssl : ssl.SSLContext or bool, optional
             TLS.
         server_hostname : str, optional
@@ -104,34 +104,36 @@ class WsClient(ClientBase[Down, Up]):
         headers : mapping or pairs, optional
             More request headers.
         subprotocols : sequence of str
-            Asked for, the preferred one first.
+            Subprotocols to offer, the preferred one first.
         origin : str, optional
             ``Origin`` header.
         max_message_size : int
-            Bytes of one encoded message, both ways.
+            Limit in bytes for one encoded message, sent or received.
         schema : {"check", "require"} or None
-            ``check``: the server is told the schemas of `Down` and `Up`. If its own are others, values
-            are read as its schema says, or `SchemaMismatch` is raised. A server that knows nothing of
-            that is taken as it is. ``require``: such a server is refused. None: nothing is said.
+            ``check``: announce the schemas of `Down` and `Up`. If the server's schemas differ, values are
+            read by the server's schema, or `SchemaMismatch` is raised. A server that does not exchange
+            schemas is accepted without a check. ``require``: such a server is refused. None: schemas are not
+            exchanged.
         open_timeout : float or None
             Seconds for resolving, connecting and the handshake together.
         close_timeout : float
-            Seconds that a closed connection is given to answer.
+            Seconds to wait for the server's answer when the connection is closed.
         ping_interval, ping_timeout : float or None
-            Seconds of silence after which the peer is sent a PING, and that it then has for any
-            sign of life before the connection is closed (1011). None: never.
+            Seconds without received data after which a PING is sent, and seconds to wait then for any data
+            before the connection is closed (1011). None: never.
 
         Raises
         ------
         IoError
-            Refused (also `ConnectionRefusedError`), out of time (also `TimeoutError`), TLS, DNS.
+            The connection was refused (also `ConnectionRefusedError`) or timed out (also `TimeoutError`), or
+            TLS or DNS failed.
         WebSocketError
             An HTTP status other than 101 (``status``), or no WebSocket server at all.
         ConnectionClosed
             The server hung up during the handshake.
         SchemaMismatch
-            What the server sends cannot be made a `Down`; or it says nothing, and ``schema`` is
-            ``"require"``.
+            `Down` cannot be read from what the server sends; or the server announces no schema, and
+            ``schema`` is ``"require"``.
         TypeError, ValueError
             A type without a wire form, or no address.
         """
@@ -200,7 +202,7 @@ class WsClient(ClientBase[Down, Up]):
         terminal: Collection[int] | None = None,
         **options: Unpack[ConnectOptions],
     ) -> Stream[Down]:
-        """Receive from a server for as long as it takes, reconnecting by itself.
+        """Receive values from a server, and reconnect when the connection is lost.
 
         ::
 
@@ -213,15 +215,15 @@ class WsClient(ClientBase[Down, Up]):
         addr : str or tuple
             As for `connect`.
         headers : mapping, pairs or callable, optional
-            More request headers; or ``()``, may be async, that returns them: called at each attempt, for
-            fresh tokens. What it raises comes from the step; the next step tries again.
+            More request headers; or ``()``, may be async, that returns them: called at each attempt, to get
+            new tokens. If it raises, the iteration step raises that, and the next step tries again.
         on_reconnect : callable, optional
-            ``(seconds_away)``, may be async: a connection is there again.
+            ``(seconds_away)``, may be async: called when the client has reconnected.
         first_delay, max_delay : float
-            Seconds between attempts; doubles from the one to the other, with jitter.
+            Seconds between attempts; the delay doubles from `first_delay` to `max_delay`, with jitter.
         terminal : collection of int, optional
             Close codes that end the stream with `ConnectionClosed`. None: 1008, 4400, 4403, and 4401
-            unless `headers` is a callable. ``()``: it comes back whatever the server says.
+            unless `headers` is a callable. ``()``: reconnect after every close code.
         **options
             As for `connect`.
 

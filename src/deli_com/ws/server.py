@@ -88,47 +88,48 @@ class WsServer(ServerBase[Down, Up]):
                 WsServer[State, Command].bind(video, path="/state") as state,
             ):
 
-        The port belongs to the one that was bound to an address: when that closes (or is forgotten), nobody
-        can connect to any of them, and each goes on with the clients it has. The others leave their path
-        free when they close.
+        The port belongs to the server that was bound to an address. When that server closes (or is
+        garbage-collected), no client can connect to any of them; each keeps its own clients. When one of the
+        other servers closes, its path is free again.
 
         Parameters
         ----------
         addr : str, tuple or WsServer
             ``"host:port"``, ``"[v6]:port"``, ``"unix:/path"``, ``(host, port)`` or what ``local_addr()``
-            returned; port 0 lets the system choose. A name means all addresses that it has, with
-            one port. An open server, to share its port.
+            returned; port 0 lets the system choose. A name stands for all its addresses, with one port. An
+            open server shares its port.
         path : str, optional
-            Serve at exactly this path, percent-encoded as on the wire. None serves every path
-            that no other server has on this port, which one of them may do. Elsewhere: 404.
+            Serve only this path, percent-encoded as on the wire. None: serve every path that no other server
+            on this port serves; one server of a port may do so. Other paths are answered 404.
         sock : socket.socket, optional
-            In place of `addr`: a socket that is bound, and listens or will. It belongs to the server then.
+            A bound socket, in place of `addr`; it may listen already. The server takes ownership of it.
         mode : int, optional
             Permissions of the path of a Unix socket; 0o600 if None.
         reuse_port : bool
-            Let other processes listen at the same port, if they ask for it too (``SO_REUSEPORT``).
+            Let other processes listen on the same port, if they set ``SO_REUSEPORT`` too.
         ssl : ssl.SSLContext, optional
-            Speak TLS. It belongs to the port, as do `sock`, `mode`, `reuse_port`, `proxy_protocol`,
-            `max_head_bytes`, `open_timeout`, `http` and `http_authorize`: not together with a server as
-            `addr`.
+            Use TLS. This option belongs to the port, as do `sock`, `mode`, `reuse_port`, `proxy_protocol`,
+            `max_head_bytes`, `open_timeout`, `http` and `http_authorize`: they cannot be given if `addr` is a
+            server.
         proxy_protocol : list of str, or True, optional
-            Networks of the balancers that say for whom they connect, by the PROXY protocol, version 1 or 2;
-            True is loopback and Unix sockets. They must say it; from any other address it is refused.
+            Networks of load balancers that send the client's address by the PROXY protocol, version 1 or 2.
+            True means loopback and Unix sockets. Connections from these networks must begin with the header;
+            from any other address the header is refused.
         max_head_bytes : int
-            Bytes of a request's head; beyond it 431.
+            Limit in bytes for the head of a request; a longer one is answered 431.
         slow_client : {"disconnect", "wait", "skip", "latest"}
-            Policy of the types that name none, for clients that are behind. ``disconnect``: they
-            get all, or are closed. ``wait``: the same, and an awaited send waits for the slowest
-            as well. ``skip``: they get the last `max_backlog` bytes. ``latest``: the newest of
-            each type.
+            Policy of types that declare none, for clients that are behind. ``disconnect``: the client gets
+            every message, or is closed. ``wait``: the same, and an awaited send also waits for the slowest
+            client. ``skip``: the client gets the last `max_backlog` bytes. ``latest``: the client gets the
+            newest message of each type.
         max_backlog : int
             Bytes of queued messages at which a client that lags is closed (1013). One message
             never exceeds that by itself.
         max_keys : int
-            Keys of policy latest that are held, over all types and groups; one more is refused
-            (`BacklogFull`).
+            Limit on keys of ``latest`` messages, over all types and groups; a further key raises
+            `BacklogFull`.
         max_message_size : int
-            Bytes of one encoded message, both ways.
+            Limit in bytes for one encoded message, sent or received.
         max_inbound : int, optional
             Limit on received bytes waiting for ``recv``, all clients together, incomplete messages
             included. Past it, the client holding most is closed (1009) and its values are dropped.
@@ -136,27 +137,28 @@ class WsServer(ServerBase[Down, Up]):
         max_clients : int, optional
             Further clients are answered 503.
         schema : {"check", "require"} or None
-            ``check``: clients that announce their schemas are told of ours, and read or refused as
-            theirs say; others are served as they are. ``require``: others are answered 428. None:
-            nobody is told or asked anything.
+            ``check``: clients that announce their schemas get the server's, and their values are read by
+            their schema or refused. Clients that announce none are served without a check. ``require``:
+            clients that announce none are answered 428. None: schemas are not exchanged.
         open_timeout : float or None
-            Seconds from accept to the end of the handshake. The port's, as is ``ssl``.
+            Seconds from accept to the end of the handshake. It belongs to the port, as `ssl` does.
         progress_timeout : float or None
-            Seconds in which a client that lags must take a byte, else it is closed (1013). None: never.
+            Seconds after which a client that is behind and accepts no byte is closed (1013). None: never.
         close_timeout : float
-            Seconds that a closed connection is given to answer.
+            Seconds to wait for a client's answer when its connection is closed.
         ping_interval, ping_timeout : float or None
-            Seconds of silence after which the peer is sent a PING, and that it then has for any
-            sign of life before the connection is closed (1011). None: never.
+            Seconds without received data after which a PING is sent, and seconds to wait then for any data
+            before the connection is closed (1011). None: never.
         origins : collection of str, or callable, optional
             Web pages that may connect, besides those of this host: ``"https://dash.example"``,
             ``"https://*.dash.example"`` for all names below one, ``"*"``. Programs send no Origin.
         authorize : callable, optional
-            ``(request)``, may be async: None or True accept, False is 403, ``(status, text)``.
+            ``(request)``, may be async. It returns None or True to accept, False to answer 403, or ``(status,
+            text)``.
         subprotocols : sequence of str
-            The first that the client offers too is chosen.
+            The server chooses the first one that the client offers.
         response_headers : mapping or pairs
-            Go into the answer.
+            Headers for the 101 response.
         http : callable or mapping, optional
             Serve plain HTTP on this port as well, to a GET or HEAD that asks for no WebSocket. A function
             ``(request)``, may be async, returns a `Response`, or None where it has nothing (404); a
@@ -165,22 +167,23 @@ class WsServer(ServerBase[Down, Up]):
         http_authorize : callable, optional
             As `authorize`, for what `http` serves.
         on_connect : callable, optional
-            ``(peer)``: a client is counted from now on. Called at once: nothing of it has been
-            received yet, and what is sent from here comes before all that is sent later.
+            ``(peer)``, called when a client is counted, before anything is received from it. Messages that it
+            sends come before all that are sent later.
         on_disconnect : callable, optional
-            ``(peer, why)``, with a `Departure`: it is no client any more; once for each that
-            ``on_connect`` tells of, however it left. Messages of it may still wait to be received.
+            ``(peer, why)`` with a `Departure`, called once for each client that ``on_connect`` was called
+            for, after the client has disconnected for any reason. Messages from it may still wait for
+            ``recv``.
 
-            Both may be coroutine functions, which run as tasks of the server's. Errors are logged.
+            Both may be coroutine functions, which run as tasks of the server. Their errors are logged.
 
         Raises
         ------
         IoError
             The address is in use, may not be bound, or does not resolve (when awaited).
         TypeError, ValueError
-            A type without a wire form, or no address, or both an address and a socket; a path that is
-            served already, or none; an option of the port for one that is shared, a TCP `Server` to share
-            with.
+            A type without a wire form; no valid address, or both an address and a socket; an invalid path, or
+            one that is served already; an option of the port, or a TCP `Server`, where a port is to be
+            shared.
         RuntimeError
             The server to share with is closed, or belongs to another event loop.
         """
