@@ -115,6 +115,22 @@ namespace detail {
 constexpr std::uint32_t max_depth = 200;
 constexpr std::uint64_t max_empty = 65536;
 
+inline bool little_endian() noexcept {
+  const std::uint16_t one = 1;
+  std::uint8_t first;
+  std::memcpy(&first, &one, 1);
+  return first == 1;
+}
+
+template <class U>
+U swapped(U value) noexcept {
+  U found = 0;
+  for (unsigned i = 0; i < sizeof(U); i++) {
+    found = static_cast<U>(found | static_cast<U>((value >> (8 * i)) & 0xff) << (8 * (sizeof(U) - 1 - i)));
+  }
+  return found;
+}
+
 struct Reader {
   const std::uint8_t* data;
   std::size_t size;
@@ -130,21 +146,37 @@ struct Reader {
   bool need(std::uint64_t count) noexcept {
     return left() >= count || fail(Fault::unexpected_eof, at);
   }
-  std::uint64_t load(unsigned bytes) noexcept {
-    std::uint64_t found = 0;
-    for (unsigned i = 0; i < bytes; i++) found |= std::uint64_t{data[at + i]} << (8 * i);
-    at += bytes;
-    return found;
+  /// An unsigned integer of which there are enough bytes.
+  template <class U>
+  U load() noexcept {
+    U found;
+    std::memcpy(&found, data + at, sizeof(U));
+    at += sizeof(U);
+    return little_endian() ? found : swapped(found);
+  }
+  /// Numbers and bools one behind the other: true if there are so many bytes.
+  bool ready(std::size_t bytes, const char* kinds) noexcept {
+    return left() >= bytes || shorter(kinds);
+  }
+  /// Says which of them is wrong first: '1' to '8' are bytes of a number, 'b' is a bool.
+  bool shorter(const char* kinds) noexcept {
+    for (; left() != 0 && *kinds != 0; kinds++) {
+      const std::size_t bytes = *kinds == 'b' ? 1 : static_cast<std::size_t>(*kinds - '0');
+      if (left() < bytes) break;
+      if (*kinds == 'b' && data[at] > 1) return fail(Fault::invalid_bool, at, data[at]);
+      at += bytes;
+    }
+    return fail(Fault::unexpected_eof, at);
   }
   bool index(std::uint32_t count, std::uint32_t& out) noexcept {
     if (!need(4)) return false;
-    out = static_cast<std::uint32_t>(load(4));
+    out = load<std::uint32_t>();
     return out < count || fail(Fault::invalid_variant, at - 4, out);
   }
   /// A count of elements of at least `least` bytes each, of which there can be as many.
   bool count(std::uint64_t least, std::size_t& out) noexcept {
     if (!need(4)) return false;
-    out = static_cast<std::size_t>(load(4));
+    out = load<std::uint32_t>();
     if (least == 0) {
       return out <= max_empty ||
              fail(Fault::too_many_empty, at - 4, static_cast<std::uint32_t>(out));
@@ -211,13 +243,6 @@ inline std::size_t utf8_end(const std::uint8_t* p, std::size_t size) noexcept {
   return size;
 }
 
-inline bool little_endian() noexcept {
-  const std::uint16_t one = 1;
-  std::uint8_t first;
-  std::memcpy(&first, &one, 1);
-  return first == 1;
-}
-
 /// How a type is read and written; `least` is the fewest bytes of a value.
 template <class T, class = void>
 struct Wire;
@@ -228,10 +253,10 @@ struct Wire<T, std::enable_if_t<std::is_arithmetic<T>::value>> {
   static bool read(Reader& r, T& out) noexcept {
     if (!r.need(sizeof(T))) return false;
     if constexpr (std::is_same<T, float>::value) {
-      const std::uint32_t bits = static_cast<std::uint32_t>(r.load(4));
+      const std::uint32_t bits = r.load<std::uint32_t>();
       std::memcpy(&out, &bits, 4);
     } else if constexpr (std::is_same<T, double>::value) {
-      const std::uint64_t bits = r.load(8);
+      const std::uint64_t bits = r.load<std::uint64_t>();
       std::memcpy(&out, &bits, 8);
     } else if constexpr (std::is_same<T, bool>::value) {
       const std::uint8_t found = r.data[r.at];
@@ -239,7 +264,7 @@ struct Wire<T, std::enable_if_t<std::is_arithmetic<T>::value>> {
       r.at++;
       out = found == 1;
     } else {
-      out = static_cast<T>(r.load(sizeof(T)));
+      out = static_cast<T>(r.load<std::make_unsigned_t<T>>());
     }
     return true;
   }
@@ -493,7 +518,8 @@ inline bool Wire<Event>::read(Reader& r, Event& out) {
     }
     case 1: {
       auto& one = out.value.template emplace<1>();
-      good = Wire<std::uint32_t>::read(r, one.code) &&
+      good = r.ready(12, "48") &&
+         Wire<std::uint32_t>::read(r, one.code) &&
          Wire<std::uint64_t>::read(r, one.stamp) &&
          Wire<std::optional<std::string>>::read(r, one.text);
       break;

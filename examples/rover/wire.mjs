@@ -1031,7 +1031,8 @@ function parseType(text, lines, at) {
         while (take(",)") === ",");
       }
       made = { is: "product", items };
-    } else if (token in SCALAR_READERS) made = { is: "scalar", name: token };
+    } else if (Object.hasOwn(SCALAR_READERS, token))
+      made = { is: "scalar", name: token };
     else if (/^[A-Za-z_]/.test(token)) made = { is: "ref", name: token };
     else throw fail();
     if (tokens[next] !== "?") return made;

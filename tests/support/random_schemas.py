@@ -108,7 +108,20 @@ MANY = (
     + "enum Big\n"
     + "".join(f" {i} M{i}\n" for i in range(300))
 )
-FIXED = [GOLDEN, RECURSIVE, EMPTY, LIMITS, MANY]
+# Names that objects of one language or another have of themselves.
+INHERITED = """\
+deli 1
+root constructor
+struct constructor
+ hashCode toString
+ valueOf u8
+ prototype [hasOwnProperty]
+struct toString
+enum hasOwnProperty
+ 0 length
+ 1 values
+"""
+FIXED = [GOLDEN, RECURSIVE, EMPTY, LIMITS, MANY, INHERITED]
 
 
 class _Maker:

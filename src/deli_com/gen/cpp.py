@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from deli_com.gen.plan import Names, Plan, Spelling, runtime, summary
+from deli_com.gen.plan import Names, Plan, Spelling, plain_start, runtime, summary
 from deli_com.schema.schema import Schema
 from deli_com.schema.tree import (
     Enum,
@@ -36,7 +36,7 @@ _USED = """
 std Box Error Fault Reader Writer Wire detail to_bytes from_bytes SCHEMA_HASH SCHEMA_TEXT UP_SCHEMA_HASH
 UP_SCHEMA_TEXT size_t uint8_t uint16_t uint32_t uint64_t int8_t int16_t int32_t int64_t main decode encode
 read_items write_items utf8_end little_endian is_number max_depth max_empty value one out r w index good
-data size least read write T N U held_ fault number
+swapped data size least read write T N U held_ fault number
 """
 _SCALARS = {"f32": "float", "f64": "double", "bool": "bool", "str": "std::string"}
 _SCALARS |= {"bytes": "std::vector<std::uint8_t>"}
@@ -220,6 +220,9 @@ class _Cpp:
             f"Wire<{self.type_of(each.type, owner)}>::{function}({first}, {at}.{names[each.name]})"
             for each in fields
         ]
+        size, kinds = plain_start(fields)
+        if size and function == "read":  # bounds of what comes first are checked once
+            calls.insert(0, f'r.ready({size}, "{kinds}")')
         return " &&\n         ".join(calls) or "true"
 
     def code(self, each: Struct | Sealed) -> str:

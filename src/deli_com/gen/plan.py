@@ -10,9 +10,12 @@ from importlib import resources
 from deli_com.schema.measure import least_size, least_sizes, recursive
 from deli_com.schema.schema import Schema
 from deli_com.schema.tree import (
+    SIZES,
     Definition,
     Enum,
+    Field,
     Ref,
+    Scalar,
     Sealed,
     Struct,
     Type,
@@ -20,7 +23,7 @@ from deli_com.schema.tree import (
     types_in,
 )
 
-__all__ = ["MAX_EMPTY", "Names", "Plan", "Spelling", "runtime", "summary"]
+__all__ = ["MAX_EMPTY", "Names", "Plan", "Spelling", "plain_start", "runtime", "summary"]
 
 MAX_EMPTY = 65536  # elements without a size in one list, as docs/wire.md section 6 has it
 
@@ -138,6 +141,22 @@ def _docs(schema: Schema) -> dict[str, str]:
         if text:
             found[name] = inspect.cleandoc(text)
     return found
+
+
+def plain_start(fields: Iterable[Field]) -> tuple[int, str]:
+    """How many bytes the numbers and bools take with which fields begin, and their kinds.
+
+    A kind is the count of bytes of a number, or ``b`` for a bool. Both are empty for less than two fields.
+    """
+    names: list[str] = []
+    for each in fields:
+        if not isinstance(each.type, Scalar) or each.type.name not in SIZES:
+            break
+        names.append(each.type.name)
+    if len(names) < 2:
+        return 0, ""
+    kinds = "".join("b" if name == "bool" else str(SIZES[name]) for name in names)
+    return sum(SIZES[name] for name in names), kinds
 
 
 class Names:

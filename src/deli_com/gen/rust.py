@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from deli_com.gen.plan import Names, Plan, Spelling, runtime, summary
+from deli_com.gen.plan import Names, Plan, Spelling, plain_start, runtime, summary
 from deli_com.schema.schema import Schema
 from deli_com.schema.tree import (
     Enum,
+    Field,
     Fixed,
     List,
     Option,
@@ -30,7 +31,7 @@ _USED = """
 Box Codec DecodeError EncodeError Err None Ok Option Reader Result Self Sized Some String Vec Writer bool
 f32 f64 i8 i16 i32 i64 i128 isize str u8 u16 u32 u64 u128 usize char std core alloc MAX_DEPTH MAX_EMPTY
 SCHEMA_HASH SCHEMA_TEXT UP_SCHEMA_HASH UP_SCHEMA_TEXT numbers tuples Debug Clone Copy PartialEq Eq Hash
-Default From Into Fn FnMut FnOnce Drop Send Sync
+Default From Into Plain Fn FnMut FnOnce Drop Send Sync
 """
 _ON_STACK = 4096  # items of a fixed array that stands in its struct; larger ones are boxed
 
@@ -171,11 +172,12 @@ class _Rust:
             read = "        r.enter()?;\n" + read
             write = "        w.enter()?;\n" + write.removesuffix("        Ok(())\n")
             write += "        w.depth -= 1;\n        Ok(())\n"
-        used_r = "r" if "(r)" in read or "r." in read else "_"
+        inline = "    #[inline]\n" if "r.plain::" in read else ""
+        used = "r" if "(r)" in read or "r." in read else "_"
         used_w = "w" if "(w)" in write or "w." in write else "_"
         return (
             f"impl Codec for {name} {{\n    const LEAST: u64 = {self.plan.sizes[each.name]};\n\n"
-            f"    fn read({used_r}: &mut Reader<'_>) -> Result<Self, DecodeError> {{\n{read}    }}\n\n"
+            f"{inline}    fn read({used}: &mut Reader<'_>) -> Result<Self, DecodeError> {{\n{read}    }}\n\n"
             f"    fn write(&self, {used_w}: &mut Writer) -> Result<(), EncodeError> {{\n{write}    }}\n}}\n\n"
             f"{self.public(name)}"
         )
@@ -186,8 +188,9 @@ class _Rust:
             names = self.attributes(field.name for field in each.fields)
             if not each.fields:
                 return f"        Ok({name} {{}})\n", "        Ok(())\n"
-            parts = [f"{names[field.name]}: Codec::read(r)?" for field in each.fields]
-            literal = _braced(f"        Ok({name}", parts, "        ", 18)
+            checked, reads = _plain(each.fields)
+            parts = [f"{names[field.name]}: {read}" for field, read in zip(each.fields, reads, strict=True)]
+            literal = checked + _braced(f"        Ok({name}", parts, "        ", 18)
             wrote = "".join(f"        self.{names[field.name]}.write(w)?;\n" for field in each.fields)
             return f"{literal})\n", f"{wrote}        Ok(())\n"
         if isinstance(each, Enum):
@@ -226,6 +229,7 @@ class _Rust:
         return (
             f"impl {name} {{\n"
             f"    /// Bytes to a value; those after it are ignored.\n"
+            f"    #[inline]\n"
             f"    pub fn from_bytes(data: &[u8]) -> Result<Self, DecodeError> {{\n"
             f"        Codec::read(&mut Reader::new(data))\n    }}\n\n"
             f"    /// A value to bytes. Panics where `try_to_bytes` gives an error.\n"
@@ -256,6 +260,21 @@ class _Rust:
                 f"{writes}        Ok(())\n    }}\n}}\n"
             )
         return "\n".join(lines)
+
+
+def _plain(fields: tuple[Field, ...]) -> tuple[str, list[str]]:
+    # Numbers and bools that come first are checked together: that statement, and how each field is read.
+    size, kinds = plain_start(fields)
+    listed = ", ".join("0" if kind == "b" else kind for kind in kinds)
+    reads, bools, at = [], [], 0
+    for kind in kinds:
+        reads.append(f"Plain::at(found, {at})")
+        bools += [str(at)] if kind == "b" else []
+        at += 1 if kind == "b" else int(kind)
+    line = f"        let found = r.plain::<{size}>(&[{listed}], &[{', '.join(bools)}])?;\n"
+    if not size or len(line) > 100:
+        return "", ["Codec::read(r)?"] * len(fields)
+    return line, reads + ["Codec::read(r)?"] * (len(fields) - len(kinds))
 
 
 def _braced(head: str, parts: list[str], indent: str, width: int) -> str:

@@ -81,35 +81,62 @@ impl std::fmt::Display for EncodeError {
 
 impl std::error::Error for EncodeError {}
 
+/// Says which of numbers and bools is wrong first: 1 to 8 are bytes of a number, 0 is a bool.
+#[cold]
+#[inline(never)]
+fn shorter(mut rest: &[u8], mut offset: usize, kinds: &[u8]) -> DecodeError {
+    for &kind in kinds {
+        let size = kind.max(1) as usize;
+        if rest.len() < size {
+            break;
+        }
+        if kind == 0 && rest[0] > 1 {
+            return invalid_bool(rest[0], offset);
+        }
+        rest = &rest[size..];
+        offset += size;
+    }
+    DecodeError::UnexpectedEof { offset }
+}
+
+#[cold]
+#[inline(never)]
+fn invalid_bool(value: u8, offset: usize) -> DecodeError {
+    DecodeError::InvalidBool { value, offset }
+}
+
 /// Bytes that are being read.
 pub struct Reader<'a> {
-    data: &'a [u8],
-    at: usize,
+    rest: &'a [u8],
+    size: usize,
     depth: u32,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(data: &'a [u8]) -> Self {
         Reader {
-            data,
-            at: 0,
+            rest: data,
+            size: data.len(),
             depth: 0,
         }
     }
 
     /// How many bytes have been read.
+    #[inline]
     pub fn offset(&self) -> usize {
-        self.at
+        self.size - self.rest.len()
     }
 
     #[inline]
     fn left(&self) -> usize {
-        self.data.len() - self.at
+        self.rest.len()
     }
 
     #[inline]
     fn eof(&self) -> DecodeError {
-        DecodeError::UnexpectedEof { offset: self.at }
+        DecodeError::UnexpectedEof {
+            offset: self.offset(),
+        }
     }
 
     #[inline]
@@ -117,8 +144,8 @@ impl<'a> Reader<'a> {
         if self.left() < size {
             return Err(self.eof());
         }
-        let found = &self.data[self.at..self.at + size];
-        self.at += size;
+        let (found, rest) = self.rest.split_at(size);
+        self.rest = rest;
         Ok(found)
     }
 
@@ -129,16 +156,32 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
+    /// Numbers, and bools at `bools`, one behind the other: all of them, or which is wrong first.
+    #[inline]
+    fn plain<const N: usize>(
+        &mut self,
+        kinds: &[u8],
+        bools: &[usize],
+    ) -> Result<&'a [u8; N], DecodeError> {
+        match self.rest.first_chunk::<N>() {
+            Some(found) if bools.iter().all(|&at| found[at] < 2) => {
+                self.rest = &self.rest[N..];
+                Ok(found)
+            }
+            _ => Err(shorter(self.rest, self.offset(), kinds)),
+        }
+    }
+
     /// The index of a variant or member, and where it stands.
     #[inline]
     fn index(&mut self) -> Result<(u32, usize), DecodeError> {
-        let offset = self.at;
+        let offset = self.offset();
         Ok((u32::from_le_bytes(self.array()?), offset))
     }
 
     /// A count of elements of at least `least` bytes each, of which there can be as many.
     fn count(&mut self, least: u64) -> Result<usize, DecodeError> {
-        let offset = self.at;
+        let offset = self.offset();
         let count = u32::from_le_bytes(self.array()?) as usize;
         if least == 0 {
             if count > MAX_EMPTY {
@@ -152,7 +195,9 @@ impl<'a> Reader<'a> {
 
     fn enter(&mut self) -> Result<(), DecodeError> {
         if self.depth == MAX_DEPTH {
-            return Err(DecodeError::TooDeep { offset: self.at });
+            return Err(DecodeError::TooDeep {
+                offset: self.offset(),
+            });
         }
         self.depth += 1;
         Ok(())
@@ -215,8 +260,30 @@ pub trait Codec: Sized {
     }
 }
 
+/// A number or bool at a place of bytes that have been checked.
+trait Plain {
+    fn at<const N: usize>(found: &[u8; N], at: usize) -> Self;
+}
+
+impl Plain for bool {
+    #[inline]
+    fn at<const N: usize>(found: &[u8; N], at: usize) -> Self {
+        found[at] == 1
+    }
+}
+
 macro_rules! numbers {
     ($($number:ident)*) => {$(
+        impl Plain for $number {
+            #[inline]
+            fn at<const N: usize>(found: &[u8; N], at: usize) -> Self {
+                const SIZE: usize = std::mem::size_of::<$number>();
+                let mut one = [0; SIZE];
+                one.copy_from_slice(&found[at..at + SIZE]);
+                $number::from_le_bytes(one)
+            }
+        }
+
         impl Codec for $number {
             const LEAST: u64 = std::mem::size_of::<$number>() as u64;
 
@@ -259,11 +326,11 @@ impl Codec for bool {
 
     #[inline]
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let offset = r.at;
+        let offset = r.offset();
         match r.take(1)?[0] {
             0 => Ok(false),
             1 => Ok(true),
-            value => Err(DecodeError::InvalidBool { value, offset }),
+            value => Err(invalid_bool(value, offset)),
         }
     }
 
@@ -279,7 +346,7 @@ impl Codec for String {
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let size = r.count(1)?;
-        let start = r.at;
+        let start = r.offset();
         match std::str::from_utf8(r.take(size)?) {
             Ok(text) => Ok(text.to_owned()),
             Err(error) => Err(DecodeError::InvalidUtf8 {
