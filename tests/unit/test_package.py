@@ -75,7 +75,7 @@ class TestFreeThreading:
 
     def test_the_readme_says_so(self) -> None:
         words = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-        assert "Free-threaded Python is not supported: the import fails there and says so." in words
+        assert "Free-threaded Python is not supported: the import fails there with an explanation." in words
 
     def test_the_import_is_refused(self) -> None:
         program = (

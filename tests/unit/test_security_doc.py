@@ -42,7 +42,7 @@ NO_LIMITS = {
 
 def limits() -> list[tuple[str, str, str]]:
     """(what, where, default) of each row."""
-    table = TEXT[TEXT.index("| what |") : TEXT.index("On top come")]
+    table = TEXT[TEXT.index("| what |") : TEXT.index("In addition, the kernel")]
     rows = [
         [cell.strip() for cell in line.strip("|\n").split("|")] for line in table.strip().splitlines()[2:]
     ]
