@@ -28,6 +28,8 @@ GAUGES = [
     _Family("deli_laggards", "Clients that something is queued for.", "laggards"),
     _Family("deli_queued_bytes", "Bytes held for clients that have yet to get them.", "queued_bytes"),
     _Family("deli_oldest_queued_seconds", "Age of the oldest message that waits.", "oldest_queued_s"),
+    _Family("deli_inbox_bytes", "Bytes received that the program has not taken.", "inbox_bytes"),
+    _Family("deli_oldest_inbox_seconds", "Age of the oldest of those.", "oldest_inbox_s"),
     _Family("deli_retained_keys", "Keys whose newest message is held.", "retained_keys"),
     _Family("deli_retained_bytes", "Bytes of those messages.", "retained_bytes"),
 ]
@@ -38,6 +40,8 @@ COUNTERS = [
     _Family("deli_bytes_in", "Bytes of payloads received.", "bytes_in"),
     _Family("deli_skipped", "Messages of policy skip that clients did not get.", "skipped"),
     _Family("deli_superseded", "Messages of policy latest that clients did not get.", "superseded"),
+    _Family("deli_inbox_skipped", "Values of policy skip that the program did not get.", "inbox_skipped"),
+    _Family("deli_inbox_superseded", "The same of policy latest.", "inbox_superseded"),
     _Family("deli_unknown", "Messages received of a variant that this program does not know.", "unknown"),
 ]
 # Counters with a label of their own, which is the key of the mapping in ServerStats.

@@ -12,6 +12,7 @@ from deli_com.fanout.follower cimport FOLLOWER_BLOCKED, FOLLOWER_CURRENT, FOLLOW
 from deli_com.fanout.hub cimport Hub
 from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_SKIP, DeliveryClass
 from deli_com.receive.inbox cimport Inbox
+from deli_com.receive.policy_inbox cimport PolicyInbox
 from deli_com.log.log cimport Log
 from deli_com.ground.sockets cimport iovec
 from deli_com.fanout.pacer cimport Pacer
@@ -312,6 +313,55 @@ cdef class ProbeLog:
     @property
     def head(self):
         return self.log.head_offset()
+
+
+cdef class ProbePolicyInbox(PolicyInbox):
+    """An inbox with policies that a test fills and closes by hand."""
+
+    def push_(self, value, source=None, Py_ssize_t wire=1, bint is_error=False):
+        """True: the source should pause."""
+        return self.push(source, value, wire, is_error)
+
+    def push_plain_(self, bytes data not None, source=None):
+        """The same for a value as it came; None: it may not wait so."""
+        cdef const char* start = data
+        if not self.may_wait(start, len(data)):
+            return None
+        return self.push_plain(source, start, len(data))
+
+    def as_client(self):
+        self.is_client = True
+        return self
+
+    def drop_from_(self, source):
+        return self.drop_from(source)
+
+    def give_back_(self):
+        self.give_back()
+
+    def recv(self):
+        return recv_from_inbox(self, RECV_VALUE, 1)
+
+    def recv_from(self):
+        return recv_from_inbox(self, RECV_PAIR, 1)
+
+    def recv_many(self, Py_ssize_t most):
+        return recv_from_inbox(self, RECV_MANY, most)
+
+    def hold_back_(self, source):
+        self.hold_back(source)
+
+    def close_(self, error, bint in_order):
+        self.close(error, in_order)
+
+    @property
+    def held(self):
+        return self.count()
+
+    @property
+    def slots(self):
+        """Keys known, and of them those for which nothing waits."""
+        return self._slots.count, self._slots.idle
 
 
 cdef class ProbeInbox(Inbox):

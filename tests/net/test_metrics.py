@@ -42,10 +42,14 @@ def samples(collector: Collector) -> Samples:
 def expected(stats: ServerStats) -> Samples:
     """The same, from a `ServerStats` as a reader of its documentation would name it."""
     found: Samples = {}
-    for name in ("clients", "laggards", "queued_bytes", "retained_keys", "retained_bytes"):
+    for name in ("clients", "laggards", "queued_bytes", "inbox_bytes", "retained_keys", "retained_bytes"):
         found[f"deli_{name}", ""] = getattr(stats, name)
     found["deli_oldest_queued_seconds", ""] = stats.oldest_queued_s
-    for name in ("messages_out", "messages_in", "bytes_out", "bytes_in", "skipped", "superseded", "unknown"):
+    found["deli_oldest_inbox_seconds", ""] = stats.oldest_inbox_s
+    for name in (
+        *("messages_out", "messages_in", "bytes_out", "bytes_in", "skipped", "superseded", "unknown"),
+        *("inbox_skipped", "inbox_superseded"),
+    ):
         found[f"deli_{name}_total", ""] = getattr(stats, name)
     for name in ("refused", "closed", "turned_away"):
         for key, count in getattr(stats, name).items():

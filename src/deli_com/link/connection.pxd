@@ -28,6 +28,7 @@ cdef class Connection(Peer):
     cdef int opened(self) except -1
     cdef int deliver(self, const char* data, Py_ssize_t size) except -1
     cdef int _refuse_message(self, object error, Py_ssize_t size) except -1
+    cdef int _tell_of_undecodable(self, object error, Py_ssize_t size) except -1
     cdef int _refuse_undecoded(self, Py_ssize_t size) except -1
     cdef int pause_reading(self) except -1
     cdef int blame(self, str cause) noexcept

@@ -159,14 +159,20 @@ cdef class Connection(Peer):
         # A message that is no value costs its sender nothing but that message.
         cdef Endpoint endpoint = self.endpoint
         endpoint.undecodable += 1
-        self.undecodable += 1
         if endpoint.is_client:
+            self.undecodable += 1
             if endpoint.inbox.push(self, error, size, True):
                 self.pause_reading()
-        elif self.undecodable == 1:
-            endpoint.logger.warning(
+        else:
+            self._tell_of_undecodable(error, size)
+        return 0
+
+    cdef int _tell_of_undecodable(self, object error, Py_ssize_t size) except -1:
+        self.undecodable += 1
+        if self.undecodable == 1:
+            self.endpoint.logger.warning(
                 "%s sent a message of %d bytes that is no %s: %s (further ones are only counted)",
-                self.remote_addr, size, endpoint.up, error,
+                self.remote_addr, size, self.endpoint.up, error,
             )
         return 0
 
@@ -182,6 +188,11 @@ cdef class Connection(Peer):
         cdef Py_ssize_t more = held - self.held
         self.held = held
         return self.endpoint.quota.keep(more)
+
+    def _refused(self, error, size):
+        # By the inbox: a message of so many bytes was no value, as is known now that it was to be taken.
+        self.endpoint.undecodable += 1
+        self._tell_of_undecodable(error, size)
 
     def resume_reading(self):
         """Go on reading: the inbox has room again."""

@@ -38,6 +38,8 @@ class Endpoint(Hub, Generic[_Out, _In]):
         slow_client: Policy = "disconnect",
         max_keys: int = ...,
         max_inbound: int = ...,
+        max_inbox: int = ...,
+        conflate: bool = True,
         max_backlog: int = ...,
         max_queued: int = ...,
         progress_timeout: float = 10.0,

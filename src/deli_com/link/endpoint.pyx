@@ -31,6 +31,7 @@ from deli_com.ground.home cimport at_home
 from deli_com.log.log cimport Log
 from deli_com.log.ring cimport Key
 from deli_com.receive.inbox cimport Inbox
+from deli_com.receive.policy_inbox cimport inbox_for
 from deli_com.receive.quota cimport InputQuota
 from deli_com.receive.recv cimport (
     NEXT_PAIR,
@@ -75,6 +76,10 @@ cdef class Endpoint(Hub):
     max_inbound : int
         Limit on received bytes waiting for ``recv``, all clients together. Past it, the client holding
         most is closed (1009) and its values are dropped.
+    max_inbox : int
+        Bytes of values waiting for ``recv``, past which reading pauses.
+    conflate : bool
+        What waits for ``recv`` follows the policies of its types.
     close_timeout : float
         Seconds that a closed connection lingers for its peer.
     ping_interval, ping_timeout : float or None
@@ -90,7 +95,7 @@ cdef class Endpoint(Hub):
         self, loop, Log log, TypeCodec down, TypeCodec up, *,
         bint is_client=False, Py_ssize_t max_message_size=64 << 20, double close_timeout=2.0,
         ping_interval=20.0, ping_timeout=20.0, str slow_client="disconnect", Py_ssize_t max_keys=1 << 16,
-        Py_ssize_t max_inbound=PY_SSIZE_T_MAX, **limits,
+        Py_ssize_t max_inbound=PY_SSIZE_T_MAX, Py_ssize_t max_inbox=INBOX_BYTES, bint conflate=True, **limits,
     ):
         Hub.__init__(self, loop, log, **limits)
         self.down = down
@@ -103,7 +108,7 @@ cdef class Endpoint(Hub):
         self.ping_timeout = math.inf if never else ping_timeout
         self.sweep.interval = min(self.sweep.interval, self.ping_interval / 4, self.ping_timeout / 4)
         # Half: pausing comes before closing.
-        self.inbox = Inbox(loop, up, max_bytes=min(INBOX_BYTES, max_inbound // 2))
+        self.inbox = inbox_for(loop, up, min(max_inbox, max_inbound // 2), conflate, is_client)
         self.quota = InputQuota(max_inbound, self.inbox, self, LogBudget(getLogger("deli_com.server")))
         self.pacer = Pacer(self)
         self.logger = getLogger("deli_com.client" if is_client else "deli_com.server")
@@ -556,6 +561,7 @@ cdef class Endpoint(Hub):
         """Return counts, and what is held now, as `ServerStats`. Legal from any thread."""
         self.home.check_process("stats")
         cdef uint64_t oldest = self._oldest_ns() if self.log.queued_bytes() else 0
+        cdef uint64_t unread = self.inbox.oldest_ns()
         return ServerStats(
             clients=len(self.followers),
             laggards=self.ready.count + self.blocked.count,
@@ -567,12 +573,16 @@ cdef class Endpoint(Hub):
             oldest_queued_s=(deli_com_clock_ns() - oldest) / 1e9 if oldest else 0.0,
             retained_keys=self._retained_keys(),
             retained_bytes=self.arena.retained,
-            skipped=self.skipped,
-            superseded=self.superseded,
+            skipped=self.skipped + (self.inbox.skipped if self.is_client else 0),
+            superseded=self.superseded + (self.inbox.superseded if self.is_client else 0),
+            inbox_bytes=self.inbox.held_bytes,
+            oldest_inbox_s=(deli_com_clock_ns() - unread) / 1e9 if unread else 0.0,
+            inbox_skipped=self.inbox.skipped,
+            inbox_superseded=self.inbox.superseded,
             unknown=self.unknown,
             refused={
                 "backlog full": self.refused_sends,
-                "undecodable": self.undecodable,
+                "undecodable": self.undecodable + self.inbox.undecodable,
                 "unwanted": self.unwanted,
                 "inbox full": self.inbox.dropped,
             },

@@ -31,7 +31,15 @@ class ServerStats:
         Newest messages held of each key for clients that join later (``retain=True``), and their bytes
         on the wire.
     skipped, superseded : int
-        Messages that clients did not get because they were behind: of policy skip and latest.
+        Messages that clients did not get because they were behind: of policy skip and latest. Of a client's
+        stats, also those that its program did not get: see `inbox_skipped` and `inbox_superseded`.
+    inbox_bytes : int
+        Received, and not taken by the program yet.
+    oldest_inbox_s : float
+        Seconds since the oldest of those came; 0.0 if there are none. Where no type has policy skip or
+        latest, it is seen only once it has waited for some seconds.
+    inbox_skipped, inbox_superseded : int
+        Values that came and that the program did not get because it was behind: of policy skip and latest.
     unknown : int
         Values received and passed over: of a variant that the sender's schema has and the own type lacks.
     refused : Mapping of str to int
@@ -62,6 +70,10 @@ class ServerStats:
     closed: Mapping[int | None, int]
     turned_away: Mapping[int, int]
     slabs: int
+    inbox_bytes: int = 0
+    oldest_inbox_s: float = 0.0
+    inbox_skipped: int = 0
+    inbox_superseded: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -312,6 +312,8 @@ RULES: Mapping[str, Rule] = {
     "max_keys": Count("key"),
     "max_message_size": Count("byte"),
     "max_frame_bytes": Count("byte", 1, (1 << 32) - 1, why="a length has four bytes"),
+    "max_inbox": Count("byte"),
+    "conflate": _flag,
     "max_inbound": Count("byte", none="256 MiB, or four times max_message_size"),
     "max_clients": Count("client", 0, none="no limit"),
     "open_timeout": Seconds(LEAST_S, none="no limit"),

@@ -18,12 +18,14 @@ from collections import deque
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memmove
 
 from deli_com.coding.decode cimport decode_plain
 from deli_com.coding.wait_as_bytes cimport NOT_PLAIN, PLAIN_IF_VALID, Plainness, is_plain_value, plainness
 from deli_com.ground.gc_slots cimport CollectedType, inquiry, traverseproc, visitproc
 from deli_com.ground.home cimport Home, at_home
+from deli_com.ground.sockets cimport deli_com_clock_ns
 
 cdef enum:
     FEW = 15           # places of a new ring, less one
@@ -169,6 +171,9 @@ cdef class Inbox:
         if self._mask > FEW and self._next == self._seen and self.count() == 0:
             self._resize(FEW)
         self._seen = self._next
+        if self._first >= self._aged:
+            self._aged = self._next
+            self._aged_ns = deli_com_clock_ns()
         return 0
 
     cdef int hold_back(self, object source) except -1:
@@ -216,8 +221,13 @@ cdef class Inbox:
         # `_leave_queue` for a waiter that died in another thread.
         self._leave_queue(future)
 
-    cdef int take(self, Entry* entry) except -1:
-        # The oldest entry, with a value; the caller owns its references. There is one.
+    cdef bint may_take(self) except -1:
+        # Whether whoever comes now takes a value. Waiters that are ahead come first, woken or not.
+        return self._next != self._first and self._woken == 0 and self._waiting == 0
+
+    cdef bint take(self, Entry* entry) except -1:
+        # The oldest entry, with a value; the caller owns its references. There is one. True: it was no value,
+        # and nothing else is left.
         entry[0] = self._ring[self._first & self._mask]
         if entry.value == NULL:
             entry.value = _made(self, entry)
@@ -225,7 +235,7 @@ cdef class Inbox:
         self.held_bytes -= entry.wire
         if self._held_back and self._has_room():
             self._resume_sources()
-        return 0
+        return False
 
     cdef int take_more(self, list values, Py_ssize_t most) except -1:
         # Up to `most` values in all. Those of woken waiters stay; so does an error, for the next to raise.
@@ -262,6 +272,10 @@ cdef class Inbox:
         self.held_bytes -= entry.wire
         Py_XDECREF(entry.source)
         return entry.value
+
+    cdef uint64_t oldest_ns(self) noexcept:
+        # When the oldest of what waits has come, by the system's clock; 0: nothing waits, or not for long.
+        return self._aged_ns if self._first < self._aged else 0
 
     cdef dict shares(self):
         # Wire bytes held, by the source they came from.

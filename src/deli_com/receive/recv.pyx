@@ -156,8 +156,7 @@ cdef class Recv:
             raise RuntimeError("not made by recv(), recv_from(), recv_many() or an async for")
         if self._state == NEW:
             inbox.home.check("await recv")
-            # Waiters that are ahead come first, woken or not.
-            if inbox.count() > 0 and inbox._woken == 0 and inbox._waiting == 0:
+            if inbox.may_take():
                 self._state = ENDED
                 return self._value()
         elif self._state == WAITING:
@@ -189,7 +188,9 @@ cdef class Recv:
         cdef Inbox inbox = self._inbox
         cdef Entry entry
         cdef list values
-        inbox.take(&entry)
+        if inbox.take(&entry):
+            self._state = NEW
+            return self._step()
         value = <object>entry.value
         source = <object>entry.source
         Py_DECREF(value)

@@ -41,6 +41,8 @@ class Client(ClientBase[Down, Up]):
         ssl: ssl_module.SSLContext | bool | None = None,
         server_hostname: str | None = None,
         max_message_size: int = 64 << 20,
+        max_inbox: int = 16 << 20,
+        conflate: bool = True,
         schema: Use | None = None,
         open_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
@@ -70,6 +72,11 @@ class Client(ClientBase[Down, Up]):
         max_message_size : int
             Bytes of one encoded message, both ways, at most 2**32 - 1. When the server
             announces more, ``recv`` raises `MessageTooLarge` and the connection is closed.
+        max_inbox : int
+            Bytes of received values that wait for the program, past which reading pauses.
+        conflate : bool
+            Values that wait for the program follow the policies of their classes: of policy ``latest`` the
+            newest of each key, of ``skip`` the last that fit half of `max_inbox`. False: all wait.
         schema : {"check", "require"} or None
             None: schemas are not exchanged. An older server, or another program, closes the connection of a
             client that announces schemas. ``check`` and ``require`` mean the same here: announce the schemas
@@ -102,6 +109,8 @@ class Client(ClientBase[Down, Up]):
             server_hostname=server_hostname,
             client_ssl=ssl,
             max_frame_bytes=max_message_size,
+            max_inbox=max_inbox,
+            conflate=conflate,
             open_timeout=open_timeout,
             close_timeout=close_timeout,
             keepalive_interval=keepalive_interval,
@@ -127,6 +136,8 @@ class Client(ClientBase[Down, Up]):
                 down,
                 up,
                 max_message_size=options["max_message_size"],
+                max_inbox=options["max_inbox"],
+                conflate=options["conflate"],
                 close_timeout=options["close_timeout"],
                 ping_interval=options["keepalive_interval"],
                 ping_timeout=options["keepalive_timeout"],

@@ -44,6 +44,8 @@ class ConnectOptions(TypedDict, total=False):
     subprotocols: Sequence[str]
     origin: str | None
     max_message_size: int
+    max_inbox: int
+    conflate: bool
     schema: Use | None
     open_timeout: float | None
     close_timeout: float
@@ -72,6 +74,8 @@ class WsClient(ClientBase[Down, Up]):
         subprotocols: Sequence[str] = (),
         origin: str | None = None,
         max_message_size: int = 64 << 20,
+        max_inbox: int = 16 << 20,
+        conflate: bool = True,
         schema: Use | None = "check",
         open_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
@@ -109,6 +113,11 @@ class WsClient(ClientBase[Down, Up]):
             ``Origin`` header.
         max_message_size : int
             Limit in bytes for one encoded message, sent or received.
+        max_inbox : int
+            Bytes of received values that wait for the program, past which reading pauses.
+        conflate : bool
+            Values that wait for the program follow the policies of their classes: of policy ``latest`` the
+            newest of each key, of ``skip`` the last that fit half of `max_inbox`. False: all wait.
         schema : {"check", "require"} or None
             ``check``: announce the schemas of `Down` and `Up`. If the server's schemas differ, values are
             read by the server's schema, or `SchemaMismatch` is raised. A server that does not exchange
@@ -140,6 +149,8 @@ class WsClient(ClientBase[Down, Up]):
         down, up = cls._codecs("connect(addr)")
         limits = checked(
             max_message_size=max_message_size,
+            max_inbox=max_inbox,
+            conflate=conflate,
             close_timeout=close_timeout,
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
