@@ -116,6 +116,8 @@ struct constructor
  hashCode toString
  valueOf u8
  prototype [hasOwnProperty]
+ Box u8
+ next constructor?
 struct toString
 enum hasOwnProperty
  0 length
