@@ -38,6 +38,9 @@ def fill(parser: argparse.ArgumentParser) -> None:
         one.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
         one.add_argument("-o", "--output", metavar="FILE", help="where to (default: the standard output)")
         one.add_argument(
+            "--vectors", metavar="FILE", help="write test vectors too: lines of JSON with bytes and values"
+        )
+        one.add_argument(
             "--check",
             action="store_true",
             help="write nothing; exit with 1 if FILE is not what would be written",
@@ -66,28 +69,34 @@ def _cpp_options(one: argparse.ArgumentParser) -> None:
 _OPTIONS = {"ts": _ts_options, "cpp": _cpp_options}
 
 
-def _write(options: argparse.Namespace) -> str:
+def _write(options: argparse.Namespace) -> tuple[str, str]:
+    # The text, and the vectors if they were asked for.
     import deli_com.gen as gen
 
     if options.language == "python" and options.source.endswith(".rs"):
         from deli_com.gen.lib_rs import python_of_rust
 
+        if options.vectors is not None:
+            fail("--vectors needs one type of a schema: a Rust file has several")
         try:
-            return python_of_rust(Path(options.source).read_text(encoding="utf-8"))
+            return python_of_rust(Path(options.source).read_text(encoding="utf-8")), ""
         except (ValueError, ImportError) as error:
             raise CommandError(f"{options.source}: {error}") from error
     schema, up = read_source(options.source, options)
+    made = ""
+    if options.vectors is not None:
+        from deli_com.gen.vectors import vectors
+
+        made = "".join(vectors(each) for each in (schema, up) if each is not None)
     if options.language == "ts":
-        return gen.typescript(
+        text = gen.typescript(
             schema, up, js=options.js, u64=options.u64, generic=options.generic, client=options.client
         )
-    if options.language == "cpp":
-        return gen.cpp(schema, up, namespace=options.namespace)
-    if options.language == "dart":
-        return gen.dart(schema, up)
-    if options.language == "python":
-        return gen.python(schema, up)
-    return gen.rust(schema, up)
+    elif options.language == "cpp":
+        text = gen.cpp(schema, up, namespace=options.namespace)
+    else:
+        text = {"dart": gen.dart, "python": gen.python, "rust": gen.rust}[options.language](schema, up)
+    return text, made
 
 
 def run(options: argparse.Namespace) -> int:
@@ -101,20 +110,24 @@ def run(options: argparse.Namespace) -> int:
     if options.check and options.output is None:
         fail("--check compares with a file: give -o FILE")
     try:
-        text = _write(options)
+        text, vectors = _write(options)
         if options.output is None:
             sys.stdout.write(text)
-            return OK
-        path = Path(options.output)
-        if not options.check:
-            path.write_text(text, encoding="utf-8", newline="\n")
-            return OK
-        found = path.read_text(encoding="utf-8") if path.is_file() else None
+        files = [(options.output, text), (options.vectors, vectors)]
+        stale = [name for name, wanted in files if name is not None and not _settled(options, name, wanted)]
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from error
-    if found == text:
-        return OK
-    print(f"{path} is stale: it is not what {options.source} gives", file=sys.stderr)
-    return NOT_SO
+    for name in stale:
+        print(f"{name} is stale: it is not what {options.source} gives", file=sys.stderr)
+    return NOT_SO if stale else OK
+
+
+def _settled(options: argparse.Namespace, name: str, text: str) -> bool:
+    # Written, or found as it would be written.
+    path = Path(name)
+    if options.check:
+        return path.is_file() and path.read_text(encoding="utf-8") == text
+    path.write_text(text, encoding="utf-8", newline="\n")
+    return True
