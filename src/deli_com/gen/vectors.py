@@ -26,8 +26,9 @@ def vectors(schema: Schema) -> str:
     Returns
     -------
     str
-        ``{"type": …, "hex": …, "value": …}``: the root, bytes and the value, as `plain_data` gives it, its bytes as hexadecimal text.
-        ``{"type": …, "hex": …, "error": …, "offset": …}``: bytes that are no value, the class of the error and the byte.
+        ``{"type": …, "hex": …, "value": …}``: the root, bytes, and the value as `plain_data` gives it, where
+        `bytes` are hexadecimal text. ``{"type": …, "hex": …, "error": …, "offset": …}``: bytes that are no
+        value, the class of the error, and where.
 
     Raises
     ------
