@@ -24,11 +24,11 @@ from deli_com.typed import Down, Framing, Typed, Up
 __all__ = ["ServerBase", "abort_server"]
 
 GOING_AWAY = 1001  # RFC 6455 section 7.4.1
-DRAIN_S = 1.0  # how long close() waits for what is queued, unless told otherwise
+DRAIN_S = 1.0  # default time for which close() waits until queued messages are sent
 MIN_QUEUED = 64 << 20  # bytes that the log may hold within one turn, at the least
 MAX_INBOUND = 256 << 20  # bytes of input that may wait in memory, unless one message is a large part of it
 CLOSE_SLACK_S = 0.5  # for the last sweep, the transports' own turns, and the last on_disconnect
-ABORT_S = 0.1  # for a last word to clients, once nobody waits for a close in good order
+ABORT_S = 0.1  # for a last word to clients, once the normal close has timed out
 
 
 class Accepting(Protocol):

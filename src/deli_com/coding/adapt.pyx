@@ -1,8 +1,8 @@
 """Plans of schema/resolve.py to programs that read what another writer sends.
 
-Such a program goes through the writer's bytes in their order. What the reader has is put into its slots, as
-in a plain program; what it lacks is gone over. Parts that are alike are the reader's own programs. The
-operations that only such programs have are walked in resolved.pyx.
+Such a program goes through the writer's bytes in their order. Values of fields that the reader has are put
+into its slots, as in a plain program; fields that it lacks are skipped. Parts that are alike are the reader's
+own programs. The operations that only such programs have are walked in resolved.pyx.
 """
 
 from libc.stdint cimport uint32_t
@@ -24,7 +24,7 @@ cdef enum:
     MAX_PART = 1 << 30        # bytes of one operation in a run
     MAX_TOTAL = 1 << 18       # operations of all programs of one resolution
     MAX_OPERATIONS = 512      # of one program, before further structs are called instead of repeated
-    SMALL = 8                 # fields of a struct that is written out where it is gone over
+    SMALL = 8                 # fields of a struct that is written out where it is skipped
 
 cdef dict SIZES = dict(tree.SIZES)
 
@@ -35,7 +35,7 @@ cdef class _Compiler:
     cdef dict facts           # of the reader's classes
     cdef dict by_name         # the writer's definitions
     cdef dict sizes
-    cdef dict over            # name -> Program that goes over a value
+    cdef dict over            # name -> Program that skips a value
     cdef dict pairs           # id of a pair -> Program
     cdef Py_ssize_t total     # operations of complete programs
 
@@ -60,7 +60,7 @@ cdef class _Compiler:
     # --- going over bytes ---
 
     cdef int skip(self, Program program, tp, str path) except -1:
-        # Appends what goes over a value of the writer's type.
+        # Appends the operations that skip a value of the writer's type.
         cdef Op* op
         cdef Py_ssize_t at, size
         cdef Program inner
@@ -111,7 +111,7 @@ cdef class _Compiler:
         return 0
 
     cdef int skip_bytes(self, Program program, Py_ssize_t size, str path) except -1:
-        # Neighbours are gone over at once by the first of them; a fault still names its own.
+        # The first of several neighbours skips all of them at once; an error still names the field at fault.
         cdef Py_ssize_t back = 0
         cdef Op* op
         cdef Op* first
@@ -143,7 +143,7 @@ cdef class _Compiler:
         return 0
 
     cdef Program skipping(self, tp):
-        # The program that goes over a value on its own.
+        # The program that skips one value.
         cdef Program program
         cdef str name = tp.name if isinstance(tp, tree.Ref) else None
         if name in self.over:

@@ -1,7 +1,7 @@
 """The operations that only programs of adapt.pyx have, which read what another writer sends.
 
-What the reader lacks is gone over, and checked as if it were decoded: bounds, flags, indexes, UTF-8, counts,
-depth. The part of a program that does so has no slots: its base is NULL.
+Fields that the reader lacks are skipped, and checked as if they were decoded: bounds, flags, indexes, UTF-8,
+counts, depth. The part of a program that does so has no slots: its base is NULL.
 """
 
 from array import array as _array_class
@@ -116,7 +116,7 @@ cdef Py_ssize_t _other(Decoder* dec, Op* op, char* base) noexcept:
 
 
 cdef Py_ssize_t _over(Decoder* dec, Op* op) noexcept:
-    # What goes over values of varying width.
+    # Skips values of varying width.
     cdef const char* p = dec.p
     cdef Prog* item = <Prog*>op.ref
     cdef Py_ssize_t left = dec.end - p - 4

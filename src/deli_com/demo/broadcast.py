@@ -48,7 +48,7 @@ async def client_processes(addr: str, count: int) -> AsyncGenerator[list[Process
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """The first Ctrl-C (or SIGTERM) ends the broadcast in good order, the second one at once."""
+    """The first Ctrl-C (or SIGTERM) ends the broadcast normally, the second one at once."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
 

@@ -68,7 +68,7 @@ class Sampler:
         self._memory_total = memory.total
 
     def _read_network(self) -> None:
-        # None (the stubs say otherwise) on a machine without interfaces, as in some containers.
+        # None (contrary to the stubs) on a machine without interfaces, as in some containers.
         counters: Any = psutil.net_io_counters()
         self._net_sent = counters.bytes_sent if counters else 0
         self._net_received = counters.bytes_recv if counters else 0

@@ -1,4 +1,4 @@
-"""Why a client is gone: what ``on_disconnect`` is told."""
+"""Why a client has disconnected: the second argument of ``on_disconnect``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Cause: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """Why a client is gone, as this side saw it first.
+    """Why a client has disconnected; the first cause that this end observed.
 
     Attributes
     ----------
@@ -44,10 +44,10 @@ class Departure:
         Close code (RFC 6455 section 7.4) of the CLOSE frame that ended it, received or sent; 1005
         for one without a code. None where there was none: an abrupt end, and always over TCP.
     reason : str
-        The words that came with it, or what happened, with figures.
+        The reason in the CLOSE frame, or a description of what happened, with bytes and seconds.
     queued_bytes : int
-        Bytes that waited for it in this process when it stopped to be a client: queued messages
-        with their framing, and what its transport held. What the kernel had taken is not in it.
+        Bytes that waited for it in this process when it disconnected: queued messages with their framing, and
+        the bytes in its transport. Bytes in the kernel's socket buffer are not counted.
     """
 
     cause: Cause

@@ -142,15 +142,15 @@ cdef class Endpoint(Hub):
         ----------
         value : Down
         except_ : Peer, optional
-            The one client that does not get it.
+            A client that does not get it.
 
         Raises
         ------
         EncodeError, MessageTooLarge
             `value` is not of the type, or too large.
         BacklogFull
-            Clients lag, and within this turn of the loop the log's bound is reached; or there are
-            ``max_keys`` keys already.
+            Clients are behind and the log is full within this turn of the loop; or ``max_keys`` keys are held
+            already.
         ConnectionClosed
             This end is closed.
         """
@@ -172,7 +172,7 @@ cdef class Endpoint(Hub):
         return Paced(self.pacer, None, self.put(value, None, except_))
 
     def flush(self):
-        """Send now what is queued, as far as the sockets take it."""
+        """Send queued messages now, as far as the sockets accept them."""
         self.home.check("flush")
         self.flush_now()
 
@@ -412,15 +412,16 @@ cdef class Endpoint(Hub):
         return found
 
     def forget(self, key=None, /, type=None):
-        """Drop the newest message of a key: who joins, or is behind, does not get it any more.
+        """Drop the newest message of a key: clients that connect later, or are behind, do not get it any
+        more.
 
         Parameters
         ----------
         key : object
             Value of the key field; a tuple where there are several, None where there is no key.
         type : type, optional
-            The class that the key is of, where several classes of policy latest are sent. All that
-            have such a key otherwise.
+            The class of the key, where several classes of policy latest are sent. None: all classes that have
+            such a key.
 
         Returns
         -------
@@ -558,7 +559,7 @@ cdef class Endpoint(Hub):
         return Paced(self.pacer)
 
     def stats(self):
-        """Return counts, and what is held now, as `ServerStats`. Legal from any thread."""
+        """Return counters, and what is held now, as `ServerStats`. Legal from any thread."""
         self.home.check_process("stats")
         cdef uint64_t oldest = self._oldest_ns() if self.log.queued_bytes() else 0
         cdef uint64_t unread = self.inbox.oldest_ns()

@@ -10,14 +10,13 @@ from deli_com.link.endpoint cimport Endpoint
 cdef class Group:
     """Some of a server's clients, under a name; `server.group(name)` gives it.
 
-    What is sent to a group has its place in the one order of everything that a member gets:
-    between the broadcasts, other groups' and private messages before and after it. Who is no
-    member is neither charged for a group's backlog nor held up by it. Policies of types hold in
-    a group as they do for all, with keys of its own; a new member gets the newest message of
-    each key that is retained.
+    A member gets the messages of a group in order with all its other messages: broadcasts, messages of other
+    groups, and messages to it alone. Group messages never count against non-members, and never delay them.
+    The policies of types apply in a group as in broadcasts, with keys of the group's own; a new member gets
+    the newest message of each retained key.
 
     Two objects for the same group are equal. A client that leaves the server leaves its groups.
-    A group lasts as long as it has a member, retains a message, or is held by the program.
+    A group exists while it has a member, retains a message, or is referenced by the program.
     """
 
     def __init__(self, *args):
@@ -30,7 +29,7 @@ cdef class Group:
 
     @property
     def name(self):
-        """What the group was asked for by."""
+        """The name of the group."""
         return self._audience.name
 
     @property
@@ -40,7 +39,7 @@ cdef class Group:
         return frozenset(self._audience.members)
 
     def add(self, Connection peer not None, /):
-        """Make a client a member: it gets what is sent from now on. Twice is as good as once.
+        """Add a client: it gets messages that are sent from now on. Adding a member again changes nothing.
 
         Returns
         -------
@@ -61,7 +60,8 @@ cdef class Group:
         return True
 
     def discard(self, Connection peer not None, /):
-        """Take a client out. It still gets what was sent before; nothing happens if it is no member."""
+        """Remove a client. It still gets messages that were sent before. Nothing happens if it is not a
+        member."""
         self._endpoint.home.check("group.discard")
         self._audience.discard_member(peer)
 
@@ -95,7 +95,7 @@ cdef class Group:
 
 
 def group_of(Endpoint endpoint not None, name):
-    """Return the group of this name, made if there is none."""
+    """Return the group of this name; it is created if there is none."""
     cdef Group group
     cdef Audience audience
     endpoint.home.check("group")

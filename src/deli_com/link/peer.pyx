@@ -17,12 +17,13 @@ cdef class Peer(Follower):
     """One client of a server, as ``recv_from``, ``with_peer``, callbacks and ``server.clients`` give it.
 
     One object for as long as the connection lasts: compare peers with ``is``, or use them as
-    keys. It may be kept longer than that; what it says then is what was last so.
+    keys. It may be kept longer than that; its attributes then have their last values.
 
     Attributes
     ----------
     remote_addr : Address or None
-        The other end; None where the kernel does not say, as for one that has left at once.
+        Address of the other end; None where the kernel does not tell it, for example if the peer disconnected
+        at once.
     peer_certificate : dict or None
         The other end's certificate as `ssl.SSLSocket.getpeercert` gives it: None without one or without
         TLS, empty where this end's context verifies none.
@@ -43,7 +44,7 @@ cdef class Peer(Follower):
 
     @property
     def state(self):
-        """Whatever you want to keep with this client; None at first."""
+        """An attribute for your own data about this client; None at first."""
         return self.own_state
 
     @state.setter
@@ -52,16 +53,16 @@ cdef class Peer(Follower):
 
     @property
     def is_open(self):
-        """Whether it is a client: it is counted, and gets what is sent."""
+        """Whether it is connected: it is counted, and gets messages."""
         return self.stage == CONNECTION_OPEN and self.hub is not None
 
     def close(self, code=1000, reason=""):
         """End the connection to this client; returns at once, and does nothing if it has ended.
 
-        What was sent before goes out as far as its socket takes it now. What is queued beyond
-        that is dropped: ``on_disconnect`` is told how much. Then a WebSocket client gets a CLOSE
-        frame, and has ``close_timeout`` to answer. Over TCP the stream ends; where something is
-        dropped it is reset, so that the client can tell.
+        Queued messages are sent as far as the socket accepts them now; the rest is dropped, and
+        ``on_disconnect`` gets the number of bytes. Then a WebSocket client gets a CLOSE frame, and has
+        ``close_timeout`` to answer. A TCP stream ends; if messages were dropped it is reset, so that the
+        client can tell.
 
         Parameters
         ----------
@@ -92,7 +93,7 @@ cdef class Peer(Follower):
     def send_nowait(self, value, /):
         """Queue `value` for this client alone, and return. Legal from any thread.
 
-        It has its place between the messages to all before and after it.
+        It is sent in order with the messages to all clients.
 
         Raises
         ------
@@ -100,7 +101,8 @@ cdef class Peer(Follower):
             `value` is not of the type, or too large.
         BacklogFull
             More than 1 MiB is queued for this client alone. One message never exceeds that by itself.
-            Another thread is not always told: what finds no room later is counted as refused.
+            Another thread does not always get this error: a message for which there is no room later is
+            counted as refused.
         ConnectionClosed
             The client has left, or the server is closed.
         """
@@ -120,7 +122,7 @@ cdef class Peer(Follower):
         return None
 
     def stats(self):
-        """Return what this client has cost and got, as `PeerStats`. Legal from any thread."""
+        """Return counters of this client as `PeerStats`. Legal from any thread."""
         return self.count_for_user()
 
     cdef object count_for_user(self):

@@ -1,4 +1,4 @@
-"""The HTTP request that opened a connection, as the program may ask for it later."""
+"""The HTTP request that opened a connection, kept for the program."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Request:
     path, query : str
         As sent, not percent-decoded; ``query`` without the ``?``.
     remote : Address or None
-        The peer; behind a balancer that says for whom it connects (``proxy_protocol``), that one.
+        The client's address; behind a load balancer with ``proxy_protocol``, the address that the load
+        balancer sent.
     secure : bool
         Over TLS.
     subprotocol : str or None

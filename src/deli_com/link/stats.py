@@ -1,4 +1,4 @@
-"""What a server and a client of it have done: the figures behind `stats()`."""
+"""Counters of a server and of one client: the results of `stats()`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ __all__ = ["PeerStats", "ServerStats"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStats:
-    """Counts since the server was bound, and what is held now. Taken without a look at any client.
+    """Counters since the server was bound, and what it holds now. Making it does not take time for each
+    client.
 
     Attributes
     ----------
     clients : int
         Connected now.
     laggards : int
-        Of them, those that something is queued for.
+        Connected clients with queued messages.
     messages_out, messages_in : int
-        Sent: to all, a group or one client, each once. Received.
+        Messages sent (to all, a group or one client; each counted once), and messages received.
     bytes_out, bytes_in : int
-        To all clients together, frame headers included. Received: payloads.
+        Bytes sent to all clients together, frame headers included; payload bytes received.
     queued_bytes : int
-        Held for clients that have yet to get them, each message once, however many they are.
+        Bytes held for clients that have yet to get them; each message is counted once, whatever the number of
+        clients.
     oldest_queued_s : float
         Seconds since the oldest message was sent that waits for a client; 0.0 if none does. To
         about 10 ms.
@@ -41,9 +43,9 @@ class ServerStats:
     inbox_skipped, inbox_superseded : int
         Values that came and that the program did not get because it was behind: of policy skip and latest.
     unknown : int
-        Values received and passed over: of a variant that the sender's schema has and the own type lacks.
+        Received values that were dropped because their variant exists only in the sender's schema.
     refused : Mapping of str to int
-        Messages not sent, or not taken, by reason: ``"backlog full"``, ``"undecodable"``,
+        Messages that were not sent or not accepted, by reason: ``"backlog full"``, ``"undecodable"``,
         ``"unwanted"`` (text, or there is no `Up`), ``"inbox full"`` (nobody asked for values yet).
     closed : Mapping of int or None to int
         Connections that have ended, by close code; None where there was none.

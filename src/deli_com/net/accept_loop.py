@@ -1,9 +1,9 @@
 """The accept loop: bounded batches a turn, and a way out when file descriptors run out.
 
 A listening socket stays readable while a connection waits, so an ``accept`` that fails with EMFILE or ENFILE
-is called again at once, for ever. Here a spare descriptor is given up, the waiting connections are accepted
-and closed (their peers learn it now and not by a timeout), the spare is opened again, and the loop stays away
-from the socket for a while: 50 ms, doubling up to 1 s, until an accept succeeds.
+is called again at once, for ever. So this class closes a spare descriptor, accepts and closes the waiting
+connections (their peers see that at once, not after a timeout), opens the spare again, and pauses accepting:
+50 ms, doubling up to 1 s, until an accept succeeds.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ __all__ = ["LogBudget"]
 
 
 class LogBudget:
-    """At most so many records a second; what was left out is counted in the next record.
+    """Logs at most `per_second` records a second; the number of dropped records is added to the next one.
 
     Parameters
     ----------

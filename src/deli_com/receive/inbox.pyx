@@ -1,12 +1,12 @@
 """Received values that wait: a ring, and the queue of those who wait for one.
 
 A value stays in the ring until somebody takes it (`Recv`, in receive/recv.pyx); the future of a waiter
-carries the wake-up only. So whoever is cancelled loses nothing: the wake-up passes to the next.
-Each value goes to one waiter, in order of waiting.
+carries the wake-up only. So a cancelled waiter loses no value: the wake-up passes to the next one. Each value
+goes to one waiter, in order of waiting.
 
 A small value of plain fields (`wait_as_bytes`) waits as the bytes that came and is made when it is taken.
-What the last `recv` gave and the program has dropped is then still in the caches and free lists when
-the next is made; and what waits takes 160 bytes at most.
+The memory of the value that the program dropped before is then still in the CPU cache and free lists, and a
+waiting value takes at most 160 bytes.
 
 Bounds: `max_bytes` on the wire and `max_count`. Past them, `push` still takes what one
 read buffer holds, and the source is paused; before anybody has asked for a value there is

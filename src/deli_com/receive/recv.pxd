@@ -7,7 +7,7 @@ cdef enum RecvMode:
     RECV_VALUE               # recv: a value
     RECV_PAIR                # recv_from: (source, value)
     RECV_MANY                # recv_many: a list of values
-    NEXT_VALUE               # async for: as recv, and ends quietly after a close in good order
+    NEXT_VALUE               # async for: as recv, but ends without an error after a normal close
     NEXT_PAIR                # async for over pairs
 
 

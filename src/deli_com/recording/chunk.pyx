@@ -199,7 +199,7 @@ cdef class Walk:
         The records of the chunk.
     readers : list
         By channel id: None passes the channel over, True gives the payload as `bytes`, a `TypeCodec` decodes.
-        Channels beyond the list are passed over.
+        Channels beyond the list are skipped.
     start, end : int
         Only messages with ``start <= at < end``, ns.
 

@@ -22,7 +22,7 @@ def schema_of_ros1(name: str, text: str) -> Schema:
     name : str
         ``package/Message``.
     text : str
-        Its definition and those of the messages in it, as an MCAP file has them. Constants are passed over.
+        Its definition and those of the messages in it, as an MCAP file has them. Constants are ignored.
 
     Raises
     ------

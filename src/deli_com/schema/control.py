@@ -207,7 +207,7 @@ def _announcement(pairs: Iterable[str], shown: str) -> Announcement:
         name, equals, value = pair.partition("=")
         if not equals or name in found:
             raise ValueError(f"expected down=<hash> up=<hash>, not {_shown(shown)}")
-        found[name] = value  # names that later versions of this line add are passed over
+        found[name] = value  # names that later versions of this line add are ignored
     if "down" not in found or "up" not in found:
         raise ValueError(f"expected down=<hash> up=<hash>, not {_shown(shown)}")
     return Announcement(_place(found["down"], "down"), _place(found["up"], "up"))

@@ -55,7 +55,7 @@ class Question:
         self._says = says
 
     def take(self, data: bytes) -> None:
-        """Take a text of the server's; others than control texts are passed over.
+        """Take a text of the server's; other texts are ignored.
 
         Raises
         ------

@@ -16,7 +16,7 @@ from deli_com.schema.question import Question, Schemas
 
 __all__ = ["ask_schemas"]
 
-PIECE_BYTES = 1 << 16  # of values that are passed over
+PIECE_BYTES = 1 << 16  # read at a time of values that are skipped
 
 
 async def ask_schemas(

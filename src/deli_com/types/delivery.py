@@ -9,8 +9,8 @@ policy          what happens to a client that is behind
 ``latest``      it gets the newest value of each key, never closed
 ==============  ====================================================================
 
-They count where the class is the message itself; in a field of another class they mean nothing.
-Nothing of this is on the wire.
+They apply where the class is the whole message; in a field of another class they have no effect. Nothing of
+this is on the wire.
 """
 
 from __future__ import annotations

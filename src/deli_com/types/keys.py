@@ -19,7 +19,7 @@ _KEYS = "keys are u8 to i64, bool, str, bytes, enums, and frozen structs, tuple[
 def check_key(spec: Spec, *, final: bool) -> None:
     """Whether the fields of the class's key can be told apart; `TypeError` if not.
 
-    Unless `final`, fields whose annotation does not resolve yet are passed over.
+    Unless `final`, fields whose annotation does not resolve yet are skipped.
     """
     for name in spec.delivery.key or ():
         item = next(item for item in spec.fields if item.name == name)

@@ -150,7 +150,7 @@ class WsAcceptor:
         self._settle()
 
     def drop(self, service: Service) -> None:
-        """Refuse the handshakes that wait for the ``authorize`` of this service, which is no more."""
+        """Refuse the handshakes that wait for the ``authorize`` of this service, which has been closed."""
         for handshake in [*self._pending]:
             if handshake.service is service:
                 handshake.refuse(Refusal(503, "the server is closing"))

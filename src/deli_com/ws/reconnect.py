@@ -1,4 +1,4 @@
-"""`WsClient.stream`: a client that comes back by itself."""
+"""`WsClient.stream`: a client that reconnects by itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HELD_S = 1.0  # a connection that lasts less is one more failure, whatever it ha
 
 
 class Stream(Generic[T]):
-    """Values of one server, over as many connections as it takes.
+    """Values of one server; it reconnects when the connection is lost.
 
     ::
 
@@ -43,30 +43,30 @@ class Stream(Generic[T]):
             async for value in values:
                 ...
 
-    A connection that ends, in good order or not, is made anew: at once if it has lasted for as long as
-    the last delay, and 1 s at least; else after a delay that doubles from `first_delay` to `max_delay`,
-    drawn anew from its upper half each time so that a thousand clients of a restarted server do not
-    return in one moment. What the connection has delivered does not count.
+    When a connection ends, normally or not, the stream reconnects: at once if the connection lasted for at
+    least the last delay, and at least 1 s; else after a delay that doubles from `first_delay` to `max_delay`.
+    Each delay is drawn at random from its upper half (jitter), so that a thousand clients of a restarted
+    server do not reconnect at the same moment. Received values do not reset the delay.
 
-    Cancelling a step loses nothing; the next step goes on from there. Several tasks may step: they share
-    one connection, and each value goes to one of them. All belongs to the event loop of the first step.
+    Cancelling a step loses no value. Several tasks may iterate: they share one connection, and each value
+    goes to one of them. The stream belongs to the event loop of the first step.
 
-    The first failure of an outage is one WARNING of the logger ``deli_com.client``, with the cause and the
-    next try; those after it, and the return, are INFO.
+    The first failure of an outage is logged as a WARNING by ``deli_com.client``, with the cause and the next
+    attempt; further failures and the reconnect are logged as INFO.
 
     Parameters
     ----------
     connect : callable
         Opens a client; called anew for each connection.
     on_reconnect : callable, optional
-        ``(seconds_away)``, may be async; called when a connection is there again, before its
-        first value. Values sent meanwhile are gone.
+        ``(seconds_away)``, may be async; called after a reconnect, before the first value. Values sent in the
+        meantime are lost.
     first_delay, max_delay : float
         Seconds.
     terminal : collection of int, optional
         Close codes that end the stream. None: 1008, 4400, 4403, and 4401 unless `renews`.
     renews : bool
-        Each attempt asks with new headers, so that an answer of 401 is not the last word.
+        Each attempt uses new headers, so 401 does not end the stream.
 
     Raises
     ------
@@ -80,7 +80,7 @@ class Stream(Generic[T]):
     IoError
         From a step: the certificate does not verify.
     DecodeError
-        From a step: a message was no value; the next step goes on.
+        From a step: a message did not decode; the next step returns the next value.
     RuntimeError
         From a step or `aclose`: in another thread, or another event loop than that of the first step.
     """
@@ -122,7 +122,7 @@ class Stream(Generic[T]):
 
     @property
     def client(self) -> ClientBase[T, Any] | None:
-        """The open client, for sending on the connection of the moment; None between two."""
+        """The current client, for sending; None while there is no connection."""
         return self._client
 
     def __aiter__(self) -> Self:
@@ -146,7 +146,7 @@ class Stream(Generic[T]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """End the stream and its connection, wherever it stands. May be called again."""
+        """End the stream and its connection, in any state. May be called again."""
         if self._home is not None:
             self._check_home("stream.aclose()")
         self._closed = True
