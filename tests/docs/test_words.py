@@ -12,7 +12,7 @@ from pages import ROOT, documents
 INSTEAD = {
     r"chok(?:e|es|ed|ing)": "pause, resume; high water mark",
     r"doomed": "superseded, to be freed",
-    r"f(?:all|alls|ell) in": "join",
+    r"(?:fall|falls|fell) in": "join",
     r"sets? apart": "exclude, separate",
     r"goes? over(?= (?:a value|bytes|values))|gone over": "skip",
     r"passe[sd] over": "skip, ignore",
