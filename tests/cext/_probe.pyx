@@ -107,7 +107,7 @@ cdef class ProbeHub(Hub):
             if found is None:
                 return False
         self.begin()
-        frame = log.append_as(payload, <DeliveryClass>kind, found, retain, 0 if barred is None else barred.id)
+        frame = log.append_as(payload, <DeliveryClass>kind, found, retain, 0 if barred is None else barred.id, 0)
         if to is not None:
             self.addressed(to, frame)
         else:

@@ -57,6 +57,7 @@ cdef class Follower:
     cdef uint64_t given_bytes    # to the kernel or the transport, ever
     cdef readonly Py_ssize_t skipped     # messages of policy skip that it did not get
     cdef readonly Py_ssize_t superseded  # messages of policy latest that it did not get
+    cdef dict missed             # of both, by lane, as far as `on_missed` has not told it; None: it is not told
 
     cdef uint64_t behind_turn    # the hub's turn at which it fell behind
     cdef double behind_since     # hub clock, seconds
@@ -82,6 +83,7 @@ cdef class Follower:
     cdef int on_too_slow(self, str cause) except -1
     cdef int on_broken(self) except -1
     cdef int on_sweep(self, double clock) except -1
+    cdef int on_missed(self) except -1
 
     # --- private -----------------------------------------------------------------------
     cdef int _add_cursor(self, Log log, Position at, uint64_t floor) except -1

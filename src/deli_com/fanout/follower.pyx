@@ -229,5 +229,8 @@ cdef class Follower:
     cdef int on_sweep(self, double clock) except -1:
         return 0  # the hub's clock has moved, in seconds
 
+    cdef int on_missed(self) except -1:
+        return 0  # `missed` has more, and what comes behind it has not been sent; may write to the transport
+
     cdef int on_broken(self) except -1:
         return 0  # it has left because its socket failed; the owner aborts the connection

@@ -12,9 +12,6 @@ from deli_com.log.ring cimport Position
 
 cdef class Hub(Bounds):
     cdef public uint64_t slice_ns             # a flush that takes longer lets the loop run
-    cdef readonly uint64_t bytes_out          # to all followers, frame headers included
-    cdef readonly Py_ssize_t skipped          # messages that laggards did not get, policy skip
-    cdef readonly Py_ssize_t superseded       # and policy latest
 
     cdef int join(self, Follower follower) except -1
     cdef void begin(self) noexcept
@@ -39,7 +36,6 @@ cdef class Hub(Bounds):
     cdef object _audiences                    # all that live: a weak set
     cdef Py_ssize_t _ready_start              # rotates
     cdef bint _flushing                       # inside flush_now: not re-entrant
-    cdef bint _unsettled                      # `choked` of some follower changed inside flush_now
     cdef Follower _writing                    # whose transport is being called; settled right after
     cdef uint64_t _round_end
     cdef bint _served_all                     # before the round, nobody of the READY was left out
@@ -59,12 +55,9 @@ cdef class Hub(Bounds):
     cdef int _catch_up(self, Follower follower) except -1
     cdef int _serve_alone(self, Follower follower) except -1
     cdef int _write_through(self, Follower follower, int cursors, uint64_t limit) except -1
-    cdef int _advance(self, Follower follower, int pieces) except -1
+    cdef bint _advance(self, Follower follower, int pieces) except -1
     cdef int _cut_alone(self, Follower follower, Py_ssize_t sent) except -1
     cdef int _cut_in_round(self, Follower follower, Py_ssize_t sent) except -1
-    cdef void _missed(self, Follower follower, Py_ssize_t skipped, Py_ssize_t superseded) noexcept
-    cdef void _gave(self, Follower follower, Py_ssize_t size) noexcept
+    cdef bint _tell_missed(self, Follower follower) except -1
     cdef int _hand_over(self, Follower follower, list pieces) except -1
-    cdef int _settle_all(self) except -1
-    cdef int _settle(self, Follower follower) except -1
     cdef int _relocate(self) except -1

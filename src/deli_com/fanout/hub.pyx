@@ -166,23 +166,6 @@ cdef class Hub(Bounds):
         self._settle(follower)
         return self.schedule() if follower.state == FOLLOWER_READY else 0
 
-    cdef int _settle_all(self) except -1:
-        cdef Follower follower
-        self._unsettled = False
-        for follower in self.followers:
-            self._settle(follower)
-        return 0
-
-    cdef int _settle(self, Follower follower) except -1:
-        # Puts a follower where its transport says it belongs.
-        if follower.state == FOLLOWER_CURRENT:
-            if follower.choked:
-                follower.cursors.at.record = self.log.flushed.record
-                self._put(follower, FOLLOWER_BLOCKED)
-        else:
-            self._put(follower, FOLLOWER_BLOCKED if follower.choked else FOLLOWER_READY)
-        return 0
-
     # --- appending ---------------------------------------------------------------------
 
     cdef void begin(self) noexcept:
@@ -470,37 +453,49 @@ cdef class Hub(Bounds):
                 plan.make(
                     follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id,
                     PY_SSIZE_T_MAX)
+            if follower.missed is not None and self._tell_missed(follower):
+                if follower.state == FOLLOWER_READY:
+                    continue
+                return 0  # that has filled its transport
             if plan.count:
                 sent = deli_com_sendv(follower.fd, plan.vectors, plan.count)
                 if sent != plan.total:
                     return self._cut_alone(follower, sent)
                 self._gave(follower, sent)
-            self._advance(follower, plan.count)
+            if self._advance(follower, plan.count):
+                self._hand_over(follower, [])
             given += plan.total
             if plan.is_whole or given >= THROUGH_BYTES:
                 return 0  # or there is more than so many vectors hold: it waits for its next turn
 
-    cdef void _gave(self, Follower follower, Py_ssize_t size) noexcept:
-        follower.given_bytes += <uint64_t>size
-        self.bytes_out += <uint64_t>size
-
-    cdef int _advance(self, Follower follower, int pieces) except -1:
-        # So many pieces of the plan are the follower's now.
+    cdef bint _advance(self, Follower follower, int pieces) except -1:
+        # So many pieces of the plan are the follower's now. True: it is to be told what it misses behind them.
         cdef Merge plan = self._plan
         cdef Log log
         cdef int i
+        cdef bint tells = (
+            follower.missed is not None and plan.is_whole and pieces == plan.count
+            and plan.losses_behind(follower.cursors, follower.missed))
         plan.advance(follower.cursors, pieces)
         self._missed(follower, plan.skipped, plan.superseded)
         for i in range(1, follower.cursor_count):
             log = <Log>follower.cursors[i].log
             log.trim(log.flushed.offset)
-        return 0
+        return tells
 
-    cdef void _missed(self, Follower follower, Py_ssize_t skipped, Py_ssize_t superseded) noexcept:
-        follower.skipped += skipped
-        follower.superseded += superseded
-        self.skipped += skipped
-        self.superseded += superseded
+    cdef bint _tell_missed(self, Follower follower) except -1:
+        # Whether the follower was told what it misses before the plan, which is to be made anew. What it
+        # misses later in the plan comes first then, after less of it.
+        cdef Merge plan = self._plan
+        cdef int first = plan.first_loss()
+        if first > 0:
+            plan.keep(first)
+        if first != 0:
+            return False
+        self._missed(follower, plan.pieces[0].skipped, plan.pieces[0].superseded)
+        plan.pass_first(follower.cursors, follower.missed)
+        self._hand_over(follower, [])
+        return True
 
     cdef int _cut_in_round(self, Follower follower, Py_ssize_t sent) except -1:
         # `sent` bytes went out, fewer than were offered. The transport gets the rest of the frame
@@ -567,11 +562,13 @@ cdef class Hub(Bounds):
         cdef Piece* piece
         cdef Cursor* cursor
         cdef list pieces
-        cdef bint is_fresh
+        cdef bint is_fresh, tells
         cdef int i
         while not follower.choked and follower.state != FOLLOWER_GONE:
             is_fresh = follower.is_fresh or follower.state == FOLLOWER_CURRENT
             plan.make(follower.cursors, cursors, limit, is_fresh, follower.id, THROUGH_BYTES)
+            if follower.missed is not None and self._tell_missed(follower):
+                continue
             pieces = []
             follower.holds_reliable = False
             for i in range(plan.count):
@@ -580,23 +577,26 @@ cdef class Hub(Bounds):
                 cursor = &follower.cursors[piece.cursor]
                 pieces += (<Log>cursor.log).pieces(&cursor.at, piece.start, piece.end)
             self._gave(follower, plan.total)
-            self._advance(follower, plan.count)
+            tells = self._advance(follower, plan.count)
             plan.forget()
+            if pieces:
+                self._hand_over(follower, pieces)
+            if tells and follower.state != FOLLOWER_GONE:
+                self._hand_over(follower, [])
             if not pieces:
                 return 0
-            self._hand_over(follower, pieces)
         return 0
 
     cdef int _hand_over(self, Follower follower, list pieces) except -1:
-        # Writes through the transport, then sees whether it holds anything.
-        if CHECK:
-            assert pieces, "Hub: an empty hand-over brings no event"
+        # Writes through the transport, then sees whether it holds anything. No pieces: what it misses is told.
         self._writing = follower
         try:
             if len(pieces) == 1:
                 follower.transport.write(pieces[0])
-            else:
+            elif pieces:
                 follower.transport.writelines(pieces)
+            else:
+                follower.on_missed()
         except Exception:
             self._report("the transport of a follower failed to write")
             return self._broken(follower)

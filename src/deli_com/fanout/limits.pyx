@@ -8,7 +8,7 @@ from logging import getLogger
 
 from libc.stdint cimport uint64_t
 
-from deli_com.fanout.follower cimport Follower
+from deli_com.fanout.follower cimport FOLLOWER_BLOCKED, FOLLOWER_CURRENT, FOLLOWER_READY, Follower
 from deli_com.fanout.rosters cimport Rosters
 from deli_com.ground.sockets cimport deli_com_tcp_info
 
@@ -89,3 +89,33 @@ cdef class Bounds(Rosters):
 
     cdef int schedule(self) except -1:
         return 0  # a turn is wanted
+
+    # --- what happened to one follower ---
+
+    cdef int _settle_all(self) except -1:
+        cdef Follower follower
+        self._unsettled = False
+        for follower in self.followers:
+            self._settle(follower)
+        return 0
+
+    cdef int _settle(self, Follower follower) except -1:
+        # Puts a follower where its transport says it belongs.
+        if follower.state == FOLLOWER_CURRENT:
+            if follower.choked:
+                follower.cursors.at.record = self.log.flushed.record
+                self._put(follower, FOLLOWER_BLOCKED)
+        else:
+            self._put(follower, FOLLOWER_BLOCKED if follower.choked else FOLLOWER_READY)
+        return 0
+
+    cdef void _gave(self, Follower follower, Py_ssize_t size) noexcept:
+        follower.given_bytes += <uint64_t>size
+        self.bytes_out += <uint64_t>size
+
+    cdef void _missed(self, Follower follower, Py_ssize_t skipped, Py_ssize_t superseded) noexcept:
+        if skipped | superseded:
+            follower.skipped += skipped
+            follower.superseded += superseded
+            self.skipped += skipped
+            self.superseded += superseded

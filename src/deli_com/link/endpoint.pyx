@@ -230,7 +230,8 @@ cdef class Endpoint(Hub):
         else:
             self._after(
                 log.commit_as(
-                    &cur, kind, key, _retains(lane, to), 0 if barred is None else barred.id),
+                    &cur, kind, key, _retains(lane, to), 0 if barred is None else barred.id,
+                    0 if lane is None else lane.index),
                 to, barred)
         if self._nested:
             self._append_deferred()
@@ -353,7 +354,7 @@ cdef class Endpoint(Hub):
         return self._after(
             log.append_as(
                 ready.payload, DELIVER_RELIABLE if lane is None else lane.kind, key,
-                _retains(lane, ready.to), barred),
+                _retains(lane, ready.to), barred, 0 if lane is None else lane.index),
             ready.to, ready.barred)
 
     cdef int _append_deferred(self) except -1:

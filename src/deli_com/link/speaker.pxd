@@ -1,11 +1,14 @@
 # A connection that speaks of its schemas: control texts, in both directions, between the values.
 
+from deli_com.fanout.lane cimport Lane
 from deli_com.link.connection cimport Connection
 
 
 cdef class Speaker(Connection):
     cdef object agreement        # Agreement; None: the other end has announced nothing
     cdef object announcement     # of the request, until the connection is open; or None
+    cdef dict told_at            # lane -> loop's clock when a gap of it was last told; or None
+    cdef object gap_timer        # TimerHandle, while a gap waits to be told; or None
     cdef bint hello_is_owed      # it announced in a way that is answered by a text
 
     cdef int agree(self) except -1
@@ -23,5 +26,6 @@ cdef class Speaker(Connection):
     cdef int on_mark(self, str token) except -1
 
     # --- private -----------------------------------------------------------------------
+    cdef bytes _gap(self, Lane lane, Py_ssize_t count)
     cdef int _take(self, bytes data) except -1
     cdef int _answer(self, object told) except -1

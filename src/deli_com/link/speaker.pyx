@@ -9,15 +9,19 @@ themselves. What they mean is settled by an `Agreement`; here they are taken and
     TCP                    the client's first bytes are a hello      -> the same, but values may precede it
 """
 
+from deli_com.fanout.lane cimport Lane
+from deli_com.ground.delivery_class cimport DELIVER_SKIP
 from deli_com.link.connection cimport Connection
 from deli_com.link.endpoint cimport Endpoint
 from deli_com.link.peer cimport CONNECTION_OPEN
 from deli_com.schema import control
-from deli_com.schema.control import Hello, Live, Mark, Refused, SchemaText
+from deli_com.schema.control import Gap, Hello, Live, Mark, Refused, SchemaText
 from deli_com.schema.terms import Agreement, Ending
+from deli_com.types.instance import RecordType
 
 cdef bytes LIVE = control.render(Live())
 cdef object MAX_BYTES = control.MAX_BYTES
+cdef double GAP_S = 0.1  # between two lines that tell of gaps in one class
 
 cdef enum:
     BROKEN = 1002
@@ -53,6 +57,8 @@ cdef class Speaker(Connection):
             self.agreement = Agreement(self.endpoint.terms, announcement)
         else:
             self.agreement.begin(announcement)
+        if not self.endpoint.is_client and self.endpoint.lanes is not None:
+            self.missed = {}  # from here on it is told
         if self.hello_is_owed:
             self.hello_is_owed = False
             self.say(self.endpoint.terms.hello)
@@ -83,6 +89,36 @@ cdef class Speaker(Connection):
         if self.cursors.at.offset >= self.cursors.floor:
             return self.say(LIVE)
         return self.say_live_in_order()
+
+    # --- what it misses ------------------------------------------------------------------
+
+    cdef int on_missed(self) except -1:
+        # One line a lane and `GAP_S`: what comes sooner is added up, and told when it is time.
+        cdef double now = self.endpoint.loop.time()
+        cdef double due = 0.0, next_due = 0.0
+        if self.stage != CONNECTION_OPEN:
+            return 0
+        if self.told_at is None:
+            self.told_at = {}
+        for lane in sorted(self.missed):
+            due = self.told_at.get(lane, now - GAP_S) + GAP_S
+            if due > now:
+                next_due = min(due, next_due) if next_due else due
+                continue
+            self.told_at[lane] = now
+            self.say(self._gap(self.endpoint.lanes.lanes[lane], self.missed.pop(lane)))
+        if next_due and self.gap_timer is None:
+            self.gap_timer = self.endpoint.loop.call_at(next_due, self._on_gap_timer)
+        return 0
+
+    def _on_gap_timer(self):
+        self.gap_timer = None
+        self.on_missed()
+
+    cdef bytes _gap(self, Lane lane, Py_ssize_t count):
+        name = lane.type.__name__ if isinstance(lane.type, RecordType) else "*"
+        skipped = lane.kind == DELIVER_SKIP
+        return control.render(Gap(name, count if skipped else 0, 0 if skipped else count))
 
     # --- what the other end says ---------------------------------------------------------
 
@@ -145,6 +181,9 @@ cdef class Speaker(Connection):
         return self.end_by(Ending(BROKEN, "a value, but it announced that it sends none"))
 
     cdef int ended(self) except -1:
+        if self.gap_timer is not None:
+            self.gap_timer.cancel()
+            self.gap_timer = None
         if self.agreement is not None:
             self.agreement.release()
         return Connection.ended(self)

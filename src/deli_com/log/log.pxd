@@ -42,11 +42,11 @@ cdef class Log(Records):
     # --- appending -------------------------------------------------------------------
     cdef Py_ssize_t commit(self, WriteCursor* cur) except -1
     cdef Py_ssize_t commit_as(
-        self, WriteCursor* cur, DeliveryClass kind, Key key, bint retain, uint64_t barred
+        self, WriteCursor* cur, DeliveryClass kind, Key key, bint retain, uint64_t barred, int lane
     ) except -1
     cdef Py_ssize_t append(self, bytes payload) except -1
     cdef Py_ssize_t append_as(
-        self, bytes payload, DeliveryClass kind, Key key, bint retain, uint64_t barred
+        self, bytes payload, DeliveryClass kind, Key key, bint retain, uint64_t barred, int lane
     ) except -1
     cdef bint forget(self, Py_ssize_t lane, object value) except -1
 
@@ -61,6 +61,8 @@ cdef class Log(Records):
     cdef Py_ssize_t first_reliable(self, Cursor* cursor) noexcept
     cdef int vectors(self, Position* at, uint64_t limit, iovec* iov, int room, Py_ssize_t* total) noexcept
     cdef bint next_span(self, Cursor* cursor, uint64_t limit, bint fresh, uint64_t who, Span* span) noexcept
+    cdef int missed_between(
+        self, Cursor* cursor, uint64_t start, uint64_t end, bint fresh, dict lanes) except -1
     cdef uint64_t frame_end(self, Position* at, uint64_t offset) noexcept
     cdef uint64_t frames_within(self, Position* at, uint64_t limit, Py_ssize_t most) noexcept
     cdef list pieces(self, Position* at, uint64_t start, uint64_t end)

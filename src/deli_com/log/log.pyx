@@ -79,9 +79,9 @@ cdef class Log(Records):
         return frame.size
 
     cdef Py_ssize_t commit_as(
-        self, WriteCursor* cur, DeliveryClass kind, Key key, bint retain, uint64_t barred
+        self, WriteCursor* cur, DeliveryClass kind, Key key, bint retain, uint64_t barred, int lane
     ) except -1:
-        # The same for any class; `key` is of this log where the class is latest.
+        # The same for any class; `key` is of this log where the class is latest, `lane` of its message type.
         cdef Frame frame
         cdef uint64_t index
         cdef Record* record
@@ -108,10 +108,11 @@ cdef class Log(Records):
         self._add_frame(&frame, kind, barred)
         if kind == DELIVER_RELIABLE:
             return frame.size
+        record = self._record(index)
+        record.lane = lane
         if kind == DELIVER_SKIP:
             self._drop_skips()
             return frame.size
-        record = self._record(index)
         Py_INCREF(key)
         record.key = <PyObject*>key
         key.start = record.start
@@ -128,10 +129,10 @@ cdef class Log(Records):
 
     cdef Py_ssize_t append(self, bytes payload) except -1:
         # Frames a payload that is encoded already. A large one is kept by reference.
-        return self.append_as(payload, DELIVER_RELIABLE, None, False, 0)
+        return self.append_as(payload, DELIVER_RELIABLE, None, False, 0, 0)
 
     cdef Py_ssize_t append_as(
-        self, bytes payload, DeliveryClass kind, Key key, bint retain, uint64_t barred
+        self, bytes payload, DeliveryClass kind, Key key, bint retain, uint64_t barred, int lane
     ) except -1:
         cdef WriteCursor cur
         cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
@@ -139,7 +140,7 @@ cdef class Log(Records):
         if size >= cur.tail_min:
             Py_INCREF(payload)
             cur.tail = <PyObject*>payload
-            return self.commit_as(&cur, kind, key, retain, barred)
+            return self.commit_as(&cur, kind, key, retain, barred, lane)
         if cur.end - cur.pos < size:
             try:
                 self.arena.outgrow(&cur, size)
@@ -148,7 +149,7 @@ cdef class Log(Records):
                 raise
         memcpy(cur.pos, PyBytes_AS_STRING(payload), size)
         cur.pos += size
-        return self.commit_as(&cur, kind, key, retain, barred)
+        return self.commit_as(&cur, kind, key, retain, barred, lane)
 
     cdef bint forget(self, Py_ssize_t lane, object value) except -1:
         # Drops the newest frame of a key; laggards and those who join do not get it any more.
@@ -367,6 +368,26 @@ cdef class Log(Records):
                 span.reliable = record.kind == DELIVER_RELIABLE
                 return True
         return False
+
+    cdef int missed_between(
+        self, Cursor* cursor, uint64_t start, uint64_t end, bint fresh, dict lanes
+    ) except -1:
+        # Adds to `lanes` the frames that `next_span` passes over from `start` to `end`, by lane. They were
+        # passed over just now: the records are there.
+        cdef Position at
+        cdef Record* record
+        at.offset = start
+        at.record = cursor.at.record
+        while at.offset < end:
+            self.seek(&at, at.offset)
+            record = self._record(at.record)
+            if record.data == NULL:
+                if record.start >= cursor.floor:
+                    self._count_dead(record, lanes)
+            elif record.doomed and not fresh and at.offset >= cursor.floor and record.begins_frame:
+                lanes[record.lane] = lanes.get(record.lane, 0) + 1
+            at.offset = record.start + <uint64_t>record.size
+        return 0
 
     cdef uint64_t _next_frame(self, Position* at) noexcept:
         # Moves `at` over one frame; returns the offset where it ends. Headers lie whole in one record.

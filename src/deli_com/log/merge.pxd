@@ -44,6 +44,10 @@ cdef class Merge:
     cdef bint fits(self, Cursor* cursors, int count, uint64_t limit, bint fresh, uint64_t who) noexcept
     cdef void forget(self) noexcept
     cdef void advance(self, Cursor* cursors, int pieces) noexcept
+    cdef int first_loss(self) noexcept
+    cdef void keep(self, int pieces) noexcept
+    cdef int pass_first(self, Cursor* cursors, dict lanes) except -1
+    cdef bint losses_behind(self, Cursor* cursors, dict lanes) except -1
     cdef int piece_at(self, Py_ssize_t offset) noexcept
 
     # --- private ---------------------------------------------------------------------

@@ -180,6 +180,52 @@ cdef class Merge:
                 else:
                     (<Log>cursors[i].log).seek(&cursors[i].at, end)
 
+    # --- for those who are told what they miss ---------------------------------------------
+
+    cdef int first_loss(self) noexcept:
+        # Index of the first piece before which frames were passed over; -1: there is none.
+        cdef int i
+        for i in range(self.count):
+            if self.pieces[i].skipped | self.pieces[i].superseded:
+                return i
+        return -1
+
+    cdef void keep(self, int pieces) noexcept:
+        # So many pieces only, which end with a frame.
+        while self.count > pieces:
+            self.count -= 1
+            self.total -= <Py_ssize_t>self.vectors[self.count].iov_len
+        self.is_whole = False
+
+    cdef int pass_first(self, Cursor* cursors, dict lanes) except -1:
+        # Moves the cursor over what is passed over before the first piece, and adds that to `lanes`.
+        cdef Cursor* cursor = &cursors[self.pieces[0].cursor]
+        cdef Log log = <Log>cursor.log
+        log.missed_between(cursor, cursor.at.offset, self.pieces[0].start, self._fresh, lanes)
+        if cursor.pinned:
+            log.move_pin(&cursor.at, self.pieces[0].start)
+        else:
+            log.seek(&cursor.at, self.pieces[0].start)
+        self.forget()
+        return 0
+
+    cdef bint losses_behind(self, Cursor* cursors, dict lanes) except -1:
+        # Adds what is passed over behind the last piece to `lanes`; whether there is anything. `advance` of
+        # a whole plan is to come.
+        cdef bint found = False
+        cdef uint64_t start
+        cdef int i, k
+        for i in range(self._cursors):
+            if self._spans[i].skipped | self._spans[i].superseded:
+                start = self._starts[i].offset
+                for k in range(self.count):
+                    if self.pieces[k].cursor == i:
+                        start = self.pieces[k].end
+                (<Log>self._walk[i].log).missed_between(
+                    &cursors[i], start, self._walk[i].at.offset, self._fresh, lanes)
+                found = True
+        return found
+
     cdef int piece_at(self, Py_ssize_t offset) noexcept:
         # Index of the piece that holds this byte of the plan.
         cdef int i = 0

@@ -9,6 +9,7 @@ from deli_com.log.arena cimport Arena, Frame, Slab
 
 cdef enum:
     NOWHERE = -1             # as uint64_t: an offset that no stream reaches
+    SEVERAL_LANES = -1
 
 
 cdef struct Record:
@@ -28,6 +29,7 @@ cdef struct Record:
     PyObject* key            # owned `Key`, on the first record of a latest-only frame; else NULL
     uint32_t skipped         # frames of class skip in it that have died
     uint32_t superseded      # frames of class latest in it that have died
+    int lane                 # of a frame that is not reliable; SEVERAL_LANES: see Records._several
     uint8_t kind             # DeliveryClass
     bint begins_frame
     bint ends_frame          # its last byte is the last byte of a frame
@@ -71,6 +73,7 @@ cdef class Records:
     cdef Py_ssize_t _early_pins      # pins on records before `_trimmed`: nothing is trimmed meanwhile
     cdef Py_ssize_t _pins_of_next    # pins that the record to come will start with
     cdef Py_ssize_t _skip_bytes      # of live skip frames
+    cdef dict _several               # of dead records that became one: start -> lane -> frames that have died
 
     cdef Record* _record(self, uint64_t index) noexcept
     cdef uint64_t _search(self, uint64_t offset) noexcept
@@ -80,6 +83,8 @@ cdef class Records:
         self, Frame* frame, const char* data, Py_ssize_t size, Slab* slab, PyObject* body, bint ends_frame,
         DeliveryClass kind, uint64_t barred
     ) noexcept
+    cdef bint _join(self, Record* record, Record* after) noexcept
+    cdef int _count_dead(self, Record* record, dict lanes) except -1
     cdef int _reserve_records(self, Py_ssize_t count) except -1
     cdef void _compact(self) noexcept
     cdef void _free(self, Record* record) noexcept

@@ -43,6 +43,7 @@ cdef class Records:
         if self._ring == NULL:
             raise MemoryError("broadcast log")
         self._mask = 7
+        self._several = {}
 
     def __dealloc__(self):
         cdef Record* record
@@ -116,7 +117,7 @@ cdef class Records:
                 or after.wall and (source >= self._trimmed or self._early_pins != 0)
             )
             if after != NULL and not is_wall and record.data == NULL and record.pins == 0 \
-                    and after.data == NULL and after.pins == 0:
+                    and after.data == NULL and after.pins == 0 and self._join(record, after):
                 after.wall = record.wall
                 after.start = record.start
                 after.size += record.size
@@ -136,6 +137,42 @@ cdef class Records:
                 trimmed = target
         self._first = target
         self._trimmed = trimmed
+
+    cdef bint _join(self, Record* record, Record* after) noexcept:
+        # Two dead records are about to become one: whose frames have died in both. False: no memory for it.
+        cdef dict lanes
+        cdef uint64_t start
+        if record.skipped + record.superseded == 0 and after.lane != SEVERAL_LANES:
+            return True
+        if after.skipped + after.superseded == 0:
+            after.lane = record.lane
+            return True
+        if record.lane == after.lane and after.lane != SEVERAL_LANES:
+            return True
+        try:
+            lanes = {}
+            self._count_dead(after, lanes)
+            self._count_dead(record, lanes)
+            for start in [start for start in self._several if start < self.head_offset()]:
+                del self._several[start]  # trimmed meanwhile
+            self._several[record.start] = lanes
+            self._several.pop(after.start, None)
+        except MemoryError:
+            return False
+        after.lane = SEVERAL_LANES
+        return True
+
+    cdef int _count_dead(self, Record* record, dict lanes) except -1:
+        # Adds the frames that have died in a dead record to `lanes`.
+        cdef Py_ssize_t count = record.skipped + record.superseded
+        if count == 0:
+            return 0
+        if record.lane != SEVERAL_LANES:
+            lanes[record.lane] = lanes.get(record.lane, 0) + count
+            return 0
+        for lane, number in self._several[record.start].items():
+            lanes[lane] = lanes.get(lane, 0) + number
+        return 0
 
     cdef void _add_frame(self, Frame* frame, DeliveryClass kind, uint64_t barred) noexcept:
         # Owns what the frame owns from here on. The caller has reserved three records.
