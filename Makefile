@@ -109,8 +109,9 @@ stubs: $(BUILT) $(VENV)/.group-lint ## the stubs against the compiled modules
 conformance: $(BUILT) $(VENV)/.group-conformance ## Autobahn's cases against both ends (RFC 6455)
 	$(PY) -m pytest tests/conformance $(ARGS)
 
-fuzz: $(BUILT) $(VENV)/.group-fuzz ## mutated messages at the decoder for a minute (ARGS="-max_total_time=600")
+fuzz: $(BUILT) $(VENV)/.group-fuzz ## mutated messages and schema texts, each for a minute (ARGS="-max_total_time=600")
 	$(PY) tests/fuzz/fuzz_decode.py $(or $(ARGS),-max_total_time=60)
+	$(PY) tests/fuzz/fuzz_schema.py $(or $(ARGS),-max_total_time=60)
 
 # The suite runs a share of these; the counts are those of tests/unit/test_schema_oracle.py.
 test-schema: $(BUILT) $(VENV)/.group-test ## 10^5 pairs of types against the oracle of resolution, 10^4 types loaded

@@ -28,9 +28,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from deli_com import WsClient, WsServer
+from deli_com import WsClient, WsServer, codec
 from machine import describe
-from values import Reading, Sample
+from values import EVOLVED, Reading, Sample
 
 FEW, MANY = 500, 2500
 TURN = 64  # sends before a flush
@@ -112,6 +112,22 @@ WORKLOADS: dict[str, tuple[Callable[[int], None], int]] = {
     "send and async for": (receive("async for"), TURN),
     "send and recv_many": (receive("recv_many"), TURN),
 }
+
+
+def evolved(name: str, resolved: bool) -> Callable[[int], None]:
+    """Decoding what another version of a type sends, or the same bytes as what they are."""
+
+    def run(count: int) -> None:
+        writer, reader, value = EVOLVED[name]
+        decode = codec(reader).reading(codec(writer).schema) if resolved else codec(writer)
+        call(decode.from_bytes, value.to_bytes())(count)
+
+    return run
+
+
+for _name in EVOLVED:
+    WORKLOADS[f"writer's type, {_name}"] = (evolved(_name, False), 1)
+    WORKLOADS[f"resolved, {_name}"] = (evolved(_name, True), 1)
 
 
 def counted(name: str, repetitions: int, folder: Path) -> int:

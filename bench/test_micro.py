@@ -21,9 +21,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from control import READY, Control
-from deli_com import WsClient, WsServer
+from deli_com import WsClient, WsServer, codec
 from launch import Child, compiled, options
-from values import Reading
+from values import EVOLVED, Reading
 
 TURN = 64
 BATCH = 256
@@ -187,3 +187,12 @@ async def _pair() -> tuple[WsServer[Reading, Reading], WsClient[Reading, Reading
 async def _close(server: WsServer[Any, Any], client: WsClient[Any, Any]) -> None:
     await client.close()
     await server.close(drain=0)
+
+
+@pytest.mark.parametrize("name", EVOLVED)
+@pytest.mark.parametrize("how", ["plain", "resolved"])
+def test_evolved(benchmark: Any, name: str, how: str) -> None:
+    """What another version of a type sends: `plain` reads it as what it is. The ratio is to be below 1.5."""
+    writer, reader, value = EVOLVED[name]
+    decode = codec(reader).reading(codec(writer).schema) if how == "resolved" else codec(writer)
+    benchmark.pedantic(decode.from_bytes, (value.to_bytes(),), **CALLS)

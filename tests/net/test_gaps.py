@@ -1,4 +1,4 @@
-"""Gaps are told to those who have announced themselves: so many messages of a class, before the next message."""
+"""Gaps are told to those who have announced themselves: how many of a class, before the next message."""
 
 from __future__ import annotations
 

@@ -484,6 +484,8 @@ class _Classes:
                     return bool(inside)
                 if not isinstance(item, Struct) or not item.fields or name in inside:
                     return False
+                if all(isinstance(part.type, Fixed) and not part.type.count for part in item.fields):
+                    return False  # rows of no size
                 return all(self.is_row(part.type, (*inside, name)) for part in item.fields)
             case _:
                 return False

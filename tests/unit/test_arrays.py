@@ -277,3 +277,14 @@ class TestStructured:
             "assert 'numpy' not in sys.modules"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Hollow(Codec):
+    none: FixedArray[u8, Literal[0]]
+
+
+def test_rows_of_no_size_are_refused():
+    """They could not be counted: a length of the wire was divided by their size once."""
+    with pytest.raises(TypeError, match="a structured array needs fields of fixed width"):
+        codec(Annotated[NDArray[np.void], Hollow])
+    assert codec(list[Hollow]).from_bytes(b"\x02\0\0\0") == [Hollow(array.array("B"))] * 2

@@ -109,10 +109,15 @@ def _unfit(node, path, inside=()):
         unfit = _unfit(item, f"{path}.{name}", (*inside, node.cls))
         if unfit is not None:
             return unfit
-    if not fields:
-        return path  # numpy has no items of no size
+    if all([_is_empty(item) for _, item in fields]):
+        return path  # rows of no size cannot be counted
     spec.checks = sum([_checks(item) for _, item in fields])
     return None
+
+
+def _is_empty(node):
+    # Whether values of a node that fits have no bytes.
+    return isinstance(node, nodes.Fixed) and (node.count == 0 or _is_empty(node.item))
 
 
 def _checks(node):

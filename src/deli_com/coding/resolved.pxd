@@ -9,6 +9,7 @@ cdef class RowReader:
     cdef Columns columns      # of the reader
     cdef Program program      # of one row of the writer's; slots are places in the reader's row
     cdef Prog* prog
+    cdef bint is_flat         # rows of the writer have one width: column by column is possible
 
 
 # Lets the decoder walk such programs; before the first of them runs.

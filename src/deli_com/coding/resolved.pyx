@@ -13,6 +13,7 @@ from libc.string cimport memcpy
 from deli_com.coding.columns cimport Columns
 from deli_com.coding.decode cimport *
 from deli_com.coding.encoder cimport number_size
+from deli_com.coding.new_arrays cimport new_view
 from deli_com.coding.program cimport *
 from deli_com.ground.cpython cimport *
 from deli_com.ground.scalar cimport *
@@ -32,6 +33,7 @@ cdef class RowReader:
         self.columns = columns
         self.program = program
         self.prog = &program.prog
+        self.is_flat = _is_flat(self.prog)
 
 
 cdef Py_ssize_t _other(Decoder* dec, Op* op, char* base) noexcept:
@@ -338,6 +340,93 @@ cdef PyObject* _wider(Decoder* dec, Op* op) noexcept:
 
 # --- rows ---
 
+cdef object _empty = None     # numpy.empty
+cdef object _u1 = None        # and its dtype of bytes
+
+
+cdef int _import_numpy() except -1:
+    global _empty, _u1
+    import numpy
+    _u1 = numpy.dtype("u1")
+    _empty = numpy.empty
+    return 0
+
+
+cdef bint _is_flat(Prog* row) noexcept:
+    # Whether the program is one run, but for defaults.
+    cdef Py_ssize_t i
+    cdef int code
+    for i in range(row.count):
+        code = row.ops[i].code
+        if code == OP_NEED:
+            if i != 0:
+                return False
+        elif not (OP_SKIP <= code <= OP_SKIP_ENUM or OP_ROW_COPY <= code <= OP_ROW_DEFAULT):
+            return False
+    return row.count > 0 and row.ops[0].code == OP_NEED
+
+
+cdef bint _by_column(Prog* row, const char* p, Py_ssize_t count, char* to, Py_ssize_t room) noexcept:
+    # Reads `count` rows into those at `to`, of `room` bytes each. False: a value is none, and nothing is said.
+    cdef Py_ssize_t step = row.min_size
+    cdef Py_ssize_t k
+    cdef Op* op
+    for k in range(row.count):
+        op = &row.ops[k]
+        if op.code == OP_NEED:
+            continue
+        if not _column(op, p, step, count, to + op.offset, room):
+            return False
+        p += op.size
+    return True
+
+
+cdef bint _column(Op* op, const char* p, Py_ssize_t step, Py_ssize_t count, char* to, Py_ssize_t room) noexcept:
+    cdef Py_ssize_t i
+    cdef uint32_t number
+    cdef unsigned char wrong = 0
+    if op.code == OP_SKIP:
+        pass
+    elif op.code == OP_SKIP_BOOL or op.code == OP_ROW_BOOL:
+        for i in range(count):
+            wrong |= p[i * step]
+        if wrong > 1:
+            return False
+        if op.code == OP_ROW_BOOL:
+            for i in range(count):
+                to[i * room] = p[i * step]
+    elif op.code == OP_SKIP_ENUM:
+        for i in range(count):
+            if load_u32(p + i * step) >= op.number:
+                return False
+    elif op.code == OP_ROW_ENUM:
+        for i in range(count):
+            number = load_u32(p + i * step)
+            if number >= op.number or row_index(op, number) == NO_MEMBER:
+                return False
+            store_u32(to + i * room, row_index(op, number))
+    elif op.code == OP_ROW_DEFAULT:
+        for i in range(count):
+            memcpy(to + i * room, PyBytes_AS_STRING(<PyObject*>op.ref), PyBytes_GET_SIZE(<PyObject*>op.ref))
+    elif op.code == OP_ROW_COPY and op.size == 4:
+        for i in range(count):
+            memcpy(to + i * room, p + i * step, 4)
+    elif op.code == OP_ROW_COPY and op.size == 8:
+        for i in range(count):
+            memcpy(to + i * room, p + i * step, 8)
+    elif op.code == OP_ROW_COPY:
+        for i in range(count):
+            memcpy(to + i * room, p + i * step, op.size)
+    elif op.kind == kinds_pair(OP_F32, OP_F64) and op.size == 4:
+        for i in range(count):
+            store_f64(to + i * room, f64_of_f32(p + i * step))
+    else:  # OP_ROW_WIDER
+        for i in range(count):
+            _widen(op.kind & 0xFF, op.kind >> 8, p + i * step, to + i * room,
+                   op.size // number_size(op.kind & 0xFF))
+    return True
+
+
 cdef Py_ssize_t _in_row(Decoder* dec, Op* op, char* to) noexcept:
     # A field of a row, whose memory is at `to`.
     cdef const char* p = dec.p
@@ -375,14 +464,18 @@ cdef PyObject* _rows(Decoder* dec, RowReader rows) noexcept:
         return NULL
     count = load_u32(p)
     try:
-        import numpy
-        made = numpy.empty(count * rows.columns.row, "u1")
+        if _empty is None:
+            _import_numpy()
+        made = _empty(count * rows.columns.row, _u1)
     except BaseException as error:
         _set(error)
         return nothing_object()
     if PyObject_GetBuffer(<PyObject*>made, &view, PyBUF_SIMPLE) < 0:
         return nothing_object()
     dec.p = p + 4
+    if rows.is_flat and _by_column(row, p + 4, count, <char*>view.buf, rows.columns.row):
+        dec.p += count * row.min_size
+        count = 0
     for i in range(count):
         if decode_prog(dec, row, <char*>view.buf + i * rows.columns.row) < 0:
             decode_note_index(dec, i)
@@ -390,10 +483,8 @@ cdef PyObject* _rows(Decoder* dec, RowReader rows) noexcept:
             return nothing_object()
     PyBuffer_Release(&view)
     try:
-        made = made.view(rows.columns.dtype)
+        dtype = rows.columns.dtype
     except BaseException as error:
         _set(error)
         return nothing_object()
-    result = <PyObject*>made
-    Py_INCREF(result)
-    return result
+    return new_view(<PyObject*>made, <PyObject*>dtype)
