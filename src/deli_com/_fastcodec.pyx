@@ -145,7 +145,7 @@ cdef class TypeCodec:
     def reading(self, writer, /):
         """The codec that decodes what a writer of another schema sends.
 
-        Fields, variants and members are matched by name (docs/wire.md section 7). It is this codec where the
+        Fields, variants and members are matched by name (docs/wire.md section 9). It is this codec where the
         schemas are equal, or differ in names alone. Made once for each of the last 64 schemas. It encodes as
         this codec does.
 

@@ -117,7 +117,7 @@ def _unfit(node, path, inside=()):
 
 def _is_empty(node):
     # Whether values of a node that fits have no bytes.
-    return isinstance(node, nodes.Fixed) and (node.count == 0 or _is_empty(node.item))
+    return isinstance(node, nodes.FixedNode) and (node.count == 0 or _is_empty(node.item))
 
 
 def _checks(node):
