@@ -367,7 +367,7 @@ cdef bint _is_flat(Prog* row) noexcept:
 
 
 cdef bint _by_column(Prog* row, const char* p, Py_ssize_t count, char* to, Py_ssize_t room) noexcept:
-    # Reads `count` rows into those at `to`, of `room` bytes each. False: a value is none, and nothing is said.
+    # Reads `count` rows into those at `to`, of `room` bytes each. False: a value is none; which is not said.
     cdef Py_ssize_t step = row.min_size
     cdef Py_ssize_t k
     cdef Op* op
@@ -381,7 +381,9 @@ cdef bint _by_column(Prog* row, const char* p, Py_ssize_t count, char* to, Py_ss
     return True
 
 
-cdef bint _column(Op* op, const char* p, Py_ssize_t step, Py_ssize_t count, char* to, Py_ssize_t room) noexcept:
+cdef bint _column(
+    Op* op, const char* p, Py_ssize_t step, Py_ssize_t count, char* to, Py_ssize_t room
+) noexcept:
     cdef Py_ssize_t i
     cdef uint32_t number
     cdef unsigned char wrong = 0
@@ -458,7 +460,6 @@ cdef PyObject* _rows(Decoder* dec, RowReader rows) noexcept:
     cdef Prog* row = rows.prog
     cdef Py_ssize_t count, i
     cdef Py_buffer view
-    cdef PyObject* result
     if dec.end - p < 4 or <Py_ssize_t>load_u32(p) > (dec.end - p - 4) // row.min_size:
         decode_fail(dec, FAULT_EOF, p)
         return NULL
