@@ -57,7 +57,7 @@ cdef class Follower:
     cdef uint64_t given_bytes    # to the kernel or the transport, ever
     cdef readonly Py_ssize_t skipped     # messages of policy skip that it did not get
     cdef readonly Py_ssize_t superseded  # messages of policy latest that it did not get
-    cdef dict missed             # of both, by lane, as far as `on_missed` has not told it; None: it is not told
+    cdef dict missed             # of both, by lane, what `on_missed` has yet to tell; None: it is not told
 
     cdef uint64_t behind_turn    # the hub's turn at which it fell behind
     cdef double behind_since     # hub clock, seconds

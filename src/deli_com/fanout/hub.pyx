@@ -469,7 +469,7 @@ cdef class Hub(Bounds):
                 return 0  # or there is more than so many vectors hold: it waits for its next turn
 
     cdef bint _advance(self, Follower follower, int pieces) except -1:
-        # So many pieces of the plan are the follower's now. True: it is to be told what it misses behind them.
+        # So many pieces of the plan are the follower's now. True: tell it what it misses behind them.
         cdef Merge plan = self._plan
         cdef Log log
         cdef int i
@@ -588,7 +588,7 @@ cdef class Hub(Bounds):
         return 0
 
     cdef int _hand_over(self, Follower follower, list pieces) except -1:
-        # Writes through the transport, then sees whether it holds anything. No pieces: what it misses is told.
+        # Writes through the transport, then sees whether it holds anything. No pieces: tells what it misses.
         self._writing = follower
         try:
             if len(pieces) == 1:
