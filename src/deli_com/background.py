@@ -30,12 +30,13 @@ from deli_com.ground.futures import GLANCE_S, fail, result, succeed
 from deli_com.net.address import Address
 from deli_com.net.options import one_checked
 from deli_com.opening import Opening
+from deli_com.receive.policy_inbox import PolicyInbox
 from deli_com.server_base import CLOSE_SLACK_S, DRAIN_S, GOING_AWAY, ServerBase, abort_server
 from deli_com.typed import Down, Up
 
 __all__ = ["Background", "serve_background"]
 
-BATCH = 1024  # values brought over at once; the inbox bounds their bytes (16 MiB)
+BATCH = 1024  # values brought over at once, where no newer one can replace them in the inbox
 JOIN_S = 5.0  # for the loop to end once the server is closed, before that is an error
 
 P = ParamSpec("P")
@@ -282,14 +283,14 @@ class Background(Generic[Down, Up]):
             The server is push only (its Up is None).
         """
         with self._ready:
-            self._await_values("recv", timeout)
+            self._await_values("recv", 1, timeout)
             return self._values.popleft()
 
     def recv_many(self, max: int, /, timeout: float | None = None) -> list[Up]:
         """Wait for one value as `recv` does; return a list of at most `max` values that are there."""
         max = one_checked("max", max)
         with self._ready:
-            self._await_values("recv_many", timeout)
+            self._await_values("recv_many", max, timeout)
             values = self._values
             return [values.popleft() for _ in range(min(max, len(values)))]
 
@@ -303,8 +304,9 @@ class Background(Generic[Down, Up]):
         except ConnectionClosed:
             raise StopIteration from None
 
-    def _await_values(self, what: str, timeout: float | None) -> None:
-        # With _ready held; returns with a value in _values.
+    def _await_values(self, what: str, most: int, timeout: float | None) -> None:
+        # With _ready held; returns with a value in _values. Of what has a policy, no more than `most` are
+        # brought over: in the inbox a newer one can still replace them.
         if timeout is not None:
             timeout = one_checked("timeout", timeout)
         if self._opened().up is None:
@@ -317,7 +319,8 @@ class Background(Generic[Down, Up]):
             if self._no_more:
                 raise ConnectionClosed(GOING_AWAY, "the server is closed")
             if not self._fetching:
-                self._fetching = self._call(self._fetch)
+                most = most if isinstance(self._opened().inbox, PolicyInbox) else BATCH
+                self._fetching = self._call(self._fetch, most)
             left = None if deadline is None else deadline - time.monotonic()
             if left is None or left > 0:
                 self._ready.wait(GLANCE_S if left is None else min(left, GLANCE_S))
@@ -339,14 +342,14 @@ class Background(Generic[Down, Up]):
 
     # On the loop's thread.
 
-    def _fetch(self) -> None:
+    def _fetch(self, most: int) -> None:
         if not self._ending:  # else `_leave` tells those who wait
-            self._fetcher = asyncio.get_running_loop().create_task(self._fetch_batch())
+            self._fetcher = asyncio.get_running_loop().create_task(self._fetch_batch(most))
 
-    async def _fetch_batch(self) -> None:
+    async def _fetch_batch(self, most: int) -> None:
         values: list[Up] = []
         try:
-            values = await self._opened().recv_many(BATCH)
+            values = await self._opened().recv_many(most)
         except ConnectionClosed:
             pass  # `_no_more` follows
         finally:

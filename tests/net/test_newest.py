@@ -198,3 +198,48 @@ async def test_a_program_that_computes_finds_what_came_meanwhile(server_type: An
                 late.append(turn - (await client.recv()).turn)
         # One burst is read in one go, and may be given out from its beginning.
         assert max(late[1:]) <= 2 * 200
+
+
+def test_a_background_server_gives_the_newest() -> None:
+    """What a thread has not asked for stays in the inbox, where it can be replaced."""
+
+    async def send(address: Any) -> None:
+        async with WsClient[Message].connect(address) as client:
+            for turn in range(300):
+                client.send_nowait(Pose(turn % KEYS, turn))
+                client.flush()
+                await asyncio.sleep(0.001)
+            client.send_nowait(Order(1))
+
+    with serve_background(WsServer[Message].bind("127.0.0.1:0")) as server:
+        asyncio.run(send(server.local_addr()))
+        got = [server.recv(timeout=60)]
+        while got[-1] != Order(1):
+            got.append(server.recv(timeout=60))
+        superseded = server.run(server.server.stats).inbox_superseded
+    newest = {value.robot: value.turn for value in got if isinstance(value, Pose)}
+    assert newest == {turn % KEYS: turn for turn in range(296, 300)}
+    assert len(got) + superseded == 301
+    assert superseded > 100
+
+
+def test_a_background_server_brings_over_no_more_than_is_asked_for() -> None:
+    """A slow thread: each value is the newest of its key when it is taken, not when it was fetched."""
+    sent: list[int] = []
+
+    async def send(turn: int, client: Any) -> None:
+        for robot in range(KEYS):
+            client.send_nowait(Pose(robot, turn))
+        client.flush()
+        sent.append(turn)
+
+    with serve_background(WsServer[Message].bind("127.0.0.1:0")) as server:
+        client = server.run(WsClient[Message].connect, server.local_addr())
+        late = []
+        for turn in range(40):
+            server.run(send, turn, client)
+            while server.server.stats().messages_in < (turn + 1) * KEYS:
+                server.run(asyncio.sleep, 0)
+            late.append(turn - server.recv(timeout=60).turn)
+        server.run(client.close)
+    assert late == [0] * 40
