@@ -505,7 +505,7 @@ def _call(indent: str, function: str, *arguments: str) -> str:
     return f"{indent}{function}(\n" + "".join(f"{indent}  {one},\n" for one in arguments) + f"{indent});\n"
 
 
-def _folded(words: list[str], width: int) -> list[str]:
+def _folded(words: Iterable[str], width: int) -> list[str]:
     # Words in lines.
     lines = [""]
     for word in words:
