@@ -16,6 +16,7 @@ UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "s": 1}
 CALLS = [WsServer.bind, WsClient.connect, Server.bind, Client.connect, WsServer.close]
 # What is no limit of its own, so the table says nothing about it.
 NO_LIMITS = {
+    "conflate",
     "addr",
     "path",
     "ssl",
