@@ -124,6 +124,8 @@ cdef class Connection(Peer):
         if self.reads is None:
             return self.on_unread(data, size)
         if self.plain_size and endpoint.inbox.may_wait(data, size):
+            if endpoint.tap is not None:
+                endpoint.heard(self.reads, data, size)
             if endpoint.inbox.push_plain(self, data, size):
                 self.pause_reading()
             return endpoint.quota.check()
@@ -132,6 +134,8 @@ cdef class Connection(Peer):
             return self._refuse_undecoded(size)
         value = <object>made
         C_DECREF(made)
+        if endpoint.tap is not None:
+            endpoint.heard(self.reads, data, size)
         if endpoint.inbox.push(self, value, size, False):
             self.pause_reading()
         return endpoint.quota.check()

@@ -18,7 +18,7 @@ from deli_com.log.arena cimport Arena
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
-from deli_com._fastcodec cimport TypeCodec, codec_encode
+from deli_com._fastcodec cimport TypeCodec, codec_decode, codec_encode
 from deli_com.fanout.encoded cimport Encoded, encoded
 from deli_com.fanout.follower cimport Audience, Follower
 from deli_com.fanout.handoff cimport Handoff
@@ -33,6 +33,7 @@ from deli_com.log.ring cimport Key
 from deli_com.receive.inbox cimport Inbox
 from deli_com.receive.policy_inbox cimport inbox_for
 from deli_com.receive.quota cimport InputQuota
+from deli_com.recording.tap cimport WAY_RECEIVED, WAY_SENT, Sink, Tap
 from deli_com.receive.recv cimport (
     NEXT_PAIR,
     NEXT_VALUE,
@@ -47,6 +48,7 @@ from deli_com.ground.sockets cimport deli_com_clock_ns
 from deli_com.errors import BacklogFull, ConnectionClosed, EncodeError, MessageTooLarge
 from deli_com.link.stats import ServerStats
 from deli_com.net.log_budget import LogBudget
+from deli_com.recording.tap import ALONE
 
 cdef enum:
     PRIVATE_BYTES = 1048576  # that may wait for one client alone before sending to it is refused
@@ -118,6 +120,7 @@ cdef class Endpoint(Hub):
         self.has_latest = self.lanes is not None and any(
             (<Lane>lane).kind == DELIVER_LATEST for lane in self.lanes.lanes)
         self.arena.max_keys = max_keys
+        self._unseen_size = max_message_size
         self._groups = WeakValueDictionary()
         self._kept = set()
         self._watchers = []
@@ -192,7 +195,7 @@ cdef class Endpoint(Hub):
             return 0
         if self.log.end == self.log.flushed.offset:
             self.begin()
-        self._write(&cur, value, None)
+        self._write(&cur, value, None, DELIVER_RELIABLE)
         self.messages_out += 1
         if len(self.followers) == 0:
             self.arena.abandon(&cur)
@@ -223,7 +226,7 @@ cdef class Endpoint(Hub):
             if kind == DELIVER_LATEST:
                 key = self._key(log, lane, lane.key_of(value))
         self.begin()
-        self._write(&cur, value, to if kind == DELIVER_RELIABLE else None)
+        self._write(&cur, value, to, kind)
         self.messages_out += 1
         if self._is_for_nobody(lane, to):
             self.arena.abandon(&cur)
@@ -237,26 +240,41 @@ cdef class Endpoint(Hub):
             self._append_deferred()
         return lane is not None and lane.waits
 
-    cdef int _write(self, WriteCursor* cur, object value, Audience bounded) except -1:
+    cdef int _write(
+        self, WriteCursor* cur, object value, Audience to, DeliveryClass kind
+    ) except -1:
         # Opens a frame and encodes into it; it is open when this returns, and gone if it raises.
-        # `bounded`: the audience whose own bound counts, or None.
         cdef Arena arena = self.arena
         cdef Py_ssize_t payload
         arena.open(cur, self.down.max_size)
         try:
             codec_encode(self.down, cur, value)
             payload = arena.payload_size(cur)
-            if payload > self.max_message_size:
-                raise MessageTooLarge(payload, self.max_message_size)
             if not self.room_for(payload):
-                self._refuse(None)
-            if bounded is not None and not bounded.has_room(payload):
-                self._refuse(bounded)
+                self._no_room(payload, None)
+            if to is not None and kind == DELIVER_RELIABLE and not to.has_room(payload):
+                self._no_room(payload, to)
+            if payload > self._unseen_size:  # too large, or somebody looks at every one
+                self._look(cur, payload, to)
         except BaseException:
             arena.abandon(cur)
             if self._nested:
                 self._append_deferred()
             raise
+        return 0
+
+    cdef int _no_room(self, Py_ssize_t payload, Audience to) except -1:
+        if payload > self.max_message_size:
+            raise MessageTooLarge(payload, self.max_message_size)
+        return self._refuse(to)
+
+    cdef int _look(self, WriteCursor* cur, Py_ssize_t payload, Audience to) except -1:
+        cdef const char* begin = self.arena.payload()
+        if payload > self.max_message_size:
+            raise MessageTooLarge(payload, self.max_message_size)
+        if self.tap is not None:
+            self.tap.note(
+                WAY_SENT, begin, cur.pos - begin, None if cur.tail == NULL else <bytes>cur.tail, _scope(to))
         return 0
 
     cdef int _refuse(self, Audience to) except -1:
@@ -343,6 +361,8 @@ cdef class Endpoint(Hub):
             ready.to = self._private(ready.alone)
             if (lane is None or lane.kind == DELIVER_RELIABLE) and not ready.to.has_room(len(ready.payload)):
                 self._refuse(ready.to)
+        if self.tap is not None:
+            self.tap.note(WAY_SENT, NULL, 0, ready.payload, _scope(ready.to))
         if self._is_for_nobody(lane, ready.to):
             self.messages_out += 1
             return 0
@@ -471,6 +491,33 @@ cdef class Endpoint(Hub):
         """Iterate over ``(peer, value)``: ``async for peer, value in server.with_peer()``."""
         self.check_receiving()
         return Pairs(self.inbox)
+
+    # --- being recorded ------------------------------------------------------------------
+
+    def _show_to(self, Sink sink not None):
+        """Show every message to `sink` from now on."""
+        self.tap = Tap((*(() if self.tap is None else self.tap.sinks), sink))
+        self._unseen_size = -1
+
+    def _hide_from(self, Sink sink not None):
+        """Show `sink` no more. Legal from any thread, and twice."""
+        if self.tap is None:
+            return
+        sinks = tuple([other for other in self.tap.sinks if other is not sink])
+        if not sinks:
+            self._unseen_size = self.max_message_size
+        self.tap = Tap(sinks) if sinks else None
+
+    def _retained_payloads(self):
+        """Of every key that is retained for all, the newest message as bytes."""
+        return self.log.retained_payloads()
+
+    cdef int heard(self, TypeCodec read_as, const char* data, Py_ssize_t size) except -1:
+        # A value was received, and there is a tap. What was written by another schema is shown as ours.
+        if read_as is self.up or self.is_client:
+            return self.tap.note(WAY_RECEIVED, data, size, None, None)
+        return self.tap.note(
+            WAY_RECEIVED, NULL, 0, self.up.to_bytes(codec_decode(read_as, data, size)), None)
 
     # --- state ---------------------------------------------------------------------------
 
@@ -628,6 +675,11 @@ cdef class Endpoint(Hub):
 
     def _check_running(self, what):
         self.home.check_running(what)
+
+
+cdef inline object _scope(Audience to):
+    # As recordings know it.
+    return None if to is None else ALONE if to.cap else to.name
 
 
 cdef inline bint _retains(Lane lane, Audience to) noexcept:

@@ -52,6 +52,7 @@ cdef class Arena:
 
     cdef int open(self, WriteCursor* cur, Py_ssize_t max_size) except -1
     cdef Py_ssize_t payload_size(self, WriteCursor* cur) noexcept
+    cdef const char* payload(self) noexcept
     cdef int seal(self, WriteCursor* cur, Frame* frame) except -1
     cdef void abandon(self, WriteCursor* cur) noexcept
     cdef int outgrow(self, WriteCursor* cur, Py_ssize_t need) except -1

@@ -130,6 +130,10 @@ cdef class Arena:
             size += PyBytes_GET_SIZE_(cur.tail)
         return size
 
+    cdef const char* payload(self) noexcept:
+        # Where the open frame's payload begins; it ends at `cur.pos`, and goes on in `cur.tail`.
+        return self._payload
+
     cdef int seal(self, WriteCursor* cur, Frame* frame) except -1:
         # Writes header and mask. Takes over `cur.tail`; the caller owns what `frame` owns, and
         # gives it to a log at once. On MemoryError the frame is abandoned.

@@ -22,6 +22,14 @@ cdef inline Py_ssize_t frame_header_size(Framing framing, Py_ssize_t payload) no
     return size + 4 if framing == FRAMING_WS_CLIENT else size
 
 
+cdef inline Py_ssize_t frame_head(Framing framing, Py_ssize_t frame) noexcept nogil:
+    # Bytes of the header of a frame that has so many in all.
+    cdef Py_ssize_t mask = 4 if framing == FRAMING_WS_CLIENT else 0
+    if framing == FRAMING_TCP:
+        return 4
+    return mask + (2 if frame - mask < 128 else 4 if frame - mask < 65540 else 10)
+
+
 cdef inline void frame_header_write(
     Framing framing, uint8_t* at, Py_ssize_t payload, uint32_t mask
 ) noexcept nogil:

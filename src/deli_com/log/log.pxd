@@ -66,6 +66,7 @@ cdef class Log(Records):
     cdef uint64_t frame_end(self, Position* at, uint64_t offset) noexcept
     cdef uint64_t frames_within(self, Position* at, uint64_t limit, Py_ssize_t most) noexcept
     cdef list pieces(self, Position* at, uint64_t start, uint64_t end)
+    cdef list retained_payloads(self)
 
     # --- retention -------------------------------------------------------------------
     cdef void pin(self, Position* at) noexcept

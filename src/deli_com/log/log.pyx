@@ -29,7 +29,7 @@ from libc.string cimport memcpy
 
 from deli_com.ground.delivery_class cimport DELIVER_RELIABLE, DELIVER_SKIP
 from deli_com.log.arena cimport LARGE_BYTES, Frame
-from deli_com.log.framing cimport frame_size
+from deli_com.log.framing cimport frame_head, frame_size
 from deli_com.log.log_keys cimport KeyTable
 from deli_com.log.ring cimport NOWHERE, Key, Position, Record, Records
 
@@ -450,6 +450,25 @@ cdef class Log(Records):
                 body = <object>record.body
                 found.append(body if size == record.size else memoryview(body)[skip:skip + size])
             start += <uint64_t>size
+        return found
+
+    cdef list retained_payloads(self):
+        # Of every key that is kept for those who join later: the newest message, as bytes. In the order
+        # of lanes and keys. Not for a masked log.
+        cdef list found = []
+        cdef Position at, behind
+        cdef Key key
+        cdef uint64_t start
+        for table in self.keys.tables():
+            for key in list((<dict>table).values()):
+                start = key.start
+                if start == <uint64_t>NOWHERE or not self._record(self._find(start, key.record)).retain:
+                    continue
+                at.offset, at.record, at.pinned = start, key.record, 0
+                self.seek(&at, start)
+                behind = at
+                frame = b"".join(self.pieces(&at, start, self._next_frame(&behind)))
+                found.append(frame[frame_head(self.arena.framing, len(frame)):])
         return found
 
     # --- retention -------------------------------------------------------------------

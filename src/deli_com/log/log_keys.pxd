@@ -12,4 +12,5 @@ cdef class KeyTable:
 
     cdef Key get(self, Py_ssize_t lane, object value)
     cdef Key pop(self, Py_ssize_t lane, object value)
+    cdef list tables(self)
     cdef int purge(self) except -1

@@ -63,6 +63,10 @@ cdef class KeyTable:
                 self.arena.stale_keys -= 1
         return key
 
+    cdef list tables(self):
+        # By lane: key value to Key.
+        return self._tables
+
     cdef int purge(self) except -1:
         # Forgets the keys that hold no frame.
         cdef Key key

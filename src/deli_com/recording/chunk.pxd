@@ -30,10 +30,10 @@ cdef class Chunk:
     cdef Py_ssize_t channels
     cdef int exported        # views of `data` that are alive: the memory must not move
 
-    # Adds one message; `payload` is read during the call. `keep`: the exact bytes object that holds the
-    # payload, or None. MemoryError leaves the chunk as it was.
+    # Adds one message: `size` bytes that are read during the call, then `tail` (None: nothing), which is
+    # kept by reference where it is large. MemoryError leaves the chunk as it was.
     cdef int add_message(
-        self, uint16_t channel, uint64_t at, const char* payload, Py_ssize_t size, object keep
+        self, uint16_t channel, uint64_t at, const char* payload, Py_ssize_t size, bytes tail
     ) except -1
     # Sequence numbers go on where those of `other` ended. Only for an empty chunk.
     cdef int follow(self, Chunk other) except -1

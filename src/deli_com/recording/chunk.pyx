@@ -61,19 +61,21 @@ cdef class Chunk:
             The chunk is as it was before.
         """
         cdef Py_buffer view
+        if PyBytes_CheckExact(payload):
+            self.add_message(channel, at, NULL, 0, payload)
+            return
         PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
         try:
-            self.add_message(
-                channel, at, <const char*>view.buf, view.len, payload if PyBytes_CheckExact(payload) else None
-            )
+            self.add_message(channel, at, <const char*>view.buf, view.len, None)
         finally:
             PyBuffer_Release(&view)
 
     cdef int add_message(
-        self, uint16_t channel, uint64_t at, const char* payload, Py_ssize_t size, object keep
+        self, uint16_t channel, uint64_t at, const char* payload, Py_ssize_t size, bytes tail
     ) except -1:
-        cdef bint by_reference = size >= BY_REFERENCE and keep is not None
-        cdef Py_ssize_t need = MESSAGE_HEAD + (0 if by_reference else size)
+        cdef Py_ssize_t behind = 0 if tail is None else PyBytes_GET_SIZE(tail)
+        cdef bint by_reference = behind >= BY_REFERENCE
+        cdef Py_ssize_t need = MESSAGE_HEAD + size + (0 if by_reference else behind)
         cdef Index* index
         cdef char* head
         if self.exported:
@@ -86,22 +88,24 @@ cdef class Chunk:
         if index.room - index.used < 16:
             index.data = <char*>_grown(index.data, &index.room, index.used + 16, FIRST_INDEX)
         if by_reference:
-            self.kept.append((self.used + MESSAGE_HEAD, keep))
+            self.kept.append((self.used + MESSAGE_HEAD + size, tail))
         head = self.data + self.used
         head[0] = OPCODE_MESSAGE
-        store_u64(head + 1, <uint64_t>(size + MESSAGE_HEAD - 9))
+        store_u64(head + 1, <uint64_t>(size + behind + MESSAGE_HEAD - 9))
         store_u16(head + 9, channel)
         store_u32(head + 11, index.sequence)
         store_u64(head + 15, at)
         store_u64(head + 23, at)
-        if not by_reference:
+        if size:
             memcpy(head + MESSAGE_HEAD, payload, <size_t>size)
+        if behind and not by_reference:
+            memcpy(head + MESSAGE_HEAD + size, PyBytes_AS_STRING(tail), <size_t>behind)
         store_u64(index.data + index.used, at)
         store_u64(index.data + index.used + 8, <uint64_t>self.size)
         index.used += 16
         index.sequence += 1
         self.used += need
-        self.size += MESSAGE_HEAD + size
+        self.size += MESSAGE_HEAD + size + behind
         if self.count == 0 or at < self.start:
             self.start = at
         if self.count == 0 or at > self.end:

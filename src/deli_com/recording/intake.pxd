@@ -11,6 +11,7 @@ cdef class Intake:
     cdef readonly Py_ssize_t messages    # taken, ever
     cdef readonly Py_ssize_t bytes       # of their payloads
     cdef readonly Py_ssize_t left_out    # messages for which there was no room, ever
+    cdef Py_ssize_t chunk_bytes          # a chunk of this size is handed over
     cdef public bint raises              # BacklogFull where there is no room, in place of counting
     # --- private ---
     cdef Chunk chunk         # that is being filled
@@ -22,8 +23,12 @@ cdef class Intake:
     cdef bint is_closed      # nothing is taken any more
     cdef uint64_t epoch      # what is added to the monotonic clock to get ns since the epoch
 
-    # Takes one message that was sent now. `payload` is read during the call; `keep` as in Chunk.add_message.
-    # BacklogFull: no room, and `raises`.
-    cdef int take(self, uint16_t channel, const char* payload, Py_ssize_t size, object keep) except -1
+    # Takes one message that was sent now, or at a time of the caller's. Payload and tail as in
+    # Chunk.add_message. BacklogFull: no room, and `raises`.
+    cdef uint64_t time(self) noexcept
+    cdef int take(self, uint16_t channel, const char* payload, Py_ssize_t size, bytes tail) except -1
+    cdef int take_at(
+        self, uint64_t at, uint16_t channel, const char* payload, Py_ssize_t size, bytes tail
+    ) except -1
     cdef int _leave_out(self, uint16_t channel, uint64_t at, Py_ssize_t size) except -1
     cdef int _hand_over(self) except -1

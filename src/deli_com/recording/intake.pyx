@@ -8,7 +8,7 @@ import time
 from collections import deque
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_CheckExact
+from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
 from libc.stdint cimport uint16_t, uint64_t
 
 from deli_com.ground.sockets cimport deli_com_clock_ns
@@ -34,6 +34,7 @@ cdef class Intake:
 
     def __init__(self, Py_ssize_t limit, wake):
         self.limit = limit
+        self.chunk_bytes = CHUNK_BYTES
         self.wake = wake
         self.chunk = Chunk()
         self.spare = []
@@ -44,10 +45,14 @@ cdef class Intake:
 
     def now(self):
         """The time that a message taken now would get, ns since the epoch."""
-        return self.epoch + deli_com_clock_ns()
+        return self.time()
 
-    def add(self, uint16_t channel, payload not None):
-        """Take one message that was sent now: `take` for Python.
+    def set_chunk_bytes(self, Py_ssize_t size):
+        """Hand over chunks of this size."""
+        self.chunk_bytes = size
+
+    def add(self, uint16_t channel, payload not None, at=None):
+        """Take one message that was sent now, or at this time: `take` for Python.
 
         Raises
         ------
@@ -55,28 +60,38 @@ cdef class Intake:
             There is no room, and `raises` is set.
         """
         cdef Py_buffer view
+        cdef uint64_t when = self.time() if at is None else at
+        if PyBytes_CheckExact(payload):
+            self.take_at(when, channel, NULL, 0, payload)
+            return
         PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
         try:
-            self.take(
-                channel, <const char*>view.buf, view.len, payload if PyBytes_CheckExact(payload) else None
-            )
+            self.take_at(when, channel, <const char*>view.buf, view.len, None)
         finally:
             PyBuffer_Release(&view)
 
-    cdef int take(self, uint16_t channel, const char* payload, Py_ssize_t size, object keep) except -1:
-        cdef uint64_t at = self.epoch + deli_com_clock_ns()
+    cdef uint64_t time(self) noexcept:
+        return self.epoch + deli_com_clock_ns()
+
+    cdef int take(self, uint16_t channel, const char* payload, Py_ssize_t size, bytes tail) except -1:
+        return self.take_at(self.epoch + deli_com_clock_ns(), channel, payload, size, tail)
+
+    cdef int take_at(
+        self, uint64_t at, uint16_t channel, const char* payload, Py_ssize_t size, bytes tail
+    ) except -1:
+        cdef Py_ssize_t whole = size if tail is None else size + PyBytes_GET_SIZE(tail)
         if self.is_closed:
             return 0
-        if self.waiting + self.chunk.size + MESSAGE_HEAD + size > self.limit:
-            return self._leave_out(channel, at, size)
+        if self.waiting + self.chunk.size + MESSAGE_HEAD + whole > self.limit:
+            return self._leave_out(channel, at, whole)
         self.is_busy = True
         try:
-            self.chunk.add_message(channel, at, payload, size, keep)
+            self.chunk.add_message(channel, at, payload, size, tail)
         finally:
             self.is_busy = False
         self.messages += 1
-        self.bytes += size
-        if self.chunk.size >= CHUNK_BYTES:
+        self.bytes += whole
+        if self.chunk.size >= self.chunk_bytes:
             self._hand_over()
             self.wake()
         return 0

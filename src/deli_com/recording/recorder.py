@@ -18,13 +18,78 @@ from deli_com.recording.writer import WriterThread
 from deli_com.schema.schema import Schema
 from deli_com.schema.tree import Sealed
 
-__all__ = ["MAX_WAITING", "Recorder", "RecorderStats"]
+__all__ = ["MAX_WAITING", "Recorder", "RecorderStats", "describe_channel", "need_mcap", "schema_values"]
 
 MAX_WAITING = 64 << 20  # bytes that may wait to be written; beyond it messages are left out
+MIN_CHUNK = 64 << 10  # bytes of a chunk where files are split by size ...
+MAX_CHUNK = 1 << 20  # ... and at most
 ON_FULL = ("count", "raise")
 
 # Recorders that nobody has closed: their files get their end when the interpreter ends.
 _open: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+
+def need_mcap() -> None:
+    """Raise ImportError, with a way out, where the extra is not installed."""
+    try:
+        import mcap  # noqa: F401
+    except ImportError as error:
+        raise ImportError('recordings need the extra: pip install "deli-com[record]"') from error
+
+
+def schema_values(schemas: Mapping[str, Schema]) -> dict[str, dict[str, str]]:
+    """By direction, the values of a ``deli.schema`` record."""
+    return {
+        direction: {"direction": direction, "hash": schema.hash, "text": schema.text}
+        for direction, schema in schemas.items()
+    }
+
+
+def describe_channel(
+    schema: Schema,
+    direction: str,
+    type_name: str = "",
+    group: str | None = None,
+    keyframe: bool = False,
+    *,
+    alone: bool = False,
+) -> ChannelInfo:
+    """The channel of messages of one class.
+
+    Parameters
+    ----------
+    schema : Schema
+        Of the direction.
+    direction : str
+        ``down`` or ``up``.
+    type_name : str
+        Of the variant where the root is sealed.
+    group : str, optional
+        Whom the messages are for.
+    keyframe : bool
+        For the state of a moment, not for messages that were sent then.
+    alone : bool
+        Each message is for one client only.
+    """
+    root = schema.tree.by_name.get(str(schema.tree.root))
+    variant = None
+    if isinstance(root, Sealed):
+        variant = next(found for found in root.variants if found.name == type_name)
+    name = variant.name if variant is not None else getattr(root, "name", "value")
+    definition = ros1_definition(schema.tree, variant)
+    if definition is None:
+        encoding, record = "deli", (name, "deli", schema.text.encode())
+    else:
+        encoding, record = "ros1", (definition[0], "ros1msg", definition[1].encode())
+    topic = "".join(
+        (
+            "/keyframe" if keyframe else "",
+            "/up" if direction == "up" else "",
+            "/peer" if alone else f"/group/{group}" if group is not None else "",
+            f"/{name}",
+        )
+    )
+    return ChannelInfo(topic, encoding, record, {"deli.type": name, "deli.direction": direction})
 
 
 @dataclass(frozen=True)
@@ -105,16 +170,15 @@ class Recorder:
                 raise ValueError(f"{name} is more than 0, or None, not {value!r}")
         if keep is not None and split_bytes is None and split_seconds is None:
             raise ValueError("keep says how many files stay: it needs split_bytes or split_seconds")
-        try:
-            import mcap  # noqa: F401
-        except ImportError as error:
-            raise ImportError('recordings need the extra: pip install "deli-com[record]"') from error
+        need_mcap()
         self.path = Path(path)
         self._schemas = dict(schemas)
         self._channels: dict[tuple[str, str, str | None, bool], int] = {}
         self._parts = Parts(self.path, compression, split_bytes, split_seconds, keep, self._metadata)
         self._thread = WriterThread(self._parts, MAX_WAITING, self._on_split)
         self._thread.intake.raises = on_full == "raise"
+        if split_bytes is not None:
+            self._thread.intake.set_chunk_bytes(max(MIN_CHUNK, min(MAX_CHUNK, int(split_bytes) // 4)))
         self._thread.start()
         _open.add(self)
 
@@ -155,9 +219,19 @@ class Recorder:
         key = (direction, type_name or "", group, keyframe)
         found = self._channels.get(key)
         if found is None:
-            self._parts.channels.append(self._describe(*key))
-            found = self._channels[key] = len(self._parts.channels) - 1
+            info = describe_channel(self._schemas[direction], direction, type_name or "", group, keyframe)
+            found = self._channels[key] = self.add_channel(info)
         return found
+
+    def add_channel(self, info: ChannelInfo) -> int:
+        """A further channel; gives its id."""
+        self._parts.channels.append(info)
+        return len(self._parts.channels) - 1
+
+    @property
+    def is_closed(self) -> bool:
+        """It takes nothing any more, and its file has its end."""
+        return not self._thread.is_alive()
 
     def close(self) -> None:
         """Write what waits and the end of the file; blocks until it is done. A second call does nothing."""
@@ -191,34 +265,7 @@ class Recorder:
     # --- private ----------------------------------------------------------------------------------------
 
     def _metadata(self) -> Mapping[str, Mapping[str, str]]:
-        return {
-            direction: {"direction": direction, "hash": schema.hash, "text": schema.text}
-            for direction, schema in self._schemas.items()
-        }
-
-    def _describe(self, direction: str, type_name: str, group: str | None, keyframe: bool) -> ChannelInfo:
-        schema = self._schemas[direction]
-        root = schema.tree.by_name.get(str(schema.tree.root))
-        variant = None
-        if isinstance(root, Sealed):
-            variant = next(found for found in root.variants if found.name == type_name)
-        name = variant.name if variant is not None else getattr(root, "name", "value")
-        definition = ros1_definition(schema.tree, variant)
-        if definition is None:
-            encoding, record = "deli", (name, "deli", schema.text.encode())
-        else:
-            encoding, record = "ros1", (definition[0], "ros1msg", definition[1].encode())
-        topic = (
-            ("/up" if direction == "up" else "")
-            + (f"/group/{group}" if group is not None else "")
-            + f"/{name}"
-        )
-        return ChannelInfo(
-            topic=f"/keyframe{topic}" if keyframe else topic,
-            encoding=encoding,
-            schema=record,
-            metadata={"deli.type": name, "deli.direction": direction},
-        )
+        return schema_values(self._schemas)
 
     def _on_split(self) -> None:
         """A file has begun; whoever knows the retained values sends keyframes then."""

@@ -7,7 +7,7 @@ import socket
 import ssl as ssl_module
 import weakref
 from collections.abc import Callable, Collection
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from deli_com.fanout.construction import bare
 from deli_com.link.events import OnConnect, OnDisconnect
@@ -24,6 +24,9 @@ from deli_com.server_base import ServerBase
 from deli_com.tcp.acceptor import TcpAcceptor
 from deli_com.typed import Down, Up
 from deli_com.types.delivery import Policy
+
+if TYPE_CHECKING:
+    from deli_com.recording.live import RecordTo
 
 __all__ = ["Server"]
 
@@ -54,6 +57,7 @@ class Server(ServerBase[Down, Up]):
         schema: Use | None = "check",
         progress_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
+        record: RecordTo | None = None,
         on_connect: OnConnect | None = None,
         on_disconnect: OnDisconnect | None = None,
         keepalive_interval: float | None = 20.0,
@@ -106,6 +110,9 @@ class Server(ServerBase[Down, Up]):
             Seconds after which a client that is behind and accepts no byte is reset. None: never.
         close_timeout : float
             Seconds to wait for a client to close its end of a closed connection.
+        record : path or mapping, optional
+            Record to this file from the first message on, as the method `record` does. A mapping gives the
+            arguments of `record` by name.
         on_connect : callable, optional
             ``(peer)``, called when a client is counted, before anything is received from it. Messages that it
             sends come before all that are sent later.
@@ -161,6 +168,7 @@ class Server(ServerBase[Down, Up]):
                     ping_interval=keepalive["keepalive_interval"],
                     ping_timeout=keepalive["keepalive_timeout"],
                 )
+                self._record_from_start(record)
                 self._acceptor = TcpAcceptor(
                     listener, _streams(self, max_clients), ssl=ssl, proxy_protocol=trust
                 )

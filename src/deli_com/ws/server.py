@@ -7,7 +7,7 @@ import socket
 import ssl as ssl_module
 import weakref
 from collections.abc import Collection, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from picows import WSListener
 
@@ -29,6 +29,9 @@ from deli_com.ws.origins import Origins, check_origins
 from deli_com.ws.port import Port, check_path
 from deli_com.ws.service import Authorize, Service
 from deli_com.ws.site import Http, handler_of
+
+if TYPE_CHECKING:
+    from deli_com.recording.live import RecordTo
 
 __all__ = ["WsServer"]
 
@@ -74,6 +77,7 @@ class WsServer(ServerBase[Down, Up]):
         authorize: Authorize | None = None,
         subprotocols: Sequence[str] = (),
         response_headers: HeadersLike = (),
+        record: RecordTo | None = None,
         http: Http | None = None,
         http_authorize: Authorize | None = None,
         on_connect: OnConnect | None = None,
@@ -159,6 +163,9 @@ class WsServer(ServerBase[Down, Up]):
             The server chooses the first one that the client offers.
         response_headers : mapping or pairs
             Headers for the 101 response.
+        record : path or mapping, optional
+            Record to this file from the first message on, as the method `record` does. A mapping gives the
+            arguments of `record` by name.
         http : callable or mapping, optional
             Serve plain HTTP on this port as well, to a GET or HEAD that asks for no WebSocket. A function
             ``(request)``, may be async, returns a `Response`, or None where it has nothing (404); a
@@ -248,6 +255,7 @@ class WsServer(ServerBase[Down, Up]):
                 port.check(path)
                 self: Self = bare(cls)
                 self._start(port.addresses, "ws-server", down, up, **limits)
+                self._record_from_start(record)
                 service = Service(
                     make_listener=_listeners(self),
                     max_frame_size=limits["max_message_size"],

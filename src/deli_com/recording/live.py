@@ -1,0 +1,309 @@
+"""Recordings of a server or client that runs: `LiveRecorder` writes a file, `Box` keeps the last seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
+
+from deli_com.recording.chunk import Chunk, Walk
+from deli_com.recording.intake import Intake
+from deli_com.recording.parts import ChannelInfo, Parts
+from deli_com.recording.recorder import Recorder, describe_channel, need_mcap, schema_values
+from deli_com.recording.tap import ALONE, Sink
+from deli_com.schema.tree import Sealed
+
+if TYPE_CHECKING:
+    from deli_com._fastcodec import TypeCodec
+    from deli_com.schema.schema import Schema
+
+__all__ = ["Box", "LiveRecorder", "Recorded", "RecordTo", "record_to"]
+
+KEYFRAME_S = 10.0  # the retained values are written again after this time
+
+# What `bind(record=...)` takes: a path, or the arguments of `record` by name.
+RecordTo: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any]"
+
+
+class Recorded(Protocol):
+    """What a recording needs of the endpoint that it records."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def is_client(self) -> bool: ...
+    @property
+    def down(self) -> TypeCodec[Any] | None: ...
+    @property
+    def up(self) -> TypeCodec[Any] | None: ...
+    @property
+    def peer_schema(self) -> Any: ...
+    def _check_home(self, what: str) -> None: ...
+    def _show_to(self, sink: Sink) -> None: ...
+    def _hide_from(self, sink: Sink) -> None: ...
+    def _retained_payloads(self) -> list[bytes]: ...
+
+
+class Streams:
+    """The two directions of an endpoint, as a file knows them.
+
+    Parameters
+    ----------
+    endpoint : Recorded
+    """
+
+    def __init__(self, endpoint: Recorded) -> None:
+        ways = ("up", "down") if endpoint.is_client else ("down", "up")
+        sent = None if endpoint.down is None else endpoint.down.schema
+        received = None if endpoint.up is None else endpoint.up.schema
+        if endpoint.is_client and endpoint.peer_schema is not None:
+            # The bytes that arrive are the server's, whatever this program makes of them.
+            received = endpoint.peer_schema.down.theirs or received
+        self.ways = ways
+        self.schemas: dict[str, Schema] = {
+            way: schema for way, schema in zip(ways, (sent, received), strict=True) if schema is not None
+        }
+
+    def variants(self, way: int) -> int:
+        """How many variants the type of that way has; 0: it is not sealed."""
+        schema = self.schemas.get(self.ways[way])
+        root = None if schema is None else schema.tree.by_name.get(str(schema.tree.root))
+        return len(root.variants) if isinstance(root, Sealed) else 0
+
+    def describe(self, way: int, variant: int, scope: object, keyframe: bool = False) -> ChannelInfo:
+        """The channel of messages of one class."""
+        direction = self.ways[way]
+        schema = self.schemas[direction]
+        root = schema.tree.by_name.get(str(schema.tree.root))
+        name = root.variants[variant].name if isinstance(root, Sealed) else ""
+        group = None if scope is None or scope is ALONE else str(scope)
+        return describe_channel(schema, direction, name, group, keyframe, alone=scope is ALONE)
+
+
+class LiveRecorder(Recorder):
+    """Records what an endpoint sends and receives; see `Recorder`.
+
+    Parameters
+    ----------
+    endpoint : Recorded
+        Its loop's thread makes this.
+    path : path
+    **options
+        Of `Recorder`.
+    """
+
+    def __init__(self, endpoint: Recorded, path: str | os.PathLike[str], **options: Any) -> None:
+        endpoint._check_home("record")
+        streams = Streams(endpoint)
+        super().__init__(path, schemas=streams.schemas, **options)
+        self._streams = streams
+        self._endpoint = weakref.ref(endpoint)
+        self._loop = endpoint.loop
+        self._is_told = True
+        self._keyframes: dict[int, int] = {}
+        self._sink = Sink(self.intake, self._channel_of, streams.variants(0), streams.variants(1))
+        endpoint._show_to(self._sink)
+        self._has_keyframes = not endpoint.is_client
+        if self._has_keyframes:
+            self._write_keyframes()
+            self._loop.call_later(KEYFRAME_S, self._on_time)
+
+    def close(self) -> None:
+        self._detach()
+        super().close()
+
+    async def aclose(self) -> None:
+        self._detach()
+        await super().aclose()
+
+    def __exit__(self, *_: object) -> None:
+        if not self.is_closed and sys.stderr is not None and self.stats.waiting > self.LARGE:
+            print(f"deli_com: waiting for {self.path} to be whole", file=sys.stderr)
+        self.close()
+
+    LARGE = 8 << 20  # bytes that wait to be written: worth a word to whoever waits
+
+    # --- private ----------------------------------------------------------------------------------------
+
+    def _detach(self) -> None:
+        self._is_told = False
+        endpoint = self._endpoint()
+        if endpoint is not None:
+            endpoint._hide_from(self._sink)
+
+    def _channel_of(self, way: int, variant: int, scope: object) -> int:
+        return self.add_channel(self._streams.describe(way, variant, scope))
+
+    def _on_time(self) -> None:
+        if self._is_told and self._endpoint() is not None:
+            self._write_keyframes()
+            self._loop.call_later(KEYFRAME_S, self._on_time)
+
+    def _on_split(self) -> None:
+        # In the writer's thread. The first call may come before this is made in full.
+        if self.__dict__.get("_has_keyframes"):
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._write_keyframes)
+
+    def _write_keyframes(self) -> None:
+        endpoint = self._endpoint()
+        if endpoint is None or not self._is_told:
+            return
+        at = self.intake.now()  # one time for all: they are one state
+        variants = self._streams.variants(0)
+        for payload in endpoint._retained_payloads():
+            variant = int.from_bytes(payload[:4], "little") if variants else 0
+            channel = self._keyframes.get(variant)
+            if channel is None:
+                info = self._streams.describe(0, variant, None, keyframe=True)
+                channel = self._keyframes[variant] = self.add_channel(info)
+            self.intake.add(channel, payload, at)
+
+
+class Box:
+    """The last seconds of an endpoint, in memory; `dump` writes them to a file.
+
+    Parameters
+    ----------
+    endpoint : Recorded
+    seconds : float
+        How far back it reaches.
+    max_bytes : int
+        That it holds at most; the oldest messages go first.
+
+    Raises
+    ------
+    ValueError
+        A number is not more than 0.
+    ImportError
+        The extra ``deli-com[record]`` is not installed.
+    """
+
+    def __init__(self, endpoint: Recorded, seconds: float, max_bytes: int) -> None:
+        for name, value in (("seconds", seconds), ("max_bytes", max_bytes)):
+            if not value > 0:
+                raise ValueError(f"{name} is more than 0, not {value!r}")
+        need_mcap()
+        endpoint._check_home("record_last")
+        self.seconds = seconds
+        self.max_bytes = max_bytes
+        self._streams = Streams(endpoint)
+        self._endpoint = weakref.ref(endpoint)
+        self._loop = endpoint.loop
+        self._chunks: deque[Chunk] = deque()
+        self._channels: list[ChannelInfo] = []
+        self._intake = Intake(sys.maxsize, self._on_full)
+        self._intake.set_chunk_bytes(max(1024, min(1 << 20, max_bytes // 16)))
+        self._sink = Sink(
+            self._intake, self._channel_of, self._streams.variants(0), self._streams.variants(1)
+        )
+        endpoint._show_to(self._sink)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that it holds now."""
+        return self._intake.waiting
+
+    async def dump(self, path: str | os.PathLike[str], *, compression: str | None = None) -> Path:
+        """Write what it holds to a file, and go on.
+
+        Parameters
+        ----------
+        path : path
+            A file that does not exist or is empty.
+        compression : None, "zstd" or "lz4"
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        OSError
+            It cannot be written.
+        """
+        self._collect(part_filled=True)
+        since = self._intake.now() - int(self.seconds * 1e9)
+        # Bytes are copied here: the chunks go on being filled and emptied while a thread writes.
+        held = [b"".join(bytes(piece) for piece in chunk.pieces()) for chunk in self._chunks]
+        channels = [*self._channels]
+        target = Path(path)
+        await asyncio.get_running_loop().run_in_executor(
+            None, self._write, target, compression, held, channels, since
+        )
+        return target
+
+    def close(self) -> None:
+        """Hold nothing, and take nothing from now on."""
+        endpoint = self._endpoint()
+        if endpoint is not None:
+            endpoint._hide_from(self._sink)
+        self._intake.close()
+        while self._chunks:
+            self._intake.give_back(self._chunks.popleft())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- private ----------------------------------------------------------------------------------------
+
+    def _channel_of(self, way: int, variant: int, scope: object) -> int:
+        self._channels.append(self._streams.describe(way, variant, scope))
+        return len(self._channels) - 1
+
+    def _on_full(self) -> None:
+        self._collect(part_filled=False)
+
+    def _collect(self, part_filled: bool) -> None:
+        while (chunk := self._intake.next_chunk(part_filled)) is not None:
+            self._chunks.append(chunk)
+        since = self._intake.now() - int(self.seconds * 1e9)
+        while self._chunks and (
+            self._intake.waiting > self.max_bytes or (len(self._chunks) > 1 and self._chunks[0].end < since)
+        ):
+            self._intake.give_back(self._chunks.popleft())
+
+    def _write(
+        self,
+        path: Path,
+        compression: str | None,
+        held: list[bytes],
+        channels: list[ChannelInfo],
+        since: int,
+    ) -> None:
+        parts = Parts(path, compression, None, None, None, lambda: schema_values(self._streams.schemas))
+        parts.channels = channels
+        try:
+            wanted = [True] * len(channels)
+            chunk = Chunk()
+            for data in held:
+                walk = Walk(data, wanted, since)
+                for at, payload in walk:
+                    chunk.add(walk.channel, at, payload)
+                if chunk.count:
+                    parts.write(chunk)
+                    chunk.clear()
+            parts.sync()
+            parts.finish()
+        finally:
+            parts.close()
+
+
+def record_to(endpoint: Recorded, where: RecordTo) -> LiveRecorder:
+    """Begin the recording that ``bind(record=...)`` asks for."""
+    if isinstance(where, Mapping):
+        return LiveRecorder(endpoint, **where)
+    return LiveRecorder(endpoint, where)

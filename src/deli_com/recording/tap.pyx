@@ -1,0 +1,108 @@
+"""What an endpoint shows of its messages to those who record them: payloads, before they are framed.
+
+An endpoint has a `Tap` while somebody records. Each recording is a `Sink`: it knows the channel of every class,
+and puts payloads into an intake.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport int32_t, uint32_t
+
+from deli_com.ground.scalar cimport load_u32
+from deli_com.recording.intake cimport Intake
+
+from deli_com.errors import BacklogFull
+
+
+class _Alone:
+    def __repr__(self):
+        return "ALONE"
+
+
+ALONE = _Alone()  # the scope of what is for one client
+
+
+@cython.final
+cdef class Sink:
+    """One recording, as the endpoint sees it.
+
+    Parameters
+    ----------
+    intake : Intake
+        Where payloads go.
+    channel_of : callable
+        ``(way, variant, scope)`` gives the channel: way 0 is sent, 1 received; variant is its index, 0 where
+        the type is not sealed. Asked once for each.
+    sent, received : int
+        Variants of the type of that way; 0 where it is not sealed.
+    """
+
+    def __cinit__(self, Intake intake not None, channel_of, Py_ssize_t sent, Py_ssize_t received):
+        cdef Py_ssize_t way, i
+        self.intake = intake
+        self._channel_of = channel_of
+        self._others = {}
+        for way in range(2):
+            count = received if way else sent
+            self._sealed[way] = count > 0
+            self._variants[way] = max(1, count)
+            self._to_all[way] = <int32_t*>PyMem_Malloc(<size_t>self._variants[way] * sizeof(int32_t))
+            if self._to_all[way] == NULL:
+                raise MemoryError
+            for i in range(self._variants[way]):
+                self._to_all[way][i] = -1
+
+    def __dealloc__(self):
+        PyMem_Free(self._to_all[0])
+        PyMem_Free(self._to_all[1])
+
+    cdef int note(self, Way way, const char* payload, Py_ssize_t size, bytes tail, object scope) except -1:
+        cdef Py_ssize_t variant = 0
+        cdef int channel = -1
+        if self._sealed[<int>way]:
+            if size >= 4:
+                variant = <Py_ssize_t>load_u32(payload)
+            elif tail is not None and PyBytes_GET_SIZE(tail) >= 4:
+                variant = <Py_ssize_t>load_u32(PyBytes_AS_STRING(tail))
+            if variant >= self._variants[<int>way]:
+                return 0  # of a newer writer: this file has no name for it
+        if scope is None:
+            channel = self._to_all[<int>way][variant]
+        if channel < 0:
+            channel = self._channel(way, variant, scope)
+        return self.intake.take(<unsigned short>channel, payload, size, tail)
+
+    cdef int _channel(self, Way way, Py_ssize_t variant, object scope) except -1:
+        cdef object key = (<int>way, variant, scope)
+        cdef object found = self._others.get(key)
+        if found is None:
+            found = self._others[key] = self._channel_of(<int>way, variant, scope)
+        if scope is None:
+            self._to_all[<int>way][variant] = found
+        return found
+
+
+@cython.final
+cdef class Tap:
+    """Shows every message to each of its sinks.
+
+    Parameters
+    ----------
+    sinks : tuple of Sink
+    """
+
+    def __cinit__(self, tuple sinks not None):
+        self.sinks = sinks
+
+    cdef int note(self, Way way, const char* payload, Py_ssize_t size, bytes tail, object scope) except -1:
+        cdef Sink sink
+        for sink in self.sinks:
+            if way == WAY_SENT:
+                sink.note(way, payload, size, tail, scope)
+                continue
+            try:
+                sink.note(way, payload, size, tail, scope)
+            except BacklogFull:
+                pass  # who sent it is at the other end, and cannot wait
+        return 0
