@@ -1,6 +1,9 @@
 """Typed values broadcast over WebSocket and TCP, encoded once, with memory that stays bounded."""
 
+import importlib as _importlib
 import sys as _sys
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 if "free-threading build" in _sys.version:  # before any compiled module runs without the GIL
     raise ImportError(
@@ -45,6 +48,10 @@ from deli_com.ws.reconnect import Stream
 from deli_com.ws.response import Response
 from deli_com.ws.server import WsServer
 
+if _TYPE_CHECKING:
+    from deli_com.recording.recording import Recording
+    from deli_com.replay import Replay
+
 __all__ = [
     "Address",
     "Array",
@@ -66,7 +73,9 @@ __all__ = [
     "MessageTooLarge",
     "Peer",
     "PeerStats",
+    "Recording",
     "Refusal",
+    "Replay",
     "Request",
     "Response",
     "Schema",
@@ -96,6 +105,16 @@ __all__ = [
 ]
 
 __version__ = _abi.VERSION
+
+# Files are for some programs only: imported when a program asks for them.
+_LATER = {"Recording": "recording.recording", "Replay": "replay"}
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+
 
 # Pickles name the module of a class or function. Those written by 0.1.0 name these, which have moved since.
 for _old, _new in {

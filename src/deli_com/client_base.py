@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
-import os
 import warnings
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import Any, Generic, Self
 
 from deli_com.errors import ConnectionClosed, IoError
 from deli_com.link.endpoint import Endpoint
 from deli_com.log.log import Log
+from deli_com.recordable import Recordable
 from deli_com.schema.terms import PeerSchema, Use, silent, terms_for
 from deli_com.typed import Down, Framing, Typed, Up
-
-if TYPE_CHECKING:
-    from deli_com.recording.live import LiveRecorder
 
 __all__ = ["ClientBase"]
 
@@ -27,13 +24,11 @@ CLOSE_SLACK_S = 0.5
 MAX_QUEUED = 16 << 20  # bytes that a client's own sends may have queued
 
 
-class ClientBase(Typed, Endpoint[Up, Down], Generic[Down, Up]):
+class ClientBase(Typed, Recordable, Endpoint[Up, Down], Generic[Down, Up]):
     """A typed client; subclasses connect it. What it sends is `Up`, what it receives `Down`."""
 
     _opened = False
     _closing: asyncio.Future[None] | None = None
-
-    _recorders: tuple[LiveRecorder, ...] = ()  # kept alive, and closed with the client
 
     _made_by = "connect"
 
@@ -64,68 +59,6 @@ class ClientBase(Typed, Endpoint[Up, Down], Generic[Down, Up]):
     def schema(self) -> PeerSchema:
         """What is known of the server's schemas: ``client.schema.down.how`` and ``.theirs``, and ``up``."""
         return self.peer_schema
-
-    def record(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        compression: str | None = None,
-        on_full: str = "count",
-        split_bytes: int | None = None,
-        split_seconds: float | None = None,
-        keep: int | None = None,
-    ) -> LiveRecorder:
-        """Record everything that is sent and received from now on, into an MCAP file.
-
-        Use it in ``with`` or ``async with``, or keep what it returns and close it; the client's own
-        ``close`` ends it too. It needs the extra ``deli-com[record]``. See the docs, Record, look, replay.
-
-        Parameters
-        ----------
-        path : path
-            A file that does not exist or is empty; with `split_bytes` or `split_seconds` the next ones are
-            called ``run_1.mcap``, ``run_2.mcap``, …
-        compression : None, "zstd" or "lz4"
-            Of the file.
-        on_full : "count" or "raise"
-            What happens to a message when 64 MiB wait for the disk: it is left out, counted, and named in
-            the file; or `BacklogFull` is raised where it is sent.
-        split_bytes, split_seconds : int, float, optional
-            The next file begins once one has this size, or holds messages of this time.
-        keep : int, optional
-            How many files stay; the oldest are removed.
-
-        Returns
-        -------
-        Recorder
-            Its ``stats`` has ``messages``, ``bytes``, ``left_out`` and ``error``.
-
-        Raises
-        ------
-        FileExistsError
-            There is a file with something in it.
-        OSError
-            It cannot be written.
-        ValueError
-            An option is none of these.
-        ImportError
-            The extra is not installed.
-        RuntimeError
-            Another thread than the event loop's.
-        """
-        from deli_com.recording.live import LiveRecorder
-
-        recorder = LiveRecorder(
-            self,
-            path,
-            compression=compression,
-            on_full=on_full,
-            split_bytes=split_bytes,
-            split_seconds=split_seconds,
-            keep=keep,
-        )
-        self._recorders = (*(held for held in self._recorders if not held.is_closed), recorder)
-        return recorder
 
     async def _agree(self, target: object, deadline: float | None) -> None:
         """Wait until it is known what is made of the server's values.
@@ -182,8 +115,7 @@ class ClientBase(Typed, Endpoint[Up, Down], Generic[Down, Up]):
                 self._end(ConnectionClosed(NORMAL, "closed by this side"), True)
                 for connection in self._connections():
                     connection._abort()
-                for recorder in self._recorders:
-                    await recorder.aclose()
+                await self._end_recordings()
             finally:
                 self._closing.set_result(None)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
 import warnings
 from collections.abc import Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
+from typing import Any, Generic, Protocol, Self
 
 from deli_com.errors import ConnectionClosed
 from deli_com.link.endpoint import Endpoint
@@ -19,11 +18,9 @@ from deli_com.link.peer import Peer
 from deli_com.log.log import Log
 from deli_com.net.address import Address
 from deli_com.net.options import one_checked
+from deli_com.recordable import Recordable
 from deli_com.schema.terms import Use, silent, terms_for
 from deli_com.typed import Down, Framing, Typed, Up
-
-if TYPE_CHECKING:
-    from deli_com.recording.live import Box, LiveRecorder, RecordTo
 
 __all__ = ["ServerBase", "abort_server"]
 
@@ -42,7 +39,7 @@ class Accepting(Protocol):
     async def wait_closed(self) -> None: ...
 
 
-class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
+class ServerBase(Typed, Recordable, Endpoint[Down, Up], Generic[Down, Up]):
     """A typed server; subclasses bind it to a wire protocol."""
 
     _acceptor: Accepting | None = None
@@ -50,8 +47,6 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
     _closing: asyncio.Future[None] | None = None
     _events: Events | None
     _path = ""  # behind the address, for people
-
-    _recorders: tuple[LiveRecorder, ...] = ()  # kept alive, and closed with the server
 
     _made_by = "bind"
 
@@ -96,12 +91,6 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
         if on_connect is not None or on_disconnect is not None:
             self._events = Events(self.loop, on_connect, on_disconnect, self.logger)
 
-    def _record_from_start(self, where: RecordTo | None) -> None:
-        if where is not None:
-            from deli_com.recording.live import record_to
-
-            self._recorders = (record_to(self, where),)
-
     def local_addr(self) -> Address:
         """Return the address that the server is bound to; ``str`` of it is what a client connects to.
 
@@ -134,92 +123,6 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
             Any hashable object; names are compared with ``==``.
         """
         return group_of(self, name)
-
-    def record(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        compression: str | None = None,
-        on_full: str = "count",
-        split_bytes: int | None = None,
-        split_seconds: float | None = None,
-        keep: int | None = None,
-    ) -> LiveRecorder:
-        """Record everything that is sent and received from now on, into an MCAP file.
-
-        Use it in ``with`` or ``async with``, or keep what it returns and close it; the server's own
-        ``close`` ends it too. It needs the extra ``deli-com[record]``. See the docs, Record, look, replay.
-
-        Parameters
-        ----------
-        path : path
-            A file that does not exist or is empty; with `split_bytes` or `split_seconds` the next ones are
-            called ``run_1.mcap``, ``run_2.mcap``, …
-        compression : None, "zstd" or "lz4"
-            Of the file.
-        on_full : "count" or "raise"
-            What happens to a message when 64 MiB wait for the disk: it is left out, counted, and named in
-            the file; or `BacklogFull` is raised where it is sent.
-        split_bytes, split_seconds : int, float, optional
-            The next file begins once one has this size, or holds messages of this time.
-        keep : int, optional
-            How many files stay; the oldest are removed.
-
-        Returns
-        -------
-        Recorder
-            Its ``stats`` has ``messages``, ``bytes``, ``left_out`` and ``error``.
-
-        Raises
-        ------
-        FileExistsError
-            There is a file with something in it.
-        OSError
-            It cannot be written.
-        ValueError
-            An option is none of these.
-        ImportError
-            The extra is not installed.
-        RuntimeError
-            Another thread than the event loop's.
-        """
-        from deli_com.recording.live import LiveRecorder
-
-        recorder = LiveRecorder(
-            self,
-            path,
-            compression=compression,
-            on_full=on_full,
-            split_bytes=split_bytes,
-            split_seconds=split_seconds,
-            keep=keep,
-        )
-        self._recorders = (*(held for held in self._recorders if not held.is_closed), recorder)
-        return recorder
-
-    def record_last(self, seconds: float = 60.0, max_bytes: int = 256 << 20) -> Box:
-        """Keep the last seconds of all that is sent and received, in memory, to be written when it matters.
-
-        Parameters
-        ----------
-        seconds : float
-            How far back it reaches.
-        max_bytes : int
-            That it holds at most; the oldest messages go first.
-
-        Returns
-        -------
-        Box
-            ``await box.dump(path)`` writes a recording; ``box.close()`` ends it.
-
-        Raises
-        ------
-        ValueError, ImportError, RuntimeError
-            As for `record`.
-        """
-        from deli_com.recording.live import Box
-
-        return Box(self, seconds, max_bytes)
 
     async def wait_clients(self, n: int) -> None:
         """Wait until at least `n` clients are connected.
@@ -293,8 +196,7 @@ class ServerBase(Typed, Endpoint[Down, Up], Generic[Down, Up]):
             await acceptor.wait_closed()
         if self._events is not None:
             await self._events.settle(max(0.0, end - self.loop.time()) + CLOSE_SLACK_S)
-        for recorder in self._recorders:
-            await recorder.aclose()
+        await self._end_recordings()
 
     async def __aenter__(self) -> Self:
         return self

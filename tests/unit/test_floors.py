@@ -18,9 +18,9 @@ FLOORS = [
     ["fanout"],
     ["receive", "recording"],
     ["net"],
-    ["link", "typed", "opening", "server_base", "client_base"],
+    ["link", "typed", "opening", "recordable", "server_base", "client_base"],
     ["ws", "tcp"],
-    ["background", "demo", "gen", "metrics", "__init__"],
+    ["background", "demo", "gen", "metrics", "replay", "__init__"],
     ["cli"],
     ["__main__"],
 ]

@@ -18,7 +18,13 @@ __all__ = ["COMMANDS", "main", "parser"]
 # By name; each is the module of that name in this folder.
 COMMANDS = {
     "demo": "broadcast this machine's telemetry to client processes",
+    "export": "write the values of a recording as JSON, CSV or Parquet",
     "gen": "write types and codecs for other languages",
+    "inspect": "show what is in a recording, or what a server sends",
+    "listen": "print what a server sends",
+    "record": "record what a server sends",
+    "repair": "give a recording its end whose recorder was killed",
+    "replay": "serve a recording again",
     "schema": "print what a type or a server sends, and compare",
 }
 

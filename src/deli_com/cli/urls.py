@@ -37,8 +37,8 @@ def is_url(source: str) -> bool:
     return source.split("://", 1)[0] in SCHEMES and "://" in source
 
 
-def add_url_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options with which a server is reached."""
+def add_url_options(parser: argparse.ArgumentParser, key: str = "--key") -> None:
+    """Add the options with which a server is reached; `key` names that of the private key."""
     group = parser.add_argument_group(
         "servers",
         "URLs are ws://HOST:PORT/PATH, wss://…, tcp://HOST:PORT and tcps://…. A token in the environment, "
@@ -49,7 +49,7 @@ def add_url_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--ca", metavar="FILE", help="certificates to trust, instead of the system's")
     group.add_argument("--cert", metavar="FILE", help="certificate of this client")
-    group.add_argument("--key", metavar="FILE", help="its private key, if that is another file")
+    group.add_argument(key, dest="key", metavar="FILE", help="its private key, if that is another file")
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from deli_com.link.peer cimport (
     CONNECTION_OPENING,
     Peer,
 )
+from deli_com.link.shown cimport heard
 from deli_com.net.tls import tls_hint
 from deli_com.errors import ConnectionClosed, DecodeError, UnknownVariant
 from deli_com.link.departure import Departure
@@ -125,7 +126,7 @@ cdef class Connection(Peer):
             return self.on_unread(data, size)
         if self.plain_size and endpoint.inbox.may_wait(data, size):
             if endpoint.tap is not None:
-                endpoint.heard(self.reads, data, size)
+                heard(endpoint, self.reads, data, size)
             if endpoint.inbox.push_plain(self, data, size):
                 self.pause_reading()
             return endpoint.quota.check()
@@ -135,7 +136,7 @@ cdef class Connection(Peer):
         value = <object>made
         C_DECREF(made)
         if endpoint.tap is not None:
-            endpoint.heard(self.reads, data, size)
+            heard(endpoint, self.reads, data, size)
         if endpoint.inbox.push(self, value, size, False):
             self.pause_reading()
         return endpoint.quota.check()

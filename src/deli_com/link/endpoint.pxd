@@ -10,7 +10,6 @@ from deli_com.fanout.hub cimport Hub
 from deli_com.fanout.lane cimport Lane, Lanes
 from deli_com.fanout.pacer cimport Pacer
 from deli_com.ground.cursor cimport WriteCursor
-from deli_com.ground.delivery_class cimport DeliveryClass
 from deli_com.log.log cimport Log
 from deli_com.log.ring cimport Key
 from deli_com.receive.inbox cimport Inbox
@@ -46,12 +45,12 @@ cdef class Endpoint(Hub):
     cdef public object _events                # events.Events: told of who comes and goes; or None
     cdef Pacer pacer
     cdef Tap tap                              # shown every message; None: nobody records
+    cdef Py_ssize_t unseen_size               # payloads up to it are not looked at: -1 while there is a tap
     cdef Handoff handoff                      # send_nowait of other threads; None until the first
 
     cdef int check_receiving(self) except -1
     cdef int changed(self) except -1
     cdef int end(self, object error, bint in_order) except -1
-    cdef int heard(self, TypeCodec read_as, const char* data, Py_ssize_t size) except -1
     cdef bint put(self, object value, Audience to, Follower barred) except -1
     cdef int put_from_any_thread(self, object value, Audience to, Follower barred) except -1
     cdef bint put_private(self, object value, Follower follower) except -1
@@ -72,11 +71,9 @@ cdef class Endpoint(Hub):
     cdef Audience _private(self, Follower follower)
     cdef int _hand_off(self, Encoded message) except -1
     cdef int put_to_all(self, object value) except -1
-    cdef Py_ssize_t _unseen_size              # payloads up to it are not looked at
-    cdef int _write(
-        self, WriteCursor* cur, object value, Audience to, DeliveryClass kind
-    ) except -1
-    cdef int _look(self, WriteCursor* cur, Py_ssize_t payload, Audience to) except -1
+    cdef Audience _addressee                  # of the message being encoded, while there is a tap
+    cdef int _write(self, WriteCursor* cur, object value, Audience bounded) except -1
+    cdef int _look(self, WriteCursor* cur, Py_ssize_t payload) except -1
     cdef int _no_room(self, Py_ssize_t payload, Audience to) except -1
     cdef int _refuse(self, Audience to) except -1
     cdef int _append_deferred(self) except -1

@@ -18,7 +18,7 @@ from deli_com.log.arena cimport Arena
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
-from deli_com._fastcodec cimport TypeCodec, codec_decode, codec_encode
+from deli_com._fastcodec cimport TypeCodec, codec_encode
 from deli_com.fanout.encoded cimport Encoded, encoded
 from deli_com.fanout.follower cimport Audience, Follower
 from deli_com.fanout.handoff cimport Handoff
@@ -31,18 +31,11 @@ from deli_com.ground.home cimport at_home
 from deli_com.log.log cimport Log
 from deli_com.log.ring cimport Key
 from deli_com.receive.inbox cimport Inbox
+from deli_com.receive.pairs cimport Pairs
 from deli_com.receive.policy_inbox cimport inbox_for
 from deli_com.receive.quota cimport InputQuota
-from deli_com.recording.tap cimport WAY_RECEIVED, WAY_SENT, Sink, Tap
-from deli_com.receive.recv cimport (
-    NEXT_PAIR,
-    NEXT_VALUE,
-    RECV_MANY,
-    RECV_PAIR,
-    RECV_VALUE,
-    Recv,
-    recv_from_inbox,
-)
+from deli_com.recording.tap cimport WAY_SENT
+from deli_com.receive.recv cimport NEXT_VALUE, RECV_MANY, RECV_PAIR, RECV_VALUE, Recv, recv_from_inbox
 from deli_com.fanout.lane import lanes_for
 from deli_com.ground.sockets cimport deli_com_clock_ns
 from deli_com.errors import BacklogFull, ConnectionClosed, EncodeError, MessageTooLarge
@@ -120,7 +113,7 @@ cdef class Endpoint(Hub):
         self.has_latest = self.lanes is not None and any(
             (<Lane>lane).kind == DELIVER_LATEST for lane in self.lanes.lanes)
         self.arena.max_keys = max_keys
-        self._unseen_size = max_message_size
+        self.unseen_size = max_message_size
         self._groups = WeakValueDictionary()
         self._kept = set()
         self._watchers = []
@@ -195,7 +188,7 @@ cdef class Endpoint(Hub):
             return 0
         if self.log.end == self.log.flushed.offset:
             self.begin()
-        self._write(&cur, value, None, DELIVER_RELIABLE)
+        self._write(&cur, value, None)
         self.messages_out += 1
         if len(self.followers) == 0:
             self.arena.abandon(&cur)
@@ -226,7 +219,9 @@ cdef class Endpoint(Hub):
             if kind == DELIVER_LATEST:
                 key = self._key(log, lane, lane.key_of(value))
         self.begin()
-        self._write(&cur, value, to, kind)
+        if self.tap is not None:
+            self._addressee = to
+        self._write(&cur, value, to if kind == DELIVER_RELIABLE else None)
         self.messages_out += 1
         if self._is_for_nobody(lane, to):
             self.arena.abandon(&cur)
@@ -240,10 +235,9 @@ cdef class Endpoint(Hub):
             self._append_deferred()
         return lane is not None and lane.waits
 
-    cdef int _write(
-        self, WriteCursor* cur, object value, Audience to, DeliveryClass kind
-    ) except -1:
+    cdef int _write(self, WriteCursor* cur, object value, Audience bounded) except -1:
         # Opens a frame and encodes into it; it is open when this returns, and gone if it raises.
+        # `bounded`: the audience whose own bound counts, or None.
         cdef Arena arena = self.arena
         cdef Py_ssize_t payload
         arena.open(cur, self.down.max_size)
@@ -252,11 +246,12 @@ cdef class Endpoint(Hub):
             payload = arena.payload_size(cur)
             if not self.room_for(payload):
                 self._no_room(payload, None)
-            if to is not None and kind == DELIVER_RELIABLE and not to.has_room(payload):
-                self._no_room(payload, to)
-            if payload > self._unseen_size:  # too large, or somebody looks at every one
-                self._look(cur, payload, to)
+            if bounded is not None and not bounded.has_room(payload):
+                self._no_room(payload, bounded)
+            if payload > self.unseen_size:  # too large, or somebody looks at every one
+                self._look(cur, payload)
         except BaseException:
+            self._addressee = None
             arena.abandon(cur)
             if self._nested:
                 self._append_deferred()
@@ -268,13 +263,15 @@ cdef class Endpoint(Hub):
             raise MessageTooLarge(payload, self.max_message_size)
         return self._refuse(to)
 
-    cdef int _look(self, WriteCursor* cur, Py_ssize_t payload, Audience to) except -1:
+    cdef int _look(self, WriteCursor* cur, Py_ssize_t payload) except -1:
         cdef const char* begin = self.arena.payload()
+        cdef object scope = _scope(self._addressee)
+        self._addressee = None
         if payload > self.max_message_size:
             raise MessageTooLarge(payload, self.max_message_size)
         if self.tap is not None:
-            self.tap.note(
-                WAY_SENT, begin, cur.pos - begin, None if cur.tail == NULL else <bytes>cur.tail, _scope(to))
+            tail = None if cur.tail == NULL else <bytes>cur.tail
+            self.tap.note(WAY_SENT, begin, cur.pos - begin, tail, scope)
         return 0
 
     cdef int _refuse(self, Audience to) except -1:
@@ -492,33 +489,6 @@ cdef class Endpoint(Hub):
         self.check_receiving()
         return Pairs(self.inbox)
 
-    # --- being recorded ------------------------------------------------------------------
-
-    def _show_to(self, Sink sink not None):
-        """Show every message to `sink` from now on."""
-        self.tap = Tap((*(() if self.tap is None else self.tap.sinks), sink))
-        self._unseen_size = -1
-
-    def _hide_from(self, Sink sink not None):
-        """Show `sink` no more. Legal from any thread, and twice."""
-        if self.tap is None:
-            return
-        sinks = tuple([other for other in self.tap.sinks if other is not sink])
-        if not sinks:
-            self._unseen_size = self.max_message_size
-        self.tap = Tap(sinks) if sinks else None
-
-    def _retained_payloads(self):
-        """Of every key that is retained for all, the newest message as bytes."""
-        return self.log.retained_payloads()
-
-    cdef int heard(self, TypeCodec read_as, const char* data, Py_ssize_t size) except -1:
-        # A value was received, and there is a tap. What was written by another schema is shown as ours.
-        if read_as is self.up or self.is_client:
-            return self.tap.note(WAY_RECEIVED, data, size, None, None)
-        return self.tap.note(
-            WAY_RECEIVED, NULL, 0, self.up.to_bytes(codec_decode(read_as, data, size)), None)
-
     # --- state ---------------------------------------------------------------------------
 
     cdef int on_flushed(self) except -1:
@@ -678,25 +648,9 @@ cdef class Endpoint(Hub):
 
 
 cdef inline object _scope(Audience to):
-    # As recordings know it.
     return None if to is None else ALONE if to.cap else to.name
 
 
 cdef inline bint _retains(Lane lane, Audience to) noexcept:
     # Nobody comes to a log of one client: there is nothing to retain in it, only the newest.
     return lane is not None and lane.retain and (to is None or to.cap == 0)
-
-
-cdef class Pairs:
-    """The asynchronous iterator behind `Endpoint.with_peer`; shares the endpoint's inbox."""
-
-    cdef Inbox _inbox
-
-    def __cinit__(self, Inbox inbox not None):
-        self._inbox = inbox
-
-    def __aiter__(self):
-        return self
-
-    def __anext__(self):
-        return recv_from_inbox(self._inbox, NEXT_PAIR, 1)

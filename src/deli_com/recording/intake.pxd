@@ -25,7 +25,7 @@ cdef class Intake:
 
     # Takes one message that was sent now, or at a time of the caller's. Payload and tail as in
     # Chunk.add_message. BacklogFull: no room, and `raises`.
-    cdef uint64_t time(self) noexcept
+    cdef uint64_t moment(self) noexcept
     cdef int take(self, uint16_t channel, const char* payload, Py_ssize_t size, bytes tail) except -1
     cdef int take_at(
         self, uint64_t at, uint16_t channel, const char* payload, Py_ssize_t size, bytes tail

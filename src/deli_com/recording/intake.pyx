@@ -45,7 +45,7 @@ cdef class Intake:
 
     def now(self):
         """The time that a message taken now would get, ns since the epoch."""
-        return self.time()
+        return self.moment()
 
     def set_chunk_bytes(self, Py_ssize_t size):
         """Hand over chunks of this size."""
@@ -60,7 +60,7 @@ cdef class Intake:
             There is no room, and `raises` is set.
         """
         cdef Py_buffer view
-        cdef uint64_t when = self.time() if at is None else at
+        cdef uint64_t when = self.moment() if at is None else at
         if PyBytes_CheckExact(payload):
             self.take_at(when, channel, NULL, 0, payload)
             return
@@ -70,7 +70,7 @@ cdef class Intake:
         finally:
             PyBuffer_Release(&view)
 
-    cdef uint64_t time(self) noexcept:
+    cdef uint64_t moment(self) noexcept:
         return self.epoch + deli_com_clock_ns()
 
     cdef int take(self, uint16_t channel, const char* payload, Py_ssize_t size, bytes tail) except -1:

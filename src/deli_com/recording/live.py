@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from deli_com._fastcodec import TypeCodec
     from deli_com.schema.schema import Schema
 
-__all__ = ["Box", "LiveRecorder", "Recorded", "RecordTo", "record_to"]
+__all__ = ["Box", "LiveRecorder", "RecordTo", "Recorded", "record_to"]
 
 KEYFRAME_S = 10.0  # the retained values are written again after this time
 

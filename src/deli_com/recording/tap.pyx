@@ -1,13 +1,13 @@
 """What an endpoint shows of its messages to those who record them: payloads, before they are framed.
 
-An endpoint has a `Tap` while somebody records. Each recording is a `Sink`: it knows the channel of every class,
-and puts payloads into an intake.
+An endpoint has a `Tap` while somebody records. Each recording is a `Sink`: it knows the channel of every
+class, and puts payloads into an intake.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t
 
 from deli_com.ground.scalar cimport load_u32
 from deli_com.recording.intake cimport Intake

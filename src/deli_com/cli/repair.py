@@ -1,0 +1,36 @@
+"""``deli-com repair``: the end of a file whose recorder was killed."""
+
+from __future__ import annotations
+
+import argparse
+
+from deli_com.cli.command import OK, CommandError, describe
+
+__all__ = ["fill", "run"]
+
+
+def fill(parser: argparse.ArgumentParser) -> None:
+    describe(
+        parser,
+        """Cuts the torn tail of a recording and writes its end, in place, so that every reader of MCAP files
+        sees it whole. A file that is whole is left alone.""",
+        """deli-com repair run.mcap
+        deli-com repair runs/*.mcap""",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="recordings")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Repair each."""
+    from deli_com.recording.recorder import need_mcap
+    from deli_com.recording.repair import repair
+
+    for path in options.files:
+        try:
+            need_mcap()
+            done = repair(path)
+        except (OSError, ValueError, ImportError) as error:
+            raise CommandError(f"{path}: {error}") from error
+        what = "is whole" if done.was_whole else f"is whole now, {done.cut} bytes of a torn tail were cut"
+        print(f"{path}: {done.messages} messages; it {what}")
+    return OK

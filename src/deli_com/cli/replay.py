@@ -1,0 +1,54 @@
+"""``deli-com replay``: a recording, served again."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from deli_com.cli.command import OK, CommandError, describe, note
+from deli_com.cli.listen import positive
+from deli_com.errors import ComError
+
+__all__ = ["fill", "run"]
+
+
+def fill(parser: argparse.ArgumentParser) -> None:
+    describe(
+        parser,
+        """Serves a recording as the server did that it is of: the same values, at the same distances in time.
+        It ends with the file; with --loop it begins again.""",
+        """deli-com replay run.mcap --bind 127.0.0.1:8765
+        deli-com replay run.mcap --bind 0.0.0.0:8765 --speed 4 --loop
+        deli-com replay run.mcap --bind 127.0.0.1:8765 --start +1m --wait-clients 1""",
+    )
+    parser.add_argument("file", metavar="FILE", help="a recording")
+    parser.add_argument("--bind", metavar="HOST:PORT", required=True, help="where to serve it")
+    parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="times as fast (default: 1)")
+    parser.add_argument("--loop", action="store_true", help="begin again at the end")
+    parser.add_argument("--start", metavar="+S", help="begin there: +90s, +1m, -10s")
+    parser.add_argument(
+        "--wait-clients", type=positive, default=0, metavar="N", help="begin when so many are there"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve it."""
+    from deli_com.replay import Replay
+
+    async def work() -> None:
+        replay = Replay(
+            options.file, speed=options.speed, loop=options.loop, wait_clients=options.wait_clients
+        )
+        if options.start is not None:
+            replay.seek(options.start)
+        async with replay.serve(options.bind):
+            note(f"ws://{replay.local_addr()}: {replay.duration:.1f} s of {options.file}")
+            sys.stderr.flush()
+            await replay.wait_end()
+
+    try:
+        asyncio.run(work())
+    except (ComError, OSError, ValueError, ImportError) as error:
+        raise CommandError(f"{options.file}: {error}") from error
+    return OK

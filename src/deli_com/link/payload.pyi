@@ -1,0 +1,6 @@
+from typing import Any
+
+from deli_com.link.endpoint import Endpoint
+
+def put_payload(endpoint: Endpoint[Any, Any], payload: bytes) -> None: ...
+def forget_all(endpoint: Endpoint[Any, Any]) -> None: ...

@@ -1,0 +1,357 @@
+"""`Replay`: a recording, served again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Generator, Iterator
+from types import TracebackType
+from typing import Any
+
+from deli_com.errors import ComError
+from deli_com.link.payload import forget_all, put_payload
+from deli_com.net.address import Address, AddressLike
+from deli_com.net.options import one_checked
+from deli_com.recording.moments import Moment, nanoseconds
+from deli_com.recording.recording import Recording
+from deli_com.ws.server import WsServer
+
+__all__ = ["Replay", "Serving"]
+
+BATCH = 512  # messages that are due at once, before the loop has a turn
+
+
+class Done:
+    """What a method gives that has done its work: it may be awaited, and need not be."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield  # makes it a generator
+
+
+class Replay:
+    """Serves a recording as the server did that it is of: the same bytes, at the same distances in time.
+
+    ::
+
+        async with Replay("run.mcap", speed=2.0).serve("127.0.0.1:8765") as replay:
+            await replay.seek("+1m")
+
+    Each message has its moment on the clock, so that nothing adds up: what is late is sent at once. Clients
+    that come later get what was retained at that time. What clients had sent, and what was for a group or one
+    client, is passed over.
+
+    Parameters
+    ----------
+    path : path
+        A file that this library has recorded.
+    speed : float
+        How many seconds of it pass in one second.
+    loop : bool
+        Begin again at the end.
+    wait_clients : int
+        Begin when so many clients are there.
+
+    Raises
+    ------
+    ValueError
+        It is no such file; a number is out of its range.
+    ImportError
+        The extra ``deli-com[record]`` is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        speed: float = 1.0,
+        loop: bool = False,
+        wait_clients: int = 0,
+    ) -> None:
+        if not speed > 0:
+            raise ValueError(f"speed is more than 0, not {speed!r}")
+        if wait_clients:
+            one_checked("n", wait_clients)
+        self._recording: Recording[Any] = Recording(path)
+        schema = self._recording.schemas.get("down")
+        if schema is None:
+            raise ValueError(
+                f"{path} has no schema of what a server has sent: it was not recorded by deli_com"
+            )
+        self._schema = schema
+        self._speed = float(speed)
+        self._loop = loop
+        self._wait_clients = wait_clients
+        self._server: WsServer[Any, Any] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._at = self._recording.start  # of the file: where the clock stood at `_since`
+        self._since: float | None = None  # on the loop's clock; None: it does not run
+        self._plays = True
+        self._ended = False
+        self._end_event = asyncio.Event()
+        self._seeks = 0
+
+    # --- control ----------------------------------------------------------------------------------------
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first message to the last."""
+        return self._recording.duration
+
+    @property
+    def position(self) -> float:
+        """Seconds from the first message to where it is now."""
+        return (self._now() - self._recording.start) / 1e9
+
+    @property
+    def is_playing(self) -> bool:
+        """The clock runs."""
+        return self._since is not None
+
+    @property
+    def speed(self) -> float:
+        """How many seconds of the file pass in one second; may be set at any time."""
+        return self._speed
+
+    @speed.setter
+    def speed(self, value: float) -> None:
+        if not value > 0:
+            raise ValueError(f"speed is more than 0, not {value!r}")
+        self._at, self._since = self._now(), None if self._since is None else self._clock()
+        self._speed = float(value)
+        self._changed.set()
+
+    def play(self) -> Done:
+        """Go on; at the end, begin again. It may be awaited, and need not be."""
+        if self._ended:
+            self._move(self._recording.start)
+        self._plays = True
+        if self._since is None and self._server is not None:
+            self._since = self._clock()
+        self._changed.set()
+        return Done()
+
+    def pause(self) -> Done:
+        """Stand still. It may be awaited, and need not be."""
+        self._at, self._since = self._now(), None
+        self._plays = False
+        self._changed.set()
+        return Done()
+
+    def seek(self, moment: Moment) -> Done:
+        """Go to another time: clients get the retained values of that time, then what follows.
+
+        Parameters
+        ----------
+        moment : int, str, datetime or timedelta
+            As `Recording.between` takes it: ``"+1m"`` from the start, ``"-10s"`` from the end.
+        """
+        at = nanoseconds(moment, self._recording.start, self._recording.end)
+        self._move(min(max(at, self._recording.start), self._recording.end))
+        if self._server is not None:
+            self._put_state(self._at)
+        self._changed.set()
+        return Done()
+
+    async def wait_end(self) -> None:
+        """Wait until the last message is sent; with ``loop=True`` that is never."""
+        await self._end_event.wait()
+
+    def serve(self, addr: AddressLike, **options: Any) -> Serving:
+        """Serve it at `addr`, with every option of ``WsServer.bind``; await it, or use ``async with``."""
+        return Serving(self, addr, options)
+
+    @property
+    def server(self) -> WsServer[Any, Any]:
+        """What serves it.
+
+        Raises
+        ------
+        RuntimeError
+            It is not served yet.
+        """
+        if self._server is None:
+            raise RuntimeError("write: async with replay.serve(addr)")
+        return self._server
+
+    def local_addr(self) -> Address:
+        """Return the address that it is served at."""
+        return self.server.local_addr()
+
+    async def close(self) -> None:
+        """Stop, and close the server and the file. May be called again."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if self._server is not None:
+            await self._server.close()
+        self._recording.close()
+
+    def __repr__(self) -> str:
+        state = "playing" if self.is_playing else "ended" if self._ended else "paused"
+        where = f"{self.position:.3f} of {self.duration:.3f} s"
+        return f"<Replay {os.fspath(self._recording.path)!r}, {where}, {state}>"
+
+    # --- private ----------------------------------------------------------------------------------------
+
+    async def _serve(self, addr: AddressLike, options: dict[str, Any]) -> None:
+        up = self._recording.schemas.get("up")
+        cls: Any = WsServer[self._schema.load(), None if up is None else up.load()]  # type: ignore[misc]
+        self._server = await cls.bind(addr, **options)
+        self._put_state(self._at)
+        self._task = asyncio.create_task(self._run(), name=f"replay {self._recording.path}")
+
+    def _clock(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _now(self) -> int:
+        if self._since is None:
+            return self._at
+        passed = int((self._clock() - self._since) * self._speed * 1e9)
+        return min(self._at + passed, self._recording.end)
+
+    def _move(self, at: int) -> None:
+        self._at = at
+        self._since = None if self._since is None and not (self._ended and self._plays) else self._clock()
+        self._ended = False
+        self._end_event.clear()
+        self._seeks += 1
+
+    async def _run(self) -> None:
+        if self._wait_clients:
+            await self.server.wait_clients(self._wait_clients)
+        if self._plays:
+            self._since = self._clock()
+        while True:
+            if await self._play_once():
+                continue  # somewhere else now
+            if self._loop:
+                self._move(self._recording.start)
+                self._put_state(self._at)
+                await asyncio.sleep(0)
+                continue
+            self._at, self._since = self._recording.end, None
+            self._ended = True
+            self._end_event.set()
+            seeks = self._seeks
+            while self._seeks == seeks:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def _play_once(self) -> bool:
+        # Sends what follows; True if it was sent to another place before the end.
+        seeks, sent = self._seeks, 0
+        for at, payload in self._messages(self._at):
+            while True:
+                if self._seeks != seeks:
+                    return True
+                late = None if self._since is None else (at - self._at) / 1e9 / self._speed
+                left = None if late is None or self._since is None else self._since + late - self._clock()
+                if left is not None and left <= 0:
+                    break
+                self._changed.clear()
+                try:
+                    async with asyncio.timeout(left):
+                        await self._changed.wait()
+                except TimeoutError:
+                    continue
+            self._put(payload)
+            sent += 1
+            if sent % BATCH == 0:
+                await asyncio.sleep(0)
+        return self._seeks != seeks
+
+    def _put(self, payload: bytes) -> None:
+        try:
+            put_payload(self.server, payload)
+        except ComError as error:  # a message too many for slow clients, as it may have been then
+            self.server.logger.warning("replay: a message of %d bytes is left out: %s", len(payload), error)
+
+    def _messages(self, since: int) -> Iterator[tuple[int, bytes]]:
+        wanted = {
+            channel.topic: True
+            for channel in self._recording.channels
+            if channel.direction == "down" and channel.topic == f"/{channel.type}"
+        }
+        for at, channel, payload in self._recording.between(since).raw():
+            if channel.topic in wanted:
+                yield at, payload
+
+    def _put_state(self, at: int) -> None:
+        """Make what is retained that of a moment: of the last keyframe before it, and of what came since."""
+        server = self.server
+        forget_all(server)
+        assert server.down is not None
+        lanes = retained_of(server.down.type)
+        if not lanes:
+            return
+        begin, first = self._keyframe_before(at)
+        state: dict[Any, bytes] = {}
+        for when, channel, payload in self._recording.between(begin, at + 1).raw():
+            if channel.direction != "down" or channel.type not in lanes:
+                continue
+            is_keyframe = channel.topic.startswith("/keyframe/")
+            if (channel.topic == f"/{channel.type}" and when < at) or (is_keyframe and when == first):
+                value = server.down.from_bytes(payload)
+                names = lanes[channel.type]
+                state[channel.type, tuple(repr(getattr(value, name)) for name in names)] = payload
+        for payload in state.values():
+            self._put(payload)
+
+    def _keyframe_before(self, at: int) -> tuple[int, int]:
+        # Where reading begins for the state of a moment, and the time of the keyframe there.
+        topics = [found.topic for found in self._recording.channels if found.topic.startswith("/keyframe/")]
+        if not topics:
+            return self._recording.start, -1
+        for reach in (20 * 10**9, None):  # one is written every 10 s
+            begin = self._recording.start if reach is None else max(self._recording.start, at - reach)
+            times = [
+                when
+                for when, channel, _ in self._recording.between(begin, at + 1).raw()
+                if channel.topic in topics
+            ]
+            if times:
+                return times[-1], times[-1]
+        return self._recording.start, -1
+
+
+class Serving:
+    """What `Replay.serve` gives: awaited or entered, the replay; leaving closes it."""
+
+    def __init__(self, replay: Replay, addr: AddressLike, options: dict[str, Any]) -> None:
+        self._replay = replay
+        self._addr = addr
+        self._options = options
+
+    async def _open(self) -> Replay:
+        await self._replay._serve(self._addr, self._options)
+        return self._replay
+
+    def __await__(self) -> Generator[Any, None, Replay]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Replay:
+        return await self._open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._replay.close()
+
+
+def retained_of(type_: Any) -> dict[str, tuple[str, ...]]:
+    """The classes of a message type that are retained, with the names of their keys."""
+    from deli_com.types.instance import RecordType, record_spec
+
+    if not isinstance(type_, RecordType):
+        return {}
+    spec = record_spec(type_)
+    classes = spec.variants.values() if spec.sealed else [type_]
+    found = {}
+    for cls in classes:
+        delivery = record_spec(cls).delivery
+        if delivery.retain:
+            found[cls.__name__] = delivery.key or ()
+    return found
