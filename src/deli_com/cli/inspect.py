@@ -81,7 +81,7 @@ def _file(path: str) -> int:
 
 
 @dataclass
-class Seen:
+class Watched:
     """What has come of one class."""
 
     count: int = 0
@@ -97,7 +97,7 @@ def _watch(place: Place, options: argparse.Namespace) -> int:
     up = None if schemas.up is None else schemas.up.load()
     is_live = sys.stdout.isatty()
     seconds = options.seconds if options.seconds is not None else None if is_live else 3.0
-    seen: dict[str, Seen] = {}
+    seen: dict[str, Watched] = {}
     began = time.monotonic()
 
     def lines(now: float) -> list[str]:
@@ -116,7 +116,7 @@ def _watch(place: Place, options: argparse.Namespace) -> int:
 
     async def take() -> None:
         async for _, value in listened(place, down, up):
-            one = seen.setdefault(type_name(value), Seen())
+            one = seen.setdefault(type_name(value), Watched())
             one.count += 1
             one.window += 1
             one.bytes += len(value.to_bytes()) if hasattr(value, "to_bytes") else 0
@@ -138,17 +138,17 @@ def _watch(place: Place, options: argparse.Namespace) -> int:
             height = len(found)
 
     async def work() -> None:
-        taking = asyncio.ensure_future(take())
-        showing = asyncio.ensure_future(show()) if is_live else None
+        tasks = [asyncio.ensure_future(take())]
+        if is_live:
+            tasks.append(asyncio.ensure_future(show()))
         try:
-            done, _ = await asyncio.wait([taking], timeout=seconds)
+            done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in (taking, showing):
-                if task is not None:
-                    task.cancel()
-                    await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(work())
     if not is_live:

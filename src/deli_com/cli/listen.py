@@ -43,7 +43,9 @@ def fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="an object a line, flushed")
     parser.add_argument("--count", type=positive, metavar="N", help="end after so many")
     parser.add_argument("--type", metavar="T", help="only values of this class")
-    parser.add_argument("--key", dest="only", metavar="K", help="only values whose key is K; of several fields: K1,K2")
+    parser.add_argument(
+        "--key", dest="only", metavar="K", help="only values whose key is K; of several fields: K1,K2"
+    )
     add_url_options(parser, "--cert-key")  # `--key` is of values here
 
 
@@ -53,15 +55,16 @@ def wanted(value: Any, type_: str | None, key: str | None) -> bool:
         return False
     if key is None:
         return True
-    names = record_spec(type(value)).delivery.key if isinstance(type(value), RecordType) else None
-    return bool(names) and ",".join(str(plain(getattr(value, name))) for name in names) == key
+    spec: Any = record_spec(type(value)) if isinstance(type(value), RecordType) else None
+    names = None if spec is None else spec.delivery.key
+    return bool(names) and ",".join(str(plain(getattr(value, name))) for name in names or ()) == key
 
 
 def check_type(type_: str | None, down: Any) -> None:
     """Raise `CommandError` where the server has no such class."""
     if type_ is None:
         return
-    spec = record_spec(down) if isinstance(down, RecordType) else None
+    spec: Any = record_spec(down) if isinstance(down, RecordType) else None
     names = [*spec.variants] if spec is not None and spec.sealed else [getattr(down, "__name__", str(down))]
     names = [getattr(name, "__name__", str(name)) for name in names]
     if type_ not in names:
