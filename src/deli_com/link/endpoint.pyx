@@ -182,8 +182,7 @@ cdef class Endpoint(Hub):
         cdef WriteCursor cur
         self._check_sendable()
         if self.arena.is_open:
-            # Encoding an outer value ran user code (`__index__`, `__buffer__`, a finalizer) that
-            # sends: encoded on its own, appended behind the outer one.
+            # User code that encoding ran (`__index__`, a finalizer) sends: appended behind the outer value.
             self._nested.append(self._encode(value, None, None))
             return 0
         if self.log.end == self.log.flushed.offset:
@@ -199,8 +198,7 @@ cdef class Endpoint(Hub):
         return 0
 
     cdef bint put(self, object value, Audience to, Follower barred) except -1:
-        # The same: for all, or `to` some, but not for `barred`, as the value's policy says. True if
-        # that is to wait for everybody.
+        # The same, for all or `to` some, as the value's policy says. True if it is to wait for everybody.
         cdef WriteCursor cur
         cdef Log log = self.log if to is None else to
         cdef Lane lane = None
@@ -236,8 +234,7 @@ cdef class Endpoint(Hub):
         return lane is not None and lane.waits
 
     cdef int _write(self, WriteCursor* cur, object value, Audience bounded) except -1:
-        # Opens a frame and encodes into it; it is open when this returns, and gone if it raises.
-        # `bounded`: the audience whose own bound counts, or None.
+        # Opens a frame and encodes into it; gone if this raises. `bounded`: whose own bound counts, or None.
         cdef Arena arena = self.arena
         cdef Py_ssize_t payload
         arena.open(cur, self.down.max_size)
@@ -383,8 +380,7 @@ cdef class Endpoint(Hub):
         return Paced(self.pacer, scope, waits)
 
     cdef bint put_private(self, object value, Follower follower) except -1:
-        # For one follower alone; from any thread. Its own queue is bounded, whatever the others do:
-        # the caller knows who is slow, and is told, unless it is another thread's.
+        # For one follower alone; from any thread. Its own queue is bounded, and the caller is told.
         cdef Encoded message
         if follower.hub is None:
             raise ConnectionClosed(None, "this client has left")
