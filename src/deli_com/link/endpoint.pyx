@@ -124,8 +124,6 @@ cdef class Endpoint(Hub):
         """Let subclasses be written ``class Name(Endpoint[Down, Up])``; type checkers see a generic class."""
         return cls
 
-    # --- sending -------------------------------------------------------------------------
-
     @cython.binding(False)
     @cython.embedsignature(True)
     def send_nowait(self, value, /, *, Follower except_=None):
