@@ -99,7 +99,7 @@ format: $(MADE) $(VENV)/.group-lint ## rewrite .py files in the project's format
 types: $(BUILT) $(VENV)/.group-lint ## mypy --strict and pyright strict
 	$(PY) -m mypy src/deli_com setup.py tools $(wildcard tests/typing/*.py)
 	$(BIN)/pyright --pythonpath $(PY)
-	@for folder in examples/*/; do echo "mypy --strict $$folder"; (cd $$folder && \
+	@for folder in $(sort $(dir $(wildcard examples/*/*.py))); do echo "mypy --strict $$folder"; (cd $$folder && \
 		MYPYPATH=$(abspath src) $(abspath $(PY)) -m mypy --strict --python-version 3.11 \
 		--cache-dir $(abspath .mypy_cache) *.py) || exit 1; done
 

@@ -30,7 +30,6 @@ from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_RELIABLE, De
 from deli_com.ground.home cimport at_home
 from deli_com.log.log cimport Log
 from deli_com.log.ring cimport Key
-from deli_com.receive.inbox cimport Inbox
 from deli_com.receive.pairs cimport Pairs
 from deli_com.receive.policy_inbox cimport inbox_for
 from deli_com.receive.quota cimport InputQuota

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, Union
 
 from deli_com.recording.chunk import Chunk, Walk
 from deli_com.recording.intake import Intake
@@ -29,7 +29,7 @@ __all__ = ["Box", "LiveRecorder", "RecordTo", "Recorded", "record_to"]
 KEYFRAME_S = 10.0  # the retained values are written again after this time
 
 # What `bind(record=...)` takes: a path, or the arguments of `record` by name.
-RecordTo: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any]"
+RecordTo: TypeAlias = Union[str, "os.PathLike[str]", Mapping[str, Any]]
 
 
 class Recorded(Protocol):
