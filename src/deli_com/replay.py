@@ -39,7 +39,7 @@ class Replay:
 
     Each message has its moment on the clock, so that nothing adds up: what is late is sent at once. Clients
     that come later get what was retained at that time. What clients had sent, and what was for a group or one
-    client, is passed over.
+    client, is left out.
 
     Parameters
     ----------

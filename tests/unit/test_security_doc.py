@@ -38,6 +38,7 @@ NO_LIMITS = {
     "server_hostname",
     "http",
     "http_authorize",
+    "record",
 }
 
 

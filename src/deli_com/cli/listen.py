@@ -18,7 +18,7 @@ from deli_com.types.instance import RecordType, record_spec
 
 __all__ = ["fill", "listened", "run", "wanted"]
 
-ENDS = (1000, 1001)  # close codes of a server that ends in good order
+ENDS = (1000, 1001)  # close codes of a server that has ended as planned
 
 
 def positive(text: str) -> int:

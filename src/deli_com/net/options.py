@@ -14,6 +14,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import operator
+import os
 import re
 import socket
 import ssl as ssl_module
@@ -225,6 +226,17 @@ def _http(name: str, value: Any, /) -> Any:
     return value
 
 
+def _record(name: str, value: Any, /) -> Any:
+    expected = "a path (str or os.PathLike), the arguments of `record` by name, or None"
+    if value is None or isinstance(value, (str, os.PathLike)):
+        return value
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(_text(name, value, expected))
+    if "path" not in value:
+        raise ValueError(f"{name} has no 'path', expected {expected}")
+    return value
+
+
 def _codes(name: str, value: Any, /) -> frozenset[int] | None:
     expected = "a collection of close codes, 1000 to 4999"
     if value is None:
@@ -332,6 +344,7 @@ RULES: Mapping[str, Rule] = {
     "on_reconnect": Function("(seconds_away)"),
     "authorize": Function("(request)"),
     "http": _http,
+    "record": _record,
     "http_authorize": Function("(request)"),
     "loop_factory": Function("() that makes an event loop"),
     "path": Text("a path"),

@@ -146,6 +146,7 @@ class Server(ServerBase[Down, Up]):
             on_disconnect=on_disconnect,
             schema=schema,
         )
+        one_checked("record", record)
         if schema is not None:  # the largest length is none then
             limits["max_message_size"] = min(limits["max_message_size"], MARKER - 1)
         keepalive = checked(keepalive_interval=keepalive_interval, keepalive_timeout=keepalive_timeout)

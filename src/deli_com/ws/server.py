@@ -17,7 +17,7 @@ from deli_com.link.request import Answer, Request
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.listener import check_listening, open_listener
-from deli_com.net.options import checked
+from deli_com.net.options import checked, one_checked
 from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import HEADER, MAX_BYTES, QUERY, parse_header, parse_query, render_header
 from deli_com.schema.terms import Terms, Use
@@ -209,6 +209,7 @@ class WsServer(ServerBase[Down, Up]):
             on_disconnect=on_disconnect,
             schema=schema,
         )
+        one_checked("record", record)
         shared = checked(
             server_ssl=ssl,
             open_timeout=open_timeout,
