@@ -54,8 +54,10 @@ def made(cls: type) -> Any:
 
 def members(cls: type) -> Iterator[tuple[str, Any]]:
     """Name and static value of all that an object of a class has."""
+    foreign = {name for base in cls.__mro__ if base.__module__.startswith("picows") for name in vars(base)}
+    own = {name for base in cls.__mro__ if base.__module__.startswith("deli_com") for name in vars(base)}
     for name in dir(cls):
-        if name not in LEFT_OUT:
+        if name not in LEFT_OUT and (name in own or name not in foreign):
             yield name, inspect.getattr_static(cls, name)
 
 
@@ -106,9 +108,6 @@ def call_all(cls: type, say: Any) -> int:
         iter,
         next,
         bool,
-        list,
-        bytes,
-        memoryview,
         dir,
         lambda x: x == x,
         lambda x: x < x,

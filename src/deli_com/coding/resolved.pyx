@@ -29,7 +29,7 @@ cdef void enable_resolved() noexcept:
 cdef class RowReader:
     """A structured array that is read field by field."""
 
-    def __init__(self, Columns columns, Program program):
+    def __init__(self, Columns columns not None, Program program not None):
         self.columns = columns
         self.program = program
         self.prog = &program.prog
