@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shlex
 import shutil
 import subprocess
 import sys
@@ -40,9 +41,9 @@ def compiled(name: str) -> Path:
     newest = max(source.stat().st_mtime, (HERE / "net.h").stat().st_mtime)
     if not binary.exists() or binary.stat().st_mtime < newest:
         BUILD.mkdir(exist_ok=True)
-        compiler = os.environ.get("CC") or shutil.which("cc") or "gcc"
+        compiler = shlex.split(os.environ.get("CC") or shutil.which("cc") or "gcc")
         fresh = BUILD / f"{name}.{os.getpid()}"
-        subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-o", fresh, source], check=True)
+        subprocess.run([*compiler, "-O2", "-Wall", "-Wextra", "-o", fresh, source], check=True)
         fresh.rename(binary)
     return binary
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -65,7 +66,7 @@ def describe() -> dict[str, object]:
         "governor": _read(governor, "not shown by this machine"),
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "compiler": _run([os.environ.get("CC", "cc"), "--version"]).split("\n")[0],
+        "compiler": _run([*shlex.split(os.environ.get("CC", "cc")), "--version"]).split("\n")[0],
         "commit": _run(["git", "rev-parse", "--short", "HEAD"])
         + (" with changes" if _run(["git", "status", "--porcelain", "--untracked-files=no"]) else ""),
         "load_before": os.getloadavg()[0],

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
 
 from deli_com.link.endpoint import Endpoint
 from deli_com.link.shown import hide_from, retained_payloads, show_to
 
 if TYPE_CHECKING:
-    from deli_com.recording.live import Box, LiveRecorder, Recorded, RecordTo
+    from deli_com.recording.live import Box, LiveRecorder, Recorded
     from deli_com.recording.tap import Sink
+else:  # imported by the first recording; `typing.get_type_hints` finds the names all the same
+    Box = LiveRecorder = Any
 
-__all__ = ["Recordable"]
+__all__ = ["RecordTo", "Recordable"]
+
+# What `bind(record=...)` takes: a path, or the arguments of `record` by name.
+RecordTo: TypeAlias = Union[str, os.PathLike[str], Mapping[str, Any]]
 
 
 class Recordable:

@@ -45,7 +45,7 @@ def _rows(recording: Recording[Any], number: int, wanted: Any) -> Any:
     import numpy
 
     low, high = recording.time_range
-    for place, walk in recording.walks_of(number):
+    for place, walk in recording._walks_of(number):
         data = walk.data if place is None else load_chunk(recording.stream, place)
         pairs = numpy.frombuffer(index_chunk(data).get(number, b""), "<u8").reshape(-1, 2)
         pairs = pairs[(pairs[:, 0] >= low) & (pairs[:, 0] < high)]

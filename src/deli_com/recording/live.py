@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from deli_com.recording.chunk import Chunk, Walk
 from deli_com.recording.intake import Intake
@@ -24,12 +24,9 @@ if TYPE_CHECKING:
     from deli_com._fastcodec import TypeCodec
     from deli_com.schema.schema import Schema
 
-__all__ = ["Box", "LiveRecorder", "RecordTo", "Recorded", "record_to"]
+__all__ = ["Box", "LiveRecorder", "Recorded", "record_to"]
 
 KEYFRAME_S = 10.0  # the retained values are written again after this time
-
-# What `bind(record=...)` takes: a path, or the arguments of `record` by name.
-RecordTo: TypeAlias = Union[str, "os.PathLike[str]", Mapping[str, Any]]
 
 
 class Recorded(Protocol):
@@ -302,7 +299,7 @@ class Box:
             parts.close()
 
 
-def record_to(endpoint: Recorded, where: RecordTo) -> LiveRecorder:
+def record_to(endpoint: Recorded, where: str | os.PathLike[str] | Mapping[str, Any]) -> LiveRecorder:
     """Begin the recording that ``bind(record=...)`` asks for."""
     if isinstance(where, Mapping):
         return LiveRecorder(endpoint, **where)

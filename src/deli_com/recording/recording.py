@@ -288,7 +288,7 @@ class Recording(Generic[T]):
         """The channel of an id."""
         return self._ids[number]
 
-    def walks_of(self, number: int) -> Iterator[tuple[ChunkIndex | None, Walk]]:
+    def _walks_of(self, number: int) -> Iterator[tuple[ChunkIndex | None, Walk]]:
         """The chunks that hold messages of one channel."""
         return self._walks([None] * number + [True])
 

@@ -7,7 +7,7 @@ import socket
 import ssl as ssl_module
 import weakref
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from deli_com.fanout.construction import bare
 from deli_com.link.events import OnConnect, OnDisconnect
@@ -18,15 +18,13 @@ from deli_com.net.listener import check_listening, open_listener
 from deli_com.net.log_budget import LogBudget
 from deli_com.net.options import checked, one_checked
 from deli_com.opening import Opening, running_loop
+from deli_com.recordable import RecordTo
 from deli_com.schema.control import MARKER
 from deli_com.schema.terms import Use
 from deli_com.server_base import ServerBase
 from deli_com.tcp.acceptor import TcpAcceptor
 from deli_com.typed import Down, Up
 from deli_com.types.delivery import Policy
-
-if TYPE_CHECKING:
-    from deli_com.recording.live import RecordTo
 
 __all__ = ["Server"]
 

@@ -7,7 +7,7 @@ import socket
 import ssl as ssl_module
 import weakref
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from picows import WSListener
 
@@ -19,6 +19,7 @@ from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.listener import check_listening, open_listener
 from deli_com.net.options import checked, one_checked
 from deli_com.opening import Opening, running_loop
+from deli_com.recordable import RecordTo
 from deli_com.schema.control import HEADER, MAX_BYTES, QUERY, parse_header, parse_query, render_header
 from deli_com.schema.terms import Terms, Use
 from deli_com.server_base import ServerBase
@@ -29,9 +30,6 @@ from deli_com.ws.origins import Origins, check_origins
 from deli_com.ws.port import Port, check_path
 from deli_com.ws.service import Authorize, Service
 from deli_com.ws.site import Http, handler_of
-
-if TYPE_CHECKING:
-    from deli_com.recording.live import RecordTo
 
 __all__ = ["WsServer"]
 
