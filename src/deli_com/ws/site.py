@@ -36,7 +36,7 @@ __all__ = ["Handler", "Http", "handler_of"]
 
 Answer: TypeAlias = Union[Response, Refusal, None]
 Handler: TypeAlias = Callable[[Request], Union[Answer, Awaitable[Answer]]]
-Http: TypeAlias = Union[Handler, Mapping[str, "bytes | str | os.PathLike[str] | Handler"]]
+Http: TypeAlias = Union[Handler, Mapping[str, Union[bytes, str, os.PathLike[str], Handler]]]
 
 Headers: TypeAlias = list[tuple[str, str]]
 
