@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from deli_com import WsClient, WsServer, codec
 from machine import describe
-from values import EVOLVED, Reading, Sample
+from values import CASES, Reading, Sample
 
 FEW, MANY = 500, 2500
 TURN = 64  # sends before a flush
@@ -118,6 +118,8 @@ def evolved(name: str, resolved: bool) -> Callable[[int], None]:
     """Decoding what another version of a type sends, or the same bytes as what they are."""
 
     def run(count: int) -> None:
+        from evolved import EVOLVED
+
         writer, reader, value = EVOLVED[name]
         decode = codec(reader).reading(codec(writer).schema) if resolved else codec(writer)
         call(decode.from_bytes, value.to_bytes())(count)
@@ -125,7 +127,7 @@ def evolved(name: str, resolved: bool) -> Callable[[int], None]:
     return run
 
 
-for _name in EVOLVED:
+for _name in CASES:
     WORKLOADS[f"writer's type, {_name}"] = (evolved(_name, False), 1)
     WORKLOADS[f"resolved, {_name}"] = (evolved(_name, True), 1)
 

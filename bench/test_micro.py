@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from control import READY, Control
 from deli_com import WsClient, WsServer, codec
+from evolved import EVOLVED
 from launch import Child, compiled, options
-from values import EVOLVED, Reading
+from values import Reading
 
 TURN = 64
 BATCH = 256
