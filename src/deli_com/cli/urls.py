@@ -109,7 +109,7 @@ def server_of(url: str, options: argparse.Namespace) -> Place:
         fail(f"{url!r} is no URL of a server: ws://, wss://, tcp:// or tcps://")
     secure = scheme in ("wss", "tcps")
     if (options.ca or options.cert or options.key) and not secure:
-        fail(f"--ca, --cert and --key are for TLS: {scheme}s:// instead of {scheme}://?")
+        fail(f"--ca, --cert and the private key are for TLS: {scheme}s:// instead of {scheme}://?")
     found: dict[str, Any] = {}
     if secure:
         found["ssl"] = _context(options)
@@ -136,7 +136,7 @@ def _header(text: str) -> tuple[str, str]:
 
 def _context(options: argparse.Namespace) -> ssl_module.SSLContext:
     if options.key and not options.cert:
-        fail("--key is the key of a certificate: give --cert too")
+        fail("a private key goes with its certificate: give --cert too")
     try:
         context = ssl_module.create_default_context(cafile=options.ca)
         if options.cert:
