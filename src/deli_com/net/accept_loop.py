@@ -99,10 +99,12 @@ class AcceptLoop:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
-        self.__del__()
+        self._close_spare()
 
     def __del__(self) -> None:
-        # Also of a server that nobody has closed before its event loop has ended.
+        self._close_spare()  # of a server that nobody has closed before its event loop has ended
+
+    def _close_spare(self) -> None:
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None

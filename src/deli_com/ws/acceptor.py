@@ -271,7 +271,7 @@ class WsAcceptor:
         oldest = self._pending.first()
         if oldest is None or oldest.state not in (State.CONNECTING, State.READING):
             return False
-        if not oldest._is_idle() and self._pending.age(oldest) < STALE_S:
+        if not oldest.is_idle and self._pending.age(oldest) < STALE_S:
             return False
         oldest.refuse(Refusal(503, "too many handshakes in progress, this one took too long"))
         return True

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from typing import TYPE_CHECKING, Any
 
 from deli_com.link.request import Request
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Exchange"]
 
 PIECE_BYTES = 64 * 1024  # read and written at once
-
-_log = logging.getLogger("deli_com.server")
 
 
 class Exchange:
@@ -60,11 +57,11 @@ class Exchange:
             else:
                 verdict = acceptor.http_authorize(self._request)
                 if inspect.isawaitable(verdict):
-                    self._spawn(self._judge(verdict))
+                    self._handshake.run(self._judge(verdict))
                     return
                 made = refusal_of(verdict) or self._asked()
             if inspect.isawaitable(made):
-                self._spawn(self._await(made))
+                self._handshake.run(self._await(made))
                 return
             reply = self._settled(made)
         except Exception as error:
@@ -75,9 +72,9 @@ class Exchange:
             if self._handshake.writable is None:
                 self._handshake.answered(self._keeps_alive)
             else:  # the peer does not read
-                self._spawn(self._finish())
+                self._handshake.run(self._finish())
         else:
-            self._spawn(self._send(reply))
+            self._handshake.run(self._send(reply))
 
     # --- private ---
 
@@ -92,9 +89,6 @@ class Exchange:
     def _failed(self, error: Exception) -> Reply:
         self._handshake.acceptor.log_failure("an http handler raised", error)
         return reply_of(Refusal(500, "the server failed to handle the request"))
-
-    def _spawn(self, work: Any) -> None:
-        self._handshake.run(work)
 
     async def _judge(self, verdict: Any) -> None:
         try:

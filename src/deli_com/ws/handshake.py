@@ -198,7 +198,7 @@ class Handshake(asyncio.BufferedProtocol):
     def shut(self, refusal: Refusal) -> None:
         """Answer if the kernel takes it at once, and close: the acceptor is going."""
         is_asking = self.exchange is None or not self.exchange.is_begun
-        if self.transport is not None and self.state in _UNANSWERED and is_asking and not self._is_idle():
+        if self.transport is not None and self.state in _UNANSWERED and is_asking and not self.is_idle:
             self.transport.write(self._answer(refusal))
         self.abort()
 
@@ -212,7 +212,7 @@ class Handshake(asyncio.BufferedProtocol):
         if self.task is not None:
             self.task.cancel()
             self.task = None
-        if self._is_idle():
+        if self.is_idle:
             self.state = State.LINGERING
             self.acceptor._linger(self)
             self.transport.close()
@@ -296,8 +296,9 @@ class Handshake(asyncio.BufferedProtocol):
             self.transport.resume_reading()  # nothing comes before this callback has ended
             self._feed(memoryview(rest))
 
-    def _is_idle(self) -> bool:
-        # Nobody waits for an answer: browsers keep such connections, and take a late one for the next.
+    @property
+    def is_idle(self) -> bool:
+        """Kept, and nobody waits: an answer would be taken for that to the next request."""
         return self.is_kept and self.state is State.READING and self.reader is None
 
     def _answer(self, refusal: Refusal) -> bytes:
