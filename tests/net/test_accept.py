@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from handshakes import accepting
-from helpers import PLAIN_HEAD, SLOW, RawPeer, until
+from helpers import PLAIN_HEAD, SLOW, RawPeer, open_descriptors, until
 
 from deli_com import Server, WsServer, u32
 from deli_com.net import accept_loop as accept_module
@@ -64,7 +64,7 @@ def test_a_server_of_an_ended_loop_leaves_no_descriptor(kind: Any) -> None:
     async def body() -> Any:
         return await kind[u32].bind("127.0.0.1:0")
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     for _ in range(3):
         with asyncio.Runner() as runner, warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
@@ -72,7 +72,7 @@ def test_a_server_of_an_ended_loop_leaves_no_descriptor(kind: Any) -> None:
             runner.close()
             del server
             gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 class TestOutOfDescriptors:

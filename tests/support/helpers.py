@@ -128,6 +128,13 @@ def open_sockets() -> set[str]:
     return found
 
 
+def open_descriptors() -> int:
+    """How many this process has; 0 where /proc does not say."""
+    with contextlib.suppress(FileNotFoundError):
+        return len(os.listdir("/proc/self/fd"))
+    return 0
+
+
 async def until(condition: Callable[[], object]) -> None:
     """Turn the loop until `condition()` is true; the test's own limit bounds it."""
     while not condition():  # noqa: ASYNC110 - any condition, without the library's help

@@ -53,7 +53,7 @@ def made(cls: type) -> Any:
 
 
 def members(cls: type) -> Iterator[tuple[str, Any]]:
-    """Name and static value of all that an object of a class has."""
+    """Name and static value of all that an object of a class has, but for what is picows' own to mend."""
     foreign = {name for base in cls.__mro__ if base.__module__.startswith("picows") for name in vars(base)}
     own = {name for base in cls.__mro__ if base.__module__.startswith("deli_com") for name in vars(base)}
     for name in dir(cls):
