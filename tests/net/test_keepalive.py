@@ -159,20 +159,22 @@ class TestSignsOfLife:
     async def test_ten_clients_survive_a_loop_that_stands_still(self) -> None:
         """Blocked for three times the deadline, the server judges nobody for its own absence.
 
-        The clients are held up for a moment, so that a PING to each is unanswered when the block begins:
-        the loop that comes back finds every deadline passed, with the PONGs unread in its sockets.
+        The clients are stopped for two intervals, so that a PING to each is unanswered when the block begins:
+        the loop that comes back finds every deadline passed, with the PONGs unread in its sockets. The deadline
+        is far longer than the stop, so that no client is silent for too long, wherever its last PING fell.
         """
+        interval, timeout = 0.05 * SLOW, 0.4 * SLOW
         async with (
-            WsServer[bytes].bind("127.0.0.1:0", **QUICK) as server,
+            WsServer[bytes].bind("127.0.0.1:0", ping_interval=interval, ping_timeout=timeout) as server,
             other_process(server, 10) as clients,
         ):
             await server.wait_clients(10)
-            for _ in range(3):
+            for _ in range(2):
                 clients.send_signal(signal.SIGSTOP)
-                await asyncio.sleep(1.4 * QUICK["ping_interval"])
+                await asyncio.sleep(2 * interval)
                 clients.send_signal(signal.SIGCONT)
-                time.sleep(3 * (QUICK["ping_interval"] + QUICK["ping_timeout"]))  # noqa: ASYNC251 - the point
-                await asyncio.sleep(4 * QUICK["ping_interval"])
+                time.sleep(3 * timeout)  # noqa: ASYNC251 - the point
+                await asyncio.sleep(timeout)
                 assert server.client_count() == 10
 
     @pytest.mark.limit(30)
