@@ -20,7 +20,8 @@ cdef class TypeCodec:
     cdef object _schema                 # made at the first need
     cdef Program _reads                 # owns reads, if that is another than prog
     cdef object _writer                 # the Schema of those values; None: its own
-    cdef dict _readings                 # by hash, oldest first: TypeCodec, or the differences (`reading`)
+    cdef dict _readings                 # by hash, oldest first: TypeCodec or the differences, and their size
+    cdef Py_ssize_t _readings_size      # the sum of these
 
 
 # Writes one value at the cursor. On error the cursor's bytes and tail are rubbish and the

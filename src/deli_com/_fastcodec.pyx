@@ -48,6 +48,7 @@ from deli_com.types.instance import RecordType, record_spec
 
 cdef enum:
     MAX_READINGS = 64  # schemas of other writers that one type remembers
+    MAX_READINGS_SIZE = 1 << 20  # characters of them, and of the differences that are remembered with them
 
 cdef extern from *:
     "static int dc_reraise_fastcodec(void) { return -1; }"
@@ -271,12 +272,18 @@ cdef object _reading(TypeCodec codec, writer):
         return codec
     if codec._readings is None:
         codec._readings = {}
-    known = codec._readings.pop(writer.hash, None)
+    known, size = codec._readings.pop(writer.hash, (None, 0))
+    codec._readings_size -= size
     if known is None:
         known = _resolve(codec, writer)
-    codec._readings[writer.hash] = known
-    while len(codec._readings) > MAX_READINGS:
-        del codec._readings[next(iter(codec._readings))]
+        size = len(writer.text)
+        if isinstance(known, tuple):
+            size += sum(map(len, known[1]))
+    codec._readings[writer.hash] = known, size
+    codec._readings_size += size
+    while len(codec._readings) > MAX_READINGS or codec._readings_size > MAX_READINGS_SIZE:
+        oldest = next(iter(codec._readings))
+        codec._readings_size -= codec._readings.pop(oldest)[1]
     if isinstance(known, tuple):
         raise SchemaMismatch(*known)
     return known

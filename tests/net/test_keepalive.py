@@ -160,7 +160,8 @@ class TestSignsOfLife:
         """Blocked for three times the deadline, the server judges nobody for its own absence.
 
         The clients stand still too, as when a machine sleeps: the loop that comes back finds a PING to each
-        unanswered and every deadline passed. From then on a client has nearly the whole deadline for its PONG.
+        unanswered and every deadline passed. From then on a client has nearly the whole deadline for its
+        PONG.
         """
         interval, timeout = 0.05 * SLOW, 0.5 * SLOW
         async with (

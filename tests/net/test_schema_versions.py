@@ -342,6 +342,31 @@ class TestBounds:
                 assert server.terms._known_bytes <= 1 << 20
             assert len(server.terms._known) < 8
 
+    async def test_what_peers_make_up_is_neither_kept_nor_logged_whole(
+        self, caplog: pytest.LogCaptureFixture
+    ):
+        """A refusal of 200 KiB, and of each kind one line of the log."""
+        async with await WsServer[ONE].bind("127.0.0.1:0") as server:
+            for n in range(2):
+                async with foreign(url(server), additional_headers=header("?", "-")) as peer:
+                    await peer.send("deli 1 refused\n" + "\n".join(f"{n}{'y' * 99}{i}" for i in range(2000)))
+                    await peer.ping()
+                    await peer.close()
+                await until(lambda: server.client_count() == 0)
+            told = [r.getMessage() for r in caplog.records if "has refused" in r.getMessage()]
+            assert len(told) == 2 and all(len(text) < 5000 and "(2000 differences)" in text for text in told)
+            assert all(isinstance(kind, int) for kind in server.terms._warned)
+
+    async def test_at_most_256_kinds_are_told(self, monkeypatch: pytest.MonkeyPatch, caplog: Any):
+        monkeypatch.setattr(terms, "MAX_WARNED", 3)
+        async with await WsServer[ONE].bind("127.0.0.1:0") as server:
+            for n in range(6):
+                async with foreign(url(server), additional_headers=header("?", "-")) as peer:
+                    await peer.send(f"deli 1 refused\nkind {n}")
+                    await peer.close()
+                await until(lambda: server.client_count() == 0)
+        assert sum("has refused" in r.getMessage() for r in caplog.records) == 3
+
 
 class TestStream:
     async def test_a_newer_server_is_read_anew_and_told(self, caplog: pytest.LogCaptureFixture):

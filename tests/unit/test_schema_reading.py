@@ -392,7 +392,7 @@ class TestTable:
         [
             ("u32", "str"), ("str", "bytes"), ("bytes", "str"), ("bool", "u8"), ("u8", "bool"), ("u8", "u8?"),
             ("[u8;2]", "[u8;3]"), ("[u8;2]", "bytes"), ("bytes", "[u8;2]"), ("[str]", "str"),
-            ("bytes", "[u16]"), ("(u8,u8)", "(u8,u8,u8)"), ("(u8,u8)", "[u16]"), ("[u8?]", "[u16?]"),
+            ("bytes", "[u16]"), ("(u8,u8)", "(u8,u8,u8)"), ("(u8,u8)", "[u16]"), ("[f32?]", "[f64?]"),
             ("f32", "u8"), ("[f32]", "[u8?]"),
             ("[str]", "bytes"), ("Point", "u64"), ("u64", "Point"), ("(f32,f32)", "Point"),
         ],
@@ -464,6 +464,53 @@ class TestDifferences:
             "c  u32 here, i64 there (wider there)",
         ]
 
+    def test_width_and_sign_within_other_types(self) -> None:
+        class R(Codec):
+            a: list[u16]
+            b: list[i32 | None]
+            c: FixedArray[u8, 3]
+            d: tuple[u8, i16]
+            e: tuple[u8, i16]
+            f: f32
+            g: list[u8]
+
+        assert differences(
+            R, writer("a [u32]", "b [u32?]", "c [i8;3]", "d (u8,i32)", "e (i16,i32)", "f f64", "g [u16]")
+        ) == [
+            "a  [u16] here, [u32] there (wider there)",
+            "b  [i32?] here, [u32?] there (unsigned there)",
+            "c  [u8;3] here, [i8;3] there (signed there)",
+            "d  (u8,i16) here, (u8,i32) there (wider there)",
+            "e  (u8,i16) here, (i16,i32) there",
+            "f  f32 here, f64 there",  # as the plan has it
+            "g  bytes here, [u16] there",
+        ]
+
+    def test_a_variant_that_was_inserted_before_one_that_differs(self) -> None:
+        class Base(Codec, sealed=True):
+            pass
+
+        class A(Base):
+            x: u8
+
+        class B(Base):
+            x: u8
+
+        def sent(*variants: str) -> Schema:
+            lines = "".join(
+                f" {i} {name}\n  x {tp}\n" for i, (name, tp) in enumerate(v.split() for v in variants)
+            )
+            return Schema.parse(f"deli 1\nroot Base\nsealed Base\n{lines}")
+
+        assert differences(Base, sent("A str", "New u8", "B str")) == [
+            "A.x  u8 here, str there",
+            "B.x  u8 here, str there (variant 2 there, behind New, and 1 here)",
+        ]
+        assert differences(Base, sent("B str", "A u8", "New u8")) == ["B.x  u8 here, str there"]
+        # Alone it is no difference: variants have names.
+        value = codec(Base).reading(sent("A u8", "New u8", "B u8")).from_bytes(b"\2\0\0\0\7")
+        assert value == B(7)
+
     def test_all_of_them_with_their_places(self) -> None:
         class Inner(Codec):
             x: u8
@@ -484,6 +531,34 @@ class TestDifferences:
             "A.inner[].x  u8 here, bool there",
             "- A.inner[].y  str, only here and without a default",
         ]
+
+    def test_however_many_they_are_all_are_listed(self) -> None:
+        fields = {f"field_number_{i}": u16 for i in range(2000)}
+        reader: Any = type(Codec)("R", (Codec,), {"__module__": __name__, "__annotations__": fields})
+        found = differences(reader, writer(*(f"{name} u8?" for name in fields)))
+        assert len(found) == 2000
+        assert found[-1] == "field_number_1999  u16 here, u8? there"
+        assert found[7] == "field_number_7     u16 here, u8? there"
+
+    def test_what_a_short_text_makes_of_a_recursive_type_is_bounded(self) -> None:
+        """Each struct of a chain is one more difference, at the end of a longer way."""
+
+        class Chain(Codec):
+            next: Chain | None
+            value: u8
+
+        def chain(n: int) -> Schema:
+            links = "".join(f"struct C{i}\n next C{(i + 1) % n}?\n value str\n" for i in range(n))
+            return Schema.parse(f"deli 1\nroot C0\n{links}")
+
+        found = differences(Chain, chain(60))
+        way = "next." * 59
+        assert len(found) == 60
+        assert found[2] == f"{'next.next.value':240}  u8 here, str there"
+        assert found[-1] == f"{way[:100]}...{(way + 'value')[-137:]}  u8 here, str there"
+        found = differences(Chain, chain(4000))
+        assert found[-1] == f"and {4000 - len(found) + 1} more"
+        assert 1000 < len(found) < 1200 and sum(map(len, found)) < 300_000
 
     def test_elements_without_bytes(self) -> None:
         """Sixteen bytes would make 65,536 values of any size."""
@@ -537,6 +612,25 @@ class TestCache:
         for i in range(127, 191):
             codec(P).reading(writer(f"a{i} u8", "x f32"))
         assert codec(P).reading(writer("a0 u8", "x f32")) is not first
+
+    def test_a_mebibyte_of_them_is_kept(self) -> None:
+        """Their texts, and what is remembered of those that cannot be read."""
+
+        class P(Codec):
+            x: f32
+
+        def text(n: int, tp: str) -> Schema:
+            return writer(f"x {tp}", *(f"n{n}_{'y' * 100}{i} u8" for i in range(2000)))
+
+        first = codec(P).reading(text(0, "f32"))
+        assert codec(P).reading(text(0, "f32")) is first
+        for n in range(1, 4):
+            codec(P).reading(text(n, "f32"))
+        assert codec(P).reading(text(0, "f32")) is first  # four of them are 900,000 characters
+        for n in range(4, 7):
+            assert differences(P, text(n, "str")) == ["x  f32 here, str there"]
+        assert codec(P).reading(text(6, "f32")) is not first
+        assert codec(P).reading(text(0, "f32")) is not first
 
     def test_a_mismatch_is_kept_too(self) -> None:
         there = writer("x str", "y f32")

@@ -8,13 +8,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from deli_com.errors import SchemaMismatch
 
-__all__ = ["Differences", "aligned"]
+__all__ = ["Differences", "aligned", "inside"]
 
 MAX_SHOWN = 120  # characters of a type
+MAX_PATH = 240  # characters of where a field is
+MAX_TOLD = 256 * 1024  # characters of all that is said: a short text of recursive structs has long paths
+
+_TOKEN = re.compile(r"\w+|.")
 
 
 def aligned(rows: list[tuple[str, str]]) -> list[str]:
@@ -25,6 +30,12 @@ def aligned(rows: list[tuple[str, str]]) -> list[str]:
 
 def _bare(name: str) -> str:
     return name[2:] if name[:2] in ("- ", "+ ") else name
+
+
+def inside(path: str, name: str) -> str:
+    """Where a part of the value at `path` is; the middle of a long way is left out."""
+    where = f"{path}.{name}" if path else name
+    return where if len(where) <= MAX_PATH else f"{where[:100]}...{where[103 - MAX_PATH :]}"
 
 
 def shown(text: str) -> str:
@@ -76,11 +87,17 @@ class Differences:
         """Anything else."""
         self.rows.append((where, text))
 
-    def settle(self) -> None:
-        """The struct at hand is complete."""
+    def settle(self, moved: str = "") -> None:
+        """The struct at hand is complete.
+
+        Parameters
+        ----------
+        moved : str
+            Of a variant that stands elsewhere there: where, and behind what.
+        """
         for item in self._differ:
             text = f"{shown(item.here)} here, {shown(item.there)} there"
-            hint = self._swapped(item) or _number_hint(item.here, item.there)
+            hint = self._swapped(item) or _type_hint(item.here, item.there) or moved
             self.rows.append((item.where, f"{text} ({hint})" if hint else text))
         for own in self._here:
             text = f"{shown(own.type)}, only here and without a default"
@@ -101,7 +118,29 @@ class Differences:
     def check(self) -> None:
         """Raise what was found, if anything was."""
         if self.rows:
-            raise SchemaMismatch(self.name, aligned(self.rows))
+            raise SchemaMismatch(self.name, self._told())
+
+    def _told(self) -> list[str]:
+        # All of it, unless that is more than anybody reads: then the first rows, and how many there are more.
+        left = MAX_TOLD
+        kept: list[tuple[str, str]] = []
+        for row in self.rows:
+            left -= len(row[0]) + len(row[1])
+            if left < 0:
+                break
+            kept.append(row)
+        lines = aligned(kept)
+        more = len(self.rows) - len(kept)
+        return [*lines, f"and {more} more"] if more else lines
+
+
+def _type_hint(here: str, there: str) -> str:
+    # For types that differ in one number, which may be within others.
+    own, other = _TOKEN.findall(here[:MAX_SHOWN]), _TOKEN.findall(there[:MAX_SHOWN])
+    if len(own) != len(other):
+        return ""
+    found = [pair for pair in zip(own, other, strict=True) if pair[0] != pair[1]]
+    return _number_hint(*found[0]) if len(found) == 1 else ""
 
 
 def _number_hint(here: str, there: str) -> str:

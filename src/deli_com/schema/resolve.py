@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from deli_com.errors import SchemaMismatch
-from deli_com.schema.differences import Differences
+from deli_com.schema.differences import Differences, inside
 from deli_com.schema.measure import least_size, least_sizes, recursive, too_deep
 from deli_com.schema.plan import (
     Around,
@@ -80,6 +80,7 @@ class _Resolver:
         self.todo: deque[tuple[Pair, Definition | Variant, str]] = deque()
         self.sizeless: list[tuple[Around | Rows, str]] = []
         self.steps = 0
+        self.moved: dict[Pair, str] = {}  # variants that stand elsewhere there, because of others before them
 
     def resolve(self) -> Resolution:
         why = too_deep(self.writer)
@@ -146,17 +147,23 @@ class _Resolver:
     def variants(self, pair: SealedPair, definition: Sealed, path: str) -> None:
         own = {wire_name(cls): cls for cls in record_spec(pair.cls).variants.values()}
         pair.changed = [*own] != [variant.name for variant in definition.variants]
+        places = {name: i for i, name in enumerate(own)}
+        others: list[str] = []  # that the reader lacks
         for variant in definition.variants:
             self.steps += 1
             cls = own.get(variant.name)
             if cls is None:
                 pair.variants.append(variant)
+                others.append(variant.name)
                 continue
             least = sum(least_size(field.type, self.sizes) for field in variant.fields)
             inner = StructPair(cls, False, least)
             self.pairs[f"{definition.name}.{variant.name}", cls] = inner
+            place, here = len(pair.variants), places[variant.name]
+            if others and place != here:
+                self.moved[inner] = f"variant {place} there, behind {others[-1]}, and {here} here"
             pair.variants.append(inner)
-            self.todo.append((inner, variant, f"{path}.{variant.name}" if path else variant.name))
+            self.todo.append((inner, variant, inside(path, variant.name)))
 
     def fields(self, pair: StructPair, definition: Struct | Variant, path: str) -> None:
         spec = record_spec(pair.cls)
@@ -179,7 +186,7 @@ class _Resolver:
         self.steps += len(definition.fields) + len(here)
         plans: dict[int, Plan | None] = {}
         for place, i in sorted(reads.items(), key=lambda item: item[1]):
-            where = f"{path}.{spec.fields[i].wire_name}" if path else spec.fields[i].wire_name
+            where = inside(path, spec.fields[i].wire_name)
             node = here[i][1]
             plans[place] = self.compare(definition.fields[place].type, node, where)
             if plans[place] is None:
@@ -199,10 +206,10 @@ class _Resolver:
             node = here[i][1]
             default, factory = _absent(own, node)
             if default is MISSING and factory is MISSING:
-                where = f"{path}.{own.wire_name}" if path else own.wire_name
+                where = inside(path, own.wire_name)
                 self.found.only_here(i, own.wire_name, where, self.show(node))
             pair.missing.append((own.name, node, default, factory))
-        self.found.settle()
+        self.found.settle(self.moved.get(pair, ""))
         order = [reads.get(place) for place in range(len(definition.fields))]
         pair.changed = order != list(range(len(here)))
 

@@ -32,6 +32,7 @@ How: TypeAlias = Literal["same", "renamed", "resolved", "unknown"]
 MAX_KNOWN = 64  # other schemas of one type that are kept resolved
 MAX_KNOWN_BYTES = 1 << 20  # of their texts
 MAX_WARNED = 256  # kinds of mismatch that are remembered as told
+MAX_LOGGED = 4096  # characters of a mismatch in the log
 CODE_BROKEN = 1002  # RFC 6455 section 7.4.1: a protocol error
 CODE_BUSY = 1013  # try again later
 
@@ -154,7 +155,7 @@ class Terms:
         self.says, self.hello, self.same = _sayings(writes, reads, is_client)
         self._known: OrderedDict[str, _Known] | None = None
         self._known_bytes = 0
-        self._warned: set[Any] | None = None
+        self._warned: set[int] | None = None
 
     @property
     def writing(self) -> str:
@@ -235,16 +236,27 @@ class Terms:
         if len(self._known) >= MAX_KNOWN or (self._known and self._known_bytes + size > MAX_KNOWN_BYTES):
             raise Ending(CODE_BUSY, "clients with too many other schemas are connected")
 
-    def warn(self, kind: object, message: str, *arguments: object) -> None:
-        """Log a mismatch; further ones of its kind are not logged."""
+    def warn(self, message: str, who: object, error: SchemaMismatch) -> None:
+        """Log a mismatch; further ones with the same differences are not logged.
+
+        Parameters
+        ----------
+        message : str
+            With a place for `who` and one for the text of `error`.
+        who : object
+            The other end.
+        error : SchemaMismatch
+        """
         if self._warned is None:
             self._warned = set()
-        if kind in self._warned:
-            return
-        if len(self._warned) >= MAX_WARNED:
+        kind = hash(tuple(error.differences))  # what a peer has made up is not kept
+        if kind in self._warned or len(self._warned) >= MAX_WARNED:
             return  # whoever makes up so many kinds does it on purpose
         self._warned.add(kind)
-        self._logger.warning(message, *arguments)
+        text = str(error)
+        if len(text) > MAX_LOGGED:
+            text = f"{text[:MAX_LOGGED]}... ({len(error.differences)} differences)"
+        self._logger.warning(message, who, text)
 
     def schema_of(self, reads: SchemaUse, writes: SchemaUse) -> PeerSchema:
         down, up = (reads, writes) if self.is_client else (writes, reads)
@@ -415,12 +427,7 @@ class Agreement:
             self._known = known = terms.resolve(told)
         except Ending as ending:
             if isinstance(ending.error, SchemaMismatch) and not terms.is_client:
-                terms.warn(
-                    tuple(ending.error.differences),
-                    "refused %s: %s (said once for each kind)",
-                    who,
-                    ending.error,
-                )
+                terms.warn("refused %s: %s (said once for each kind)", who, ending.error)
             raise
         self.reads = known.codec
         self._reading = known.use
@@ -433,7 +440,7 @@ class Agreement:
         name = "value" if terms.writes is None else terms.writes.schema.name
         error = SchemaMismatch(name, differences, f"the {end} refuses the {name} sent to it; as it sees it")
         if not terms.is_client:
-            terms.warn(differences, "%s has refused: %s (said once for each kind)", who, error)
+            terms.warn("%s has refused: %s (said once for each kind)", who, error)
         return Ending(1000, "", error=error)
 
     def release(self) -> None:
