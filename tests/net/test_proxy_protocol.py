@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -269,6 +270,49 @@ class TestRefusing:
                 pass
             peer.close()
         assert "proxy_protocol=" in caplog.text
+
+    @both
+    @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+    @pytest.mark.parametrize("header", [V1, v2(0x21, 0x11, FOUR)])
+    async def test_one_warning_for_a_port(
+        self,
+        server_type: Any,
+        client_type: Any,
+        secure: bool,
+        header: bytes,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """It names the option, also where TLS would be the first to read; good clients are served as ever."""
+        tls, trusting = certificates() if secure else (None, None)
+        async with server_type[u32].bind("127.0.0.1:0", ssl=tls) as server:
+            for _ in range(4):
+                peer = await RawPeer.open(server.local_addr())
+                await peer.send(header + b"\x16\x03\x01\x02\x00\x01" + bytes(20))
+                with contextlib.suppress(ConnectionError):
+                    await peer.read_all()
+                peer.close()
+            async with client_type[u32].connect(
+                ("localhost", server.local_addr().port), ssl=trusting
+            ) as client:
+                await server.wait_clients(1)
+                await server.send(7)
+                assert await client.recv() == 7
+        warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+        assert len(warnings) == 1 and "proxy_protocol=" in warnings[0]
+
+    async def test_a_warning_of_tls_with_callbacks(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Their engine is another."""
+        tls, trusting = certificates.__wrapped__()  # of its own: those of all tests have no callback
+        tls.sni_callback = lambda *_: None
+        async with WsServer[u32].bind("127.0.0.1:0", ssl=tls) as server:
+            peer = await RawPeer.open(server.local_addr())
+            await peer.send(V1)
+            with contextlib.suppress(ConnectionError):
+                await peer.read_all()
+            peer.close()
+            async with WsClient[u32].connect(("localhost", server.local_addr().port), ssl=trusting):
+                await server.wait_clients(1)
+        assert "proxy_protocol=['127.0.0.1']" in caplog.text
 
     async def test_time_is_up(self) -> None:
         async with WsServer[u32].bind("127.0.0.1:0", proxy_protocol=True, open_timeout=0.1) as server:

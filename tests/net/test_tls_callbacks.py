@@ -237,3 +237,29 @@ def test_SSLKEYLOGFILE_in_the_environment_is_obeyed_at_both_ends(tmp_path: Path)
     )
     assert (done.stdout, done.stderr, done.returncode) == ("Reading(x=7)\n", "", 0)
     assert len((tmp_path / "keys").read_text().splitlines()) >= 10  # five secrets an end
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end", ["server", "client"])
+async def test_reading_that_had_to_pause_goes_on(kind: str, end: str, tmp_path: Path) -> None:
+    """The engine that such contexts get has what is read and not decrypted yet in a place of its own."""
+    ends, (bound, connecting) = Ends(), KINDS[kind]
+    getattr(ends, end).keylog_filename = str(tmp_path / "keys")
+    async with bound[bytes, bytes].bind("127.0.0.1:0", ssl=ends.server, slow_client="wait") as server:
+        address = ("localhost", server.local_addr().port)
+        async with connecting[bytes, bytes].connect(address, ssl=ends.client) as client:
+            await server.wait_clients(1)
+            sender, receiver = (client, server) if end == "server" else (server, client)
+            await sender.send(b"first")
+            assert await receiver.recv() == b"first"  # from now on it wants values, and nothing is left out
+
+            async def send_all() -> None:
+                for number in range(300):
+                    await sender.send(number.to_bytes(4) * 25_000)
+
+            sending = asyncio.create_task(send_all())
+            await asyncio.wait([sending], timeout=0.5)
+            assert not sending.done()  # reading waits for the program
+            for number in range(300):
+                assert (await receiver.recv())[:4] == number.to_bytes(4)
+            await sending

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 import logging
+import re
+import socket
+import ssl
+import threading
 import typing
 from typing import Any
 
 import pytest
-from helpers import certificates
+import trustme
+from helpers import LIMIT_S, certificates
 
 import deli_com
 from deli_com import (
@@ -24,7 +31,9 @@ from deli_com import (
     u8,
     u32,
 )
+from deli_com.net.tls import tls_hint
 
+PAIRS: Any = [pytest.param(WsServer, WsClient, id="ws"), pytest.param(Server, Client, id="tcp")]
 ADDR = "127.0.0.1:0"
 
 
@@ -126,6 +135,145 @@ async def test_a_client_of_the_other_kind() -> None:
             await client.recv()
         with pytest.raises(deli_com.ConnectionClosed, match=r"HTTP server.*for a WsClient"):
             await client.recv()
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["python's server", "our server"])
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+@pytest.mark.parametrize(("kind", "client"), PAIRS)
+async def test_a_certificate_that_the_server_wants(kind: Any, client: Any, version: str, own: bool) -> None:
+    """With TLS 1.3 the client's part of the handshake is done before the server says so, if it does."""
+    authority = trustme.CA()
+    wanting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(wanting)
+    authority.configure_trust(wanting)
+    wanting.verify_mode = ssl.CERT_REQUIRED
+    without = ssl.create_default_context()
+    authority.configure_trust(without)
+    without.maximum_version = ssl.TLSVersion[version]
+
+    async def connect(port: int) -> None:
+        with pytest.raises((IoError, deli_com.ConnectionClosed), match=r"want a certificate of this client"):
+            async with client[u32].connect(("localhost", port), ssl=without) as opened:
+                await opened.recv()
+
+    if own:
+        async with kind[u32].bind(ADDR, ssl=wanting) as server:
+            await connect(server.local_addr().port)
+        return
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            accepted, _ = listener.accept()
+            with accepted, contextlib.suppress(OSError):
+                wanting.wrap_socket(accepted, server_side=True, suppress_ragged_eofs=True)
+            ended.wait(LIMIT_S)  # without it a reset could overtake the alert
+
+        ended = threading.Event()
+        thread = asyncio.create_task(asyncio.to_thread(serve))
+        await connect(listener.getsockname()[1])
+        ended.set()
+        await thread
+
+
+async def test_a_certificate_that_the_server_does_not_trust() -> None:
+    authority = trustme.CA()
+    wanting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(wanting)
+    wanting.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(wanting)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    trustme.CA().issue_cert("stranger").configure_cert(context)
+    async with WsServer[u32].bind(ADDR, ssl=wanting) as server:
+        with pytest.raises((IoError, deli_com.ConnectionClosed)):
+            await WsClient[u32].connect(("localhost", server.local_addr().port), ssl=context)
+    assert "does not accept the certificate of this client" in tls_hint(
+        ssl.SSLError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca")
+    )
+
+
+@pytest.mark.parametrize("client", [WsClient, Client])
+async def test_tls_at_a_tcp_server_without(client: Any, caplog: Any) -> None:
+    """What it begins is a length there, of a message that would never be complete."""
+    async with Server[u32].bind(ADDR) as server:
+        with pytest.raises(IoError, match="it may not speak TLS at this port"):
+            await client[u32].connect(("localhost", server.local_addr().port), ssl=certificates()[1])
+    assert "this client begins TLS, which this port does not speak" in caplog.text
+
+
+async def test_a_message_that_begins_as_tls_does_is_a_message() -> None:
+    """Its length is 66,326 bytes, 16 03 01 00, and what follows is none of TLS."""
+    async with Server[bytes].bind(ADDR) as server, Client[bytes].connect(server.local_addr()) as client:
+        message = bytes(range(256)) * 260
+        message = message[: 0x010316 - 4]
+        await client.send(message)
+        assert await server.recv() == message
+
+
+async def test_a_tcp_client_whose_server_says_nothing() -> None:
+    """As a WsServer does, or one of TLS, to a client that only listens."""
+    async with Server[u32].bind(ADDR) as server, Client[u32].connect(server.local_addr()) as client:
+        await server.wait_clients(1)
+        await server.close()
+        with pytest.raises(deli_com.ConnectionClosed, match="it has sent nothing: is it a TCP server"):
+            await client.recv()
+    async with Server[u32].bind(ADDR) as server, Client[u32].connect(server.local_addr()) as client:
+        await server.send(1)
+        assert await client.recv() == 1
+        await server.close()
+        with pytest.raises(deli_com.ConnectionClosed) as caught:
+            await client.recv()
+        assert "it has sent nothing" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("max_bakclog", "did you mean 'max_backlog'?"),
+        ("timeout", "unexpected keyword argument 'timeout'"),
+        ("polciy", "policy is said of a class of messages"),
+        ("retain", "retain is said of a class of messages"),
+    ],
+)
+def test_an_option_that_is_none(option: str, words: str) -> None:
+    for call in (WsServer[u32].bind, Server[u32].bind):
+        with pytest.raises(TypeError, match=rf"Server\[u32\]\.bind\(\) got an .*{re.escape(words)}"):
+            call(ADDR, **{option: 1})
+    for connect in (WsClient[u32].connect, Client[u32].connect):
+        with pytest.raises(TypeError, match=r"Client\[u32\]\.connect\(\) got an unexpected .*'max_inbox'\?"):
+            connect(ADDR, max_inbx=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        (8765, 'write "127.0.0.1:8765"'),
+        ("8765", 'write "127.0.0.1:8765"'),
+        (":8765", r"0\.0\.0\.0 and \[::\] are all"),
+        ("ws://127.0.0.1:8765", "a URL is for clients"),
+        ("http://127.0.0.1:8765/", "a URL is for clients"),
+    ],
+)
+def test_an_address_that_is_none(address: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        WsServer[u32].bind(address)
+
+
+def test_a_url_of_pages() -> None:
+    with pytest.raises(ValueError, match="scheme 'https'; write wss://"):
+        WsClient[u32].connect("https://robot:8765")
+
+
+async def test_a_stream_says_what_to_do_with_it() -> None:
+    async with WsServer[u32].bind(ADDR) as server:
+        async with WsClient[u32].stream(server.local_addr()) as values:
+            assert "`async for`" in repr(values)
+            step = asyncio.ensure_future(anext(values))
+            await server.wait_clients(1)
+            await server.send(5)
+            assert await step == 5
+            assert repr(values) == f"<Stream, {values.client!r}>"
+    assert repr(values) == "<Stream, closed>"
 
 
 def test_a_refusal_is_public() -> None:

@@ -35,6 +35,7 @@ from deli_com.link.speaker cimport Speaker
 from deli_com.link.tcp_read_buffer cimport PART_BYTES, READ_BYTES, ReadBuffer
 from deli_com.errors import ConnectionClosed, MessageTooLarge
 from deli_com.net.tcp_keepalive import probe
+from deli_com.net.tls import CERTIFICATE_HINT
 from deli_com.net.transports import remote_address
 from deli_com.schema.control import Seen, is_control, render
 from deli_com.schema.terms import Agreement, Ending
@@ -201,6 +202,9 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         cdef Py_ssize_t size
         cdef uint8_t* part
         if self._part == NULL:
+            if not self.messages_in and not self.endpoint.is_client and _is_tls_hello(frame, have):
+                self._refuse("this client begins TLS, which this port does not speak (ssl=)", None)
+                return False
             self._part_bytes = 0
             if end > PART_BYTES:
                 self._part = self._buffer.take_spare(&self._part_bytes)
@@ -362,6 +366,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         # Whether the length is one that we take. If not, it is a control text, or the connection is closing.
         cdef uint32_t length = _frame_length(frame)
         cdef bytes start
+        cdef str kind = None
         if <uint64_t>length <= <uint64_t>self.endpoint.max_message_size:
             return True
         if length == MARKER and self.endpoint.terms is not None:
@@ -375,12 +380,13 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             cause = (
                 "this is a balancer that sends PROXY protocol headers, which are believed from those that "
                 "proxy_protocol= names")
+            kind = "PROXY"  # each of its connections does it: told once
         elif start == HTTP_RESPONSE and not self.messages_in:
             cause = "this is an HTTP server ('HTTP' where a length should be), for a WsClient"
-        self._refuse(cause, error)
+        self._refuse(cause, error, kind)
         return False
 
-    cdef int _refuse(self, str cause, object error) except -1:
+    cdef int _refuse(self, str cause, object error, str kind=None) except -1:
         # Nothing after this point can be understood.
         cdef Endpoint endpoint = self.endpoint
         self.blame("protocol error")
@@ -390,7 +396,10 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             endpoint.end(ConnectionClosed(None, cause), False)
         self.finish(0, cause)
         if not endpoint.is_client:  # last: a handler of the user's may raise
-            self._log.log(logging.WARNING, "closing %s: %s", self.remote_addr, cause)
+            if kind is None:
+                self._log.log(logging.WARNING, "closing %s: %s", self.remote_addr, cause)
+            else:
+                self._log.once(kind, logging.WARNING, "closing %s: %s", self.remote_addr, cause)
         return 0
 
     # --- the life of the connection: called by the transport -------------------------------
@@ -473,7 +482,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         if self._awaits_hello():
             return NO_HELLO
         if self._part == NULL:
-            return "the peer has closed the connection"
+            return "the peer has closed the connection" + self._silence("is it a TCP server, with TLS or without")
         if self._part_size < LENGTH_BYTES:
             return f"the stream ended inside a length: {self._part_size} of {LENGTH_BYTES} bytes"
         if _frame_length(self._part) == MARKER:
@@ -489,9 +498,15 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             on_opened(self)  # lost before its turn: nobody was told of it
         if not self.close_reason:
             self.close_reason = NO_HELLO if self._awaits_hello() else reason_of_loss(exc)
+            if exc is None and self.transport is not None:
+                self.close_reason += self._silence(f"does it {CERTIFICATE_HINT}")
         if self._deadline is not None:
             self._deadline.cancel()
         self.ended()
+
+    cdef str _silence(self, str question):
+        # What a client asks itself whose server ends the connection before it has sent anything.
+        return f"; it has sent nothing: {question}?" if self.endpoint.is_client and not self.messages_in else ""
 
     cdef bint _awaits_hello(self) except -1:
         return self.endpoint.is_client and self.agreement is not None and self.agreement.theirs is None
@@ -599,3 +614,10 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
 
 cdef inline uint32_t _frame_length(const uint8_t* at) noexcept nogil:
     return at[0] | <uint32_t>at[1] << 8 | <uint32_t>at[2] << 16 | <uint32_t>at[3] << 24
+
+
+cdef inline bint _is_tls_hello(const uint8_t* at, Py_ssize_t size) noexcept nogil:
+    # A record that holds a whole ClientHello: as the length and the first bytes of a message it is none that
+    # anybody sends.
+    return (size > 10 and at[0] == 0x16 and at[1] == 3 and at[5] == 1 and at[6] == 0 and at[9] == 3
+            and (at[3] << 8 | at[4]) == (at[7] << 8 | at[8]) + 4)

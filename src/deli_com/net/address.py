@@ -65,6 +65,7 @@ _CONNECT_FORMS = _BIND_FORMS + ', or a "ws://" or "wss://" URL'
 _NOT_IN_HOST = re.compile(
     r"[\x00-\x20\x7f/?#@\\:\[\]<>^|%]"
 )  # delimiters of RFC 3986 and the WHATWG host rules
+_HOST_HINT = '; write "127.0.0.1:{}"'  # where there is a port and no more
 _URL_SAFE = ":/?#[]@!$&'()*+,;=%~"  # left as they are when a path with other characters is quoted
 
 
@@ -197,7 +198,9 @@ def _parse(addr: object, forms: str) -> Address:
             return Address(_check_v6(host, addr, forms), _check_port(port, addr, forms))
         host, colon, port = addr.rpartition(":")
         if not colon:
-            raise _bad(addr, "the port is missing", forms)
+            raise _bad(addr, f"the port is missing{_HOST_HINT.format(addr) if addr.isdigit() else ''}", forms)
+        if "://" in host:
+            raise _bad(addr, "a URL is for clients, a server has a host and a port", forms)
         if ":" in host:
             raise _bad(addr, "an IPv6 address goes in brackets", forms)
         return Address(_check_name(host, addr, forms), _check_port(port, addr, forms))
@@ -220,7 +223,8 @@ def _parse(addr: object, forms: str) -> Address:
         if not 0 <= number <= 65535:
             raise _bad(addr, f"port {number} is not 0 to 65535", forms)
         return Address(host, number)
-    raise _bad(addr, "not an address", forms)
+    a_port = isinstance(addr, int) and not isinstance(addr, bool)
+    raise _bad(addr, f"not an address{_HOST_HINT.format(addr) if a_port else ''}", forms)
 
 
 def _parse_url(url: str, secure: bool) -> Target:
@@ -233,7 +237,8 @@ def _parse_url(url: str, secure: bool) -> Target:
     except ValueError as error:
         raise _bad(url, str(error), _CONNECT_FORMS) from None
     if parts.scheme not in ("ws", "wss"):
-        raise _bad(url, f"scheme {parts.scheme!r}", _CONNECT_FORMS)
+        meant = {"http": "; write ws://", "https": "; write wss://"}.get(parts.scheme, "")
+        raise _bad(url, f"scheme {parts.scheme!r}{meant}", _CONNECT_FORMS)
     if parts.scheme == "ws" and secure:
         raise ValueError(f"ssl is given but {url!r} is not a wss:// URL")
     if "@" in parts.netloc:
@@ -284,7 +289,10 @@ def _check_v6(host: str, addr: object, forms: str) -> str:
 
 def _check_name(host: str, addr: object, forms: str) -> str:
     if not host:
-        raise _bad(addr, "the host is empty", forms)
+        hint = ""
+        if forms is _BIND_FORMS:
+            hint = " (127.0.0.1 is this machine alone; 0.0.0.0 and [::] are all of its addresses)"
+        raise _bad(addr, f"the host is empty{hint}", forms)
     if _NOT_IN_HOST.search(host):
         raise _bad(addr, f"{host!r} is no host name", forms)
     try:

@@ -19,7 +19,7 @@ class LogBudget:
         Records in each second on the monotonic clock.
     """
 
-    __slots__ = ("_left", "_logger", "_per_second", "_second", "_suppressed")
+    __slots__ = ("_left", "_logger", "_per_second", "_second", "_suppressed", "_told")
 
     def __init__(self, logger: logging.Logger, per_second: int = 2) -> None:
         self._logger = logger
@@ -27,6 +27,7 @@ class LogBudget:
         self._second = -1  # whole second that _left counts for
         self._left = per_second
         self._suppressed = 0
+        self._told: set[str] = set()
 
     def log(self, level: int, message: str, *args: object, exc_info: BaseException | None = None) -> None:
         """Log, or count, one record."""
@@ -43,3 +44,11 @@ class LogBudget:
             args += (self._suppressed,)
             self._suppressed = 0
         self._logger.log(level, message, *args, exc_info=exc_info)
+
+    def once(self, kind: str, level: int, message: str, *args: object) -> None:
+        """Log the first record of a kind; the next ones are DEBUG."""
+        if kind in self._told:
+            self._logger.debug(message, *args)
+            return
+        self._told.add(kind)
+        self._logger.log(level, message, *args)

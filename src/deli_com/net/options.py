@@ -5,12 +5,16 @@
     options = checked(max_backlog=max_backlog, ping_interval=ping_interval)   # at the call, before all else
     options["max_backlog"]                                                    # an int; never is None
 
+    @suggesting                                                               # bind(polciy=…): "did you mean"
+
 An error names the option, what was given, and what is expected: `TypeError` for a wrong kind of object,
 `ValueError` for a wrong value.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import ipaddress
 import math
 import operator
@@ -18,14 +22,14 @@ import os
 import re
 import socket
 import ssl as ssl_module
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 from deli_com.types.delivery import POLICIES
 
-__all__ = ["RULES", "checked", "one_checked"]
+__all__ = ["RULES", "checked", "one_checked", "suggesting", "unexpected"]
 
 MOST = (1 << 63) - 1  # sys.maxsize, which programs write for "no limit"
 USED = 1 << 60  # what that comes to inside, where some are multiplied
@@ -34,6 +38,9 @@ LONGEST_S = 1e8  # three years; event loops fail at numbers that are far beyond
 ALWAYS = "there is always a limit, so None is not taken"
 _SIZE = re.compile(r"\s*(\d{1,9})\s*([kmg])(?:i?b)?\s*", re.IGNORECASE)
 _SHIFT = {"k": 10, "m": 20, "g": 30}
+OF_CLASSES = ("policy", "key", "retain")  # said where a type of messages is defined
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Rule(Protocol):
@@ -411,3 +418,29 @@ def _shown(value: object) -> str:
     except Exception:
         text = object.__repr__(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def unexpected(call: str, name: str, known: Iterable[str]) -> TypeError:
+    """Return what tells that `call` has no option `name`, and which one was meant."""
+    near = get_close_matches(name, [*known, *OF_CLASSES], 1)
+    if not near:
+        hint = ""
+    elif near[0] in OF_CLASSES:
+        hint = f"; {near[0]} is said of a class of messages: class Pose(Codec, {near[0]}=...)"
+    else:
+        hint = f"; did you mean {near[0]!r}?"
+    return TypeError(f"{call} got an unexpected keyword argument {name!r}{hint}")
+
+
+def suggesting(function: F) -> F:
+    """Have a class method name the option that was meant where it gets one that it has not."""
+    known = [*inspect.signature(function).parameters][1:]
+
+    @functools.wraps(function)
+    def call(cls: type, *args: Any, **options: Any) -> Any:
+        for name in options:
+            if name not in known:
+                raise unexpected(f"{cls.__name__}.{function.__name__}()", name, known)
+        return function(cls, *args, **options)
+
+    return cast(F, call)

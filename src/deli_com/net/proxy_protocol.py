@@ -5,6 +5,7 @@
     trusts(proxy_protocol, address)        whether what this peer says is believed, and must be said
     await read_header(loop, sock)          the client's address; None where the balancer speaks for itself
     is_header_start(data)                  whether somebody says it who was not asked
+    tell_unasked(log, remote)              the one WARNING of a port about that
 
 ``proxy_protocol`` is None (not spoken), True (loopback and Unix sockets), or a tuple of networks.
 """
@@ -13,14 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import socket
 import struct
 from typing import TypeAlias, Union
 
 from deli_com.net.address import Address, plain_ip, unix_path
 from deli_com.net.http_proxy import is_loopback
+from deli_com.net.log_budget import LogBudget
 
-__all__ = ["HeaderMissing", "Trust", "is_header_start", "read_header", "trusts"]
+__all__ = ["LOOK_BYTES", "HeaderMissing", "Trust", "is_header_start", "read_header", "tell_unasked", "trusts"]
 
 Network: TypeAlias = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Trust: TypeAlias = Union[bool, "tuple[Network, ...]", None]
@@ -29,7 +32,7 @@ SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # of version 2
 V1_BYTES = 107  # of a whole line, by the specification
 V2_BYTES = 4096  # of what version 2 may carry: addresses and TLVs
 
-_FIRST_BYTES = len(SIGNATURE)  # fewer than any header has
+LOOK_BYTES = len(SIGNATURE)  # enough to know a header; fewer than any has
 
 
 class HeaderMissing(ValueError):
@@ -57,6 +60,17 @@ def is_header_start(data: bytes | bytearray) -> bool:
     )
 
 
+def tell_unasked(log: LogBudget, remote: Address | None) -> None:
+    """Say once for a port what option would believe the headers that somebody sends to it."""
+    log.once(
+        "PROXY",
+        logging.WARNING,
+        "%s sends PROXY protocol headers, as balancers do: proxy_protocol=[%r] would believe them",
+        remote,
+        None if remote is None else remote.host,
+    )
+
+
 async def read_header(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Address | None:
     """Read a header, and not one byte of what follows it.
 
@@ -67,7 +81,7 @@ async def read_header(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> A
     EOFError, OSError
         The peer has left.
     """
-    first = await _exactly(loop, sock, _FIRST_BYTES)
+    first = await _exactly(loop, sock, LOOK_BYTES)
     if first == SIGNATURE:
         return await _version_2(loop, sock)
     if not first.startswith(b"PROXY "):

@@ -18,9 +18,10 @@ import ssl as ssl_module
 from collections.abc import Callable
 from typing import Any, cast
 
-__all__ = ["TlsLoop", "prepare", "tls_hint", "tls_options"]
+__all__ = ["CERTIFICATE_HINT", "TlsLoop", "prepare", "tls_hint", "tls_options"]
 
 BUFFER_BYTES = 32 * 1024  # each way
+CERTIFICATE_HINT = "want a certificate of this client (ssl_context.load_cert_chain)"
 SHUTDOWN_S = 2.0  # how long a close waits for the peer's close_notify; 30 s by default
 # Our own deadline ends a handshake; that of the transport must only not come first. The loops want a number.
 HANDSHAKE_S = 24 * 3600.0
@@ -114,11 +115,14 @@ def prepare(context: ssl_module.SSLContext) -> None:
 
 
 class TlsLoop:
-    """An event loop to one of aiofastnet's TLS transports: the real one but for two things.
+    """An event loop to one of aiofastnet's TLS transports: the real one but for four things.
 
     1. The exception handler does not hear of peers that left within the handshake.
     2. A callback may be set while a handshake waits for its peer, whose engine was chosen before that: such a
        handshake is aborted instead of going on.
+    3. `first` is called before the first read.
+    4. A transport of the engine made of `ssl.SSLObject` that goes on reading asks by a method of the other
+       engine, which raises, and the connection would stand still for ever.
 
     Parameters
     ----------
@@ -127,10 +131,15 @@ class TlsLoop:
         After `prepare`.
     is_made : callable
         Whether the handshake is done.
+    first : callable, optional
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, context: ssl_module.SSLContext, is_made: Callable[[], bool]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        context: ssl_module.SSLContext,
+        is_made: Callable[[], bool],
+        first: Callable[[], None] | None = None,
     ) -> None:
         self._loop = loop
         self._context = context
@@ -139,9 +148,14 @@ class TlsLoop:
         self.add_reader: Any = loop.add_reader
         self.remove_reader = loop.remove_reader
         self.add_writer, self.remove_writer = loop.add_writer, loop.remove_writer
-        self.call_soon, self.call_later = loop.call_soon, loop.call_later
-        if not getattr(context, "_aiofastnet_force_fallback_ssl", False):
+        self.call_soon: Any = loop.call_soon
+        self.call_later = loop.call_later
+        self._first = first
+        self._is_native = not getattr(context, "_aiofastnet_force_fallback_ssl", False)
+        if self._is_native or first is not None:
             self.add_reader = self._add_reader
+        if not self._is_native:
+            self.call_soon = self._call_soon
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
@@ -150,31 +164,53 @@ class TlsLoop:
         if context.get("exception") is not ConnectionResetError:
             self._loop.call_exception_handler(context)
 
+    def _call_soon(self, callback: Callable[..., object], *args: Any, **options: Any) -> asyncio.Handle:
+        if args == (0,) and getattr(callback, "__name__", "") == "buffer_updated":
+            return self._loop.call_soon(_read_on, cast(Any, callback).__self__, **options)
+        return self._loop.call_soon(callback, *args, **options)
+
     def _add_reader(self, fd: int, read: Callable[[], None]) -> None:
         self._loop.add_reader(fd, self._read, fd, read)
 
     def _read(self, fd: int, read: Callable[[], None]) -> None:
-        if calls_python(self._context) and (RENEGOTIATES or not self._is_made()):
+        first, self._first = self._first, None
+        if first is not None:
+            first()
+        if self._is_native and calls_python(self._context) and (RENEGOTIATES or not self._is_made()):
             cast(Any, read).__self__.abort()
             return
         read()
-        if not RENEGOTIATES and self._is_made() and self.add_reader != self._loop.add_reader:
+        is_watched = self._is_native and (RENEGOTIATES or not self._is_made())
+        if not is_watched and self.add_reader != self._loop.add_reader:
             self.add_reader = self._loop.add_reader
             if cast(Any, read).__self__.is_reading():
                 self._loop.add_reader(fd, read)
 
     @classmethod
     def of(
-        cls, loop: asyncio.AbstractEventLoop, context: ssl_module.SSLContext, is_made: Callable[[], bool]
+        cls,
+        loop: asyncio.AbstractEventLoop,
+        context: ssl_module.SSLContext,
+        is_made: Callable[[], bool],
+        first: Callable[[], None] | None = None,
     ) -> asyncio.AbstractEventLoop:
-        return cast(asyncio.AbstractEventLoop, cls(loop, context, is_made))
+        return cast(asyncio.AbstractEventLoop, cls(loop, context, is_made, first))
+
+
+def _read_on(transport: Any) -> None:
+    """Have a transport deliver what it has read and not decrypted yet."""
+    transport.get_tls_protocol().data_received(b"")
 
 
 def tls_hint(error: BaseException) -> str:
     """What stands at the other end, if OpenSSL's words say it to those who know them; else nothing."""
     text = f"{getattr(error, 'reason', None) or ''} {error}".upper().replace("_", " ")
     if "CERTIFICATE REQUIRED" in text or "HANDSHAKE FAILURE" in text:
-        return "the server may want a certificate of this client (ssl_context.load_cert_chain)"
+        return f"the server may {CERTIFICATE_HINT}"
+    if "ALERT UNKNOWN CA" in text or "ALERT BAD CERTIFICATE" in text or "ALERT CERTIFICATE " in text:
+        return "the server does not accept the certificate of this client"
     if any(words in text for words in ("WRONG VERSION NUMBER", "HTTP REQUEST", "RECORD LAYER FAILURE")):
         return "the server does not speak TLS at this port (ws:// instead of wss://, no ssl=)"
+    if isinstance(error, ConnectionResetError) and not error.args:  # aiofastnet's, within the TLS handshake
+        return f"the server has ended it: it may not speak TLS at this port, or {CERTIFICATE_HINT}"
     return ""

@@ -27,6 +27,7 @@ from aiofastnet.selector_transport import SelectorSocketTransport  # type: ignor
 
 from deli_com.errors import IoError
 from deli_com.net.address import Address, address_of, unix_path
+from deli_com.net.proxy_protocol import LOOK_BYTES
 from deli_com.net.tls import TlsLoop, prepare, tls_hint, tls_options
 from deli_com.net.unix_socket import as_transported
 
@@ -170,10 +171,12 @@ async def attach_accepted(
     ssl: ssl_module.SSLContext | None,
     is_made: Callable[[], bool],
     transports: Transports = "aiofastnet",
+    look: Callable[[socket.socket, bytes], None] | None = None,
 ) -> None:
     """Make the transport of an accepted socket; with TLS, return when its handshake is done.
 
-    An `OSError` is TLS that failed, or a peer that left. For `is_made` see `attach_connected`.
+    An `OSError` is TLS that failed, or a peer that left. For `is_made` see `attach_connected`. `look` is
+    called with the socket and its first bytes, which TLS gets too; the loops' own transports never call it.
     """
     if ssl is None and transports == "aiofastnet":
         attach_plain(loop, sock, protocol)
@@ -187,12 +190,20 @@ async def attach_accepted(
             assert ssl is not None
             prepare(ssl)
             options = tls_options(ssl, small_buffers=True)
-            own = TlsLoop.of(loop, ssl, is_made)
+            first = None if look is None else lambda: look(sock, _peek(sock))
+            own = TlsLoop.of(loop, ssl, is_made, first)
             await aiofastnet.connect_accepted_socket(own, lambda: protocol, sock, **options)
     except BaseException:
         if not is_made():
             loop.call_soon(sock.close)  # after the transport's own close, if there is one
         raise
+
+
+def _peek(sock: socket.socket) -> bytes:
+    try:
+        return sock.recv(LOOK_BYTES, socket.MSG_PEEK)
+    except OSError:
+        return b""
 
 
 def peer_of(sock: socket.socket) -> Address | None:

@@ -12,7 +12,14 @@ from deli_com.link.tcp_link import TcpLink
 from deli_com.net.accept_loop import AcceptLoop
 from deli_com.net.listener import Listener
 from deli_com.net.log_budget import LogBudget
-from deli_com.net.proxy_protocol import HeaderMissing, Trust, read_header, trusts
+from deli_com.net.proxy_protocol import (
+    HeaderMissing,
+    Trust,
+    is_header_start,
+    read_header,
+    tell_unasked,
+    trusts,
+)
 from deli_com.net.transports import attach_accepted, attach_plain, peer_of
 
 __all__ = ["TcpAcceptor"]
@@ -109,7 +116,12 @@ class TcpAcceptor:
                     await self._read_header(sock, stream)
                 if self._ssl is not None:
                     await attach_accepted(
-                        self._loop, sock, stream, ssl=self._ssl, is_made=lambda: stream not in self._opening
+                        self._loop,
+                        sock,
+                        stream,
+                        ssl=self._ssl,
+                        is_made=lambda: stream not in self._opening,
+                        look=None if self._proxy_protocol else self._look,
                     )
         except (OSError, EOFError) as error:  # TLS that failed, a peer that left, out of time
             _log.debug("connection failed before it was open: %r", error)
@@ -126,6 +138,10 @@ class TcpAcceptor:
             self._attach(sock, stream)
         else:
             self._opening.discard(stream)
+
+    def _look(self, sock: socket.socket, first: bytes) -> None:
+        if is_header_start(first):  # ahead of TLS: no handshake will come of it
+            tell_unasked(self._budget, peer_of(sock))
 
     async def _read_header(self, sock: socket.socket, stream: TcpLink) -> None:
         try:

@@ -14,7 +14,7 @@ from deli_com.link.tcp_link import TcpLink
 from deli_com.link.tcp_read_buffer import ReadBuffer
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven, parse_address, unix_path
 from deli_com.net.dial import address_of_peer, check_way, open_socket
-from deli_com.net.options import checked
+from deli_com.net.options import checked, suggesting
 from deli_com.net.transports import attach_connected, connecting
 from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import MARKER
@@ -32,6 +32,7 @@ class Client(ClientBase[Down, Up]):
     """
 
     @classmethod
+    @suggesting
     def connect(
         cls,
         addr: AddressLike | NotGiven = NOT_GIVEN,

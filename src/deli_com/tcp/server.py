@@ -16,7 +16,7 @@ from deli_com.link.tcp_read_buffer import ReadBuffer
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.listener import check_listening, open_listener
 from deli_com.net.log_budget import LogBudget
-from deli_com.net.options import checked, one_checked
+from deli_com.net.options import checked, one_checked, suggesting
 from deli_com.opening import Opening, running_loop
 from deli_com.recordable import RecordTo
 from deli_com.schema.control import MARKER
@@ -37,6 +37,7 @@ class Server(ServerBase[Down, Up]):
     """
 
     @classmethod
+    @suggesting
     def bind(
         cls,
         addr: AddressLike | NotGiven = NOT_GIVEN,

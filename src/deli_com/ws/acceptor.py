@@ -37,7 +37,14 @@ from deli_com.net.accept_loop import AcceptLoop
 from deli_com.net.address import Address
 from deli_com.net.listener import Listener
 from deli_com.net.log_budget import LogBudget
-from deli_com.net.proxy_protocol import HeaderMissing, Trust, read_header, trusts
+from deli_com.net.proxy_protocol import (
+    HeaderMissing,
+    Trust,
+    is_header_start,
+    read_header,
+    tell_unasked,
+    trusts,
+)
 from deli_com.net.transports import Transports, attach_accepted, attach_plain, peer_of
 from deli_com.ws.deadlines import Deadlines
 from deli_com.ws.handshake import READ_BYTES, Handshake, State
@@ -108,7 +115,6 @@ class WsAcceptor:
         self._max_handshakes = max_handshakes
         self.max_head_bytes = max_head_bytes
         self._proxy_protocol = proxy_protocol
-        self._was_told_of_headers = False
         self._transports: Transports = transports
         self.http = http
         self.http_authorize = http_authorize
@@ -229,13 +235,8 @@ class WsAcceptor:
 
     def unasked_header(self, remote: Address | None) -> Refusal:
         """Return what somebody gets who speaks the PROXY protocol and is not trusted to."""
-        if self._proxy_protocol is None and not self._was_told_of_headers:
-            self._was_told_of_headers = True
-            _log.warning(
-                "%s sends PROXY protocol headers, as balancers do: proxy_protocol=[%r] would believe them",
-                remote,
-                None if remote is None else remote.host,
-            )
+        if self._proxy_protocol is None:
+            tell_unasked(self._budget, remote)
         return Refusal(400, "a PROXY protocol header, which is not believed from this address")
 
     def _spawn(self, work: Coroutine[Any, Any, None], handshake: Handshake) -> None:
@@ -259,6 +260,7 @@ class WsAcceptor:
                 ssl=self._ssl,
                 is_made=lambda: handshake.transport is not None,
                 transports=self._transports,
+                look=None if self._proxy_protocol else self._look,
             )
         except BaseException as error:
             if handshake.transport is None:
@@ -266,6 +268,10 @@ class WsAcceptor:
             if not isinstance(error, OSError):  # an OSError is TLS that failed, or a peer that left
                 raise
             _log.debug("connection failed before the handshake: %r", error)
+
+    def _look(self, sock: socket.socket, first: bytes) -> None:
+        if is_header_start(first):  # ahead of TLS: no handshake will come of it, and no answer
+            self.unasked_header(peer_of(sock))
 
     def _make_room(self) -> bool:
         oldest = self._pending.first()

@@ -7,7 +7,6 @@ import inspect
 import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Self, TypeAlias, TypedDict, Union
 
 from picows import WSListener
@@ -19,7 +18,7 @@ from deli_com.fanout.construction import bare
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.dial import check_way
-from deli_com.net.options import checked, one_checked
+from deli_com.net.options import checked, one_checked, suggesting, unexpected
 from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import ASK, HEADER, MAX_BYTES, parse_header, render_header
 from deli_com.schema.terms import Terms, Use
@@ -61,6 +60,7 @@ class WsClient(ClientBase[Down, Up]):
     """
 
     @classmethod
+    @suggesting
     def connect(
         cls,
         addr: AddressLike | NotGiven = NOT_GIVEN,
@@ -285,9 +285,7 @@ def _check_names(call: str, options: Mapping[str, Any]) -> None:
     ]
     for name in options:
         if name not in ConnectOptions.__annotations__:
-            near = get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"{call} got an unexpected keyword argument {name!r}{hint}")
+            raise unexpected(call, name, known)
 
 
 def _meet(terms: Terms, response: HandshakeResponse, peer: WsLink) -> None:

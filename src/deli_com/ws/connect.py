@@ -41,7 +41,7 @@ from deli_com.errors import ConnectionClosed, IoError, WebSocketError
 from deli_com.net.address import AddressLike, NotGiven, Target, parse_target
 from deli_com.net.dial import address_of_peer, open_socket
 from deli_com.net.http_proxy import HttpProxy
-from deli_com.net.tls import tls_hint
+from deli_com.net.tls import CERTIFICATE_HINT, tls_hint
 from deli_com.net.transports import Transports, attach_connected, connecting
 from deli_com.schema.control import HEADER
 from deli_com.ws.head import (
@@ -308,7 +308,9 @@ class _Opening(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if exc is None:
+        if exc is None and self._target.secure:  # TLS 1.3: the client's part of that handshake was done
+            self._on_end(f"the connection ended during the handshake (the server may {CERTIFICATE_HINT})")
+        elif exc is None:
             self._on_end("the connection ended during the handshake")
         else:
             hint = tls_hint(exc)

@@ -125,6 +125,15 @@ class Stream(Generic[T]):
         """The current client, for sending; None while there is no connection."""
         return self._client
 
+    def __repr__(self) -> str:
+        if self._closed:
+            return "<Stream, closed>"
+        if self._client is not None:
+            return f"<Stream, {self._client!r}>"
+        if self._home is None:
+            return "<Stream, not connected: iterate over it with `async for`>"
+        return "<Stream, not connected now>"
+
     def __aiter__(self) -> Self:
         return self
 

@@ -17,7 +17,7 @@ from deli_com.link.request import Answer, Request
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.listener import check_listening, open_listener
-from deli_com.net.options import checked, one_checked
+from deli_com.net.options import checked, one_checked, suggesting
 from deli_com.opening import Opening, running_loop
 from deli_com.recordable import RecordTo
 from deli_com.schema.control import HEADER, MAX_BYTES, QUERY, parse_header, parse_query, render_header
@@ -48,6 +48,7 @@ class WsServer(ServerBase[Down, Up]):
     _port: Port | None = None
 
     @classmethod
+    @suggesting
     def bind(
         cls,
         addr: AddressLike | WsServer[Any, Any] | NotGiven = NOT_GIVEN,
