@@ -482,7 +482,8 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         if self._awaits_hello():
             return NO_HELLO
         if self._part == NULL:
-            return "the peer has closed the connection" + self._silence("is it a TCP server, with TLS or without")
+            return "the peer has closed the connection" + self._silence(
+                "is it a TCP server, with TLS or without")
         if self._part_size < LENGTH_BYTES:
             return f"the stream ended inside a length: {self._part_size} of {LENGTH_BYTES} bytes"
         if _frame_length(self._part) == MARKER:
@@ -506,7 +507,9 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
 
     cdef str _silence(self, str question):
         # What a client asks itself whose server ends the connection before it has sent anything.
-        return f"; it has sent nothing: {question}?" if self.endpoint.is_client and not self.messages_in else ""
+        if not self.endpoint.is_client or self.messages_in:
+            return ""
+        return f"; it has sent nothing: {question}?"
 
     cdef bint _awaits_hello(self) except -1:
         return self.endpoint.is_client and self.agreement is not None and self.agreement.theirs is None
