@@ -206,8 +206,13 @@ async def main():
     client = await kinds[1][bytes].connect(server.local_addr())
     await server.wait_clients(1)
     server.send_nowait(b"x")
-    if {leave}:
+    if {leave} == "sys.exit":
         sys.exit(0)
+    if {leave} == "raise":
+        raise LookupError("of the program")
+if {uvloop}:
+    import uvloop
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 loop = asyncio.new_event_loop()
 if {runner}:
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
@@ -218,13 +223,23 @@ else:
 
 
 @pytest.mark.parametrize("ws", [True, False], ids=["ws", "tcp"])
-@pytest.mark.parametrize("leave", [True, False], ids=["sys.exit", "end"])
+@pytest.mark.parametrize("leave", ["sys.exit", "raise", "end"])
 @pytest.mark.parametrize("runner", [True, False], ids=["runner", "loop"])
-def test_an_interpreter_exits_quietly_with_a_global_server_and_its_client(ws, leave, runner):
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_an_interpreter_exits_quietly_with_a_global_server_and_its_client(ws, leave, runner, loop):
+    """But for the program's own traceback, if it ends by an exception."""
+    program = PROGRAM.format(ws=ws, leave=repr(leave), runner=runner, uvloop=loop == "uvloop")
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(ws=ws, leave=leave, runner=runner)],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert done.stdout == ""
+    if leave == "raise":
+        assert done.returncode == 1
+        assert done.stderr.startswith("Traceback (most recent call last):\n")
+        assert done.stderr.count("Traceback") == 1
+        assert done.stderr.endswith("\nLookupError: of the program\n")
+    else:
+        assert (done.returncode, done.stderr) == (0, "")

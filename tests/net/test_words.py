@@ -231,7 +231,7 @@ async def test_a_tcp_client_whose_server_says_nothing() -> None:
     [
         ("max_bakclog", "did you mean 'max_backlog'?"),
         ("timeout", "unexpected keyword argument 'timeout'"),
-        ("polciy", "policy is said of a class of messages"),
+        ("polizy", "policy is said of a class of messages"),
         ("retain", "retain is said of a class of messages"),
     ],
 )

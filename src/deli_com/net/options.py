@@ -5,7 +5,7 @@
     options = checked(max_backlog=max_backlog, ping_interval=ping_interval)   # at the call, before all else
     options["max_backlog"]                                                    # an int; never is None
 
-    @suggesting                                                               # bind(polciy=…): "did you mean"
+    @suggesting                                                      # bind(max_bakclog=…): "did you mean"
 
 An error names the option, what was given, and what is expected: `TypeError` for a wrong kind of object,
 `ValueError` for a wrong value.
