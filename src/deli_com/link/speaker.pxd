@@ -19,6 +19,8 @@ cdef class Speaker(Connection):
 
     # --- for the wire protocol to override ---------------------------------------------
     cdef int say(self, bytes text) except -1
+    cdef int cork(self) except -1
+    cdef int uncork(self) except -1
     cdef int say_live_in_order(self) except -1
     cdef int break_off(self, int code, str reason) except -1
     cdef int on_early(self, const char* data, Py_ssize_t size) except -1
@@ -28,4 +30,4 @@ cdef class Speaker(Connection):
     # --- private -----------------------------------------------------------------------
     cdef bytes _gap(self, Lane lane, Py_ssize_t count)
     cdef int _take(self, bytes data) except -1
-    cdef int _answer(self, object told) except -1
+    cdef int _answer(self, object says) except -1

@@ -130,8 +130,12 @@ cdef class Speaker(Connection):
             return self.end_by(ending)
 
     cdef int _take(self, bytes data) except -1:
+        if data == LIVE and self.agreement is not None:
+            return 0  # a server says it to everybody
         if len(data) > MAX_BYTES:
             raise Ending(TOO_LONG, f"a control text of more than {MAX_BYTES} bytes")
+        if data == self.endpoint.terms.hello:
+            return self._answer(self.endpoint.terms.says)
         try:
             told = control.parse(data)
         except ValueError as error:
@@ -139,7 +143,7 @@ cdef class Speaker(Connection):
         if told is None:
             return 0  # of a later version
         if isinstance(told, Hello):
-            return self._answer(told)
+            return self._answer(told.says)
         if self.agreement is None:
             raise Ending(BROKEN, "a control text before the hello")
         if isinstance(told, (SchemaText, Refused)):
@@ -149,16 +153,21 @@ cdef class Speaker(Connection):
             return self.on_mark(told.token)
         return 0
 
-    cdef int _answer(self, object told) except -1:
+    cdef int _answer(self, object says) except -1:
         cdef bint expected = self.agreement is None or self.agreement.theirs is None
         if not expected:
             raise Ending(BROKEN, "a second hello")
         if self.messages_in and not self.endpoint.is_client:
             raise Ending(BROKEN, "a hello after values")
-        self.announcement = told.says
+        self.announcement = says
         self.hello_is_owed = not self.endpoint.is_client
-        self.agree()
-        return self.say_live()
+        self.cork()
+        try:
+            self.agree()
+            self.say_live()
+        finally:
+            self.uncork()
+        return 0
 
     cdef int end_by(self, object ending) except -1:
         # Says why, and ends.
@@ -192,6 +201,12 @@ cdef class Speaker(Connection):
 
     cdef int say(self, bytes text) except -1:
         return 0  # a control text goes out, behind what the transport holds
+
+    cdef int cork(self) except -1:
+        return 0  # what is said from here on may go out together ...
+
+    cdef int uncork(self) except -1:
+        return 0  # ... now
 
     cdef int say_live_in_order(self) except -1:
         return 0  # retained values are on their way: `live` behind them

@@ -90,6 +90,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
     cdef bint _ended_in_order
     cdef bytearray _first        # what there is of a required hello; None: it is complete, or not required
     cdef object _deadline        # of that
+    cdef list _corked            # texts that go out together, while more are said; or None
     cdef list _early             # a client's: values from before the server's hello
     cdef Py_ssize_t _early_bytes
     cdef str _mark               # the one that is to be answered once the transport is empty, or None
@@ -329,8 +330,22 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         return 0
 
     cdef int say(self, bytes text) except -1:
-        if not self.transport.is_closing():
-            self.transport.write(b"\xff\xff\xff\xff" + len(text).to_bytes(LENGTH_BYTES, "little") + text)
+        cdef bytes frame = b"\xff\xff\xff\xff" + len(text).to_bytes(LENGTH_BYTES, "little") + text
+        if self._corked is not None:
+            self._corked.append(frame)
+        elif not self.transport.is_closing():
+            self.transport.write(frame)
+        return 0
+
+    cdef int cork(self) except -1:
+        if not self.endpoint.is_client:  # whose values may have waited for the answer, and end it
+            self._corked = []
+        return 0
+
+    cdef int uncork(self) except -1:
+        corked, self._corked = self._corked, None
+        if corked and not self.transport.is_closing():
+            self.transport.write(b"".join(corked))
         return 0
 
     cdef int say_live_in_order(self) except -1:

@@ -16,7 +16,7 @@ import functools
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from deli_com._fastcodec import TypeCodec
 from deli_com.errors import ConnectionClosed, SchemaMismatch
@@ -129,6 +129,8 @@ class Terms:
         "_known_bytes",
         "_logger",
         "_warned",
+        "agreed",
+        "header",
         "hello",
         "is_client",
         "reads",
@@ -152,7 +154,12 @@ class Terms:
         self.is_client = is_client
         self.use = use
         self._logger = logger
-        self.says, self.hello, self.same = _sayings(writes, reads, is_client)
+        said = _sayings(writes, reads, is_client)
+        self.says = said.says
+        self.header = said.header
+        self.hello = said.hello
+        self.same = said.same
+        self.agreed = said.agreed
         self._known: OrderedDict[str, _Known] | None = None
         self._known_bytes = 0
         self._warned: set[int] | None = None
@@ -262,18 +269,37 @@ class Terms:
         down, up = (reads, writes) if self.is_client else (writes, reads)
         return PeerSchema(down, None if self.says.up == NOTHING else up)
 
+    def read_header(self, value: str) -> Announcement | None:
+        """`control.parse_header`, which a peer that says the same is spared."""
+        return self.says if value == self.header else control.parse_header(value)
+
 
 UNKNOWN = SchemaUse("unknown")
+
+
+class _Sayings(NamedTuple):
+    # What an endpoint of two types says, and what it has with a peer that says the same.
+    says: Announcement
+    header: str
+    hello: bytes
+    same: tuple[SchemaUse, SchemaUse]  # reads, writes
+    agreed: PeerSchema
 
 
 @functools.lru_cache(maxsize=64)  # what all clients of a type say is there once
 def _sayings(
     writes: TypeCodec[Any] | None, reads: TypeCodec[Any] | None, is_client: bool
-) -> tuple[Announcement, bytes, tuple[SchemaUse | None, SchemaUse | None]]:
+) -> _Sayings:
     own = (reads, writes) if is_client else (writes, reads)
     says = Announcement(*(NOTHING if c is None else c.schema.hash for c in own))
-    same = [None if c is None else SchemaUse("same", c.schema) for c in (reads, writes)]
-    return says, control.render(Hello(says)), (same[0], same[1])
+    down, up = (UNKNOWN if c is None else SchemaUse("same", c.schema) for c in own)
+    return _Sayings(
+        says,
+        control.render_header(says),
+        control.render(Hello(says)),
+        (down, up) if is_client else (up, down),
+        PeerSchema(down, None if says.up == NOTHING else up),
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -355,9 +381,15 @@ class Agreement:
     def begin(self, theirs: Announcement) -> None:
         """Take the other end's announcement."""
         terms = self.terms
-        self.theirs = terms.says if theirs == terms.says else theirs  # one object for the many
         reads_same, writes_same = terms.same
-        if writes_same and self._of(theirs, terms.writing) == self._of(terms.says, terms.writing):
+        if theirs is terms.says or theirs == terms.says:
+            self.theirs = terms.says  # one object for the many
+            self.reads = terms.reads
+            self.is_settled = True
+            self._reading, self._writing = reads_same, writes_same
+            return
+        self.theirs = theirs
+        if self._of(theirs, terms.writing) == self._of(terms.says, terms.writing):
             self._writing = writes_same
         said = self._of(theirs, terms.reading)
         if terms.reads is None or said == NOTHING:
@@ -365,7 +397,7 @@ class Agreement:
         elif said in (self._of(terms.says, terms.reading), ASK):  # who asked will send just that
             self.reads = terms.reads
             self.is_settled = True
-            self._reading = reads_same or UNKNOWN
+            self._reading = reads_same
 
     @staticmethod
     def _of(says: Announcement, direction: str) -> str:
@@ -374,7 +406,8 @@ class Agreement:
     @property
     def schema(self) -> PeerSchema:
         """For the program: see `PeerSchema`."""
-        return self.terms.schema_of(self._reading, self._writing)
+        terms = self.terms
+        return terms.agreed if self.theirs is terms.says else terms.schema_of(self._reading, self._writing)
 
     def opening(self) -> list[bytes]:
         """The schema texts that the other end needs before any value.
@@ -387,6 +420,8 @@ class Agreement:
         terms, theirs = self.terms, self.theirs
         assert theirs is not None
         texts: list[bytes] = []
+        if theirs is terms.says:
+            return texts
         wanted = self._of(theirs, terms.writing)
         if terms.writes is not None and wanted not in (NOTHING, self._of(terms.says, terms.writing)):
             texts.append(terms.text_of(terms.writing))

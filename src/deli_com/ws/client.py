@@ -20,7 +20,7 @@ from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.dial import check_way
 from deli_com.net.options import checked, one_checked, suggesting, unexpected
 from deli_com.opening import Opening, running_loop
-from deli_com.schema.control import ASK, HEADER, MAX_BYTES, parse_header, render_header
+from deli_com.schema.control import ASK, HEADER, MAX_BYTES
 from deli_com.schema.terms import Terms, Use
 from deli_com.typed import Down, Up
 from deli_com.ws.connect import HandshakeResponse, check_tls, open_websocket, target_of
@@ -189,7 +189,7 @@ class WsClient(ClientBase[Down, Up]):
                 target,
                 make_listener=make_listener,
                 max_frame_size=max(limits["max_message_size"], 0 if terms is None else MAX_BYTES),
-                schema=None if terms is None else render_header(terms.says),
+                schema=None if terms is None else terms.header,
                 **asked,
                 **way,
             )
@@ -292,7 +292,7 @@ def _meet(terms: Terms, response: HandshakeResponse, peer: WsLink) -> None:
     """Take what the server's answer says of schemas."""
     lines = response.headers.getall(HEADER, [])
     try:
-        answer = parse_header(lines[0]) if len(lines) == 1 else None
+        answer = terms.read_header(lines[0]) if len(lines) == 1 else None
         if len(lines) > 1 or (answer is not None and ASK in (answer.down, answer.up)):
             raise ValueError(f"not an answer: {', '.join(lines)[:80]!r}")
     except ValueError as error:

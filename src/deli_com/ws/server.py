@@ -20,7 +20,7 @@ from deli_com.net.listener import check_listening, open_listener
 from deli_com.net.options import checked, one_checked, suggesting
 from deli_com.opening import Opening, running_loop
 from deli_com.recordable import RecordTo
-from deli_com.schema.control import HEADER, MAX_BYTES, QUERY, parse_header, parse_query, render_header
+from deli_com.schema.control import HEADER, MAX_BYTES, QUERY, parse_query
 from deli_com.schema.terms import Terms, Use
 from deli_com.server_base import ServerBase
 from deli_com.typed import Down, Up
@@ -331,13 +331,13 @@ def _greet(terms: Terms, request: Request, peer: WsLink) -> Refusal | None:
     try:
         if len(lines) > 1:
             raise ValueError(f"more than one {HEADER} header")
-        announcement = parse_header(lines[0]) if lines else parse_query(request.query)
+        announcement = terms.read_header(lines[0]) if lines else parse_query(request.query)
     except ValueError as error:
         return Refusal(400, f"{HEADER}: {error}")
     if announcement is None:
         return None if terms.use == "check" else Refusal(428, _REQUIRED)
     peer.announce(announcement, not lines)
-    headers = ((HEADER, render_header(terms.says)),) if lines else ()
+    headers = ((HEADER, terms.header),) if lines else ()
     request._answer = Answer(headers, MAX_BYTES)
     return None
 

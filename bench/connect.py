@@ -1,0 +1,229 @@
+"""What schemas cost a connection: `python bench/connect.py [--rounds 9] [--json FILE]`.
+
+A connection with equal schemas at both ends (``schema="check"``) against one that says nothing of them
+(``schema=None``), over WebSocket and TCP. Of TCP both ends agree only where the client asks for it.
+
+1. Time: CPU of one process that has both ends, from `connect` to the end of `close`, a hundred connections
+   a round. The two take turns; the ratio is the median of those within the rounds.
+2. Instructions: the same under callgrind, by difference of few and many connections. This figure does not
+   depend on what else the machine does.
+3. Memory: growth of a server with so many idle connections (`--connections`), by connection. Its clients
+   are bare sockets of another process, which write the handshake by hand.
+4. The first use: importing `deli_com`, defining a class and encoding with it, and what asking for its schema
+   adds, each in processes of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import multiprocessing
+import os
+import re
+import shutil
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from deli_com import Client, Server, WsClient, WsServer, codec
+from machine import write
+from values import Reading, Sample
+
+WIRES: dict[str, tuple[Any, Any]] = {"WebSocket": (WsServer, WsClient), "TCP": (Server, Client)}
+USES = (None, "check")
+BATCH = 100  # connections a round
+FEW, MANY = 20, 120  # under callgrind
+REQUEST = (
+    "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+FIRST_USES = {
+    "import": "import deli_com",
+    "import, define, encode": "import deli_com\nclass A(deli_com.Codec):\n x: deli_com.u32\n y: str\n"
+    "A(1, 'x').to_bytes()",
+    "... and ask for the hash": "import deli_com\nclass A(deli_com.Codec):\n x: deli_com.u32\n y: str\n"
+    "A(1, 'x').to_bytes()\ndeli_com.codec(A).schema.hash",
+}
+
+
+async def connections(wire: str, use: Any, count: int) -> float:
+    """CPU seconds of so many connections, one behind the other, both ends."""
+    servers, clients = WIRES[wire]
+    async with await servers[Sample, Reading].bind("127.0.0.1:0", schema=use) as server:
+        address = server.local_addr()
+
+        async def once() -> None:
+            async with clients[Sample, Reading].connect(address, schema=use):
+                await server.wait_clients(1)
+
+        for _ in range(5):
+            await once()
+        gc.collect()
+        gc.disable()
+        started = time.process_time()
+        for _ in range(count):
+            await once()
+        spent = time.process_time() - started
+        gc.enable()
+    return spent
+
+
+def times(rounds: int) -> dict[str, Any]:
+    """Microseconds a connection, and the ratio."""
+    found: dict[str, Any] = {}
+    for wire in WIRES:
+        spent: dict[Any, list[float]] = {use: [] for use in USES}
+        for number in range(rounds):
+            for use in USES if number % 2 else USES[::-1]:
+                spent[use].append(asyncio.run(connections(wire, use, BATCH)) / BATCH * 1e6)
+        ratios = [check / none for none, check in zip(spent[None], spent["check"], strict=True)]
+        found[wire] = {
+            "none_us": round(statistics.median(spent[None]), 1),
+            "check_us": round(statistics.median(spent["check"]), 1),
+            "ratio": round(statistics.median(ratios), 3),
+        }
+    return found
+
+
+def instructions() -> dict[str, Any]:
+    """Instructions a connection, and the ratio."""
+    if shutil.which("valgrind") is None:
+        return {}
+    found: dict[str, Any] = {}
+    for wire in WIRES:
+        counts = {}
+        for use in USES:
+            less, more = (_counted(wire, use, count) for count in (FEW, MANY))
+            counts[use] = (more - less) / (MANY - FEW)
+        found[wire] = {
+            "none": round(counts[None]),
+            "check": round(counts["check"]),
+            "ratio": round(counts["check"] / counts[None], 3),
+        }
+    return found
+
+
+def _counted(wire: str, use: Any, count: int) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "callgrind.out"
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", sys.executable, __file__]
+        command += ["--run", f"{wire},{use},{count}"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=os.environ | {"PYTHONHASHSEED": "0"}
+        )
+        found = re.search(r"^(?:totals|summary): (\d+)", out.read_text() if out.exists() else "", re.M)
+    if done.returncode or not found:
+        raise SystemExit(done.stderr)
+    return int(found[1])
+
+
+def memory(count: int) -> dict[str, Any]:
+    """Bytes that a server grows by for each idle connection."""
+    found: dict[str, Any] = {}
+    for wire in WIRES:
+        grown = {use: _grown(wire, use, count) for use in USES}
+        found[wire] = {
+            "none_bytes": round(grown[None]),
+            "check_bytes": round(grown["check"]),
+            "more_bytes": round(grown["check"] - grown[None]),
+        }
+    return found
+
+
+def _grown(wire: str, use: Any, count: int) -> float:
+    pipe, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context("spawn").Process(target=_hold, args=(theirs, wire, use, count))
+    child.start()
+    address = pipe.recv()
+    schema = codec(Sample).schema.hash, codec(Reading).schema.hash
+    hello = f"deli 1 hello down={schema[0]} up={schema[1]}".encode()
+    says: bytes
+    if wire == "TCP":
+        says = b"" if use is None else b"\xff\xff\xff\xff" + struct.pack("<I", len(hello)) + hello
+    else:
+        line = "" if use is None else f"Deli-Schema: 1 down={schema[0]} up={schema[1]}\r\n"
+        says = f"{REQUEST}{line}\r\n".encode()
+    held = []
+    for _ in range(100 + count):
+        sock = socket.create_connection(address)
+        sock.sendall(says)
+        if says:
+            sock.recv(4096)
+        held.append(sock)
+    grown: float = pipe.recv()
+    child.join()
+    for sock in held:
+        sock.close()
+    return grown
+
+
+def _hold(pipe: Connection, wire: str, use: Any, count: int) -> None:
+    async def hold() -> None:
+        async with await WIRES[wire][0][Sample, Reading].bind("127.0.0.1:0", schema=use) as server:
+            pipe.send(tuple(server.local_addr()))
+            await server.wait_clients(100)  # what is made once is there
+            before = _resident()
+            await server.wait_clients(100 + count)
+            await asyncio.sleep(0.3)
+            pipe.send((_resident() - before) / (server.client_count() - 100))
+
+    asyncio.run(hold())
+
+
+def _resident() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def first_uses(rounds: int) -> dict[str, float]:
+    """Milliseconds of CPU of a process that does no more than that, without the interpreter's start."""
+    spent: dict[str, list[float]] = {name: [] for name in FIRST_USES}
+    for _ in range(rounds):
+        for name, program in FIRST_USES.items():
+            timed = f"import time\nstart = time.process_time()\n{program}\nprint(time.process_time() - start)"
+            done = subprocess.run([sys.executable, "-c", timed], capture_output=True, text=True, check=True)
+            spent[name].append(float(done.stdout) * 1e3)
+    return {name: round(statistics.median(found), 2) for name, found in spent.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--connections", type=int, default=4000, help="that are held for their memory (4000)")
+    parser.add_argument(
+        "--part", choices=["time", "instructions", "memory", "first_use_ms"], help="only this"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        wire, use, count = options.run.split(",")
+        asyncio.run(connections(wire, None if use == "None" else use, int(count)))
+        return
+    found: dict[str, Any] = {}
+    for part, measure in (
+        ("time", lambda: times(options.rounds)),
+        ("instructions", instructions),
+        ("memory", lambda: memory(options.connections)),
+        ("first_use_ms", lambda: first_uses(options.rounds)),
+    ):
+        if options.part in (None, part):
+            found[part] = measure()
+            print(part)
+            for name, figures in found[part].items():
+                print(f"  {name:24} {figures}", flush=True)
+    write(options.json, found)
+
+
+if __name__ == "__main__":
+    main()
