@@ -287,9 +287,7 @@ class _Sayings(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)  # what all clients of a type say is there once
-def _sayings(
-    writes: TypeCodec[Any] | None, reads: TypeCodec[Any] | None, is_client: bool
-) -> _Sayings:
+def _sayings(writes: TypeCodec[Any] | None, reads: TypeCodec[Any] | None, is_client: bool) -> _Sayings:
     own = (reads, writes) if is_client else (writes, reads)
     says = Announcement(*(NOTHING if c is None else c.schema.hash for c in own))
     down, up = (UNKNOWN if c is None else SchemaUse("same", c.schema) for c in own)
