@@ -103,9 +103,11 @@ cdef object decode_pair(TypeCodec codec, object data, object pos):
 
 # --- any type ---
 
+# Not bound, methods have no signature but the one that their text begins with.
 @cython.binding(False)
 cdef class TypeCodec:
-    """The compiled codec of one type; `deli_com.codec` makes and keeps them.
+    """TypeCodec(type, node, facts, name='', variant=None, program=None)\n--\n
+    The compiled codec of one type; `deli_com.codec` makes and keeps them.
 
     Attributes
     ----------
@@ -144,7 +146,8 @@ cdef class TypeCodec:
         return GenericAlias(cls, item)
 
     def reading(self, writer, /):
-        """The codec that decodes what a writer of another schema sends.
+        """reading($self, writer, /)\n--\n
+        The codec that decodes what a writer of another schema sends.
 
         Fields, variants and members are matched by name (docs/wire.md section 9). It is this codec where the
         schemas are equal, or differ in names alone. Made once for each of the last 64 schemas. It encodes as
@@ -179,7 +182,8 @@ cdef class TypeCodec:
         return (codec, (self.type,)) if self._writer is None else (_read_again, (self.type, self._writer))
 
     def to_bytes(self, value):
-        """Encode one value.
+        """to_bytes($self, value)\n--\n
+        Encode one value.
 
         Parameters
         ----------
@@ -199,7 +203,8 @@ cdef class TypeCodec:
         return encode_to_bytes(self.prog, <PyObject*>value, self.name)
 
     def encode(self, value, buf):
-        """Encode one value and append it to a ``bytearray``.
+        """encode($self, value, buf)\n--\n
+        Encode one value and append it to a ``bytearray``.
 
         Raises
         ------
@@ -211,7 +216,8 @@ cdef class TypeCodec:
         encode_append(self.prog, value, self.name, buf)
 
     def from_bytes(self, data, bint strict=False):
-        """Decode one value from the start of `data`.
+        """from_bytes($self, data, strict=False)\n--\n
+        Decode one value from the start of `data`.
 
         Parameters
         ----------
@@ -235,7 +241,8 @@ cdef class TypeCodec:
         return decode_from(self, data, &pos, strict)
 
     def decode(self, data, pos=0):
-        """Decode one value at byte `pos` of `data`.
+        """decode($self, data, pos=0)\n--\n
+        Decode one value at byte `pos` of `data`.
 
         Returns
         -------

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from deli_com.link.stats import ServerStats
+else:
+    Metric = Any  # of a package that only those have who make one
 
 __all__ = ["Collector"]
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import pydoc
 import re
 import socket
 import ssl
@@ -18,10 +19,12 @@ import trustme
 from helpers import LIMIT_S, certificates
 
 import deli_com
+import deli_com.gen
 from deli_com import (
     BacklogFull,
     Client,
     Codec,
+    ComError,
     IoError,
     Server,
     WebSocketError,
@@ -31,30 +34,50 @@ from deli_com import (
     u8,
     u32,
 )
+from deli_com.metrics import Collector
 from deli_com.net.tls import tls_hint
 
 PAIRS: Any = [pytest.param(WsServer, WsClient, id="ws"), pytest.param(Server, Client, id="tcp")]
 ADDR = "127.0.0.1:0"
 
 
-def public_functions() -> list[Any]:
+def public_callables() -> list[Any]:
+    """Each public class, its constructor, methods and properties, and each function."""
     found = []
-    for name in deli_com.__all__:
-        item = getattr(deli_com, name)
-        if inspect.isfunction(item):
-            found.append(pytest.param(item, id=name))
-        elif inspect.isclass(item):
-            for attribute, function in inspect.getmembers(item, inspect.isroutine):
-                if not attribute.startswith("_") and inspect.isfunction(
-                    getattr(function, "__func__", function)
-                ):
-                    found.append(pytest.param(function, id=f"{name}.{attribute}"))
+    owners = [
+        *(getattr(deli_com, name) for name in deli_com.__all__),
+        *(getattr(deli_com.gen, name) for name in deli_com.gen.__all__),
+        Collector,
+    ]
+    for owner in owners:
+        if not inspect.isclass(owner):
+            if callable(owner) and not isinstance(owner, str) and hasattr(owner, "__name__"):
+                found.append(pytest.param(owner, id=owner.__name__))
+            continue
+        found.append(pytest.param(owner, id=owner.__name__))
+        for attribute, function in inspect.getmembers(owner):
+            if attribute.startswith("_") or attribute in ("add_note", "with_traceback"):
+                continue  # the latter are BaseException's
+            if isinstance(function, property):
+                function = function.fget
+            if callable(function):
+                found.append(pytest.param(function, id=f"{owner.__name__}.{attribute}"))
     return found
 
 
-@pytest.mark.parametrize("function", public_functions())
+@pytest.mark.parametrize("function", public_callables())
 def test_type_hints_resolve(function: Any) -> None:
-    typing.get_type_hints(function)
+    if typing.get_origin(function) is None:  # u8 and its kind are annotations themselves
+        typing.get_type_hints(function)
+
+
+@pytest.mark.parametrize("function", public_callables())
+def test_signatures_are_readable(function: Any) -> None:
+    if typing.get_origin(function) is not None or function in (ComError, IoError):
+        return  # exceptions without attributes have Python's own constructor
+    text = str(inspect.signature(function))
+    assert " at 0x" not in text, text
+    assert pydoc.plain(pydoc.render_doc(function)).strip()
 
 
 def test_a_factory_is_shown_as_that_of_a_dataclass() -> None:

@@ -8,7 +8,8 @@ from deli_com.link.endpoint cimport Endpoint
 
 
 cdef class Group:
-    """Some of a server's clients, under a name; `server.group(name)` gives it.
+    """Group(*args)\n--\n
+    Some of a server's clients, under a name; `server.group(name)` gives it.
 
     A member gets the messages of a group in order with all its other messages: broadcasts, messages of other
     groups, and messages to it alone. Group messages never count against non-members, and never delay them.

@@ -14,7 +14,8 @@ cdef bint may_be_sent(int code) noexcept:
 
 
 cdef class Peer(Follower):
-    """One client of a server, as ``recv_from``, ``with_peer``, callbacks and ``server.clients`` give it.
+    """Peer(*args, **kwargs)\n--\n
+    One client of a server, as ``recv_from``, ``with_peer``, callbacks and ``server.clients`` give it.
 
     One object for as long as the connection lasts: compare peers with ``is``, or use them as
     keys. It may be kept longer than that; its attributes then have their last values.

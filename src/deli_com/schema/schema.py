@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from deli_com.schema.tree import Tree
-    from deli_com.types.nodes import Node
+from deli_com.schema.tree import Tree
+from deli_com.types.nodes import Node
 
 __all__ = ["Schema"]
 

@@ -192,7 +192,7 @@ class Terms:
             raise Ending(CODE_BROKEN, f"the schema of what goes {direction} is not told: {error}") from None
 
     def resolve(self, told: SchemaText) -> _Known:
-        """Find what reads the values of this writer; the caller `release`s it.
+        """Find what reads the values of this writer; the caller must `release` it.
 
         Raises
         ------
