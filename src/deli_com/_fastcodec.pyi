@@ -16,6 +16,7 @@ class TypeCodec(Generic[T]):
         facts: dict[Any, Any],
         name: str = ...,
         variant: type[Any] | None = ...,
+        program: object = ...,
     ) -> Self: ...
     @property
     def type(self) -> Any: ...

@@ -99,5 +99,11 @@ class Opening(Coroutine[Any, Any, OpenedT], Generic[OpenedT]):
             # `__slots__` and the class come first: only what an opened object would have ends here.
             self._refuse(name)
 
+        def __enter__(self) -> NoReturn:
+            self._work.close()
+            raise TypeError(f"write `async with {self._call}`: a plain `with` cannot await what it opens")
+
+        def __exit__(self, *_: object) -> None: ...
+
     def __repr__(self) -> str:
         return f"<{self._call}, not awaited>"

@@ -195,6 +195,12 @@ def test_without_an_event_loop_of_asyncio_nothing_is_opened(kind):
     assert open_sockets() == before
 
 
+def test_without_an_event_loop_of_asyncio_a_stream_says_so():
+    step = WsClient[u32].stream("127.0.0.1:9").__anext__()
+    with pytest.raises(RuntimeError, match=r"WsClient.stream\(\) needs a running event loop of asyncio"):
+        step.send(None)
+
+
 async def test_a_loop_that_sets_no_hooks_is_only_slower():
     """Where the hook of the run is taken away, the whole check is made each time."""
     import sys

@@ -122,6 +122,58 @@ async def test_every_public_call_in_the_child_names_the_process(kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_child_that_runs_its_parents_loop(kind: str) -> None:
+    """The loop is the right one there, and so is the thread: only the process is not."""
+    bound, connecting = KINDS[kind]
+    loop = asyncio.new_event_loop()
+
+    async def open_both() -> tuple[Any, Any]:
+        server = await bound[Reading, Reading].bind("127.0.0.1:0")
+        client = await connecting[Reading, Reading].connect(server.local_addr())
+        await server.wait_clients(1)
+        return server, client
+
+    async def exchange() -> None:
+        for x in range(20):
+            await server.send(Reading(x=x))
+            assert await client.recv() == Reading(x=x)
+            await client.send(Reading(x=x))
+            assert await server.recv() == Reading(x=x)
+        await client.close()
+        await server.close()
+
+    server, client = loop.run_until_complete(open_both())
+
+    def use_all() -> list[str]:
+        async def attempt(call: Callable[[], Any]) -> None:
+            result = call()
+            if hasattr(result, "__await__"):
+                await result
+
+        value, said = Reading(x=99), []
+        for call in (
+            lambda: server.send(value),
+            lambda: server.send_nowait(value),
+            lambda: client.send(value),
+            server.recv,
+            client.recv,
+            lambda: server.wait_clients(1),
+            client.close,
+            server.close,
+        ):
+            try:
+                loop.run_until_complete(asyncio.wait_for(attempt(call), 5))
+                said.append("nothing")
+            except RuntimeError as error:
+                said.append("refused" if f"in process {os.getppid()}" in str(error) else str(error))
+        return said
+
+    assert in_child(use_all) == repr(["refused"] * 8)
+    loop.run_until_complete(asyncio.wait_for(exchange(), 20))
+    loop.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_what_the_child_forgets_lives_on_in_the_parent(kind: str) -> None:
     """Finalizers in the child must not take the parent's descriptors out of the set that both share."""
     bound, connecting = KINDS[kind]

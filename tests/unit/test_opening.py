@@ -139,3 +139,9 @@ class TestForgotten:
         made = opening()
         assert repr(made) == "<Things.open('here'), not awaited>"
         made.close()
+
+    def test_a_plain_with_says_async_with(self) -> None:
+        made: Any = opening()
+        with pytest.raises(TypeError, match=r"write `async with Things\.open\('here'\)`"):
+            with made:
+                pass

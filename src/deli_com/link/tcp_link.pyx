@@ -35,7 +35,7 @@ from deli_com.link.speaker cimport Speaker
 from deli_com.link.tcp_read_buffer cimport PART_BYTES, READ_BYTES, ReadBuffer
 from deli_com.errors import ConnectionClosed, MessageTooLarge
 from deli_com.net.tcp_keepalive import probe
-from deli_com.net.tls import CERTIFICATE_HINT
+from deli_com.net import tls
 from deli_com.net.transports import remote_address
 from deli_com.schema.control import Seen, is_control, render
 from deli_com.schema.terms import Agreement, Ending
@@ -515,7 +515,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         if not self.close_reason:
             self.close_reason = NO_HELLO if self._awaits_hello() else reason_of_loss(exc)
             if exc is None and self.transport is not None:
-                self.close_reason += self._silence(f"does it {CERTIFICATE_HINT}")
+                self.close_reason += self._silence(f"does it {tls.CERTIFICATE_HINT}")
         if self._deadline is not None:
             self._deadline.cancel()
         self.ended()

@@ -17,6 +17,7 @@ from deli_com.client_base import ClientBase
 from deli_com.errors import ComError, ConnectionClosed, IoError, SchemaMismatch, WebSocketError
 from deli_com.ground.home import Home
 from deli_com.net.options import checked, one_checked
+from deli_com.opening import running_loop
 from deli_com.schema.terms import SchemaUse
 
 __all__ = ["OnReconnect", "Stream"]
@@ -184,7 +185,7 @@ class Stream(Generic[T]):
 
     def _check_home(self, what: str) -> None:
         if self._home is None:
-            self._home = Home(asyncio.get_running_loop())
+            self._home = Home(running_loop("WsClient.stream()"))
         self._home.refuse_others(what)
 
     async def _be_connected(self) -> None:
