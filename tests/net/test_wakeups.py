@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers import until
+from helpers import PLAIN_HEAD, RawPeer, until
 
-from deli_com import Client, ConnectionClosed, Server, WsClient, WsServer, u32
+from deli_com import Client, Codec, ConnectionClosed, Server, WsClient, WsServer, u32
 
 PAIRS = [(WsServer, WsClient), (Server, Client)]
 ADDR = "127.0.0.1:0"
@@ -26,14 +28,19 @@ ADDR = "127.0.0.1:0"
 class Failing:
     """A method of the loop that raises `error` the next `times` that it is given a callback of this name."""
 
-    def __init__(self, method: str, callback: str, error: type[BaseException], times: int = 1) -> None:
-        self.loop = asyncio.get_running_loop()
+    def __init__(
+        self, method: str, callback: str, error: type[BaseException], times: int = 1, skip: int = 0
+    ) -> None:
+        self.loop, self.skip = asyncio.get_running_loop(), skip
         self.method, self.callback, self.error, self.left = method, callback, error, times
         self.real = getattr(self.loop, method)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = next(arg for arg in args if callable(arg))
         if self.left and getattr(given, "__name__", "") == self.callback:
+            if self.skip:
+                self.skip -= 1
+                return self.real(*args, **kwargs)
             self.left -= 1
             raise self.error("injected")
         return self.real(*args, **kwargs)
@@ -133,6 +140,75 @@ class TestSending:
 
         in_asyncio(body)
 
+    def test_a_sweep_that_could_not_be_set_comes_with_the_next_send(self, kinds):
+        """Without it no deadline would be watched any more."""
+
+        async def body() -> None:
+            told: list[dict[str, Any]] = []
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+            async with kinds[0][bytes].bind(ADDR, progress_timeout=0.2) as server:
+                stalled = await RawPeer.open(server.local_addr())
+                stalled.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                if kinds[0] is WsServer:
+                    await stalled.send(PLAIN_HEAD)
+                    await stalled.read_until(b"\r\n\r\n")
+                await server.wait_clients(1)
+                with Failing("call_later", "_run", MemoryError) as failing:
+                    with contextlib.suppress(MemoryError):
+                        server.send_nowait(bytes(8 << 20))
+                    await until(lambda: not failing.left)
+                server.send_nowait(b"next")
+                await until(lambda: server.client_count() == 0)
+                stalled.close()
+            assert len(told) <= 1 and all(isinstance(c["exception"], MemoryError) for c in told)
+
+        in_asyncio(body)
+
+    @pytest.mark.parametrize("window", ["first", "second"])
+    def test_a_window_of_the_pacer_that_could_not_be_set(self, kinds, window):
+        """One that takes nothing holds others up for a fraction of a second all the same."""
+
+        async def body() -> None:
+            told: list[dict[str, Any]] = []
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+            async with (
+                kinds[0][bytes].bind(ADDR, progress_timeout=None) as server,
+                kinds[1][bytes].connect(server.local_addr()) as client,
+            ):
+                stalled = await RawPeer.open(server.local_addr())
+                stalled.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                if kinds[0] is WsServer:
+                    await stalled.send(PLAIN_HEAD)
+                    await stalled.read_until(b"\r\n\r\n")
+                await server.wait_clients(2)
+
+                async def receive() -> None:
+                    while len(await client.recv()) > 1:
+                        pass
+
+                async def produce(least: int) -> None:
+                    # 12 MiB: less than the backlog, more than what is waited for
+                    for _ in range(24):
+                        try:
+                            await server.send(bytes(1 << 19))
+                        except MemoryError:
+                            assert window == "first"
+
+                receiving = asyncio.create_task(receive())
+                producing = asyncio.create_task(produce(24))
+                if window == "second":
+                    await until(lambda: any(w for w in [server.stats().laggards]))
+                with Failing("call_later", "_window_of", MemoryError) as failing:
+                    await until(lambda: not failing.left)
+                await producing
+                await server.send(b".")
+                await receiving
+                assert server.client_count() == 2
+                stalled.close()
+            assert len(told) == (window == "second")
+
+        in_asyncio(body)
+
     def test_a_departure_that_could_not_be_told_at_once(self, kinds):
         """The next one brings it."""
 
@@ -178,6 +254,42 @@ class TestSending:
             await real.wait_closed()
 
         in_asyncio(body)
+
+
+class Pose(Codec, policy="latest"):
+    x: u32
+
+
+@pytest.mark.parametrize("kinds", PAIRS, ids=["ws", "tcp"])
+@pytest.mark.parametrize(("callback", "skip"), [("_on_turn", 0), ("_on_refresh", 0), ("_on_refresh", 1)])
+def test_a_turn_of_an_inbox_that_could_not_be_scheduled(kinds, callback, skip):
+    """A program that was away reads once more before it takes: it gets its value whatever fails there."""
+
+    async def body() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        async with kinds[0][Pose].bind(ADDR) as server, kinds[1][Pose].connect(server.local_addr()) as client:
+            await server.wait_clients(1)
+            with Failing("call_soon", callback, MemoryError, skip=skip) as failing:
+                for number in range(30):
+                    server.send_nowait(Pose(x=number))
+                    server.send_nowait(Pose(x=number))
+                    with contextlib.suppress(MemoryError, ConnectionClosed):
+                        await client.recv()
+                    time.sleep(0.02)  # noqa: ASYNC251 - the loop stands still, as in a program that works
+                    with contextlib.suppress(MemoryError, ConnectionClosed):
+                        async with asyncio.timeout(1):
+                            await client.recv()
+                    if not failing.left:
+                        break
+            assert not failing.left
+            server.send_nowait(Pose(x=99))
+            try:
+                while (await client.recv()).x != 99:
+                    pass
+            except ConnectionClosed:  # a value that could not be taken in costs its connection
+                assert callback == "_on_turn"
+
+    in_asyncio(body)
 
 
 @pytest.mark.parametrize("kinds", PAIRS, ids=["ws", "tcp"])

@@ -83,7 +83,7 @@ cdef class Pacer:
     cdef object wait(self, object scope, bint waits):
         # A future that is done once nobody of `scope` is too far behind.
         future = (<Hub>self._hub).loop.create_future()
-        if not self._waiters:
+        if self._timer is None:  # nobody waits, or the timer could not be set
             self._open_window()
         self._waiters[future] = (scope, waits)
         return future
@@ -117,6 +117,8 @@ cdef class Pacer:
                     future.set_result(None)
         if not self._waiters:
             self._close_window()
+        elif self._timer is None:
+            self._open_window()
         return 0
 
     # --- the window ----------------------------------------------------------------------
@@ -150,7 +152,7 @@ cdef class Pacer:
             self._weigh()
             self.on_flushed()
         finally:
-            if self._waiters:
+            if self._waiters and self._timer is None:
                 self._open_window()
 
     cdef int _weigh(self) except -1:

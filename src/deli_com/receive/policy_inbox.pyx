@@ -183,8 +183,8 @@ cdef class PolicyInbox(Inbox):
         if self._waiting:
             self._wake()
         if not self._is_marked:
-            self._is_marked = True
             self.loop.call_soon(self._on_turn)
+            self._is_marked = True  # last: where that raises, the next value tries again
         return self.wanted and self.is_full()
 
     cdef void _link_fixed(self, Held* held) noexcept:
@@ -511,11 +511,18 @@ cdef class PolicyInbox(Inbox):
         if self._closed is None and goes_on:
             self._refreshes += 1
             self._refreshed = self._number
-            self.loop.call_soon(self._on_refresh)
-            return
+            try:
+                self.loop.call_soon(self._on_refresh)
+                return
+            except BaseException:
+                self._take_up()  # else who waits would wait for the next value
+                raise
+        self._take_up()
+
+    cdef int _take_up(self) except -1:
         self._refreshes = 0
         self._taken_turn = 0
-        self._wake()
+        return self._wake()
 
     cdef int _wake(self) except -1:
         return 0 if self._refreshes else Inbox._wake(self)
