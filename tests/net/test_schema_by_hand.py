@@ -368,6 +368,8 @@ class TestOrder:
                     assert said(head) == [f"1 down={DOWN.hash} up=-"]
                     await peer.send(f"deli 1 schema up {OTHER}\nwhatever".encode(), TEXT)  # nobody reads it
                     assert [text(frame) for frame in await peer.round_trip()] == [LIVE]
+                    (known,) = server.clients
+                    assert known.schema.up is None and known.schema.down.how == "same"
                 await until(lambda: server.client_count() == 0)
 
     async def test_texts_are_neither_messages_nor_bytes_of_any(self) -> None:
@@ -571,6 +573,42 @@ class TestRefusal:
             )
             with pytest.raises(WebSocketError, match="Deli-Schema header"):
                 await opening
+
+
+class TestWhereNothingGoesUp:
+    async def test_a_client_says_no_schema_to_a_server_that_takes_nothing(self) -> None:
+        async with raw_server() as server:
+            opening = asyncio.ensure_future(connected(WsClient[Reading, Order].connect(server.address)))
+            peer = await answered(server, DOWN.hash, "-")
+            client = await opening
+            assert client.schema.up is not None and client.schema.up.how == "unknown"
+            client.send_nowait(Order(5))
+            client.flush()
+            assert await peer.frame() == Frame(BINARY, b"\5", masked=True)
+            peer.close()
+            await client.close()
+
+    async def test_there_is_no_schema_of_what_is_not_sent(self) -> None:
+        async with await WsServer[Reading, None].bind("127.0.0.1:0") as server:
+            async with asked(server) as (_, _):
+                await server.wait_clients(1)
+                (known,) = server.clients
+                assert known.schema.up is None and known.schema.down.how == "unknown"
+            for schema in ("check", None):
+                async with WsClient[Reading, None].connect(server.local_addr(), schema=schema) as client:  # type: ignore[arg-type]
+                    assert client.schema.up is None
+            async with WsClient[State, None].connect(server.local_addr(), schema=None) as client:
+                assert client.schema.up is None and client.schema.down.how == "unknown"
+
+    async def test_of_another_schema_down_up_is_none_all_the_same(self) -> None:
+        class Part(Codec):
+            a: u32
+
+        async with await WsServer[Reading, None].bind("127.0.0.1:0") as server:
+            async with WsClient[Part, None].connect(server.local_addr()) as client:
+                assert client.schema.up is None and client.schema.down.how == "resolved"
+                (known,) = server.clients
+                assert known.schema.up is None and known.schema.down.how == "unknown"
 
 
 class TestTcpByHand:

@@ -91,6 +91,18 @@ class TestOwnProgram:
 
         assert codec(New).reading(writer("b u8", "a u8")).from_bytes(b"\1\2") == New(2)
 
+    def test_what_is_read_by_its_name_is_nobody_elses_former_name(self) -> None:
+        class New(Codec):
+            b: u8
+            a: u8 = field(renamed_from="b", default=9)
+
+        class First(Codec):
+            a: u8 = field(renamed_from="b")
+            c: u8 = field(renamed_from=("x", "b"), default=9)
+
+        assert codec(New).reading(writer("b u8")).from_bytes(b"\1") == New(1, 9)
+        assert codec(First).reading(writer("b u8")).from_bytes(b"\1") == First(1, 9)
+
     def test_recursive_types_of_another_name(self) -> None:
         class Node(Codec):
             kids: list[Node]

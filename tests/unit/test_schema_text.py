@@ -32,7 +32,7 @@ from deli_com import (
     u32,
     u64,
 )
-from deli_com.schema import tree
+from deli_com.schema import parse, tree
 from deli_com.schema.measure import recursive, too_deep
 from deli_com.schema.text import render
 
@@ -70,6 +70,9 @@ class Node(Codec):
 
 
 Identity = NewType("Identity", u32)
+Same = NewType("Same", Identity)
+T = typing.TypeVar("T")
+pairs = typing_extensions.TypeAliasType("pairs", list[tuple[T, Point]], type_params=(T,))  # type: ignore[valid-type]
 type_alias = typing_extensions.TypeAliasType("type_alias", list[Point])
 
 
@@ -109,6 +112,7 @@ class TestText:
             (tuple[tuple[u8], bool], "((u8),bool)"),
             (Identity, "u32"),
             (list[Identity], "[u32]"),
+            (Same | None, "u32?"),
             (Annotated[u16, "what"], "u16"),
             (tuple[()], "()"),
         ],
@@ -119,6 +123,32 @@ class TestText:
 
     def test_aliases_and_defaults_leave_no_trace(self) -> None:
         assert lines(type_alias) == lines(list[Point]) == ["root [Point]", "struct Point", " x f32", " y f32"]
+
+    def test_each_instance_of_a_generic_alias_is_what_stands_for_it(self) -> None:
+        rest = ["struct Point", " x f32", " y f32"]
+        assert lines(pairs[u8]) == ["root [(u8,Point)]", *rest]  # type: ignore[misc]
+        assert lines(pairs[list[Same]]) == ["root [([u32],Point)]", *rest]  # type: ignore[misc]
+        assert codec(pairs[u8]).schema == codec(list[tuple[u8, Point]]).schema  # type: ignore[misc]
+
+    def test_the_hash_is_made_when_it_is_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Neither a class nor its codec has one; nothing of it is made at the definition."""
+        made: list[bytes] = []
+        real = hashlib.sha256
+
+        def seen(data: bytes) -> Any:
+            made.append(data)
+            return real(data)
+
+        monkeypatch.setattr(hashlib, "sha256", seen)
+
+        class Fresh(Codec):
+            x: u8
+
+        own = codec(Fresh)
+        assert own.from_bytes(own.to_bytes(Fresh(1))) == Fresh(1)
+        assert own.schema.text and made == []
+        assert own.schema.hash == own.schema.hash
+        assert made == [b"deli 1\nroot Fresh\nstruct Fresh\n x u8\n"]
 
     def test_a_structured_array_is_a_list_of_its_struct(self) -> None:
         class Row(Codec):
@@ -222,6 +252,22 @@ class TestText:
             _ = codec(Größe).schema
         with pytest.raises(TypeError, match="größe"):
             _ = codec(Fine).schema
+
+    @pytest.mark.parametrize("place", ["class", "field", "member"])
+    def test_names_of_128_characters_and_of_129(self, place: str) -> None:
+        def schema(name: str) -> Schema:
+            if place == "member":
+                return codec(enum.Enum("E", [(name, 0)], module=__name__)).schema
+            made: Any = type(Codec)(
+                name if place == "class" else "C",
+                (Codec,),
+                {"__module__": __name__, "__annotations__": {name if place == "field" else "x": u8}},
+            )
+            return codec(made).schema
+
+        assert Schema.parse(schema("n" * 128).text).hash == schema("n" * 128).hash
+        with pytest.raises(TypeError, match="is no name for a schema"):
+            schema("n" * 129)
 
 
 class TestSchema:
@@ -405,6 +451,23 @@ class TestParse:
         assert Schema.parse(f"deli 1\nroot {'[' * 200}f32{']' * 200}\n").tree.root is not None
         assert Schema.parse(STRUCT + f" {'x' * 128} u8\n").tree.definitions[0].fields
         Schema.parse(f"deli 1\nroot [u8;{2**24}]\n")
+
+    def test_65536_fields_and_one_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No text of 256 KiB has as many: a field takes six bytes."""
+        monkeypatch.setattr(parse, "MAX_BYTES", 1 << 20)
+
+        def many(*counts: int) -> str:
+            structs = "".join(
+                f"struct S{i}\n" + "".join(f" f{n} u8\n" for n in range(count))
+                for i, count in enumerate(counts)
+            )
+            return f"deli 1\nroot ({','.join(f'S{i}' for i in range(len(counts)))})\n{structs}"
+
+        assert len(Schema.parse(many(65_536)).tree.definitions[0].fields) == 65_536
+        Schema.parse(many(60_000, 5_536))
+        for counts in ((65_537,), (60_000, 5_537)):
+            with pytest.raises(ValueError, match="more than 65536 fields"):
+                Schema.parse(many(*counts))
 
     def test_a_chain_of_4096_definitions_is_no_recursion_of_the_parser(self) -> None:
         text = (
