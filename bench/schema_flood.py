@@ -66,9 +66,16 @@ def schema(number: int, fields: int, kind: str = "u8") -> Schema:
 
 def frame(payload: bytes, opcode: int = TEXT) -> bytes:
     """A frame as a client sends it; its mask is 0."""
-    size = len(payload)
-    head = struct.pack("!BBH", 0x80 | opcode, 0xFE, size) if size < 1 << 16 else b""
-    return (head or struct.pack("!BBQ", 0x80 | opcode, 0xFF, size)) + bytes(4) + payload
+    size, first = len(payload), 0x80 | opcode
+    if size < 126:
+        head = struct.pack("!BB", first, 0x80 | size)
+    else:
+        head = (
+            struct.pack("!BBH", first, 0xFE, size)
+            if size < 1 << 16
+            else struct.pack("!BBQ", first, 0xFF, size)
+        )
+    return head + bytes(4) + payload
 
 
 async def talk(address: Any, *parts: bytes) -> None:

@@ -281,7 +281,8 @@ class TestForeignClient:
                     await peer.send(f"deli 1 schema up {own.hash}\n{text}")
                     await peer.send(struct.pack("<fI", 0.5, 7))
                     assert await server.recv() == ONE(7, 0.5)
-            assert len(server.terms._known) == 1
+            (known,) = server.terms._known.values()
+            assert server.terms._known_bytes == known.size and known.users == 0
 
 
 async def until_closed(peer: Any) -> AsyncIterator[Any]:
