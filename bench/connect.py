@@ -4,7 +4,7 @@ A connection with equal schemas at both ends (``schema="check"``) against one th
 (``schema=None``), over WebSocket and TCP. Of TCP both ends agree only where the client asks for it.
 
 1. Time: CPU of one process that has both ends, from `connect` to the end of `close`, a hundred connections
-   a round. The two take turns; the ratio is the median of those within the rounds.
+   of each kind a round. They take turns by ten; the ratio is the median of those of the blocks.
 2. Instructions: the same under callgrind, by difference of few and many connections. This figure does not
    depend on what else the machine does.
 3. Memory: growth of a server with so many idle connections (`--connections`), by connection. Its clients
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -41,7 +42,7 @@ from values import Reading, Sample
 
 WIRES: dict[str, tuple[Any, Any]] = {"WebSocket": (WsServer, WsClient), "TCP": (Server, Client)}
 USES = (None, "check")
-BATCH = 100  # connections a round
+BLOCKS, BLOCK = 10, 10  # connections of each kind in a round
 FEW, MANY = 20, 120  # under callgrind
 REQUEST = (
     "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -56,24 +57,30 @@ FIRST_USES = {
 }
 
 
-async def connections(wire: str, use: Any, count: int) -> float:
-    """CPU seconds of so many connections, one behind the other, both ends."""
+async def connections(wire: str, uses: tuple[Any, ...], blocks: int, block: int) -> dict[Any, list[float]]:
+    """CPU seconds of one connection, both ends, by block of so many; the uses take turns, block by block."""
     servers, clients = WIRES[wire]
-    async with await servers[Sample, Reading].bind("127.0.0.1:0", schema=use) as server:
+    spent: dict[Any, list[float]] = {use: [] for use in uses}
+
+    async def run(server: Any, use: Any, count: int) -> float:
         address = server.local_addr()
-
-        async def once() -> None:
-            async with clients[Sample, Reading].connect(address, schema=use):
-                await server.wait_clients(1)
-
-        for _ in range(5):
-            await once()
-        gc.collect()
-        gc.disable()
         started = time.process_time()
         for _ in range(count):
-            await once()
-        spent = time.process_time() - started
+            async with clients[Sample, Reading].connect(address, schema=use):
+                await server.wait_clients(1)
+        return (time.process_time() - started) / count
+
+    async with contextlib.AsyncExitStack() as stack:
+        opened = []
+        for use in uses:
+            made = servers[Sample, Reading].bind("127.0.0.1:0", schema=use)
+            opened.append((await stack.enter_async_context(made), use))
+            await run(*opened[-1], 5)
+        gc.collect()
+        gc.disable()
+        for number in range(blocks):
+            for server, use in opened[:: 1 if number % 2 else -1]:
+                spent[use].append(await run(server, use, block))
         gc.enable()
     return spent
 
@@ -82,14 +89,11 @@ def times(rounds: int) -> dict[str, Any]:
     """Microseconds a connection, and the ratio."""
     found: dict[str, Any] = {}
     for wire in WIRES:
-        spent: dict[Any, list[float]] = {use: [] for use in USES}
-        for number in range(rounds):
-            for use in USES if number % 2 else USES[::-1]:
-                spent[use].append(asyncio.run(connections(wire, use, BATCH)) / BATCH * 1e6)
+        spent = asyncio.run(connections(wire, USES, rounds * BLOCKS, BLOCK))
         ratios = [check / none for none, check in zip(spent[None], spent["check"], strict=True)]
         found[wire] = {
-            "none_us": round(statistics.median(spent[None]), 1),
-            "check_us": round(statistics.median(spent["check"]), 1),
+            "none_us": round(statistics.median(spent[None]) * 1e6, 1),
+            "check_us": round(statistics.median(spent["check"]) * 1e6, 1),
             "ratio": round(statistics.median(ratios), 3),
         }
     return found
@@ -208,7 +212,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.run:
         wire, use, count = options.run.split(",")
-        asyncio.run(connections(wire, None if use == "None" else use, int(count)))
+        asyncio.run(connections(wire, (None if use == "None" else use,), 1, int(count)))
         return
     found: dict[str, Any] = {}
     for part, measure in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -181,6 +182,83 @@ async def test_tls(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         capsys.readouterr()
         assert await run(url, "--ca", str(tmp_path / "ca"), "--cert", str(tmp_path / "cert"), "--hash") == 0
     assert capsys.readouterr().out == f"{codec(Telemetry).schema.hash}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["http://robot:8765"],
+            "'http://robot:8765' is no URL of a server: ws://, wss://, tcp:// or tcps://",
+        ),
+        (["types_here"], "'types_here' is no file, and not of the form module:Down[,Up]"),
+        (["types_here:Nothing"], "types_here:Nothing is not to be had: module "),
+        (["no_such_module:T"], "no_such_module:T is not to be had: No module named 'no_such_module'"),
+        (["types_here:Telemetry,Command,Command"], "names 3 types: one for each direction at most"),
+        (["types_here:trustme"], "types_here:trustme has no schema: "),
+        (["ws://127.0.0.1:1", "--ca", "x"], "are for TLS: wss:// instead of ws://?"),
+        (["wss://127.0.0.1:1", "--key", "x"], "give --cert too"),
+        (["wss://127.0.0.1:1", "--ca", "no/such/file"], "no/such/file: [Errno 2] No such file or directory"),
+        (["ws://127.0.0.1:1", "--header", "X"], "--header takes K:V, not 'X'"),
+        (["tcp://127.0.0.1:1", "--header", "X: 1"], "TCP has no headers"),
+        (["tcp://127.0.0.1:1/path"], "TCP has no paths: tcp://HOST:PORT"),
+        (["types_here:Telemetry", "--diff", "types_here:Nothing"], "types_here:Nothing is not to be had"),
+    ],
+)
+def test_what_cannot_be_done_is_2_and_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["schema", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.startswith("deli-com schema: ") and words in shown.err
+    assert shown.err.count("\n") == 1
+
+
+def test_help_is_as_wide_as_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main(["schema", "--help"])
+    shown, _, examples = capsys.readouterr().out.partition("\nexamples:\n")
+    assert max(map(len, shown.splitlines())) <= 80
+    assert examples.count("deli-com schema ") >= 5
+    for option in ("--diff", "--hash", "--header", "--ca", "--cert", "--key", "DELI_TOKEN", "SOURCE"):
+        assert option in shown
+
+
+def test_modules_are_looked_for_in_the_current_directory(tmp_path: Path) -> None:
+    (tmp_path / "kinds_of_mine.py").write_text(
+        "from deli_com import Codec, u8\nclass Mine(Codec):\n    x: u8\n"
+    )
+    for command in ([sys.executable, "-m", "deli_com"], [str(Path(sys.executable).with_name("deli-com"))]):
+        if not Path(command[0]).exists():
+            continue  # the package is used in place, and was not installed
+        done = subprocess.run(
+            [*command, "schema", "kinds_of_mine:Mine"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout.startswith("deli 1\nroot Mine\nstruct Mine\n x u8\nhash "), done.stderr
+
+
+@pytest.mark.parametrize("kind", ["ws", "tcp"])
+async def test_a_file_against_a_server_and_the_other_way(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with served(kind, Telemetry, Command) as url:
+        assert await run(url) == 0
+        file = tmp_path / "robot.schema"
+        file.write_text(capsys.readouterr().out)
+        same = f"down: the same, {codec(Telemetry).schema.hash}\nup: the same, {codec(Command).schema.hash}\n"
+        for source, other in ((str(file), url), (url, str(file)), ("types_here:Telemetry,Command", url)):
+            assert await run(source, "--diff", other) == 0
+            assert capsys.readouterr().out == same
+        assert await run("types_here:V2.Telemetry", "--diff", url, "--hash") == 1
+        down = f"{codec(V2.Telemetry).schema.hash} here, {codec(Telemetry).schema.hash} there\n"
+        assert capsys.readouterr().out == down
 
 
 # --- differences ---

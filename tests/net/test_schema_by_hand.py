@@ -621,6 +621,19 @@ class TestTcpByHand:
             assert await peer.read_exactly(len(expected)) == expected
             peer.close()
 
+    async def test_a_control_text_is_no_message_of_4_gib_where_that_may_be(self) -> None:
+        """The largest length is that of none, whatever `max_message_size` says."""
+        most = (1 << 32) - 1
+        async with await Server[Reading, Order].bind("127.0.0.1:0", max_message_size=most) as server:
+            peer = await ReferencePeer.open(server.local_addr())
+            await peer.send(tcp_text(SAYS))
+            assert await peer.read_exactly(len(tcp_text(SAYS, LIVE))) == tcp_text(SAYS, LIVE)
+            peer.close()
+            async with Client[Reading, Order].connect(
+                server.local_addr(), schema="check", max_message_size=most
+            ) as client:
+                assert client.schema.down.how == "same"
+
     async def test_a_mark_before_the_hello_ends_it(self) -> None:
         async with await Server[Reading, Order].bind("127.0.0.1:0") as server:
             peer = await RawPeer.open(server.local_addr())

@@ -98,6 +98,31 @@ class TestBothProtocols:
         for words in ("a", "b", "f32 here", "u32 there", "u32 here", "f32 there"):
             assert words in text
 
+    async def test_the_newcomers_case(
+        self, servers: Any, clients: Any, options: Any, capsys: pytest.CaptureFixture[str], caplog: Any
+    ):
+        """Another order: no word of it. Two types swapped: `connect` says which fields have them."""
+        with caplog.at_level(logging.DEBUG):
+            async with await servers[ONE].bind("127.0.0.1:0") as server:
+                async with clients[SWAPPED].connect(server.local_addr(), **options) as client:
+                    await server.wait_clients(1)
+                    server.send_nowait(ONE(7, 0.5))
+                    assert await client.recv() == SWAPPED(b=0.5, a=7)
+                    client.send_nowait(SWAPPED(b=1.5, a=8))
+                    assert await server.recv() == ONE(8, 1.5)
+                quiet = [r.getMessage() for r in caplog.records if r.levelno >= logging.INFO]
+                with pytest.raises(SchemaMismatch) as caught:
+                    await clients[OTHER].connect(server.local_addr(), **options)
+                await until(lambda: server.client_count() == 0)
+        assert not [line for line in quiet if "chema" in line]
+        assert capsys.readouterr() == ("", "")
+        assert str(caught.value) == (
+            "another Telemetry is sent here:\n"
+            "  a  f32 here, u32 there (the types of a and b are swapped)\n"
+            "  b  u32 here, f32 there (the types of b and a are swapped)"
+        )
+        assert isinstance(caught.value, ValueError) and caught.value.__cause__ is None
+
     async def test_other_names_of_types_alone_are_no_difference(
         self, servers: Any, clients: Any, options: Any
     ):

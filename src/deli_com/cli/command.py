@@ -21,6 +21,7 @@ __all__ = [
     "colours",
     "describe",
     "fail",
+    "filled",
     "note",
     "painted",
 ]
@@ -54,9 +55,14 @@ def describe(parser: argparse.ArgumentParser, text: str, examples: str) -> None:
     examples : str
         Command lines; indentation that all of them share is removed.
     """
-    width = min(shutil.get_terminal_size().columns - 2, 100)
-    parser.description = textwrap.fill(" ".join(text.split()), width)
+    parser.description = filled(text)
     parser.epilog = "examples:\n" + "\n".join(f"  {line}" for line in inspect.cleandoc(examples).split("\n"))
+
+
+def filled(text: str) -> str:
+    """One paragraph, as wide as the terminal; help texts with examples are not filled by argparse."""
+    width = min(shutil.get_terminal_size().columns - 2, 100)
+    return textwrap.fill(" ".join(text.split()), width)
 
 
 def colours(stream: IO[str]) -> bool:

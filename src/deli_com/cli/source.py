@@ -46,6 +46,8 @@ def read_source(source: str, options: argparse.Namespace) -> Schemas:
             return _texts(path.read_text(encoding="utf-8"), source)
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{source}: {error}") from error
+    if "://" in source:
+        fail(f"{source!r} is no URL of a server: ws://, wss://, tcp:// or tcps://")
     module, colon, names = source.partition(":")
     if not colon or not names:
         fail(f"{source!r} is no file, and not of the form module:Down[,Up]")

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from deli_com import Client, WsClient
-from deli_com.cli.command import CommandError, fail
+from deli_com.cli.command import CommandError, fail, filled
 from deli_com.errors import ComError
 from deli_com.opening import Opening
 from deli_com.schema.question import Schemas
@@ -41,8 +41,10 @@ def add_url_options(parser: argparse.ArgumentParser, key: str = "--key") -> None
     """Add the options with which a server is reached; `key` names that of the private key."""
     group = parser.add_argument_group(
         "servers",
-        "URLs are ws://HOST:PORT/PATH, wss://…, tcp://HOST:PORT and tcps://…. A token in the environment, "
-        f"{TOKEN}, goes along as `Authorization: Bearer`.",
+        filled(
+            "URLs are ws://HOST:PORT/PATH, wss://…, tcp://HOST:PORT and tcps://…. A token in the "
+            f"environment, {TOKEN}, goes along as `Authorization: Bearer`."
+        ),
     )
     group.add_argument(
         "--header", action="append", default=[], metavar="K:V", help="one more request header; repeatable"
