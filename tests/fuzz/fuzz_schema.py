@@ -115,9 +115,9 @@ def seeds() -> list[bytes]:
     return [GOLDEN.encode(), *(render(made.reader().tree).encode() for made in map(Generator, range(60)))]
 
 
-def mutated(rng: random.Random, pool: list[bytes]) -> bytes:
-    """A text with a few lines or words changed."""
-    lines = rng.choice(pool).decode().split("\n")
+def mutated(rng: random.Random, pool: list[bytes], text: bytes | None = None) -> bytes:
+    """A text, of the pool if none is given, with a few lines or words changed."""
+    lines = (text or rng.choice(pool)).decode("utf-8", "replace").split("\n")
     for _ in range(rng.choice((0, 1, 1, 1, 2, 4))):
         at = rng.randrange(len(lines))
         action = rng.randrange(6)
@@ -133,10 +133,10 @@ def mutated(rng: random.Random, pool: list[bytes]) -> bytes:
             place = rng.randrange(len(words) + 1)
             words[place : place + (action > 3)] = [rng.choice(WORDS)]
             lines[at] = " ".join(words)
-    text = "\n".join(lines).encode()
+    changed = "\n".join(lines).encode()
     if rng.random() < 0.1:
-        text = text[: rng.randrange(len(text) + 1)]
-    return text
+        changed = changed[: rng.randrange(len(changed) + 1)]
+    return changed
 
 
 def fuzz(seed: int, cases: int) -> dict[str, int]:
@@ -159,7 +159,14 @@ def main() -> None:
             count += sum(fuzz(count + 2, 500).values())
         print(f"atheris is absent: {count} random texts passed")
         return
-    atheris.Setup(sys.argv, lambda data: check(data) and None)
+    pool = seeds()
+
+    def mutate(data: bytes, size: int, seed: int) -> bytes:
+        """As libFuzzer asks for it: bytes alone would hardly ever begin as a schema does."""
+        rng = random.Random(seed)
+        return mutated(rng, pool, None if len(data) < 8 or rng.random() < 0.05 else data)[:size]
+
+    atheris.Setup(sys.argv, lambda data: check(data) and None, custom_mutator=mutate)
     atheris.Fuzz()
 
 

@@ -1,8 +1,8 @@
 """The table of docs/wire.md section 9: each row, both ways, in everything that a struct can stand in.
 
 A row is a struct of the writer, bytes of it, and a struct of the reader: what comes of the bytes, or the
-words of the difference. It is tried as it is, in a struct, list, tuple, option, fixed array, sealed variant and
-structured array. Behind it stands a field that is read only if not a byte was misjudged.
+words of the difference. It is tried as it is, in a struct, list, tuple, option, fixed array, sealed variant
+and structured array. Behind it stands a field that is read only if not a byte was misjudged.
 """
 
 from __future__ import annotations
