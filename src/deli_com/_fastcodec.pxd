@@ -29,11 +29,6 @@ cdef class TypeCodec:
 # a `__index__`, `__float__` or `__buffer__` of the value raised.
 cdef int codec_encode(TypeCodec codec, WriteCursor* cur, object value) except -1
 
-# The same for a caller in whose midst no Python code may run. 0: written. 1: the value needs
-# Python code (a number or buffer of a class written in Python); none has run, what was written is
-# rubbish, and `codec_encode` into a place of its own will do it.
-cdef int codec_encode_exact(TypeCodec codec, WriteCursor* cur, object value) except -1
-
 # Reads one value from exactly `size` bytes at `data` (borrowed for the call; bytes after the
 # value are ignored, as from_bytes does). Returns objects that own copies. Raises DecodeError, or
 # what a `__post_init__` raised.

@@ -319,11 +319,7 @@ cdef object _resolve(TypeCodec codec, writer):
 
 
 cdef int codec_encode(TypeCodec codec, WriteCursor* cur, object value) except -1:
-    return encode_root(codec.prog, cur, <PyObject*>value, codec.name, False)
-
-
-cdef int codec_encode_exact(TypeCodec codec, WriteCursor* cur, object value) except -1:
-    return encode_root(codec.prog, cur, <PyObject*>value, codec.name, True)
+    return encode_root(codec.prog, cur, <PyObject*>value, codec.name)
 
 
 cdef object codec_decode(TypeCodec codec, const char* data, Py_ssize_t size):

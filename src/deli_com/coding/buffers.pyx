@@ -21,7 +21,7 @@ from deli_com.coding.encode_errors cimport (
     note_index,
     number_name,
 )
-from deli_com.coding.encoder cimport Encoder, number_size, would_run_python
+from deli_com.coding.encoder cimport Encoder, number_size
 from deli_com.coding.program cimport OP_F32, OP_U64
 from deli_com.ground.cpython cimport *
 
@@ -116,9 +116,7 @@ cdef int encode_foreign_bytes(Encoder* enc, PyObject* v, bint last) noexcept:
 cdef int open_buffer(Encoder* enc, PyObject* v, Py_buffer* view, int flags, str wanted) noexcept:
     # A view of `v`, to be released. May run Python code; what it exports stays put until then.
     cdef int status
-    if not _exact_exporter(v):
-        if would_run_python(enc, v):
-            return -1
+    if Py_TYPE(v) != <PyTypeObject*>ARRAY_TYPE:  # a heap type, but written in C: it has no mask
         status = is_masked(v)
         if status > 0:
             return mismatch_of(enc, "{} without a mask", wanted, v)
@@ -143,11 +141,6 @@ cdef int open_buffer(Encoder* enc, PyObject* v, Py_buffer* view, int flags, str 
         fail_of_value(enc)
     Py_DECREF(v)  # a view holds one of its own
     return status
-
-
-cdef bint _exact_exporter(PyObject* v) noexcept:
-    # array.array is a heap type, but written in C.
-    return Py_TYPE(v) == <PyTypeObject*>ARRAY_TYPE
 
 
 cdef bint _matches(int code, Py_buffer* view) noexcept:

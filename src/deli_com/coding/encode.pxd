@@ -4,11 +4,9 @@ from deli_com.coding.program cimport Prog
 from deli_com.ground.cursor cimport WriteCursor
 
 
-# Writes one value at the cursor. 0: done. 1, only if `exact_only`: the value needs Python code to
-# run (a `__index__`, `__float__` or `__buffer__` of a class written in Python); none has run.
-# -1: EncodeError, or what that Python code raised. After 1 and -1 what was written is rubbish.
-# `name` starts the path of an error.
-cdef int encode_root(Prog* prog, WriteCursor* cur, PyObject* value, str name, bint exact_only) except -1
+# Writes one value at the cursor. Raises EncodeError, or what a `__index__`, `__float__` or `__buffer__`
+# of the value raised; what was written is rubbish then. `name` starts the path of an error.
+cdef int encode_root(Prog* prog, WriteCursor* cur, PyObject* value, str name) except -1
 
 # The same into a new `bytes`, and onto the end of a bytearray.
 cdef object encode_to_bytes(Prog* prog, PyObject* value, str name)

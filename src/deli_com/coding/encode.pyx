@@ -9,7 +9,7 @@ Python); such code may replace any slot and shrink any list, so:
 3. the cursor is not touched by it, and `grow` runs no Python code.
 
 Functions return -1 on failure, with either `Encoder.detail` set (the caller adds its piece to
-the path, and the root makes the EncodeError) or a Python exception, or `Encoder.inexact`.
+the path, and the root makes the EncodeError) or a Python exception.
 """
 
 from cpython.bytearray cimport PyByteArray_Resize
@@ -25,7 +25,7 @@ from deli_com.coding.buffers cimport (
     write_sized,
 )
 from deli_com.coding.encode_errors cimport *
-from deli_com.coding.encoder cimport MAX_LENGTH, Encoder, need_room, number_size
+from deli_com.coding.encoder cimport MAX_LENGTH, Encoder, need_room, number_size, store_int
 from deli_com.coding.numbers cimport encode_bool, encode_number
 from deli_com.coding.program cimport *
 from deli_com.ground.cpython cimport *
@@ -42,14 +42,14 @@ cdef extern from "deli_com/ground/utf8.h":
     const char* utf8_kept(PyObject* text, Py_ssize_t* size) noexcept
 
 
-cdef int encode_root(Prog* prog, WriteCursor* cur, PyObject* value, str name, bint exact_only) except -1:
-    return _encode(prog, cur, value, name, exact_only)
+cdef int encode_root(Prog* prog, WriteCursor* cur, PyObject* value, str name) except -1:
+    return _encode(prog, cur, value, name)
 
 
 ctypedef int (*report_function)(Encoder* enc, str name) noexcept
 
 
-cdef inline int _encode(Prog* prog, WriteCursor* cur, PyObject* value, str name, bint exact_only) noexcept:
+cdef inline int _encode(Prog* prog, WriteCursor* cur, PyObject* value, str name) noexcept:
     # encode_root for callers that must clean up: with -1 the exception is set.
     cdef Encoder enc
     cdef PyObject* slot = value
@@ -57,8 +57,6 @@ cdef inline int _encode(Prog* prog, WriteCursor* cur, PyObject* value, str name,
     enc.detail = NULL
     enc.path = NULL
     enc.depth = 0
-    enc.exact_only = exact_only
-    enc.inexact = False
     if encode_prog(&enc, prog, <char*>&slot, True) == 0:
         return 0
     return (<report_function>report)(&enc, name)
@@ -118,7 +116,7 @@ cdef object encode_to_bytes(Prog* prog, PyObject* value, str name):
     if prog.fixed:
         return _to_bytes_fixed(prog, value, name)
     _scratch_open(&scratch)
-    if _encode(prog, &scratch.cur, value, name, False) < 0:
+    if _encode(prog, &scratch.cur, value, name) < 0:
         _scratch_close(&scratch)
         return _reraise()
     head = scratch.cur.pos - scratch.start
@@ -146,7 +144,7 @@ cdef object _to_bytes_fixed(Prog* prog, PyObject* value, str name):
     cur.pos = PyBytes_AS_STRING(result)
     cur.end = cur.pos + prog.min_size
     cur.grow = _no_more
-    if _encode(prog, &cur, value, name, False) < 0:
+    if _encode(prog, &cur, value, name) < 0:
         Py_DECREF(result)
         return _reraise()
     return _given(result)
@@ -182,7 +180,7 @@ cdef int encode_append(Prog* prog, object value, str name, object buf) except -1
         raise TypeError(f"encode appends to a bytearray, got {type(buf).__qualname__}")
     _scratch_open(&scratch)
     try:
-        encode_root(prog, &scratch.cur, <PyObject*>value, name, False)
+        encode_root(prog, &scratch.cur, <PyObject*>value, name)
         head = scratch.cur.pos - scratch.start
         tail = 0 if scratch.cur.tail == NULL else PyBytes_GET_SIZE(scratch.cur.tail)
         old = PyByteArray_GET_SIZE(<PyObject*>buf)
@@ -545,14 +543,7 @@ cdef int _numbers(Encoder* enc, int code, PyObject* v, bint is_list, Py_ssize_t 
         elif code == OP_F32 and PyFloat_CheckExact(element) and f32_of(PyFloat_AS_DOUBLE(element), &narrow):
             store_f32(p, narrow)
         elif code < OP_F32 and PyLong_CheckExact(element) and int_raw(element, positive, negative, &raw):
-            if size == 1:
-                store_u8(p, <uint8_t>raw)
-            elif size == 2:
-                store_u16(p, <uint16_t>raw)
-            elif size == 4:
-                store_u32(p, <uint32_t>raw)
-            else:
-                store_u64(p, raw)
+            store_int(p, size, raw)
         else:
             if encode_number(enc, code, element, p) < 0:
                 note_index(enc, i)

@@ -64,8 +64,6 @@ cdef int report(Encoder* enc, str name) except -1:
     enc.path = enc.detail = NULL
     if detail == NULL:
         Py_XDECREF(path)
-        if enc.inexact:
-            return 1
         if PyErr_Occurred() == NULL:
             raise MemoryError("a value was being encoded")
         return -1

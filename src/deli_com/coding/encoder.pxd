@@ -1,10 +1,11 @@
 # What the parts of the encoder share: the state of one walk, and where it writes.
 
 from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from deli_com.coding.program cimport OP_F32, OP_I8, OP_I16, OP_I32, OP_U8, OP_U16, OP_U32
-from deli_com.ground.cpython cimport Py_TYPE, Py_TPFLAGS_HEAPTYPE, PyType_HasFeature
 from deli_com.ground.cursor cimport WriteCursor
+from deli_com.ground.scalar cimport store_u8, store_u16, store_u32, store_u64
 
 
 cdef enum:
@@ -14,13 +15,10 @@ cdef enum:
 
 cdef struct Encoder:
     WriteCursor* cur
-    # `detail` is owned: a str, what is wrong, or what code of the value has raised; NULL: an exception is
-    # set, or `inexact`.
+    # `detail` is owned: a str, what is wrong, or what code of the value has raised; NULL: an exception is set.
     PyObject* detail
     PyObject* path         # owned list of pieces, innermost first, or NULL
     int depth              # values of recursive types around this one
-    bint exact_only        # stop before Python code would run
-    bint inexact           # stopped so
 
 
 ctypedef int (*grow_function)(WriteCursor* cur, Py_ssize_t need) noexcept
@@ -44,9 +42,13 @@ cdef inline int number_size(int code) noexcept:
     return 8
 
 
-cdef inline bint would_run_python(Encoder* enc, PyObject* v) noexcept:
-    # Methods of static types are C; those of heap types may be Python.
-    if enc.exact_only and PyType_HasFeature(Py_TYPE(v), Py_TPFLAGS_HEAPTYPE):
-        enc.inexact = True
-        return True
-    return False
+cdef inline void store_int(char* p, int size, uint64_t raw) noexcept:
+    # An int of `size` bytes, 1 to 8, unsigned or in two's complement.
+    if size == 1:
+        store_u8(p, <uint8_t>raw)
+    elif size == 2:
+        store_u16(p, <uint16_t>raw)
+    elif size == 4:
+        store_u32(p, <uint32_t>raw)
+    else:
+        store_u64(p, raw)

@@ -5,7 +5,7 @@ is no number, and a number no bool (numpy's bool is one).
 """
 
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from deli_com.coding.buffers cimport is_masked
 from deli_com.coding.encode_errors cimport (
@@ -17,7 +17,7 @@ from deli_com.coding.encode_errors cimport (
     number_name,
     out_of_range,
 )
-from deli_com.coding.encoder cimport Encoder, number_size, would_run_python
+from deli_com.coding.encoder cimport Encoder, number_size, store_int
 from deli_com.coding.program cimport OP_F32, OP_F64, OP_U64
 from deli_com.ground.cpython cimport *
 from deli_com.ground.scalar cimport *
@@ -37,7 +37,7 @@ cdef int encode_number(Encoder* enc, int code, PyObject* v, char* p) noexcept:
         return _int(enc, code, v, p)
     if not PyIndex_Check(v):
         return mismatch(enc, number_name(code), v)
-    if would_run_python(enc, v) or _refuse_masked(enc, code, v) < 0:
+    if _refuse_masked(enc, code, v) < 0:
         return -1
     Py_INCREF(v)
     exact = PyNumber_Index(v)
@@ -61,14 +61,7 @@ cdef int _int(Encoder* enc, int code, PyObject* v, char* p) noexcept:
         most = DC_MAX_I64 >> (64 - 8 * size)
         if not int_raw(v, most, most + 1, &raw):
             return out_of_range(enc, code, v)
-    if size == 1:
-        store_u8(p, <uint8_t>raw)
-    elif size == 2:
-        store_u16(p, <uint16_t>raw)
-    elif size == 4:
-        store_u32(p, <uint32_t>raw)
-    else:
-        store_u64(p, raw)
+    store_int(p, size, raw)
     return 0
 
 
@@ -88,7 +81,7 @@ cdef int _float(Encoder* enc, int code, PyObject* v, char* p) noexcept:
     elif not PyIndex_Check(v) and not _has_float(v):
         return mismatch(enc, number_name(code), v)
     else:
-        if would_run_python(enc, v) or _refuse_masked(enc, code, v) < 0:
+        if _refuse_masked(enc, code, v) < 0:
             return -1
         Py_INCREF(v)
         value = PyFloat_AsDouble(v)  # __float__, else __index__

@@ -55,8 +55,6 @@ cdef extern from "Python.h":
 
     bint PyList_Check(PyObject* o) noexcept
     Py_ssize_t PyList_GET_SIZE(PyObject* o) noexcept
-    PyObject* PyList_GET_ITEM(PyObject* o, Py_ssize_t i) noexcept
-    void PyList_SET_ITEM(PyObject* o, Py_ssize_t i, PyObject* item) noexcept
     PyObject* PyList_New(Py_ssize_t size) noexcept
     int PyList_Append(PyObject* o, PyObject* item) noexcept
     bint PyTuple_Check(PyObject* o) noexcept
