@@ -106,17 +106,7 @@ class CodecMeta(RecordType, abc.ABCMeta):
             scope.add(key, value)
         body["__slots__"] = (*(item.name for item in own), *_extra_slots(bases, namespace, weakref_slot))
         body["__by_reference__"] = ByReference(module, qualname)
-        body["__match_args__"] = tuple(item.name for item in fields if not item.kw_only)
-        body["__dataclass_fields__"] = {item.name: _dataclass_field(item) for item in fields}
-        specimen: Any = _FrozenSpecimen if frozen else _Specimen
-        body["__dataclass_params__"] = specimen.__dataclass_params__
-        if frozen:
-            body["__setattr__"] = frozen_setattr
-            body["__delattr__"] = frozen_delattr
-            if "__eq__" in body:
-                body.setdefault("__hash__", Record.__hash__)
-        else:
-            body.setdefault("__hash__", None)
+        _add_dataclass_face(body, fields, frozen=frozen)
         cls: Any = super().__new__(mcls, name, bases, body, **kwargs)
         if cls.__abstractmethods__ and parent is not None and parent.sealed:
             raise TypeError(
@@ -128,23 +118,7 @@ class CodecMeta(RecordType, abc.ABCMeta):
         scope.add(name, cls)
         if parent is not None and parent.sealed:
             spec.variant_of = parent.cls
-        declare_class(cls, spec)
-        for item in own:
-            item.resolve(final=False)
-        seal_class(
-            cls,
-            [
-                (item.name, *_fallback(item), item.kw_only, item.node is None or _may_hold_arrays(item.node))
-                for item in fields
-            ],
-            not sealed and not cls.__abstractmethods__,
-            can_cycle(spec),
-            hasattr(cls, "__post_init__"),
-        )
-        spec.resolve(final=False)
-        for key, method in class_methods(cls).items():
-            if key not in namespace:
-                type.__setattr__(cls, key, method)
+        _complete(cls, spec, own, namespace)
         if spec.variant_of is not None and parent is not None:
             parent.add_variant(cls)
         return cls
@@ -211,6 +185,42 @@ class CodecMeta(RecordType, abc.ABCMeta):
 
 
 enable_vectorcall(CodecMeta)
+
+
+def _add_dataclass_face(body: dict[str, Any], fields: tuple[FieldSpec, ...], *, frozen: bool) -> None:
+    # What makes values of the class look like those of a dataclass, and refuses changes of frozen ones.
+    specimen: Any = _FrozenSpecimen if frozen else _Specimen
+    body["__match_args__"] = tuple(item.name for item in fields if not item.kw_only)
+    body["__dataclass_fields__"] = {item.name: _dataclass_field(item) for item in fields}
+    body["__dataclass_params__"] = specimen.__dataclass_params__
+    if frozen:
+        body["__setattr__"] = frozen_setattr
+        body["__delattr__"] = frozen_delattr
+        if "__eq__" in body:
+            body.setdefault("__hash__", Record.__hash__)
+    else:
+        body.setdefault("__hash__", None)
+
+
+def _complete(cls: Any, spec: Spec, own: tuple[FieldSpec, ...], namespace: dict[str, Any]) -> None:
+    # The class has its slots: what values need to be made, compared and encoded. As far as names are defined.
+    declare_class(cls, spec)
+    for item in own:
+        item.resolve(final=False)
+    seal_class(
+        cls,
+        [
+            (item.name, *_fallback(item), item.kw_only, item.node is None or _may_hold_arrays(item.node))
+            for item in spec.fields
+        ],
+        not spec.sealed and not cls.__abstractmethods__,
+        can_cycle(spec),
+        hasattr(cls, "__post_init__"),
+    )
+    spec.resolve(final=False)
+    for key, method in class_methods(cls).items():
+        if key not in namespace:
+            type.__setattr__(cls, key, method)
 
 
 class ByReference:

@@ -179,8 +179,6 @@ cdef int _finish(Program program, node, dict facts) except -1:
 cdef int emit_node(Program program, node, Py_ssize_t offset, str path, int depth, dict facts) except -1:
     # Appends the operations of a value in the slot at `offset`.
     cdef Op* op
-    cdef Py_ssize_t at
-    cdef Program inner
     if isinstance(node, nodes.NumberNode):
         program.add_fixed(KIND_CODES[node.kind.name], node.kind.size, offset, path)
     elif isinstance(node, nodes.LeafNode):
@@ -193,49 +191,38 @@ cdef int emit_node(Program program, node, Py_ssize_t offset, str path, int depth
         op.ref = make_table(program, list(node.cls), None, node.cls.__qualname__)
     elif isinstance(node, nodes.StructNode):
         if facts[node.cls].recursive or depth >= MAX_INLINE or program.prog.count > MAX_OPERATIONS:
-            inner = program_of(node, facts)
-            op = program.add_varying(OP_CALL, offset, path)
-            op.ref = _own_prog(program, inner)
+            _emit_inner(program, OP_CALL, node, offset, path, facts)
         else:
             _emit_struct(program, node.cls, offset, path, depth, facts)
     elif isinstance(node, (nodes.SealedNode, nodes.UnionNode)):
-        inner = program_of(node, facts)
-        op = program.add_varying(OP_CALL if inner.prog.recursive else OP_SEALED, offset, path)
-        program.keep.append(inner)
-        op.ref = <void*>&inner.prog if inner.prog.recursive else inner.prog.ops[0].ref
+        _emit_choice(program, node, offset, path, facts)
     elif isinstance(node, nodes.OptionNode):
-        program.add_fixed(OP_OPTION, 1, offset, path)
-        program.run = -1
-        at = program.prog.count - 1
-        emit_node(program, node.item, offset, path, depth, facts)
-        program.run = -1
-        program.prog.ops[at].number = program.prog.count - at - 1
-    elif isinstance(node, (nodes.ListNode, nodes.TupleNode)):
-        inner = program_of(node.item, facts)
-        op = program.add_varying(OP_LIST if isinstance(node, nodes.ListNode) else OP_TUPLE, offset, path)
-        op.ref = _own_prog(program, inner)
+        _emit_option(program, node, offset, path, depth, facts)
+    elif isinstance(node, nodes.ListNode):
+        _emit_inner(program, OP_LIST, node.item, offset, path, facts)
+    elif isinstance(node, nodes.TupleNode):
+        _emit_inner(program, OP_TUPLE, node.item, offset, path, facts)
     elif isinstance(node, nodes.ProductNode):
         if depth >= MAX_INLINE:
-            inner = program_of(node, facts)
-            op = program.add_varying(OP_CALL, offset, path)
-            op.ref = _own_prog(program, inner)
-            return 0
-        op = program.add(OP_ENTER_TUPLE, offset, path)
-        op.number = len(node.items)
-        for at, item in enumerate(node.items):
-            emit_node(program, item, at * POINTER, f"{path}[{at}]", depth + 1, facts)
-        program.add(OP_LEAVE, 0, path).number = len(node.items)
+            _emit_inner(program, OP_CALL, node, offset, path, facts)
+        else:
+            _emit_product(program, node, offset, path, depth, facts)
     elif isinstance(node, nodes.FixedNode):
         if isinstance(node.item, nodes.NumberNode) and node.count * node.item.kind.size < 2**31:
             op = program.add_fixed(OP_FIXED_NUMBERS, node.count * node.item.kind.size, offset, path)
             op.number = node.count
             op.kind = KIND_CODES[node.item.kind.name]
         else:
-            inner = program_of(node.item, facts)
-            op = program.add_varying(OP_FIXED, offset, path)
+            op = _emit_inner(program, OP_FIXED, node.item, offset, path, facts)
             op.number = node.count
-            op.ref = _own_prog(program, inner)
-    elif isinstance(node, nodes.ArrayNode):
+    else:
+        _emit_array(program, node, offset, path)
+    return 0
+
+
+cdef int _emit_array(Program program, node, Py_ssize_t offset, str path) except -1:
+    cdef Op* op
+    if isinstance(node, nodes.ArrayNode):
         program.add_varying(OP_ARRAY, offset, path).kind = KIND_CODES[node.kind.name]
     elif isinstance(node, nodes.NdArrayNode) and node.kind.name == "bool":
         op = program.add_varying(OP_STRUCTURED, offset, path)
@@ -248,6 +235,42 @@ cdef int emit_node(Program program, node, Py_ssize_t offset, str path, int depth
         op.ref = program.own(columns)
     else:
         raise AssertionError(f"no operation for {node!r}")
+    return 0
+
+
+cdef Op* _emit_inner(Program program, int code, node, Py_ssize_t offset, str path, dict facts) except NULL:
+    # An operation that runs a program of its own: that of `node`.
+    cdef Program inner = program_of(node, facts)
+    cdef Op* op = program.add_varying(code, offset, path)
+    op.ref = _own_prog(program, inner)
+    return op
+
+
+cdef int _emit_choice(Program program, node, Py_ssize_t offset, str path, dict facts) except -1:
+    cdef Program inner = program_of(node, facts)
+    cdef Op* op = program.add_varying(OP_CALL if inner.prog.recursive else OP_SEALED, offset, path)
+    program.keep.append(inner)
+    op.ref = <void*>&inner.prog if inner.prog.recursive else inner.prog.ops[0].ref
+    return 0
+
+
+cdef int _emit_option(Program program, node, Py_ssize_t offset, str path, int depth, dict facts) except -1:
+    cdef Py_ssize_t at
+    program.add_fixed(OP_OPTION, 1, offset, path)
+    program.run = -1
+    at = program.prog.count - 1
+    emit_node(program, node.item, offset, path, depth, facts)
+    program.run = -1
+    program.prog.ops[at].number = program.prog.count - at - 1
+    return 0
+
+
+cdef int _emit_product(Program program, node, Py_ssize_t offset, str path, int depth, dict facts) except -1:
+    cdef Py_ssize_t at
+    program.add(OP_ENTER_TUPLE, offset, path).number = len(node.items)
+    for at, item in enumerate(node.items):
+        emit_node(program, item, at * POINTER, f"{path}[{at}]", depth + 1, facts)
+    program.add(OP_LEAVE, 0, path).number = len(node.items)
     return 0
 
 

@@ -63,4 +63,7 @@ cdef class Merge:
     cdef uint64_t _who
 
     cdef int _reserve(self, int count) except -1
+    cdef int _oldest(self, int count) noexcept
+    cdef uint64_t _end_of(self, int i, bint has_whole, Py_ssize_t most) noexcept
+    cdef bint _add(self, int i, uint64_t end) noexcept
     cdef bint _next_span(self, int i, uint64_t limit, bint fresh, uint64_t who) noexcept

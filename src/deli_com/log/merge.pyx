@@ -50,15 +50,11 @@ cdef class Merge:
         # `limit` is for the first cursor's log. `most` bytes, or one frame if that is more; whole
         # frames, and as many as there are vectors for.
         cdef:
-            int i, next_one
+            int i
             int whole = 0
             Py_ssize_t whole_total = 0
-            Py_ssize_t size
             uint64_t end
             bint is_cut = False
-            Cursor* walk
-            Span* span
-            Piece* piece
         self._reserve(count)
         self.count = 0
         self.total = 0
@@ -70,53 +66,19 @@ cdef class Merge:
             self._starts[i].floor = cursors[i].floor
             self._starts[i].limit = cursors[i].limit
             self._has_span[i] = self._next_span(i, limit, fresh, who)
-        next_one = -1
-        while True:
-            if next_one < 0:
-                for i in range(count):
-                    if self._has_span[i] and (
-                        next_one < 0 or self._spans[i].number < self._spans[next_one].number
-                    ):
-                        next_one = i
-                if next_one < 0:
-                    break
-            if self.count == VECTORS:
+        i = self._oldest(count)
+        while i >= 0:
+            end = self._end_of(i, whole > 0, most) if self.count < VECTORS else 0
+            if end == 0:
                 is_cut = True
                 break
-            walk = &self._walk[next_one]
-            span = &self._spans[next_one]
-            size = span.size
-            end = span.end
-            if self.total + size > most and (span.many or whole > 0):
-                # No more than fits; of a run of frames what fits, or one if there is nothing yet.
-                if not span.many or (whole > 0 and not span.ends_frame):
-                    is_cut = True
-                    break
-                # (The last header of a run may belong to a body behind it.)
-                end = min(span.end, (<Log>walk.log).frames_within(&walk.at, span.end, most - self.total))
-                size = <Py_ssize_t>(end - walk.at.offset)
-                if whole > 0 and self.total + size > most:
-                    is_cut = True
-                    break
-            self.vectors[self.count].iov_base = <void*>span.data
-            self.vectors[self.count].iov_len = <size_t>size
-            piece = &self.pieces[self.count]
-            piece.cursor = next_one
-            piece.start = walk.at.offset
-            piece.end = end
-            piece.ends_frame = span.ends_frame or end < span.end
-            piece.reliable = span.reliable
-            piece.skipped = span.skipped
-            piece.superseded = span.superseded
-            self.count += 1
-            self.total += size
-            walk.at.offset = end
-            if piece.ends_frame:
+            if self._add(i, end):
                 whole = self.count
                 whole_total = self.total
-            self._has_span[next_one] = self._next_span(next_one, limit, fresh, who)
-            if piece.ends_frame:
-                next_one = -1  # else the same log goes on with the same frame
+                self._has_span[i] = self._next_span(i, limit, fresh, who)
+                i = self._oldest(count)
+            else:  # the same log goes on with the same frame
+                self._has_span[i] = self._next_span(i, limit, fresh, who)
         self.count = whole
         self.total = whole_total
         self.is_whole = not is_cut
@@ -125,6 +87,51 @@ cdef class Merge:
         self._fresh = fresh
         self._who = who
         return 0
+
+    cdef int _oldest(self, int count) noexcept:
+        # The cursor whose next frame was sent first; -1: there is nothing more.
+        cdef int i
+        cdef int found = -1
+        for i in range(count):
+            if self._has_span[i] and (found < 0 or self._spans[i].number < self._spans[found].number):
+                found = i
+        return found
+
+    cdef uint64_t _end_of(self, int i, bint has_whole, Py_ssize_t most) noexcept:
+        # Up to where the next span of a cursor is taken, 0 if it does not fit: of a run of frames what fits,
+        # or one if there is nothing yet.
+        cdef Cursor* walk = &self._walk[i]
+        cdef Span* span = &self._spans[i]
+        cdef uint64_t end
+        if self.total + span.size <= most or not (span.many or has_whole):
+            return span.end
+        if not span.many or (has_whole and not span.ends_frame):
+            return 0
+        # (The last header of a run may belong to a body behind it.)
+        end = min(span.end, (<Log>walk.log).frames_within(&walk.at, span.end, most - self.total))
+        if has_whole and self.total + <Py_ssize_t>(end - walk.at.offset) > most:
+            return 0
+        return end
+
+    cdef bint _add(self, int i, uint64_t end) noexcept:
+        # A piece more, up to `end`. Whether it ends a frame.
+        cdef Cursor* walk = &self._walk[i]
+        cdef Span* span = &self._spans[i]
+        cdef Piece* piece = &self.pieces[self.count]
+        cdef Py_ssize_t size = span.size if end == span.end else <Py_ssize_t>(end - walk.at.offset)
+        self.vectors[self.count].iov_base = <void*>span.data
+        self.vectors[self.count].iov_len = <size_t>size
+        piece.cursor = i
+        piece.start = walk.at.offset
+        piece.end = end
+        piece.ends_frame = span.ends_frame or end < span.end
+        piece.reliable = span.reliable
+        piece.skipped = span.skipped
+        piece.superseded = span.superseded
+        self.count += 1
+        self.total += size
+        walk.at.offset = end
+        return piece.ends_frame
 
     cdef bint _next_span(self, int i, uint64_t limit, bint fresh, uint64_t who) noexcept:
         cdef bint found = (<Log>self._walk[i].log).next_span(

@@ -122,7 +122,11 @@ def parse(
         # Names in a quoted alias mean what they mean where the alias is.
         where = Scope({}, None, getattr(alias, "__module__", None) or "")
         return parse(_alias_value(annotation, alias), where, (*_aliases, alias))
+    return _plain_node(annotation) or _generic_node(annotation, names, _aliases, inner)
 
+
+def _plain_node(annotation: Any) -> nodes.Node | None:
+    # Of what has no arguments: a leaf, a class, an enum.
     try:
         leaf = _LEAVES.get(annotation)
         hint = _HINTS.get(annotation)
@@ -136,7 +140,13 @@ def parse(
         return _class_node(annotation)
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return _enum_node(annotation)
+    return None
 
+
+def _generic_node(
+    annotation: Any, names: Mapping[str, Any] | None, aliases: tuple[Any, ...], inner: Any
+) -> nodes.Node:
+    # Of what has arguments, each of which `inner` looks at.
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _annotated_node(args[0], args[1:], inner)
@@ -151,7 +161,7 @@ def parse(
     if origin is typing.Union or origin is types.UnionType:
         return _union_node(tuple(_union_members(args, names)), inner)
     if origin is Array:
-        return nodes.ArrayNode(_number(args[0], names, _aliases, "Array"))
+        return nodes.ArrayNode(_number(args[0], names, aliases, "Array"))
     if origin is FixedArray:
         return _fixed_node(args, inner)
     numpy = sys.modules.get("numpy")
