@@ -9,7 +9,8 @@ from libc.stdint cimport uint32_t
 
 from deli_com.coding.columns cimport Columns
 from deli_com.coding.program cimport *
-from deli_com.coding.resolved cimport RowReader, enable_resolved
+from deli_com.coding.resolved cimport enable_resolved
+from deli_com.coding.rows cimport RowReader
 
 from deli_com.errors import EncodeError, SchemaMismatch
 from deli_com.schema import plan as plans

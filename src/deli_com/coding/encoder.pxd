@@ -15,7 +15,8 @@ cdef enum:
 
 cdef struct Encoder:
     WriteCursor* cur
-    # `detail` is owned: a str, what is wrong, or what code of the value has raised; NULL: an exception is set.
+    # `detail` is owned: a str that says what is wrong, or what code of the value has raised. NULL: an
+    # exception is set.
     PyObject* detail
     PyObject* path         # owned list of pieces, innermost first, or NULL
     int depth              # values of recursive types around this one

@@ -7,5 +7,8 @@ from cpython.object cimport PyObject
 # `data`; NULL with an exception set.
 cdef PyObject* new_array(int code, const char* data, Py_ssize_t count) noexcept
 cdef PyObject* new_ndarray(int code, const char* data, Py_ssize_t count) noexcept
+# The same, not filled.
+cdef PyObject* empty_array(int code, Py_ssize_t count) noexcept
+cdef PyObject* empty_ndarray(int code, Py_ssize_t count) noexcept
 # The same bytes under another dtype: ``array.view(dtype)``.
 cdef PyObject* new_view(PyObject* numbers, PyObject* dtype) noexcept

@@ -26,7 +26,10 @@ ctypedef PyObject* (*ArrayFunction)(int, const char*, Py_ssize_t) noexcept
 ctypedef PyObject* (*ViewFunction)(PyObject*, PyObject*) noexcept
 cdef ArrayFunction _make_array = <ArrayFunction><void*>_array_of
 cdef ArrayFunction _make_ndarray = <ArrayFunction><void*>_ndarray_of
+ctypedef PyObject* (*EmptyFunction)(int, Py_ssize_t) noexcept
 cdef ViewFunction _make_view = <ViewFunction><void*>_view_of
+cdef EmptyFunction _make_empty_array = <EmptyFunction><void*>_empty_array_of
+cdef EmptyFunction _make_empty_ndarray = <EmptyFunction><void*>_empty_ndarray_of
 
 
 cdef object _array_of(int code, const char* data, Py_ssize_t count):
@@ -37,14 +40,22 @@ cdef object _array_of(int code, const char* data, Py_ssize_t count):
     return result
 
 
-cdef object _ndarray_of(int code, const char* data, Py_ssize_t count):
+cdef object _empty_array_of(int code, Py_ssize_t count):
+    return array.clone(<array.array>TEMPLATES[code - OP_U8], count, False)
+
+
+cdef inline object _empty_ndarray_of(int code, Py_ssize_t count):
     global _dtypes, _empty
-    cdef Py_buffer view
     if _dtypes is None:
         import numpy
         _empty = numpy.empty
         _dtypes = [numpy.dtype(name) for name in NUMPY_NAMES]
-    result = _empty(count, _dtypes[code - OP_U8])
+    return _empty(count, _dtypes[code - OP_U8])
+
+
+cdef object _ndarray_of(int code, const char* data, Py_ssize_t count):
+    cdef Py_buffer view
+    result = _empty_ndarray_of(code, count)
     get_buffer(<PyObject*>result, &view, PyBUF_SIMPLE)
     memcpy(view.buf, data, view.len)
     PyBuffer_Release(&view)
@@ -61,6 +72,14 @@ cdef PyObject* new_array(int code, const char* data, Py_ssize_t count) noexcept:
 
 cdef PyObject* new_ndarray(int code, const char* data, Py_ssize_t count) noexcept:
     return _make_ndarray(code, data, count)
+
+
+cdef PyObject* empty_array(int code, Py_ssize_t count) noexcept:
+    return _make_empty_array(code, count)
+
+
+cdef PyObject* empty_ndarray(int code, Py_ssize_t count) noexcept:
+    return _make_empty_ndarray(code, count)
 
 
 cdef PyObject* new_view(PyObject* numbers, PyObject* dtype) noexcept:

@@ -4,17 +4,14 @@ Fields that the reader lacks are skipped, and checked as if they were decoded: b
 counts, depth. The part of a program that does so has no slots: its base is NULL.
 """
 
-from array import array as _array_class
-
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
-from deli_com.coding.columns cimport Columns
 from deli_com.coding.decode cimport *
 from deli_com.coding.encoder cimport number_size
-from deli_com.coding.new_arrays cimport new_view
+from deli_com.coding.new_arrays cimport empty_array, empty_ndarray
 from deli_com.coding.program cimport *
+from deli_com.coding.rows cimport RowReader, read_in_row, read_rows, widen
 from deli_com.ground.cpython cimport *
 from deli_com.ground.scalar cimport *
 
@@ -24,16 +21,6 @@ cdef extern from "Python.h":
 
 cdef void enable_resolved() noexcept:
     decode_others_by(_other)
-
-
-cdef class RowReader:
-    """A structured array that is read field by field."""
-
-    def __init__(self, Columns columns not None, Program program not None):
-        self.columns = columns
-        self.program = program
-        self.prog = &program.prog
-        self.is_flat = _is_flat(self.prog)
 
 
 cdef Py_ssize_t _other(Decoder* dec, Op* op, char* base) noexcept:
@@ -65,7 +52,7 @@ cdef Py_ssize_t _other(Decoder* dec, Op* op, char* base) noexcept:
         return put_i64(slot, load_i8(p))
     elif code == OP_AS_FLOAT:
         dec.p = p + op.size
-        return put_float(slot, _integer(op.kind, p))
+        return put_float(slot, _as_double(op.kind, p))
     elif code == OP_MEMBER:
         number = load_u32(p)
         if number >= (<Table*>op.ref).count:
@@ -94,24 +81,25 @@ cdef Py_ssize_t _other(Decoder* dec, Op* op, char* base) noexcept:
     elif code == OP_VARIANT:
         return _variant(dec, op, base)
     elif code == OP_WIDER:
-        v = _wider(dec, op)
+        if dec.end - p < 4 or load_u32(p) > <size_t>(dec.end - p - 4) // number_size(op.kind & 0xFF):
+            return decode_fail(dec, FAULT_EOF, p)
+        dec.p = p + 4
+        v = _wider(dec, op.kind & 0xFF, op.kind >> 8, <int>op.number, load_u32(p))
         if v == NULL:
             return -1
         slot[0] = v
     elif code == OP_FIXED_WIDER:
-        v = _array_of(op.kind >> 8, op.number, False)
+        v = _wider(dec, op.kind & 0xFF, op.kind >> 8, INTO_ARRAY, op.number)
         if v == NULL:
             return -1
         slot[0] = v
-        dec.p = p + op.size
-        return _fill(v, op.kind & 0xFF, op.kind >> 8, p, op.number)
     elif code == OP_ROWS:
-        v = _rows(dec, <RowReader><object>op.ref)
+        v = read_rows(dec, <RowReader><object>op.ref)
         if v == NULL:
             return -1
         slot[0] = v
     elif code >= OP_ROW_COPY and code <= OP_ROW_DEFAULT:
-        return _in_row(dec, op, base + op.offset)
+        return read_in_row(dec, op, base + op.offset)
     else:
         return _over(dec, op)
     return 0
@@ -202,22 +190,7 @@ cdef Py_ssize_t _variant(Decoder* dec, Op* op, char* base) noexcept:
 
 # --- numbers of another kind ---
 
-cdef double _integer(int code, const char* p) noexcept:
-    # An integer of at most 32 bits.
-    if code == OP_U8:
-        return load_u8(p)
-    if code == OP_U16:
-        return load_u16(p)
-    if code == OP_U32:
-        return load_u32(p)
-    if code == OP_I8:
-        return load_i8(p)
-    if code == OP_I16:
-        return load_i16(p)
-    return load_i32(p)
-
-
-cdef inline uint64_t _raw(int code, const char* p) noexcept:
+cdef uint64_t _integer(int code, const char* p) noexcept:
     # An integer, its sign carried on to 64 bits.
     if code == OP_U8:
         return load_u8(p)
@@ -225,8 +198,6 @@ cdef inline uint64_t _raw(int code, const char* p) noexcept:
         return load_u16(p)
     if code == OP_U32:
         return load_u32(p)
-    if code == OP_U64:
-        return load_u64(p)
     if code == OP_I8:
         return <uint64_t><int64_t>load_i8(p)
     if code == OP_I16:
@@ -236,98 +207,47 @@ cdef inline uint64_t _raw(int code, const char* p) noexcept:
     return load_u64(p)
 
 
-cdef inline void _widen(int source, int target, const char* p, char* to, Py_ssize_t count) noexcept:
-    # Numbers, one behind the other on both sides.
-    cdef int step = number_size(source)
-    cdef int room = number_size(target)
-    while count > 0:
-        if target == OP_F64:
-            store_f64(to, f64_of_f32(p) if source == OP_F32 else _integer(source, p))
-        elif room == 2:
-            store_u16(to, <unsigned short>_raw(source, p))
-        elif room == 4:
-            store_u32(to, <uint32_t>_raw(source, p))
-        else:
-            store_u64(to, _raw(source, p))
-        p += step
-        to += room
-        count -= 1
-
-
-cdef PyObject* _array_of(int code, Py_ssize_t count, bint as_numpy) noexcept:
-    # A new array, to be filled by `_fill`.
-    cdef PyObject* result
-    try:
-        if as_numpy:
-            import numpy
-            letter = "u" if code <= OP_U64 else "i" if code <= OP_I64 else "f"
-            made = numpy.empty(count, f"<{letter}{number_size(code)}")
-        else:
-            made = _array_class("BHIQbhiqfd"[code - OP_U8], bytes(count * number_size(code)))
-    except BaseException as error:
-        _set(error)
-        return nothing_object()
-    result = <PyObject*>made
-    Py_INCREF(result)
-    return result
-
-
-cdef inline PyObject* nothing_object() noexcept:
-    return NULL
-
-
-cdef extern from *:
-    """
-    static void dc_set_problem(PyObject *error) { PyErr_SetObject((PyObject *)Py_TYPE(error), error); }
-    """
-    void _set "dc_set_problem"(object error) noexcept
+cdef inline double _as_double(int code, const char* p) noexcept:
+    # A number of at most 32 bits.
+    return f64_of_f32(p) if code == OP_F32 else <double><int64_t>_integer(code, p)
 
 
 cdef int _fill(PyObject* result, int source, int target, const char* p, Py_ssize_t count) noexcept:
     cdef Py_buffer view
     if PyObject_GetBuffer(result, &view, PyBUF_SIMPLE) < 0:
         return -1
-    _widen(source, target, p, <char*>view.buf, count)
+    widen(source, target, p, number_size(source), <char*>view.buf, number_size(target), count)
     PyBuffer_Release(&view)
     return 0
 
 
-cdef PyObject* _wider(Decoder* dec, Op* op) noexcept:
-    # A list, tuple or array of numbers of a wider kind.
+cdef PyObject* _wider(Decoder* dec, int source, int target, int into, Py_ssize_t count) noexcept:
+    # A list, tuple or array of numbers of a wider kind. The bytes are there.
     cdef const char* p = dec.p
-    cdef int source = op.kind & 0xFF
-    cdef int target = op.kind >> 8
     cdef int size = number_size(source)
-    cdef Py_ssize_t count, i
+    cdef Py_ssize_t i
     cdef PyObject* result
     cdef PyObject** items
     cdef PyObject* v
-    if dec.end - p < 4 or <Py_ssize_t>load_u32(p) > (dec.end - p - 4) // size:
-        decode_fail(dec, FAULT_EOF, p)
-        return NULL
-    count = load_u32(p)
-    p += 4
-    if op.number == INTO_ARRAY or op.number == INTO_NDARRAY:
-        result = _array_of(target, count, op.number == INTO_NDARRAY)
+    if into == INTO_ARRAY or into == INTO_NDARRAY:
+        result = empty_ndarray(target, count) if into == INTO_NDARRAY else empty_array(target, count)
         if result != NULL and _fill(result, source, target, p, count) < 0:
             Py_DECREF(result)
             return NULL
-        if result != NULL:
-            dec.p = p + count * size
+        dec.p = p + count * size
         return result
-    result = PyList_New(count) if op.number == INTO_LIST else PyTuple_New(count)
+    result = PyList_New(count) if into == INTO_LIST else PyTuple_New(count)
     if result == NULL or count == 0:
-        dec.p = p
         return result
     PyObject_GC_UnTrack(result)  # until it is complete
     items = PySequence_Fast_ITEMS(result)
     for i in range(count):
         if target == OP_F64:
-            v = PyFloat_FromDouble(f64_of_f32(p) if source == OP_F32 else _integer(source, p))
+            v = PyFloat_FromDouble(_as_double(source, p))
         elif source <= OP_U64:
-            v = make_u64(_raw(source, p))
+            v = make_u64(_integer(source, p))
         else:
-            v = PyLong_FromLongLong(<int64_t>_raw(source, p))
+            v = PyLong_FromLongLong(<int64_t>_integer(source, p))
         if v == NULL:
             Py_DECREF(result)
             return NULL
@@ -336,156 +256,3 @@ cdef PyObject* _wider(Decoder* dec, Op* op) noexcept:
     PyObject_GC_Track(result)
     dec.p = p
     return result
-
-
-# --- rows ---
-
-cdef object _empty = None     # numpy.empty
-cdef object _u1 = None        # and its dtype of bytes
-
-
-cdef int _import_numpy() except -1:
-    global _empty, _u1
-    import numpy
-    _u1 = numpy.dtype("u1")
-    _empty = numpy.empty
-    return 0
-
-
-cdef bint _is_flat(Prog* row) noexcept:
-    # Whether the program is one run, but for defaults.
-    cdef Py_ssize_t i
-    cdef int code
-    for i in range(row.count):
-        code = row.ops[i].code
-        if code == OP_NEED:
-            if i != 0:
-                return False
-        elif not (OP_SKIP <= code <= OP_SKIP_ENUM or OP_ROW_COPY <= code <= OP_ROW_DEFAULT):
-            return False
-    return row.count > 0 and row.ops[0].code == OP_NEED
-
-
-cdef bint _by_column(Prog* row, const char* p, Py_ssize_t count, char* to, Py_ssize_t room) noexcept:
-    # Reads `count` rows into those at `to`, of `room` bytes each. False: a value is none; which is not said.
-    cdef Py_ssize_t step = row.min_size
-    cdef Py_ssize_t k
-    cdef Op* op
-    for k in range(row.count):
-        op = &row.ops[k]
-        if op.code == OP_NEED:
-            continue
-        if not _column(op, p, step, count, to + op.offset, room):
-            return False
-        p += op.size
-    return True
-
-
-cdef bint _column(
-    Op* op, const char* p, Py_ssize_t step, Py_ssize_t count, char* to, Py_ssize_t room
-) noexcept:
-    cdef Py_ssize_t i
-    cdef uint32_t number
-    cdef unsigned char wrong = 0
-    if op.code == OP_SKIP:
-        pass
-    elif op.code == OP_SKIP_BOOL or op.code == OP_ROW_BOOL:
-        for i in range(count):
-            wrong |= p[i * step]
-        if wrong > 1:
-            return False
-        if op.code == OP_ROW_BOOL:
-            for i in range(count):
-                to[i * room] = p[i * step]
-    elif op.code == OP_SKIP_ENUM:
-        for i in range(count):
-            if load_u32(p + i * step) >= op.number:
-                return False
-    elif op.code == OP_ROW_ENUM:
-        for i in range(count):
-            number = load_u32(p + i * step)
-            if number >= op.number or row_index(op, number) == NO_MEMBER:
-                return False
-            store_u32(to + i * room, row_index(op, number))
-    elif op.code == OP_ROW_DEFAULT:
-        for i in range(count):
-            memcpy(to + i * room, PyBytes_AS_STRING(<PyObject*>op.ref), PyBytes_GET_SIZE(<PyObject*>op.ref))
-    elif op.code == OP_ROW_COPY and op.size == 4:
-        for i in range(count):
-            memcpy(to + i * room, p + i * step, 4)
-    elif op.code == OP_ROW_COPY and op.size == 8:
-        for i in range(count):
-            memcpy(to + i * room, p + i * step, 8)
-    elif op.code == OP_ROW_COPY:
-        for i in range(count):
-            memcpy(to + i * room, p + i * step, op.size)
-    elif op.kind == kinds_pair(OP_F32, OP_F64) and op.size == 4:
-        for i in range(count):
-            store_f64(to + i * room, f64_of_f32(p + i * step))
-    else:  # OP_ROW_WIDER
-        for i in range(count):
-            _widen(op.kind & 0xFF, op.kind >> 8, p + i * step, to + i * room,
-                   op.size // number_size(op.kind & 0xFF))
-    return True
-
-
-cdef Py_ssize_t _in_row(Decoder* dec, Op* op, char* to) noexcept:
-    # A field of a row, whose memory is at `to`.
-    cdef const char* p = dec.p
-    cdef uint32_t number
-    if op.code == OP_ROW_COPY:
-        memcpy(to, p, op.size)
-    elif op.code == OP_ROW_BOOL:
-        if load_u8(p) > 1:
-            dec.number = load_u8(p)
-            return decode_fail(dec, FAULT_BOOL, p)
-        to[0] = p[0]
-    elif op.code == OP_ROW_ENUM:
-        number = load_u32(p)
-        if number >= op.number or row_index(op, number) == NO_MEMBER:
-            dec.number = number
-            return decode_fail(dec, FAULT_VARIANT, p)
-        store_u32(to, row_index(op, number))
-    elif op.code == OP_ROW_WIDER:
-        _widen(op.kind & 0xFF, op.kind >> 8, p, to, op.size // number_size(op.kind & 0xFF))
-    else:  # OP_ROW_DEFAULT, which has no bytes on the wire
-        memcpy(to, PyBytes_AS_STRING(<PyObject*>op.ref), PyBytes_GET_SIZE(<PyObject*>op.ref))
-    dec.p = p + op.size
-    return 0
-
-
-cdef PyObject* _rows(Decoder* dec, RowReader rows) noexcept:
-    # A structured array, row by row.
-    cdef const char* p = dec.p
-    cdef Prog* row = rows.prog
-    cdef Py_ssize_t count, i
-    cdef Py_buffer view
-    if dec.end - p < 4 or <Py_ssize_t>load_u32(p) > (dec.end - p - 4) // row.min_size:
-        decode_fail(dec, FAULT_EOF, p)
-        return NULL
-    count = load_u32(p)
-    try:
-        if _empty is None:
-            _import_numpy()
-        made = _empty(count * rows.columns.row, _u1)
-    except BaseException as error:
-        _set(error)
-        return nothing_object()
-    if PyObject_GetBuffer(<PyObject*>made, &view, PyBUF_SIMPLE) < 0:
-        return nothing_object()
-    dec.p = p + 4
-    if rows.is_flat and _by_column(row, p + 4, count, <char*>view.buf, rows.columns.row):
-        dec.p += count * row.min_size
-        count = 0
-    for i in range(count):
-        if decode_prog(dec, row, <char*>view.buf + i * rows.columns.row) < 0:
-            decode_note_index(dec, i)
-            PyBuffer_Release(&view)
-            return nothing_object()
-    PyBuffer_Release(&view)
-    try:
-        dtype = rows.columns.dtype
-    except BaseException as error:
-        _set(error)
-        return nothing_object()
-    return new_view(<PyObject*>made, <PyObject*>dtype)

@@ -52,6 +52,7 @@ cdef extern from "Python.h":
     bint PyByteArray_CheckExact(PyObject* o) noexcept
     Py_ssize_t PyByteArray_GET_SIZE(PyObject* o) noexcept
     char* PyByteArray_AS_STRING(PyObject* o) noexcept
+    PyObject* PyByteArray_FromStringAndSize(const char* data, Py_ssize_t size) noexcept
 
     bint PyList_Check(PyObject* o) noexcept
     Py_ssize_t PyList_GET_SIZE(PyObject* o) noexcept
