@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from handshakes import accepting
-from helpers import PLAIN_HEAD, SLOW, RawPeer, open_descriptors, until
+from helpers import PLAIN_HEAD, SLOW, RawPeer, certificates, open_descriptors, open_sockets, until
 
 from deli_com import Server, WsServer, u32
 from deli_com.net import accept_loop as accept_module
@@ -231,3 +231,24 @@ class TestErrors:
         loop.close()
         for sock in clients + got:
             sock.close()
+
+
+@pytest.mark.parametrize("kind", [WsServer, Server])
+@pytest.mark.parametrize("options", ["tls", "proxy", "both"])
+async def test_close_in_the_turn_of_an_accept(kind: Any, options: str) -> None:
+    """The task that would read what comes ahead of the protocol is cancelled before its first step."""
+    context = None if options == "proxy" else certificates()[0]
+    proxies = None if options == "tls" else True
+    before = open_sockets()
+    server = await kind[u32].bind("127.0.0.1:0", ssl=context, proxy_protocol=proxies)
+    acceptor = getattr(server._acceptor, "_acceptor", server._acceptor)
+    (accepting,) = acceptor._accept_loops
+    with socket.create_connection(server.local_addr()) as client:
+        accepting._ready()
+        assert acceptor._tasks
+        async with asyncio.timeout(5 * SLOW):
+            await server.close()
+        client.settimeout(5 * SLOW)
+        with contextlib.suppress(ConnectionError):
+            assert client.recv(1) == b""
+    await until(lambda: open_sockets() == before)

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -58,9 +59,14 @@ class Listener:
 
     def __init__(self, sockets: list[socket.socket], path: tuple[str, tuple[int, int]] | None = None) -> None:
         self.sockets = sockets
-        self.addresses: tuple[Address, ...] = tuple(
-            address_of(sock.getsockname()) or Address("", 0) for sock in sockets
-        )
+        try:
+            self.addresses: tuple[Address, ...] = tuple(
+                address_of(sock.getsockname()) or Address("", 0) for sock in sockets
+            )
+        except OSError:
+            for sock in sockets:
+                sock.close()
+            raise
         # The process may go to another folder.
         self._path = None if path is None else (os.path.abspath(path[0]), path[1])
         self._pid = os.getpid()
@@ -177,7 +183,10 @@ async def open_listener(
             made, identity = listen_at(path, backlog, mode)
         except OSError as error:
             raise IoError.of(error, doing) from error
-        return Listener([made], None if identity is None else (path, identity))
+        try:
+            return Listener([made], None if identity is None else (path, identity))
+        except OSError as error:
+            raise IoError.of(error, doing) from error
     try:
         infos = list(dict.fromkeys(await resolve(address, passive=True)))
     except OSError as error:
@@ -200,7 +209,9 @@ async def open_listener(
 
 
 def _is_ours(port: int) -> bool:
-    return any(sock.fileno() >= 0 and sock.getsockname()[1] == port for sock in list(_listening))
+    with contextlib.suppress(OSError):
+        return any(sock.fileno() >= 0 and sock.getsockname()[1] == port for sock in list(_listening))
+    return False
 
 
 def _listen_on(sock: socket.socket, backlog: int) -> Listener:

@@ -145,15 +145,13 @@ class TlsLoop:
         self._context = context
         self._is_made = is_made
         # What a transport calls often is found without __getattr__.
-        self.add_reader: Any = loop.add_reader
+        self.add_reader: Any = self._add_reader
         self.remove_reader = loop.remove_reader
         self.add_writer, self.remove_writer = loop.add_writer, loop.remove_writer
         self.call_soon: Any = loop.call_soon
         self.call_later = loop.call_later
         self._first = first
         self._is_native = not getattr(context, "_aiofastnet_force_fallback_ssl", False)
-        if self._is_native or first is not None:
-            self.add_reader = self._add_reader
         if not self._is_native:
             self.call_soon = self._call_soon
 
@@ -170,7 +168,9 @@ class TlsLoop:
         return self._loop.call_soon(callback, *args, **options)
 
     def _add_reader(self, fd: int, read: Callable[[], None]) -> None:
-        self._loop.add_reader(fd, self._read, fd, read)
+        # The engine made of SSL objects adds it in a later turn, before which a write may have failed.
+        if self._is_native or not cast(Any, read).__self__.is_closing():
+            self._loop.add_reader(fd, self._read, fd, read)
 
     def _read(self, fd: int, read: Callable[[], None]) -> None:
         first, self._first = self._first, None

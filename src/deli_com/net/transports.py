@@ -7,9 +7,9 @@
     attach_plain(loop, sock, protocol)                     # without TLS nothing needs to be awaited
 
 Who passes a socket owns it no more, whatever happens. A transport calls ``connection_made`` in a later turn
-of the loop, and a plain one adds its reader one callback after that, closed or not: so a protocol that was
-given up aborts its transport by ``call_soon`` from ``connection_made``, and never in the turn that made it.
-Else the next owner of the descriptor would inherit the reader.
+of the loop, and a plain one adds its reader one callback after that, closed or not: by a protocol that gave
+it up, or by a write that failed there. The next owner of the descriptor would inherit the reader, so it is
+taken away right behind that callback.
 """
 
 from __future__ import annotations
@@ -98,10 +98,12 @@ def attach_plain(
     """
     sock = as_transported(sock)
     try:
-        SelectorSocketTransport(loop, sock, protocol)
+        transport = SelectorSocketTransport(loop, sock, protocol)
     except BaseException:
         sock.close()
         raise
+    # Behind its `add_reader`, ahead of the close of a transport that has failed in `connection_made`.
+    loop.call_soon(_unwatch_closed, loop, transport, sock)
 
 
 async def attach_connected(
@@ -204,6 +206,11 @@ def _peek(sock: socket.socket) -> bytes:
         return sock.recv(LOOK_BYTES, socket.MSG_PEEK)
     except OSError:
         return b""
+
+
+def _unwatch_closed(loop: asyncio.AbstractEventLoop, transport: Any, sock: socket.socket) -> None:
+    if transport.is_closing() and sock.fileno() >= 0:
+        loop.remove_reader(sock.fileno())
 
 
 def peer_of(sock: socket.socket) -> Address | None:

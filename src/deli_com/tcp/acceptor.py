@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 import ssl as ssl_module
@@ -100,7 +101,7 @@ class TcpAcceptor:
         else:
             task = self._loop.create_task(self._handshake(sock, stream, says_whose))
             self._tasks.add(task)
-            task.add_done_callback(self._task_done)
+            task.add_done_callback(functools.partial(self._task_done, stream, sock))
 
     def _attach(self, sock: socket.socket, stream: TcpLink) -> None:
         try:
@@ -152,7 +153,11 @@ class TcpAcceptor:
         if remote is not None:
             stream.comes_from(remote)
 
-    def _task_done(self, task: asyncio.Task[None]) -> None:
+    def _task_done(self, stream: TcpLink, sock: socket.socket, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if task.cancelled() and stream in self._opening:
+            # It may have been cancelled before its first step: nothing of it has run then.
+            self._loop.call_soon(sock.close)  # after the transport's own close, if there is one
+            self._opening.discard(stream)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._budget.log(logging.ERROR, "a connection failed before it was open", exc_info=error)

@@ -26,6 +26,7 @@ handshakes in progress, refused connections that linger (256; 64 KiB and 1 s eac
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 import ssl as ssl_module
@@ -189,11 +190,11 @@ class WsAcceptor:
         else:
             self._pending.add(handshake)
         if self._proxy_protocol and trusts(self._proxy_protocol, peer_of(sock)):
-            self._spawn(self._connect_for(sock, handshake), handshake)
+            self._spawn(self._connect_for(sock, handshake), handshake, sock)
         elif self._ssl is None and self._transports == "aiofastnet":
             self._attach(sock, handshake)
         else:
-            self._spawn(self._connect(sock, handshake), handshake)
+            self._spawn(self._connect(sock, handshake), handshake, sock)
 
     def _attach(self, sock: socket.socket, handshake: Handshake) -> None:
         try:
@@ -239,14 +240,20 @@ class WsAcceptor:
             tell_unasked(self._budget, remote)
         return Refusal(400, "a PROXY protocol header, which is not believed from this address")
 
-    def _spawn(self, work: Coroutine[Any, Any, None], handshake: Handshake) -> None:
+    def _spawn(
+        self, work: Coroutine[Any, Any, None], handshake: Handshake, sock: socket.socket | None = None
+    ) -> None:
         task = self._loop.create_task(work)
         handshake.task = task
         self._tasks.add(task)
-        task.add_done_callback(self._task_done)
+        task.add_done_callback(functools.partial(self._task_done, handshake, sock))
 
-    def _task_done(self, task: asyncio.Task[None]) -> None:
+    def _task_done(self, handshake: Handshake, sock: socket.socket | None, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if sock is not None and task.cancelled() and handshake.transport is None:
+            # It may have been cancelled before its first step: nothing of it has run then.
+            self._loop.call_soon(sock.close)  # after the transport's own close, if there is one
+            self._forget(handshake)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._budget.log(logging.ERROR, "handshake failed", exc_info=error)
         self._settle()
