@@ -1,4 +1,4 @@
-"""A system call that fails, at any place: an error that is told or a clean close, nothing left, and it works again.
+"""A system call that fails, at any place: an error or a clean close, nothing is left, and it works again.
 
 Each sweep runs in a process of its own, with a library before libc's that makes the calls fail.
 """

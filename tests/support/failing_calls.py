@@ -1,7 +1,7 @@
 """Public calls while one system call of a TCP socket fails: the first, the second, … until none is left.
 
-Run with `failing_calls_shim.c` preloaded. What must be so each time: what the program does ends, well or by one of
-the errors that it may raise; afterwards the same works; no descriptor and no task is left.
+Run with `failing_calls_shim.c` preloaded. What must be so each time: what the program does ends, well or by
+one of the errors that it may raise; afterwards the same works; no descriptor and no task is left.
 """
 
 from __future__ import annotations
