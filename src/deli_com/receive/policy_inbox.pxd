@@ -57,7 +57,6 @@ cdef class PolicyInbox(Inbox):
     cdef void _put_first(self, Held* held) noexcept
     cdef int _now(self) noexcept
     cdef bint _was_away(self) noexcept
-    cdef int _take_up(self) except -1
 
 
 # The inbox for what a codec reads: a plain one where its types have no policy.

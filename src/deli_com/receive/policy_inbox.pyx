@@ -505,24 +505,19 @@ cdef class PolicyInbox(Inbox):
 
     def _on_refresh(self):
         # A turn has passed. Reading goes on until nothing more has come.
+        cdef Py_ssize_t turns = self._refreshes
         cdef bint goes_on = (
-            self._refreshes < REFRESH_LEAST
-            or self._number != self._refreshed and self._refreshes < REFRESH_MOST)
-        if self._closed is None and goes_on:
-            self._refreshes += 1
-            self._refreshed = self._number
-            try:
+            turns < REFRESH_LEAST or self._number != self._refreshed and turns < REFRESH_MOST)
+        self._refreshes = 0  # until the next turn is sure to come
+        try:
+            if self._closed is None and goes_on:
+                self._refreshed = self._number
                 self.loop.call_soon(self._on_refresh)
-                return
-            except BaseException:
-                self._take_up()  # else who waits would wait for the next value
-                raise
-        self._take_up()
-
-    cdef int _take_up(self) except -1:
-        self._refreshes = 0
-        self._taken_turn = 0
-        return self._wake()
+                self._refreshes = turns + 1
+        finally:
+            if not self._refreshes:
+                self._taken_turn = 0
+                self._wake()
 
     cdef int _wake(self) except -1:
         return 0 if self._refreshes else Inbox._wake(self)
