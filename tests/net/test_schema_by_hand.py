@@ -201,7 +201,7 @@ class TestByteForByte:
 
     async def test_a_tcp_client_that_was_not_told_to_says_nothing(self) -> None:
         async with listening() as listener:
-            async with Client[Reading, Order].connect(listener.address) as client:
+            async with Client[Reading, Order].connect(listener.address, close_timeout=0.1) as client:
                 peer = await listener.accept()
                 client.send_nowait(Order(5))
                 assert await peer.read_exactly(5) == b"\1\0\0\0\5"
@@ -633,6 +633,35 @@ class TestTcpByHand:
                 server.local_addr(), schema="check", max_message_size=most
             ) as client:
                 assert client.schema.down.how == "same"
+
+    @pytest.mark.parametrize("size", [7, 1 << 20])
+    async def test_values_before_the_hello_are_read_by_the_schema_behind_it(self, size: int) -> None:
+        """They are no values that came before their schema; those between hello and schema are."""
+        there = Schema.parse("deli 1\nroot R\nstruct R\n b f32\n a u16\n")
+        hello = tcp_text(f"deli 1 hello down={there.hash} up={UP.hash}")
+        schema = tcp_text(f"deli 1 schema down {there.hash}\n{there.text}")
+        values = [b"\x06\0\0\0" + struct.pack("<fH", 0.5, n) for n in range(9)]
+        async with listening() as listener:
+            for between in ([], values[7:]):
+                opening = asyncio.ensure_future(
+                    connected(
+                        Client[Reading, Order].connect(listener.address, schema="check", close_timeout=0.1)
+                    )
+                )
+                peer = await listener.accept()
+                data = b"".join([*values[:7], hello, *between, schema, *values[7:]])
+                with contextlib.suppress(ConnectionError):
+                    for at in range(0, len(data), size):
+                        await peer.send(data[at : at + size])
+                if between:
+                    with pytest.raises(ConnectionClosed, match="a value before the schema"):
+                        await opening
+                else:
+                    client = await opening
+                    assert [await client.recv() for _ in range(9)] == [Reading(n, 0.5) for n in range(9)]
+                    assert client.stats().messages_in == 9 and client.schema.down.how == "resolved"
+                    await client.close()
+                peer.close()
 
     async def test_a_mark_before_the_hello_ends_it(self) -> None:
         async with await Server[Reading, Order].bind("127.0.0.1:0") as server:
