@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from namespace import in_namespace, why_no_namespace
 
 from deli_com import Client, IoError, Server, WsClient, WsServer, serve_background, u32
+from deli_com.net import unix_socket
 from deli_com.net.address import Address
 from deli_com.net.listener import open_listener
 
@@ -247,6 +249,42 @@ class TestUnix:
             client_type[u32].connect(server.local_addr()) as client,
         ):
             await talk(server, client)
+
+    async def test_two_that_replace_it_at_once(
+        self,
+        server_type: Any,
+        client_type: Any,
+        directory: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """One gets the path, the other is told, though a path is stale to look at until `listen`."""
+        path = directory / "s"
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(path))
+        second: list[Any] = []
+
+        def bind_too() -> None:
+            try:
+                second.append(unix_socket.listen_at(str(path), 5, None))
+            except OSError as error:
+                second.append(error)
+
+        other = threading.Thread(target=bind_too)
+        chmod = os.chmod
+
+        def between(*args: Any) -> None:
+            chmod(*args)
+            if not other.ident:
+                other.start()
+                other.join(0.2)  # it waits for us: without the lock it would be through by now
+
+        monkeypatch.setattr(os, "chmod", between)
+        async with server_type[u32].bind(f"unix:{path}") as server:
+            other.join()
+            (outcome,) = second
+            assert isinstance(outcome, OSError) and outcome.errno == errno.EADDRINUSE
+            async with client_type[u32].connect(server.local_addr()) as client:
+                await talk(server, client)
 
     async def test_a_busy_server_is_not_stale(
         self, server_type: Any, client_type: Any, directory: Path

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import stat
+import time
+from collections.abc import Iterator
+
+with contextlib.suppress(ImportError):  # Windows, where Python has no Unix sockets either
+    import fcntl
 
 __all__ = ["UnixSocket", "as_transported", "listen_at", "remove_path", "sockaddr_of"]
 
+TURN_S = 1.0  # how long others may take to bind in the same folder
 MODE = 0o600  # of the path, unless it is given: whoever may write to it may connect
 
 
@@ -60,12 +67,13 @@ def listen_at(path: str, backlog: int, mode: int | None) -> tuple[socket.socket,
             sock.bind(sockaddr_of(path))
             sock.listen(backlog)
             return sock, None
-        if _is_stale(path):
-            os.unlink(path)
-        sock.bind(path)
-        os.chmod(path, MODE if mode is None else mode)  # nobody can connect before listen()
-        found = os.lstat(path)
-        sock.listen(backlog)
+        with _alone_in(os.path.dirname(path) or "."):
+            if _is_stale(path):
+                os.unlink(path)
+            sock.bind(path)
+            os.chmod(path, MODE if mode is None else mode)  # nobody can connect before listen()
+            found = os.lstat(path)
+            sock.listen(backlog)
         return sock, (found.st_dev, found.st_ino)
     except BaseException:
         sock.close()
@@ -74,12 +82,38 @@ def listen_at(path: str, backlog: int, mode: int | None) -> tuple[socket.socket,
 
 def remove_path(path: str, identity: tuple[int, int]) -> None:
     """Remove the path of a socket that was closed, unless another is there now."""
-    try:
+    with contextlib.suppress(OSError), _alone_in(os.path.dirname(path) or "."):
         found = os.lstat(path)
         if (found.st_dev, found.st_ino) == identity:
             os.unlink(path)
-    except OSError:
-        pass
+
+
+@contextlib.contextmanager
+def _alone_in(folder: str) -> Iterator[None]:
+    """Let one process at a time look who listens at a path of this folder, and take its place.
+
+    Between `bind` and `listen` a path looks like one that nobody listens at. The lock ends with its process.
+    A folder that may not be read, or whose lock somebody else keeps, is used without it.
+    """
+    lock = -1
+    with contextlib.suppress(OSError):
+        lock = os.open(folder, os.O_RDONLY)
+    try:
+        end = time.monotonic() + TURN_S
+        while lock >= 0:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < end:
+                    time.sleep(0.005)
+                    continue
+            except OSError:
+                pass  # a file system without locks
+            break
+        yield
+    finally:
+        if lock >= 0:
+            os.close(lock)
 
 
 def _is_stale(path: str) -> bool:
