@@ -15,21 +15,13 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
 from deli_com.coding.columns cimport Columns
+from deli_com.coding.decode_errors cimport *
 from deli_com.coding.encoder cimport number_size
 from deli_com.coding.new_arrays cimport new_array, new_ndarray, new_view
 from deli_com.coding.program cimport *
 from deli_com.ground.cpython cimport *
 from deli_com.ground.scalar cimport *
 from deli_com.types.instance cimport RecordTypeObject, record_alloc_boxed, record_finish, record_type
-
-from deli_com.errors import (
-    DecodeError,
-    InvalidBool,
-    InvalidUtf8,
-    InvalidVariant,
-    UnexpectedEof,
-    UnknownVariant,
-)
 
 cdef extern from "deli_com/ground/utf8.h":
     PyObject* utf8_decode(const char* data, Py_ssize_t size) noexcept
@@ -58,7 +50,7 @@ cdef object decode_root(Prog* prog, const char* data, Py_ssize_t size, Py_ssize_
     if decode_prog(&dec, prog, <char*>&slot) < 0:
         # Frees what there is of the value; the exception, if one is set, must outlive that.
         _release(slot)
-        _report(&dec, name)
+        report_fault(&dec, name)
     pos[0] = dec.p - data
     value = <object>slot
     Py_DECREF(slot)
@@ -88,73 +80,8 @@ cdef extern from *:
         Py_DECREF(value);
         PyErr_Restore(type, error, traceback);
     }
-    static int dc_reraise(void) { return -1; }
     """
     void _release "dc_release"(PyObject* value) noexcept
-    int _reraise "dc_reraise"() except -1
-
-
-cdef int _report(Decoder* dec, str name) except -1:
-    # Raises the error of a failed walk.
-    cdef Py_ssize_t at
-    cdef PyObject* pieces = dec.path
-    if dec.fault == FAULT_NONE:
-        if PyErr_Occurred() != NULL:
-            _reraise()
-        raise MemoryError("a value was being decoded")
-    try:
-        path = name if pieces == NULL else name + "".join(reversed(<list>pieces))
-    finally:
-        Py_XDECREF(pieces)
-    at = dec.at - dec.start
-    if dec.fault == FAULT_EOF:
-        raise UnexpectedEof(at, path)
-    if dec.fault == FAULT_UTF8:
-        raise InvalidUtf8(at, path)
-    if dec.fault == FAULT_BOOL:
-        raise InvalidBool(dec.number, at, path)
-    if dec.fault == FAULT_VARIANT:
-        raise InvalidVariant(dec.number, at, path)
-    if dec.fault == FAULT_REFUSED:
-        cause = <object>dec.cause
-        Py_DECREF(dec.cause)
-        raise DecodeError(f"{type(cause).__name__} while the value was made: {cause}", at, path) from cause
-    if dec.fault == FAULT_UNKNOWN:
-        raise UnknownVariant(dec.number, at, path)
-    if dec.fault == FAULT_EMPTY:
-        raise DecodeError(f"{dec.number} elements without a size are more than {MAX_EMPTY}", at, path)
-    raise DecodeError(f"values of recursive types are nested more than {MAX_DEPTH} deep", at, path)
-
-
-cdef void decode_note(Decoder* dec, object piece) noexcept:
-    if dec.fault == FAULT_NONE:
-        return
-    if dec.path == NULL:
-        dec.path = PyList_New(0)
-    if dec.path == NULL or PyList_Append(dec.path, <PyObject*>piece) < 0:
-        PyErr_Clear()  # out of memory: a shorter path
-
-
-cdef object _index(Py_ssize_t i):
-    return f"[{i}]"
-
-
-cdef void decode_note_index(Decoder* dec, Py_ssize_t i) noexcept:
-    cdef PyObject* piece
-    if dec.fault == FAULT_NONE:
-        return
-    piece = _make_index(i)
-    if piece == NULL:
-        PyErr_Clear()
-        return
-    decode_note(dec, <object>piece)
-    Py_DECREF(piece)
-
-
-# What Cython writes a `try` for, as C sees it: a new reference, or NULL with the exception set. A `try` of
-# Cython's own allocates, and what fails in it would be gone.
-ctypedef PyObject* (*IndexFunction)(Py_ssize_t) noexcept
-cdef IndexFunction _make_index = <IndexFunction><void*>_index
 
 
 # --- the walker ---
@@ -200,7 +127,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
         code = op.code
         if code == OP_NEED:
             if end - p < op.number:
-                op = _fail_run(dec, op, p)
+                op = fail_run(dec, op, p)
                 break
         elif code == OP_U8:
             _put(base, op, PyLong_FromLong(load_u8(p)))  # 0 to 255 exist already
@@ -295,7 +222,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
             else:
                 type = record_type(<PyTypeObject*>op.ref)
                 if (type.has_gc or type.has_post_init) and record_finish(<PyObject*>base, type) < 0:
-                    _refused(dec, p)
+                    refused(dec, p)
                     break
             level -= 1
             base = bases[level]
@@ -388,67 +315,6 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
         return 0
     decode_note(dec, <object>op.path)
     return -1
-
-
-cdef extern from *:
-    """
-    /* The exception that is set, owned, if `__post_init__` says by it that it does not like the
-     * fields: neither what ends a program, nor a want of memory, nor a DecodeError of its own. */
-    static PyObject *dc_take_refusal(PyObject *decode_error) {
-        PyObject *type, *error, *traceback;
-        if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError) ||
-            PyErr_ExceptionMatches(decode_error)) return NULL;
-        PyErr_Fetch(&type, &error, &traceback);
-        PyErr_NormalizeException(&type, &error, &traceback);
-        if (traceback != NULL) PyException_SetTraceback(error, traceback);
-        Py_XDECREF(type);
-        Py_XDECREF(traceback);
-        return error;
-    }
-    """
-    PyObject* dc_take_refusal(PyObject* decode_error) noexcept
-
-
-cdef void _refused(Decoder* dec, const char* p) noexcept:
-    # `__post_init__` of the value that ends at `p` has raised.
-    cdef PyObject* cause = dc_take_refusal(<PyObject*>DecodeError)
-    if cause != NULL:
-        dec.cause = cause
-        decode_fail(dec, FAULT_REFUSED, p)
-
-
-cdef Op* _fail_run(Decoder* dec, Op* need, const char* p) noexcept:
-    # A run that the bytes do not reach: the operation at which a decoder that goes field by field
-    # would stop, be it for a value before the end that must not be.
-    cdef Op* op = need + 1
-    while op.size <= dec.end - p:
-        if (op.code == OP_BOOL or op.code == OP_SKIP_BOOL or op.code == OP_ROW_BOOL) and load_u8(p) > 1:
-            dec.number = load_u8(p)
-            decode_fail(dec, FAULT_BOOL, p)
-            return op
-        if _no_index(op, p):
-            dec.number = load_u32(p)
-            decode_fail(dec, FAULT_VARIANT, p)
-            return op
-        p += op.size
-        op += 1
-    decode_fail(dec, FAULT_EOF, p)
-    return op
-
-
-cdef bint _no_index(Op* op, const char* p) noexcept:
-    # Whether the operation reads an index, and finds one that it refuses.
-    if op.code == OP_ENUM:
-        return load_u32(p) >= (<Table*>op.ref).count
-    if op.code == OP_TAG:
-        return load_u32(p) != <uint32_t>op.number
-    if op.code == OP_SKIP_ENUM:
-        return load_u32(p) >= op.number
-    if op.code == OP_MEMBER:
-        return load_u32(p) >= (<Table*>op.ref).count or (<Table*>op.ref).keys[load_u32(p)] == NULL
-    if op.code == OP_ROW_ENUM:
-        return load_u32(p) >= op.number or row_index(op, load_u32(p)) == NO_MEMBER
-    return False
 
 
 # --- values ---

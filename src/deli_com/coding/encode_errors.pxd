@@ -22,9 +22,9 @@ cdef int wrong_tuple(Encoder* enc, Py_ssize_t count, PyObject* v) noexcept
 cdef int too_long(Encoder* enc, Py_ssize_t count) noexcept
 cdef str number_name(int code)
 
-# One piece of the path; nothing while an exception of Python code is on its way.
+# Adds a piece to the path. An exception of Python code needs no path: nothing is added then.
 cdef void note(Encoder* enc, object piece) noexcept
 cdef void note_index(Encoder* enc, Py_ssize_t i) noexcept
 
-# Makes the error of a failed walk; 1 if it only stopped before Python code.
+# Raises the error of a failed walk.
 cdef int report(Encoder* enc, str name) except -1

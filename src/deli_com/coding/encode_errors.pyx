@@ -8,6 +8,7 @@ there is a shorter text that exists already.
 from cpython.object cimport PyObject
 
 from deli_com.coding.encoder cimport Encoder
+from deli_com.coding.path cimport add_index, add_piece, path_text
 from deli_com.coding.program cimport OP_F32, OP_U8, Op, Table
 from deli_com.ground.cpython cimport (
     Py_DECREF,
@@ -15,8 +16,6 @@ from deli_com.ground.cpython cimport (
     Py_XDECREF,
     PyErr_Clear,
     PyErr_Occurred,
-    PyList_Append,
-    PyList_New,
     PyTuple_Check,
     PyTuple_GET_SIZE,
 )
@@ -68,7 +67,7 @@ cdef int report(Encoder* enc, str name) except -1:
             raise MemoryError("a value was being encoded")
         return -1
     try:
-        where = name if path == NULL else name + "".join(reversed(<list>path))
+        where = path_text(path, name)
         what = <object>detail
         if isinstance(what, Exception):
             raise EncodeError(f"{type(what).__name__} while the value was read: {what}", where) from what
@@ -102,32 +101,16 @@ cdef int fail_made(Encoder* enc, PyObject* detail, str otherwise) noexcept:
 
 
 cdef void note(Encoder* enc, object piece) noexcept:
-    # Adds to the path of an error; an exception of Python code needs none.
-    if enc.detail == NULL:
-        return
-    if enc.path == NULL:
-        enc.path = PyList_New(0)
-    if enc.path == NULL or PyList_Append(enc.path, <PyObject*>piece) < 0:
-        PyErr_Clear()  # out of memory: a shorter path
+    if enc.detail != NULL:
+        add_piece(&enc.path, piece)
 
 
 cdef void note_index(Encoder* enc, Py_ssize_t i) noexcept:
-    cdef PyObject* piece
-    if enc.detail == NULL:
-        return
-    piece = make_index(i)
-    if piece == NULL:
-        PyErr_Clear()
-        return
-    note(enc, <object>piece)
-    Py_DECREF(piece)
+    if enc.detail != NULL:
+        add_index(&enc.path, i)
 
 
 # --- the texts ---
-
-cdef object _index(Py_ssize_t i):
-    return f"[{i}]"
-
 
 cdef object _counts(object text, Py_ssize_t first, Py_ssize_t second):
     # `text` has one or two places for numbers.
@@ -172,13 +155,11 @@ cdef object _out_of_range(int code, object value):
 
 
 # The same as C sees them: a new str, or NULL with the exception set.
-ctypedef PyObject* (*IndexFunction)(Py_ssize_t) noexcept
 ctypedef PyObject* (*CountsFunction)(PyObject*, Py_ssize_t, Py_ssize_t) noexcept
 ctypedef PyObject* (*ExpectedFunction)(PyObject*, PyObject*) noexcept
 ctypedef PyObject* (*ExpectedOfFunction)(PyObject*, PyObject*, PyObject*) noexcept
 ctypedef PyObject* (*FloatFunction)(double) noexcept
 ctypedef PyObject* (*RangeFunction)(int, PyObject*) noexcept
-cdef IndexFunction make_index = <IndexFunction><void*>_index
 cdef CountsFunction make_counts = <CountsFunction><void*>_counts
 cdef ExpectedFunction make_expected = <ExpectedFunction><void*>_expected
 cdef ExpectedOfFunction make_expected_of = <ExpectedOfFunction><void*>_expected_of

@@ -8,6 +8,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from deli_com.coding.decode cimport *
+from deli_com.coding.decode_errors cimport *
 from deli_com.coding.encoder cimport number_size
 from deli_com.coding.new_arrays cimport empty_array, empty_ndarray
 from deli_com.coding.program cimport *

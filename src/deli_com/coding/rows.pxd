@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, uint8_t
 
 from deli_com.coding.columns cimport Columns
-from deli_com.coding.decode cimport Decoder
+from deli_com.coding.decode_errors cimport Decoder
 from deli_com.coding.program cimport OP_U8, Op, Prog, Program
 
 

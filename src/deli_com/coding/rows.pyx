@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memset
 
 from deli_com.coding.columns cimport Columns
 from deli_com.coding.decode cimport *
+from deli_com.coding.decode_errors cimport *
 from deli_com.coding.encoder cimport number_size
 from deli_com.coding.program cimport *
 from deli_com.ground.cpython cimport *
