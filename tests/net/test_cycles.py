@@ -32,10 +32,15 @@ def resident() -> int:
 
 @pytest.mark.parametrize("kinds", PAIRS, ids=["ws", "tcp"])
 @pytest.mark.parametrize("end", ["close", "server closes", "reset"])
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("secure", ["", "tls", "tls with callbacks"], ids=["plain", "tls", "callbacks"])
 async def test_a_client_that_is_over_goes_with_its_last_reference(kinds, end, secure, no_collector):
     """Also with values that nobody has taken; those can be received until then, with who has sent them."""
-    here, there = certificates() if secure else (None, None)
+    here, there = certificates() if secure == "tls" else certificates.__wrapped__()
+    if secure == "tls with callbacks":
+        here.sni_callback = lambda *_: None
+        there._msg_callback = lambda *_: None
+    elif not secure:
+        here = there = None
     async with kinds[0][bytes].bind("127.0.0.1:0", ssl=here) as server:
         address = ("localhost", server.local_addr().port) if secure else server.local_addr()
         client = await kinds[1][bytes].connect(address, ssl=there)

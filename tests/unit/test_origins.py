@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from deli_com import WsServer, u32
 from deli_com.ws.origins import origin_allowed
 
 
@@ -67,3 +70,77 @@ def test_a_list_adds_to_the_rules() -> None:
 def test_a_callable_decides_alone() -> None:
     assert origin_allowed("https://a.example", "h", lambda origin: origin.endswith(".example"))
     assert not origin_allowed("http://h", "h", lambda origin: False)
+
+
+@pytest.mark.parametrize(
+    ("listed", "origin"),
+    [
+        ("https://x.example:443", "https://x.example"),
+        ("https://x.example", "https://x.example:443"),
+        ("http://x.example:80", "http://x.example"),
+        ("HTTPS://X.Example", "https://x.example"),
+        ("https://x.example.", "https://x.example"),
+        ("https://x.example:08443", "https://x.example:8443"),
+        ("https://[FD00::1]:443", "https://[fd00::1]"),
+        ("https://*.dash.example", "https://a.dash.example"),
+        ("https://*.dash.example", "https://a.b.dash.example:443"),
+        ("https://*.dash.example:8443", "https://a.dash.example:8443"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ("https://*.bücher.example", "https://a.xn--bcher-kva.example"),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ("*", "null"),
+    ],
+)
+def test_what_is_listed_matches(listed: str, origin: str) -> None:
+    """Default ports, capital letters and names beyond ASCII are written in several ways."""
+    WsServer[u32].bind("127.0.0.1:0", origins=[listed]).close()
+    assert origin_allowed(origin, "server.example", [listed])
+
+
+@pytest.mark.parametrize(
+    ("listed", "origin"),
+    [
+        ("https://*.dash.example", "https://dash.example"),
+        ("https://*.dash.example", "https://evildash.example"),
+        ("https://*.dash.example", "https://dash.example.evil.example"),
+        ("https://*.dash.example", "http://a.dash.example"),
+        ("https://*.dash.example", "https://a.dash.example:8443"),
+        ("https://*.dash.example", "https://.dash.example"),
+        ("https://*.dash.example", "https://evil.example/.dash.example"),
+        ("https://*.dash.example", "https://evil.example?.dash.example"),
+        ("https://*.dash.example", "https://evil.example#.dash.example"),
+        ("https://*.dash.example", "https://evil@evil.dash.example"),
+        ("https://x.example:8443", "https://x.example"),
+        ("https://x.example:443", "http://x.example:443"),
+        ("null", "https://x.example"),
+    ],
+)
+def test_what_is_listed_matches_no_other(listed: str, origin: str) -> None:
+    assert not origin_allowed(origin, "server.example", [listed])
+
+
+@pytest.mark.parametrize(
+    ("listed", "words"),
+    [
+        ("dash.example", "write 'https://dash.example'"),
+        ("localhost:3000", "write 'https://localhost:3000'"),
+        ("", "it is empty"),
+        ("https://", "the host is missing"),
+        ("https://x/path", "nothing behind it"),
+        ("https://x?q", "nothing behind it"),
+        ("https://user@x", "nothing behind it"),
+        ("https://x:99999", "over 65535"),
+        ("https://x:port", "nothing behind it"),
+        ("wss://x", "write 'https://x'"),
+        ("ws://x", "write 'http://x'"),
+        ("https://*", "a wildcard is the whole first part"),
+        ("https://a*.x", "a wildcard is the whole first part"),
+        ("https://a.*.x", "a wildcard is the whole first part"),
+        ("https://*.", "a wildcard is the whole first part"),
+        ("*.dash.example", "the scheme is missing"),
+    ],
+)
+def test_what_can_match_no_page_is_refused_at_bind(listed: str, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        WsServer[u32].bind("127.0.0.1:0", origins=["https://good.example", listed])
+    assert f"origins has {listed!r} in it" in str(caught.value)

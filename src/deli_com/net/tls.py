@@ -145,15 +145,14 @@ class TlsLoop:
         self._context = context
         self._is_made = is_made
         # What a transport calls often is found without __getattr__.
-        self.add_reader: Any = self._add_reader
         self.remove_reader = loop.remove_reader
         self.add_writer, self.remove_writer = loop.add_writer, loop.remove_writer
-        self.call_soon: Any = loop.call_soon
         self.call_later = loop.call_later
         self._first = first
         self._is_native = not getattr(context, "_aiofastnet_force_fallback_ssl", False)
-        if not self._is_native:
-            self.call_soon = self._call_soon
+        # What goes to the loop itself hides the method here. (A bound method in its place would be a cycle.)
+        if self._is_native:
+            self.__dict__["call_soon"] = loop.call_soon
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
@@ -162,12 +161,12 @@ class TlsLoop:
         if context.get("exception") is not ConnectionResetError:
             self._loop.call_exception_handler(context)
 
-    def _call_soon(self, callback: Callable[..., object], *args: Any, **options: Any) -> asyncio.Handle:
+    def call_soon(self, callback: Callable[..., object], *args: Any, **options: Any) -> asyncio.Handle:
         if args == (0,) and getattr(callback, "__name__", "") == "buffer_updated":
             return self._loop.call_soon(_read_on, cast(Any, callback).__self__, **options)
         return self._loop.call_soon(callback, *args, **options)
 
-    def _add_reader(self, fd: int, read: Callable[[], None]) -> None:
+    def add_reader(self, fd: int, read: Callable[[], None]) -> None:
         # The engine made of SSL objects adds it in a later turn, before which a write may have failed.
         if self._is_native or not cast(Any, read).__self__.is_closing():
             self._loop.add_reader(fd, self._read, fd, read)
@@ -181,8 +180,8 @@ class TlsLoop:
             return
         read()
         is_watched = self._is_native and (RENEGOTIATES or not self._is_made())
-        if not is_watched and self.add_reader != self._loop.add_reader:
-            self.add_reader = self._loop.add_reader
+        if not is_watched and "add_reader" not in self.__dict__:
+            self.__dict__["add_reader"] = self._loop.add_reader
             if cast(Any, read).__self__.is_reading():
                 self._loop.add_reader(fd, read)
 

@@ -78,6 +78,7 @@ def _matches(allowed: str, origin: str) -> bool:
         origin.startswith(f"{scheme}://")
         and origin.endswith(name)
         and len(origin) > len(scheme) + len("://") + len(name)
+        and _ORIGIN.fullmatch(origin) is not None
     )
 
 
