@@ -392,6 +392,30 @@ class TestTable:
             with pytest.raises(UnexpectedEof):
                 reading.from_bytes(data[:i])
 
+    def test_rows_with_an_array_of_no_items(self) -> None:
+        class Row(Codec):
+            none: FixedArray[i32, 0]
+            a: u8
+            b: f64
+            wide: FixedArray[u32, 0]
+            empty: FixedArray[u8, 0] = ()
+
+        class R(Codec):
+            rows: Annotated[NDArray[np.void], Row]
+
+        there = Schema.parse(
+            "deli 1\nroot R\nstruct R\n rows [Row]\n"
+            "struct Row\n a u8\n old [i32;0]\n none [i32;0]\n wide [u16;0]\n b f64\n"
+        )
+        reading = codec(R).reading(there)
+        for count in (0, 1, 5, 100):
+            value = reading.from_bytes(
+                struct.pack("<I", count) + struct.pack("<Bd", 7, 0.5) * count, strict=True
+            )
+            assert value.rows["a"].tolist() == [7] * count and value.rows["b"].tolist() == [0.5] * count
+        with pytest.raises(UnexpectedEof):
+            reading.from_bytes(struct.pack("<I", 5) + struct.pack("<Bd", 7, 0.5) * 4)
+
     def test_equal_rows_are_copied(self) -> None:
         class R(Codec):
             rows: Annotated[NDArray[np.void], Point]

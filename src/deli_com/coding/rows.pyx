@@ -101,7 +101,9 @@ cdef Py_ssize_t _places(
             continue
         size = number_size(op.kind & 0xFF) if op.code == OP_ROW_WIDER else op.size
         wide = number_size(op.kind >> 8) if op.code == OP_ROW_WIDER else op.size
-        if op.size > MAX_FIELD or (op.code == OP_ROW_ENUM and op.ref != NULL):
+        if size == 0 and op.code != OP_ROW_DEFAULT:
+            pass  # a fixed array of no items
+        elif op.size > MAX_FIELD or (op.code == OP_ROW_ENUM and op.ref != NULL):
             pass
         elif op.code == OP_ROW_DEFAULT:
             for i in range(PyBytes_GET_SIZE(<PyObject*>op.ref)):
