@@ -103,7 +103,7 @@ class ServerBase(Typed, Recordable, Endpoint[Down, Up], Generic[Down, Up]):
         return self._addresses
 
     @property
-    def clients(self) -> frozenset[Peer]:
+    def clients(self) -> frozenset[Peer[Any, Any]]:
         """The set of clients that are connected now; making it takes time proportional to their number.
 
         Raises

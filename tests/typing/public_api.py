@@ -109,7 +109,7 @@ async def identity() -> None:
         assert_type(a.clients, frozenset[Peer])
         for peer in a.clients | b.clients:
             assert_type(peer.remote_addr, Address | None)
-            assert_type(peer.request, Request | None)
+            assert_type(peer.request, Request)
             assert_type(peer.is_open, bool)
             peer.close(4000, "by name")
     (why,) = departures

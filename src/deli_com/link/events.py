@@ -15,8 +15,8 @@ from deli_com.net.log_budget import LogBudget
 
 __all__ = ["Events", "OnConnect", "OnDisconnect"]
 
-OnConnect: TypeAlias = Callable[[Peer], object]
-OnDisconnect: TypeAlias = Callable[[Peer, Departure], object]
+OnConnect: TypeAlias = Callable[[Peer[Any, Any]], object]
+OnDisconnect: TypeAlias = Callable[[Peer[Any, Any], Departure], object]
 
 CANCEL_S = 0.5  # for handlers that are cancelled to end
 

@@ -9,9 +9,10 @@ from deli_com.net.address import Address
 from deli_com.schema.terms import PeerSchema
 
 _Out = TypeVar("_Out", default=Any)
+_Asked = TypeVar("_Asked", default=Request, covariant=True)  # None for the peers of a TCP server
 
 @disjoint_base
-class Peer(Follower, Generic[_Out]):
+class Peer(Follower, Generic[_Out, _Asked]):
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     state: Any
     @property
@@ -19,7 +20,7 @@ class Peer(Follower, Generic[_Out]):
     @property
     def peer_certificate(self) -> dict[str, Any] | None: ...
     @property
-    def request(self) -> Request | None: ...
+    def request(self) -> _Asked: ...
     @property
     def is_open(self) -> bool: ...
     def send_nowait(self, value: _Out, /) -> None: ...

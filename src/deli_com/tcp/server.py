@@ -7,7 +7,7 @@ import socket
 import ssl as ssl_module
 import weakref
 from collections.abc import Callable, Collection
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from deli_com.fanout.construction import bare
 from deli_com.link.events import OnConnect, OnDisconnect
@@ -26,6 +26,10 @@ from deli_com.tcp.acceptor import TcpAcceptor
 from deli_com.typed import Down, Up
 from deli_com.types.delivery import Policy
 
+if TYPE_CHECKING:
+    from deli_com.link.endpoint import Pairs
+    from deli_com.link.peer import Peer
+
 __all__ = ["Server"]
 
 
@@ -35,6 +39,13 @@ class Server(ServerBase[Down, Up]):
     ``Server[T]`` sends and receives `T`; ``Server[Down, Up]`` sends `Down` and receives `Up`;
     ``Server[Down, None]`` only sends. Open one with `bind`.
     """
+
+    if TYPE_CHECKING:  # its clients make no request
+
+        @property
+        def clients(self) -> frozenset[Peer[Any, None]]: ...
+        async def recv_from(self) -> tuple[Peer[Down, None], Up]: ...
+        def with_peer(self) -> Pairs[Up, Down, None]: ...
 
     @classmethod
     @suggesting

@@ -7,12 +7,13 @@ import socket
 import ssl as ssl_module
 import weakref
 from collections.abc import Collection, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from picows import WSListener
 
 from deli_com.fanout.construction import bare
 from deli_com.link.events import OnConnect, OnDisconnect
+from deli_com.link.peer import Peer
 from deli_com.link.request import Answer, Request
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
@@ -31,6 +32,9 @@ from deli_com.ws.port import Port, check_path
 from deli_com.ws.service import Authorize, Service
 from deli_com.ws.site import Http, handler_of
 
+if TYPE_CHECKING:
+    from deli_com.link.endpoint import Pairs
+
 __all__ = ["WsServer"]
 
 # Compared by `is`, so that one that is given is told from these, whatever its value.
@@ -46,6 +50,13 @@ class WsServer(ServerBase[Down, Up]):
     """
 
     _port: Port | None = None
+
+    if TYPE_CHECKING:  # its clients have made a request
+
+        @property
+        def clients(self) -> frozenset[Peer]: ...
+        async def recv_from(self) -> tuple[Peer[Down], Up]: ...
+        def with_peer(self) -> Pairs[Up, Down, Request]: ...
 
     @classmethod
     @suggesting
