@@ -110,6 +110,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
     # Slots are NULL before, or hold a number to be written over; what is put into them is owned by them.
     cdef const char* p = dec.p
     cdef const char* end = dec.end
+    cdef const char* text
     cdef Op* op = prog.ops
     cdef Op* last = op + prog.count
     cdef char* bases[MAX_INLINE + 1]
@@ -244,9 +245,11 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
             _put(base, op, v)
             p += op.size
         elif code == OP_STR:
-            v = decode_str(dec, &p)
+            text = p  # a `p` whose address is taken would be in memory, not in a register
+            v = _text(dec, &text)
             if v == NULL:
                 break
+            p = text
             _put(base, op, v)
         elif code == OP_BYTES:
             if end - p < 4 or <uint32_t>load_u32(p) > <size_t>(end - p - 4):
@@ -320,6 +323,10 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
 # --- values ---
 
 cdef PyObject* decode_str(Decoder* dec, const char** at) noexcept:
+    return _text(dec, at)
+
+
+cdef inline PyObject* _text(Decoder* dec, const char** at) noexcept:
     cdef const char* p = at[0]
     cdef Py_ssize_t size
     cdef PyObject* v
