@@ -13,6 +13,7 @@ from deli_com.fanout.hub cimport Hub
 from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_SKIP, DeliveryClass
 from deli_com.receive.inbox cimport Inbox
 from deli_com.receive.policy_inbox cimport PolicyInbox
+from deli_com.log.arena cimport payload_size
 from deli_com.log.log cimport Log
 from deli_com.ground.sockets cimport iovec
 from deli_com.fanout.pacer cimport Pacer
@@ -35,8 +36,8 @@ cdef class ProbeFollower(Follower):
         self.too_slow = []
         self.muted = &self._muted
 
-    cdef int on_too_slow(self, str cause) except -1:
-        self.too_slow.append(cause)
+    cdef int on_evicted(self, str cause, str detail) except -1:
+        self.too_slow.append(detail)
         return 0
 
     cdef int on_broken(self) except -1:
@@ -49,11 +50,11 @@ cdef class ProbeFollower(Follower):
     def leave_(self):
         self.leave()
 
-    def choke_(self):
-        self.choke()
+    def pause_writing_(self):
+        self.on_writing_paused()
 
-    def unchoke_(self):
-        self.unchoke()
+    def resume_writing_(self):
+        self.on_writing_resumed()
 
     def mute(self):
         self._muted = True
@@ -67,7 +68,7 @@ cdef class ProbeFollower(Follower):
         return self.lag()
 
     def places(self):
-        return [(self.cursors[i].at.offset, self.cursors[i].floor, self.cursors[i].limit, self.cursors[i].pinned) for i in range(self.cursor_count)], self.is_fresh, self.apart_until
+        return [(self.cursors[i].at.offset, self.cursors[i].floor, self.cursors[i].limit, self.cursors[i].pinned) for i in range(self.cursor_count)], self.is_fresh, self.excluded_until
 
     @property
     def private_log(self):
@@ -90,7 +91,7 @@ cdef class ProbeHub(Hub):
 
     def append(self, bytes payload):
         """True if the payload went in, False if the log is at its bound."""
-        if not self.room_for(len(payload)):
+        if not self.limits.room_for(len(payload)):
             return False
         self.begin()
         self.appended(self.log.append(payload))
@@ -100,7 +101,7 @@ cdef class ProbeHub(Hub):
         """As an endpoint appends: False if the log is at its bound, or there is no room for the key."""
         cdef Log log = self.log if to is None else to
         cdef Key found = None
-        if not self.room_for(len(payload)):
+        if not self.limits.room_for(len(payload)):
             return False
         if kind == DELIVER_LATEST:
             found = log.keys.get(0, key)
@@ -112,7 +113,7 @@ cdef class ProbeHub(Hub):
             self.addressed(to, frame)
         else:
             if barred is not None:
-                self.set_apart(barred)
+                self.exclude(barred)
             self.appended(frame)
         return True
 
@@ -150,9 +151,9 @@ cdef class ProbeHub(Hub):
                 own += record.size
                 live += record.size if record.slab != NULL else 0
                 reliable += record.size if record.kind == 0 else 0
-                newest += record.size if record.kind == DELIVER_LATEST and not record.doomed else 0
+                newest += record.size if record.kind == DELIVER_LATEST and not record.obsolete else 0
                 skips += record.size if record.kind == DELIVER_SKIP else 0
-                retained += record.retain and record.begins_frame and not record.doomed
+                retained += record.retain and record.begins_frame and not record.obsolete
             said = log.held, log.retained_keys, log._skip_bytes
             assert (own, retained, skips) == said, f"{(own, retained, skips)} in records, {said} counted"
             held += own
@@ -166,7 +167,7 @@ cdef class ProbeHub(Hub):
         log.skip_limit = window
 
     def places(self):
-        return self.log.end, self.log.flushed.offset, self.log.passed, self._in_round, len(self._dirty), self.ready.count, self.current.count
+        return self.log.end, self.log.flushed.offset, self.log.passed, self.rosters.in_round, len(self._dirty), self.rosters.ready.count, self.rosters.current.count
 
     def records(self):
         return self.log._next - self.log._first
@@ -240,7 +241,7 @@ cdef class ProbeLog:
                     cursor_need(&cur, len(tail))
                     memcpy(cur.pos, PyBytes_AS_STRING(tail), len(tail))
                     cur.pos += len(tail)
-            size = self.log.arena.payload_size(&cur)
+            size = payload_size(self.log.arena, &cur)
         except BaseException:
             self.log.arena.abandon(&cur)
             raise

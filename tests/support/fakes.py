@@ -86,7 +86,7 @@ class FakeTransport:
         self.follower: Any = None
         self.buffered = b""
         self.held: list[Any] = []
-        self.choked = False
+        self.paused = False
         self.ever_held = False  # the socket did not take all at once, some time
 
     def get_write_buffer_size(self) -> int:
@@ -102,16 +102,16 @@ class FakeTransport:
             data = data[self._send(data) :]
         self.buffered += data
         self.ever_held = self.ever_held or bool(self.buffered)
-        if self.buffered and not self.choked:
-            self.choked = True
-            self.follower.choke_()
+        if self.buffered and not self.paused:
+            self.paused = True
+            self.follower.pause_writing_()
 
     def pump(self) -> None:
         """The socket may have room: what the event loop's writer callback does."""
         self.buffered = self.buffered[self._send(self.buffered) :]
-        if not self.buffered and self.choked:
-            self.choked = False
-            self.follower.unchoke_()
+        if not self.buffered and self.paused:
+            self.paused = False
+            self.follower.resume_writing_()
 
     def _send(self, data: bytes) -> int:
         try:

@@ -78,7 +78,7 @@ def test_the_class_tree_is_that_of_the_files():
     tree = text[text.index("Compiled classes that continue") : text.index("Who holds whom")]
     pairs = drawn(tree)
     known = bases()
-    assert len(pairs) > 15
+    assert len(pairs) >= 15
     wrong = [
         f"{child} does not continue {parent}"
         for child, parent in sorted(pairs)

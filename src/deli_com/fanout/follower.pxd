@@ -10,19 +10,24 @@ cdef enum FollowerState:
     FOLLOWER_GONE        # has left, or never joined
     FOLLOWER_CURRENT     # up to date: served by the shared round
     FOLLOWER_READY       # behind, or apart from the others; its transport is empty: the next turn serves it
-    FOLLOWER_BLOCKED     # behind, its transport holds bytes of ours: `unchoke` will come
+    FOLLOWER_BLOCKED     # behind, its transport holds bytes of ours: `on_writing_resumed` will come
 
 
-cdef class Keeper:
-    # What followers and audiences know of the hub that serves them.
-    cdef int settle_soon(self, Follower follower) except -1
-    cdef int let_go(self, Follower follower) except -1
-    cdef int fall_in(self, Follower follower) except -1
+cdef class Owner:
+    # What the parts of an endpoint tell the one who has them; each defaults to nothing.
+    # A follower tells its hub:
+    cdef int on_writability(self, Follower follower) except -1
+    cdef int on_left(self, Follower follower) except -1
+    cdef int on_own_messages(self, Follower follower) except -1
+    # The hub, and who hands messages over to it, tell the endpoint:
+    cdef int append_encoded(self, object message) except -1
+    cdef int on_flushed(self) except -1
+    cdef bint on_sweep(self) except -1
 
 
 cdef class Audience(Log):
     # A log for some of the followers: a group, or one of them. Their cursors read it beside that of all.
-    cdef Keeper keeper
+    cdef Owner owner
     cdef object __weakref__
     cdef readonly object name    # of a group; None where it is for one follower
     cdef readonly set members    # Followers
@@ -36,14 +41,14 @@ cdef class Audience(Log):
 
 
 cdef class Follower:
-    cdef Keeper hub              # None once gone
+    cdef Owner hub               # None once gone
     cdef uint64_t id             # of its hub, never given twice; 0: never joined
     cdef object transport        # asyncio transport; its write buffer limits are 0: it tells of every byte
     cdef int fd                  # for our own send() (plain TCP on POSIX); -1: all through the transport
     cdef int socket              # asked what the kernel knows of the peer; -1: no socket to ask
     cdef const bint* muted       # NULL, or borrowed from the owner: nonzero once nothing may be written
     cdef FollowerState state
-    cdef bint choked             # the transport holds bytes: pause_writing came, resume_writing has not
+    cdef bint writing_paused     # the transport holds bytes: pause_writing came, resume_writing has not
     cdef Py_ssize_t slot         # index in the roster of its state
 
     # Where it is: `cursors[0]` in the log of all. They are pinned while it is behind.
@@ -52,7 +57,7 @@ cdef class Follower:
     cdef list audiences          # of cursors[1:], in their order: owns the logs
     cdef Audience private        # the log of this follower alone, or None
     cdef bint is_fresh           # READY, but it was up to date when the flush began
-    cdef uint64_t apart_until    # offset in the log of all up to which a frame is not for it
+    cdef uint64_t excluded_until  # offset in the log of all up to which a frame is not for it
 
     cdef uint64_t given_bytes    # to the kernel or the transport, ever
     cdef readonly Py_ssize_t skipped     # messages of policy skip that it did not get
@@ -75,12 +80,12 @@ cdef class Follower:
     cdef bint has_all_of(self, Audience audience) noexcept
     cdef uint64_t sent_bytes(self) except? 0
     cdef Py_ssize_t lag(self) noexcept
-    cdef int choke(self) except -1
-    cdef int unchoke(self) except -1
+    cdef int on_writing_paused(self) except -1
+    cdef int on_writing_resumed(self) except -1
     cdef int leave(self) except -1
 
     # --- for the owner of the connection to override ---------------------------------
-    cdef int on_too_slow(self, str cause) except -1
+    cdef int on_evicted(self, str cause, str detail) except -1
     cdef int on_broken(self) except -1
     cdef int on_sweep(self, double clock) except -1
     cdef int on_missed(self) except -1

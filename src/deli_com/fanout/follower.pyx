@@ -12,24 +12,33 @@ from deli_com.log.log cimport Cursor, Log
 from deli_com.log.ring cimport NOWHERE, Position
 
 
-cdef class Keeper:
-    """A hub, as its followers see it."""
+cdef class Owner:
+    """Who has the parts of an endpoint, as they see it."""
 
-    cdef int settle_soon(self, Follower follower) except -1:
-        return 0  # `choked` has changed
+    cdef int on_writability(self, Follower follower) except -1:
+        return 0  # `writing_paused` has changed
 
-    cdef int let_go(self, Follower follower) except -1:
-        return 0  # it leaves
+    cdef int on_left(self, Follower follower) except -1:
+        return 0  # it takes itself off the logs
 
-    cdef int fall_in(self, Follower follower) except -1:
-        return 0  # it has a new cursor that is not up to date
+    cdef int on_own_messages(self, Follower follower) except -1:
+        return 0  # messages wait for it that the others do not get
+
+    cdef int append_encoded(self, object message) except -1:
+        return 0  # an `Encoded` of another thread is to be appended
+
+    cdef int on_flushed(self) except -1:
+        return 0  # a flush has ended; followers may have caught up or gone
+
+    cdef bint on_sweep(self) except -1:
+        return False  # the clock has moved; True to be called again though nobody follows
 
 
 cdef class Audience(Log):
     """A log for some of the followers of a hub."""
 
-    def __init__(self, framing, arena, Keeper keeper, name=None):
-        self.keeper = keeper
+    def __init__(self, framing, arena, Owner owner, name=None):
+        self.owner = owner
         self.name = name
         self.members = set()
 
@@ -49,11 +58,11 @@ cdef class Audience(Log):
                 # It was a member until a moment ago: what was retained then is still on its way.
                 if follower.cursors[i].log == <PyObject*>self and follower.cursors[i].limit > at.offset:
                     at.offset = follower.cursors[i].limit
-        self.wall()
+        self.separate()
         follower._add_cursor(self, at, self.end)
         self.members.add(follower)
         if at.offset < self.end:
-            self.keeper.fall_in(follower)
+            self.owner.on_own_messages(follower)
         return 0
 
     cdef int discard_member(self, Follower follower) except -1:
@@ -68,7 +77,7 @@ cdef class Audience(Log):
                 if follower.cursors[i].at.offset == self.end:
                     follower._drop_cursor(i)
                 elif follower.state == FOLLOWER_CURRENT:
-                    self.keeper.fall_in(follower)  # its last frames wait, and it is no member any more
+                    self.owner.on_own_messages(follower)  # its last frames wait, and it is no member any more
                 return 0
         return 0
 
@@ -111,7 +120,7 @@ cdef class Follower:
     cdef uint64_t sent_bytes(self) except? 0:
         # Bytes for it that have left this process, ever.
         cdef uint64_t waiting = 0
-        if self.choked:
+        if self.writing_paused:
             waiting = self.transport.get_write_buffer_size()
         return self.given_bytes - waiting if waiting < self.given_bytes else 0
 
@@ -138,23 +147,23 @@ cdef class Follower:
                 return True
         return False
 
-    cdef int choke(self) except -1:
-        # The transport holds bytes now (its pause_writing).
-        self.choked = True
-        return self.hub.settle_soon(self) if self.hub is not None else 0
+    cdef int on_writing_paused(self) except -1:
+        # The transport holds bytes now.
+        self.writing_paused = True
+        return self.hub.on_writability(self) if self.hub is not None else 0
 
-    cdef int unchoke(self) except -1:
-        # The transport holds nothing any more (its resume_writing).
-        self.choked = False
-        return self.hub.settle_soon(self) if self.hub is not None else 0
+    cdef int on_writing_resumed(self) except -1:
+        # The transport holds nothing any more.
+        self.writing_paused = False
+        return self.hub.on_writability(self) if self.hub is not None else 0
 
     cdef int leave(self) except -1:
         # Takes it off the logs. Idempotent. Nothing is written to its fd from here on.
-        cdef Keeper hub = self.hub
+        cdef Owner hub = self.hub
         cdef Audience audience
         if hub is None:
             return 0
-        hub.let_go(self)
+        hub.on_left(self)
         self.hub = None
         self.muted = NULL
         for audience in self.audiences:
@@ -222,8 +231,8 @@ cdef class Follower:
 
     # --- for the owner of the connection to override -----------------------------------
 
-    cdef int on_too_slow(self, str cause) except -1:
-        # It has left because of `cause`; the owner closes the connection.
+    cdef int on_evicted(self, str cause, str detail) except -1:
+        # It has left because of `cause`: "too slow" or "no progress". The owner closes the connection.
         return 0
 
     cdef int on_sweep(self, double clock) except -1:

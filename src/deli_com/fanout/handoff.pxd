@@ -9,7 +9,6 @@ from deli_com.fanout.hub cimport Hub
 cdef class Handoff:
     cdef PyObject* _hub                   # borrowed: it has this
     cdef readonly Py_ssize_t held_bytes   # payload bytes that wait
-    cdef readonly Py_ssize_t refused      # messages that no room was found for, after the call had returned
     cdef object _queue                    # deque of Encoded, in the order of the calls
     cdef object _room                     # Condition: threads that found the queue full
     cdef bint _scheduled                  # the loop has been told
@@ -19,6 +18,6 @@ cdef class Handoff:
     cdef int end(self, object error) except -1
     cdef bint is_empty(self) noexcept
     cdef int heal(self) except -1
-    cdef int _take_some(self) except -1
+    cdef int _drain_some(self) except -1
     cdef int _go_on(self) except -1
     cdef bint _is_full(self, Py_ssize_t more) noexcept

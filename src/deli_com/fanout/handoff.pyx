@@ -2,7 +2,7 @@
 
 The calling thread encodes; what is handed over is the payload's `bytes`, which the log
 keeps by reference where it is large. The queue is bounded: past the bound the caller
-waits, without the GIL, for the loop to take some, and gets `BacklogFull` if it takes
+waits, without the GIL, for the loop to append some, and gets `BacklogFull` if it appends
 nothing for `PATIENCE_SECONDS`. The loop is woken once however many messages wait.
 
 All fields but `_room` are touched with the GIL held and no Python code in between.
@@ -69,27 +69,27 @@ cdef class Handoff:
     def _drain(self):
         # On the loop's thread. Whatever ends it, what is left is drained later.
         try:
-            self._take_some()
+            self._drain_some()
         finally:
             self._go_on()
 
-    cdef int _take_some(self) except -1:
+    cdef int _drain_some(self) except -1:
         cdef Py_ssize_t taken = 0
         cdef Py_ssize_t size
         cdef Encoded message
         while self._queue and taken < DRAIN_BYTES:
             message = self._queue[0]
             size = len(message.payload)
-            if not (<Hub>self._hub).room_for(size):
+            if not (<Hub>self._hub).limits.room_for(size):
                 (<Hub>self._hub).schedule()  # the turn in which laggards are judged
                 break  # the log is at its bound: clients lag, so the threads wait
             self._queue.popleft()
             self.held_bytes -= size
             taken += size
             try:
-                (<Hub>self._hub).take(message)
+                (<Hub>self._hub).append_encoded(message)
             except BacklogFull:
-                self.refused += 1  # too many keys, or one client's own queue: nobody is there to be told
+                pass  # too many keys, or one client's own queue: nobody is there to be told
         return 0
 
     cdef int _go_on(self) except -1:

@@ -2,12 +2,12 @@ from asyncio import AbstractEventLoop
 
 from typing_extensions import disjoint_base
 
-from deli_com.fanout.follower import Keeper
+from deli_com.fanout.follower import Owner
 from deli_com.log.arena import Arena
 from deli_com.log.log import Log
 
 @disjoint_base
-class Hub(Keeper):
+class Hub(Owner):
     def __init__(
         self,
         loop: AbstractEventLoop,
@@ -32,9 +32,3 @@ class Hub(Keeper):
     @property
     def arena(self) -> Arena: ...
     slice_ns: int
-    @property
-    def bytes_out(self) -> int: ...
-    @property
-    def skipped(self) -> int: ...
-    @property
-    def superseded(self) -> int: ...

@@ -1,4 +1,4 @@
-"""Who follows the broadcast log: flushing, laggards, limits.
+"""Who follows the broadcast log, and when it is flushed.
 
 A `Follower` is one receiver's place in the log. Those that are up to date are served
 together: one vector of pointers, one system call each. One whose socket is full gets
@@ -13,12 +13,17 @@ exactly the rest of the frame that was cut, through its transport, and waits the
 Rules that everything else rests on:
 
 1. A socket is written by our own system call only while its transport holds nothing
-   (`choked` is False), the owner has not muted it, and only from frame end to frame end:
+   (`writing_paused` is False), the owner has not muted it, and only from frame end to frame end:
    whatever else writes to the transport (PONG, CLOSE) finds a frame boundary.
 2. A follower that is behind is READY, and a turn is scheduled, or BLOCKED, and the
-   transport will call `unchoke`.
+   transport will call `on_writing_resumed`.
 3. `flush_now` is not re-entrant. What transports call during it only marks followers.
 4. One hub belongs to one thread: that of its loop.
+
+A hub has rosters (who stands where), limits (who is too far behind) and a writer (what one follower
+gets by itself). What they and its followers have to tell it is in `Owner`; what it has to tell the endpoint,
+which is a hub, is there too. The endpoint continues the hub instead of having one: what it appends to is
+the hub's log, at every `send`.
 
 Frames for a group or for one follower lie in logs of their own. Before a round begins,
 followers that such frames are for, and those that a frame in the log of all is not for,
@@ -39,24 +44,19 @@ from deli_com.fanout.follower cimport (
     FOLLOWER_READY,
     Audience,
     Follower,
+    Owner,
 )
 from deli_com.fanout.hub_check cimport check_hub
+from deli_com.fanout.limits cimport Limits, report
+from deli_com.fanout.rosters cimport Roster, Rosters
 from deli_com.fanout.sweep cimport Sweep
-from deli_com.ground.sockets cimport (
-    DELI_COM_BROKEN,
-    DELI_COM_HAVE_SENDMSG,
-    deli_com_clock_ns,
-    deli_com_sendv,
-    iovec,
-)
+from deli_com.fanout.writer cimport Writer
+from deli_com.ground.sockets cimport DELI_COM_HAVE_SENDMSG, deli_com_clock_ns, deli_com_sendv, iovec
 from deli_com.ground.home cimport Home
 from deli_com.log.arena cimport LARGE_BYTES
 from deli_com.log.log cimport Cursor, Log
-from deli_com.log.merge cimport VECTORS, Piece, Merge
+from deli_com.log.merge cimport VECTORS
 from deli_com.log.ring cimport NOWHERE, Position
-
-cdef extern from "Python.h":
-    Py_ssize_t PY_SSIZE_T_MAX
 
 cdef enum:
     # The next three: bench/settle.py, and its figures in docs/broadcast.md.
@@ -64,7 +64,6 @@ cdef enum:
     EAGER_FOLLOWERS = 8        # so few are served at once ...
     EAGER_QUIET_NS = 100000    # ... when nothing was appended for this long
     SLICE_NS = 2000000         # `slice_ns`, unless somebody sets it
-    THROUGH_BYTES = 65536      # frames written together through a transport
 
 cdef bint CHECK = os.environ.get("DELI_COM_CHECK") == "1"
 
@@ -80,7 +79,7 @@ def _sweep_of(Hub hub not None):
     return hub._on_sweep()
 
 
-cdef class Hub(Bounds):
+cdef class Hub(Owner):
     """The followers of one log, flushed together.
 
     Parameters
@@ -108,20 +107,40 @@ cdef class Hub(Bounds):
         self.loop = loop
         self.log = log
         self.arena = log.arena
-        self.max_backlog = max_backlog
-        self.max_queued = max_queued
-        self.progress_timeout = progress_timeout
         self.home = Home(loop)
-        self.log.flushed = log.tail()
-        self.log.passed = log.end
-        log.skip_limit = max_backlog
-        self._plan = Merge()
-        self.slice_ns = SLICE_NS
-        self._dirty = []
-        self._apart = []
-        self._audiences = WeakSet()
         self.sweep = Sweep(loop, _sweep_of)
         self.sweep.interval = min(self.sweep.interval, progress_timeout / 4)
+        self.rosters = Rosters(log, self.sweep)
+        self.followers = self.rosters.followers
+        self.limits = Limits(self.rosters, max_backlog, max_queued, progress_timeout)
+        self.writer = Writer(self.rosters, self.limits)
+        log.flushed = log.tail()
+        log.passed = log.end
+        log.skip_limit = max_backlog
+        self.slice_ns = SLICE_NS
+        self._dirty = []
+        self._individual = []
+        self._audiences = WeakSet()
+
+    @property
+    def turns(self):
+        """Turns of the loop in which a flush ran."""
+        return self.rosters.turns
+
+    @property
+    def max_backlog(self):
+        """Bytes that one follower may be behind."""
+        return self.limits.max_backlog
+
+    @property
+    def max_queued(self):
+        """Bytes that the logs may hold within one turn."""
+        return self.limits.max_queued
+
+    @property
+    def progress_timeout(self):
+        """Seconds without a byte taken before a laggard is evicted."""
+        return self.limits.progress_timeout
 
     cdef int join(self, Follower follower) except -1:
         # From here on it gets every message appended after this call, and before them the newest
@@ -135,36 +154,55 @@ cdef class Hub(Bounds):
         self.sweep.start(self)
         if self.log.retained_keys:
             at = self.log.head()
-        self.log.wall()
+        self.log.separate()
         follower._add_cursor(self.log, at, self.log.end)
         follower.hub = self
         self._last_id += 1
         follower.id = self._last_id
         follower.paced_mark = follower.sent_bytes()
         is_current = at.offset == self.log.end == self.log.flushed.offset
-        if is_current and not self._in_round and not follower.choked:
-            self._put(follower, FOLLOWER_CURRENT)
+        if is_current and not self.rosters.in_round and not follower.writing_paused:
+            self.rosters.put(follower, FOLLOWER_CURRENT)
         else:
             follower.is_fresh = True  # it gets all that comes from now on, superseded or not
-            self._put(follower, FOLLOWER_BLOCKED if follower.choked else FOLLOWER_READY)
+            self.rosters.put(follower, FOLLOWER_BLOCKED if follower.writing_paused else FOLLOWER_READY)
             self.schedule()
         self.followers.add(follower)
         return 0
 
-    cdef int let_go(self, Follower follower) except -1:
-        self._take_out(follower)
+    # --- what followers and audiences tell ------------------------------------------------
+
+    cdef int on_left(self, Follower follower) except -1:
+        if self.rosters is None:
+            return 0  # the garbage collector is taking all of this apart
+        self.rosters.remove(follower)
         self.followers.discard(follower)
         # Somebody may wait for just this one; and records it pinned may go.
         return self.schedule()
 
-    cdef int settle_soon(self, Follower follower) except -1:
-        # `choked` changed. Inside a flush that is only noted: rosters are being walked.
-        if self._flushing:
-            if follower is not self._writing:
-                self._unsettled = True
+    cdef int on_writability(self, Follower follower) except -1:
+        # Inside a flush that is only noted: rosters are being walked.
+        if self.rosters is None:
             return 0
-        self._settle(follower)
+        if self._flushing:
+            if follower is not self.writer.writing:
+                self._must_place_all = True
+            return 0
+        self.rosters.place(follower)
         return self.schedule() if follower.state == FOLLOWER_READY else 0
+
+    cdef int on_own_messages(self, Follower follower) except -1:
+        if follower.state == FOLLOWER_CURRENT:
+            self._individual.append(follower)
+            self.schedule()
+        return 0
+
+    cdef int _place_all(self) except -1:
+        cdef Follower follower
+        self._must_place_all = False
+        for follower in self.followers:
+            self.rosters.place(follower)
+        return 0
 
     # --- appending ---------------------------------------------------------------------
 
@@ -180,7 +218,7 @@ cdef class Hub(Bounds):
             return self.schedule()
         if pending >= EARLY_BYTES or frame >= LARGE_BYTES:
             self.flush_now()
-        elif pending == frame and self.current.count <= EAGER_FOLLOWERS:
+        elif pending == frame and self.rosters.current.count <= EAGER_FOLLOWERS:
             # With frames pending already the line is not quiet.
             if self._is_quiet():
                 return self._flush_at_once()
@@ -216,22 +254,16 @@ cdef class Hub(Bounds):
                 return self._flush_at_once()
         return self.schedule()  # after a flush, too: laggards are judged in turns
 
-    cdef int set_apart(self, Follower follower) except -1:
+    cdef int exclude(self, Follower follower) except -1:
         # The last frame in the log of all is not for it: no round may serve it that far.
-        follower.apart_until = self.log.end
-        self._apart.append(follower)
-        return 0
-
-    cdef int fall_in(self, Follower follower) except -1:
-        if follower.state == FOLLOWER_CURRENT:
-            self._apart.append(follower)
-            self.schedule()
+        follower.excluded_until = self.log.end
+        self._individual.append(follower)
         return 0
 
     cdef Audience new_audience(self, object name):
         # A log for some of the followers.
         cdef Audience audience = Audience("", self.arena, self, name)
-        audience.skip_limit = self.max_backlog
+        audience.skip_limit = self.limits.max_backlog
         self._audiences.add(audience)
         return audience
 
@@ -245,7 +277,7 @@ cdef class Hub(Bounds):
 
     def _turn(self):
         self._scheduled = False
-        self.turns += 1
+        self.rosters.turns += 1
         self.flush_now()
 
     # --- flushing ----------------------------------------------------------------------
@@ -260,14 +292,14 @@ cdef class Hub(Bounds):
             done = self._flush()
         finally:
             self._flushing = False
-            self._plan.forget()
-            if self._unsettled:
-                self._settle_all()
-        if not done or self.ready.count:
+            self.writer.forget()
+            if self._must_place_all:
+                self._place_all()
+        if not done or self.rosters.ready.count:
             self.schedule()
-        if self.ready.count or self.blocked.count:
+        if self.rosters.ready.count or self.rosters.blocked.count:
             self.sweep.start(self)  # it runs, unless an exception has ended it
-            self._judge()
+            self.limits.evict_too_far()
         if self.arena.is_sparse() and not self.arena.is_open:
             self._relocate()
         if CHECK:
@@ -281,29 +313,29 @@ cdef class Hub(Bounds):
         cdef bint done = True
         self.arena.now_ns = deli_com_clock_ns()
         deadline = self.arena.now_ns + self.slice_ns
-        if not self._in_round:
-            if self._dirty or self._apart:
-                self._take_apart()
-            if self.ready.count:
+        if not self.rosters.in_round:
+            if self._dirty or self._individual:
+                self._separate()
+            if self.rosters.ready.count:
                 done = self._serve_ready(deadline)
             if self._dirty and done:
-                self._settle_audiences()
+                self._mark_audiences_flushed()
             self._served_all = done
             if self.log.end == self.log.flushed.offset:
-                self.log.settle(self.log.end, done)
+                self.log.mark_flushed(self.log.end, done)
                 return done and not self._dirty
-            self._in_round = True
+            self.rosters.in_round = True
             self._round_end = self.log.end
             self._round_done = 0
             self._round_start += 1
         return self._go_round(deadline) and done and not self._dirty
 
-    cdef int _take_apart(self) except -1:
+    cdef int _separate(self) except -1:
         # Whoever a frame is for, or not for, that the others do or do not get, is served alone.
         cdef Audience audience
         cdef Follower follower
-        cdef list apart = self._apart
-        self._apart = []
+        cdef list individual = self._individual
+        self._individual = []
         self._aside = 0
         for audience in self._dirty:
             audience.marked = audience.end
@@ -311,20 +343,20 @@ cdef class Hub(Bounds):
                 # (Not who was served in an earlier slice: a large group would never be done.)
                 if follower.state == FOLLOWER_CURRENT and not follower.has_all_of(audience):
                     follower.is_fresh = True
-                    self._put(follower, FOLLOWER_READY)
-        for follower in apart:
+                    self.rosters.put(follower, FOLLOWER_READY)
+        for follower in individual:
             if follower.state == FOLLOWER_CURRENT:
                 follower.is_fresh = True
-                self._put(follower, FOLLOWER_READY)
+                self.rosters.put(follower, FOLLOWER_READY)
         return 0
 
-    cdef int _settle_audiences(self) except -1:
+    cdef int _mark_audiences_flushed(self) except -1:
         # All members that could be served have what was there when the flush began.
         cdef Audience audience
         cdef list dirty = self._dirty
         self._dirty = []
         for audience in dirty:
-            audience.settle(audience.marked, True)
+            audience.mark_flushed(audience.marked, True)
             audience.is_dirty = audience.end > audience.marked
             if audience.is_dirty:
                 self._dirty.append(audience)
@@ -337,9 +369,10 @@ cdef class Hub(Bounds):
             Py_ssize_t total = 0
             Py_ssize_t sent
             Follower follower
+            Roster* current = &self.rosters.current
             PyObject* item
-        while self._round_done < self.current.count:
-            item = self.current.items[(self._round_start + self._round_done) % self.current.count]
+        while self._round_done < current.count:
+            item = current.items[(self._round_start + self._round_done) % current.count]
             self._round_done += 1
             if item == NULL:
                 continue
@@ -349,7 +382,7 @@ cdef class Hub(Bounds):
                 continue
             if follower.fd < 0:
                 count = 0
-                self._write_through(follower, 1, self._round_end)
+                self.writer.write_through(follower, 1, self._round_end)
                 continue
             if count == 0:
                 count = self.log.vectors(&self.log.flushed, self._round_end, vectors, VECTORS, &total)
@@ -359,9 +392,9 @@ cdef class Hub(Bounds):
             if sent == total:
                 follower.cursors.at.offset = self._round_end
                 follower.given_bytes += <uint64_t>total
-                self.bytes_out += <uint64_t>total
+                self.writer.bytes_out += <uint64_t>total
             else:
-                self._cut_in_round(follower, sent)
+                self.writer.cut_in_round(follower, sent)
                 count = 0  # a transport ran: describe the stream anew
             if self._round_done & 15 == 0 and deli_com_clock_ns() > deadline:
                 return False
@@ -369,24 +402,13 @@ cdef class Hub(Bounds):
         return self.log.end == self.log.flushed.offset
 
     cdef int _end_round(self) except -1:
-        cdef Py_ssize_t i, kept
-        cdef Follower follower
-        self._in_round = False
-        if self._holes:
-            kept = 0
-            for i in range(self.current.count):
-                if self.current.items[i] != NULL:
-                    follower = <Follower>self.current.items[i]
-                    follower.slot = kept
-                    self.current.items[kept] = <PyObject*>follower
-                    kept += 1
-            self.current.count = kept
-            self._holes = 0
-        self.log.settle(self._round_end, self._served_all)
-        i = self.ready.count
+        cdef Py_ssize_t i
+        self.rosters.end_round()
+        self.log.mark_flushed(self._round_end, self._served_all)
+        i = self.rosters.ready.count
         while i > 0:  # backwards: taking one out moves only a follower that was looked at already
             i -= 1
-            self._catch_up(<Follower>self.ready.items[i])
+            self._catch_up(<Follower>self.rosters.ready.items[i])
         return 0
 
     cdef int _catch_up(self, Follower follower) except -1:
@@ -396,7 +418,7 @@ cdef class Hub(Bounds):
         cdef int i
         if (
             follower.cursors.at.offset != self.log.flushed.offset
-            or follower.apart_until > self.log.flushed.offset
+            or follower.excluded_until > self.log.flushed.offset
             or follower.cursors.floor > self.log.flushed.offset
         ):
             return 0
@@ -405,7 +427,7 @@ cdef class Hub(Bounds):
             if cursor.at.offset < min((<Log>cursor.log).end, cursor.limit):
                 return 0
         follower.is_fresh = False
-        self._put(follower, FOLLOWER_CURRENT)
+        self.rosters.put(follower, FOLLOWER_CURRENT)
         for i in range(follower.cursor_count - 1, 0, -1):
             log = <Log>follower.cursors[i].log
             if follower.cursors[i].limit != <uint64_t>NOWHERE:
@@ -418,9 +440,10 @@ cdef class Hub(Bounds):
         # Each by itself. True if those of them that were up to date are so again.
         cdef bint is_all = True
         cdef Py_ssize_t i
-        cdef Py_ssize_t count = self.ready.count
+        cdef Roster* ready = &self.rosters.ready
+        cdef Py_ssize_t count = ready.count
         cdef Follower follower
-        cdef list turn = [<Follower>self.ready.items[(self._ready_start + i) % count] for i in range(count)]
+        cdef list turn = [<Follower>ready.items[(self._ready_start + i) % count] for i in range(count)]
         cdef int served = 0
         for follower in turn:
             self._ready_start += 1
@@ -429,7 +452,7 @@ cdef class Hub(Bounds):
             if follower.muted != NULL and follower.muted[0]:
                 follower.leave()
                 continue
-            self._serve_alone(follower)
+            self.writer.serve(follower)
             if follower.state == FOLLOWER_READY:
                 self._catch_up(follower)
                 is_all = is_all and (not follower.is_fresh or follower.has_all())
@@ -437,172 +460,6 @@ cdef class Hub(Bounds):
             if served & 15 == 0 and deli_com_clock_ns() > deadline:
                 return is_all and follower is turn[len(turn) - 1]
         return is_all
-
-    cdef int _serve_alone(self, Follower follower) except -1:
-        # One with nothing of its own goes as far as the others are; the round takes it on.
-        cdef Merge plan = self._plan
-        cdef uint64_t limit = <uint64_t>NOWHERE
-        cdef Py_ssize_t sent
-        cdef Py_ssize_t given = 0
-        if not follower.is_fresh and follower.cursor_count == 1:
-            limit = max(self.log.flushed.offset, min(follower.apart_until, self.log.end))
-        if follower.fd < 0:
-            return self._write_through(follower, follower.cursor_count, limit)
-        while True:
-            if not plan.fits(follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id):
-                plan.make(
-                    follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id,
-                    PY_SSIZE_T_MAX)
-            if follower.missed is not None and self._tell_missed(follower):
-                if follower.state == FOLLOWER_READY:
-                    continue
-                return 0  # that has filled its transport
-            if plan.count:
-                sent = deli_com_sendv(follower.fd, plan.vectors, plan.count)
-                if sent != plan.total:
-                    return self._cut_alone(follower, sent)
-                self._gave(follower, sent)
-            if self._advance(follower, plan.count):
-                self._hand_over(follower, [])
-            given += plan.total
-            if plan.is_whole or given >= THROUGH_BYTES:
-                return 0  # or there is more than so many vectors hold: it waits for its next turn
-
-    cdef bint _advance(self, Follower follower, int pieces) except -1:
-        # So many pieces of the plan are the follower's now. True: tell it what it misses behind them.
-        cdef Merge plan = self._plan
-        cdef Log log
-        cdef int i
-        cdef bint tells = (
-            follower.missed is not None and plan.is_whole and pieces == plan.count
-            and plan.losses_behind(follower.cursors, follower.missed))
-        plan.advance(follower.cursors, pieces)
-        self._missed(follower, plan.skipped, plan.superseded)
-        for i in range(1, follower.cursor_count):
-            log = <Log>follower.cursors[i].log
-            log.trim(log.flushed.offset)
-        return tells
-
-    cdef bint _tell_missed(self, Follower follower) except -1:
-        # Whether the follower was told what it misses before the plan, which is to be made anew. What it
-        # misses later in the plan comes first then, after less of it.
-        cdef Merge plan = self._plan
-        cdef int first = plan.first_loss()
-        if first > 0:
-            plan.keep(first)
-        if first != 0:
-            return False
-        self._missed(follower, plan.pieces[0].skipped, plan.pieces[0].superseded)
-        plan.pass_first(follower.cursors, follower.missed)
-        self._hand_over(follower, [])
-        return True
-
-    cdef int _cut_in_round(self, Follower follower, Py_ssize_t sent) except -1:
-        # `sent` bytes went out, fewer than were offered. The transport gets the rest of the frame
-        # that was cut. A cut at a frame's end hands over the whole next frame: with nothing in the
-        # transport no event would ever come.
-        cdef Log log = self.log
-        cdef Position at = log.flushed
-        cdef uint64_t start, end
-        cdef list pieces
-        if sent == DELI_COM_BROKEN:
-            return self._broken(follower)
-        start = at.offset + <uint64_t>(sent if sent > 0 else 0)
-        end = log.frame_end(&at, start + 1)
-        pieces = log.pieces(&at, start, end)
-        self._gave(follower, <Py_ssize_t>(end - at.offset))
-        log.seek(&at, start)
-        follower.holds_reliable = log.is_reliable(&at)
-        log.seek(&at, end)
-        follower.cursors.at = at
-        self._put(follower, FOLLOWER_READY)
-        return self._hand_over(follower, pieces)
-
-    cdef int _cut_alone(self, Follower follower, Py_ssize_t sent) except -1:
-        # The same for the plan of one follower.
-        cdef Merge plan = self._plan
-        cdef Cursor* cursor
-        cdef Log log
-        cdef Position at
-        cdef Py_ssize_t before = 0
-        cdef int i, first, cut
-        cdef uint64_t start, end
-        cdef list pieces
-        if sent == DELI_COM_BROKEN:
-            return self._broken(follower)
-        sent = max(sent, 0)
-        cut = plan.piece_at(sent)
-        for i in range(cut):
-            before += <Py_ssize_t>plan.vectors[i].iov_len
-        first = cut
-        while first > 0 and not plan.pieces[first - 1].ends_frame:
-            first -= 1  # the frame that is cut begins here
-        self._advance(follower, first)
-        for i in range(first, cut + 1):
-            self._missed(follower, plan.pieces[i].skipped, plan.pieces[i].superseded)
-        cursor = &follower.cursors[plan.pieces[cut].cursor]
-        log = <Log>cursor.log
-        at = cursor.at
-        at.offset = plan.pieces[first].start
-        start = plan.pieces[cut].start + <uint64_t>(sent - before)
-        end = log.frame_end(&at, start + 1)
-        pieces = log.pieces(&at, start, end)
-        self._gave(follower, sent + <Py_ssize_t>(end - start))
-        log.move_pin(&cursor.at, end)
-        follower.is_fresh = False
-        follower.holds_reliable = plan.pieces[cut].reliable
-        plan.forget()
-        return self._hand_over(follower, pieces)
-
-    cdef int _write_through(self, Follower follower, int cursors, uint64_t limit) except -1:
-        # TLS, and platforms without sendmsg: whole frames, at least one, up to THROUGH_BYTES
-        # together, for as long as the transport takes them. A follower in the round reads the log
-        # of all only, which is its first cursor.
-        cdef Merge plan = self._plan
-        cdef Piece* piece
-        cdef Cursor* cursor
-        cdef list pieces
-        cdef bint is_fresh, tells
-        cdef int i
-        while not follower.choked and follower.state != FOLLOWER_GONE:
-            is_fresh = follower.is_fresh or follower.state == FOLLOWER_CURRENT
-            plan.make(follower.cursors, cursors, limit, is_fresh, follower.id, THROUGH_BYTES)
-            if follower.missed is not None and self._tell_missed(follower):
-                continue
-            pieces = []
-            follower.holds_reliable = False
-            for i in range(plan.count):
-                piece = &plan.pieces[i]
-                follower.holds_reliable = follower.holds_reliable or piece.reliable
-                cursor = &follower.cursors[piece.cursor]
-                pieces += (<Log>cursor.log).pieces(&cursor.at, piece.start, piece.end)
-            self._gave(follower, plan.total)
-            tells = self._advance(follower, plan.count)
-            plan.forget()
-            if pieces:
-                self._hand_over(follower, pieces)
-            if tells and follower.state != FOLLOWER_GONE:
-                self._hand_over(follower, [])
-            if not pieces:
-                return 0
-        return 0
-
-    cdef int _hand_over(self, Follower follower, list pieces) except -1:
-        # Writes through the transport, then sees whether it holds anything. No pieces: tells what it misses.
-        self._writing = follower
-        try:
-            if len(pieces) == 1:
-                follower.transport.write(pieces[0])
-            elif pieces:
-                follower.transport.writelines(pieces)
-            else:
-                follower.on_missed()
-        except Exception:
-            self._report("the transport of a follower failed to write")
-            return self._broken(follower)
-        finally:
-            self._writing = None
-        return self._settle(follower) if follower.state != FOLLOWER_GONE else 0
 
     cdef int _relocate(self) except -1:
         # At the end of a flush only: nothing points into slabs then.
@@ -614,33 +471,24 @@ cdef class Hub(Bounds):
 
     def _on_sweep(self):
         # True while there is somebody to watch.
-        if self.arena.reliable > self.max_backlog:
+        if self.limits.is_crowded():
             self.schedule()  # laggards are judged in a turn, and nothing else may call for one
-        elif self.ready.count or self._dirty or self.log.end != self.log.flushed.offset:
+        elif self.rosters.ready.count or self._dirty or self.log.end != self.log.flushed.offset:
             self.schedule()  # it is, unless a turn or its scheduling was ended by an exception
-        self._progress()
+        self.limits.evict_overdue()
         for follower in list(self.followers):
             try:
                 (<Follower>follower).on_sweep(self.sweep.clock)
             except Exception:
-                self._report("the sweep of one follower failed")
+                report("the sweep of one follower failed")
         return self.on_sweep() or bool(self.followers)
 
     cdef bint is_drained(self) noexcept:
         # Nothing waits for anybody in this process.
         return (
             self.log.end == self.log.flushed.offset and not self._dirty
-            and self.ready.count + self.blocked.count == 0
+            and self.rosters.ready.count + self.rosters.blocked.count == 0
         )
-
-    cdef int take(self, object message) except -1:
-        return 0  # an `Encoded` of another thread is to be appended
-
-    cdef int on_flushed(self) except -1:
-        return 0  # a flush has ended; followers may have caught up or gone
-
-    cdef bint on_sweep(self) except -1:
-        return False  # the clock has moved; True to be called again though nobody follows
 
     def _check(self):
         """Assert the invariants (DELI_COM_CHECK=1 runs this after every flush)."""

@@ -12,10 +12,10 @@ cdef int check_hub(Hub hub) except -1:
     cdef Roster* roster
     cdef Py_ssize_t found = 0
     for state in (FOLLOWER_CURRENT, FOLLOWER_READY, FOLLOWER_BLOCKED):
-        roster = hub._roster(state)
+        roster = hub.rosters.of(state)
         for i in range(roster.count):
             if roster.items[i] == NULL:
-                assert state == FOLLOWER_CURRENT and hub._in_round, "Hub: hole outside a round"
+                assert state == FOLLOWER_CURRENT and hub.rosters.in_round, "Hub: hole outside a round"
                 continue
             follower = <Follower>roster.items[i]
             found += 1
@@ -25,10 +25,10 @@ cdef int check_hub(Hub hub) except -1:
                 assert (<Log>follower.cursors[c].log).head_offset() <= follower.cursors[c].at.offset, \
                     "Hub: its place was freed"
             if state == FOLLOWER_BLOCKED:
-                assert follower.choked, "Hub: blocked, but no event will come"
+                assert follower.writing_paused, "Hub: blocked, but no event will come"
             elif state == FOLLOWER_READY:
                 assert hub._scheduled, "Hub: ready, but no turn is scheduled"
-            elif not hub._in_round:
+            elif not hub.rosters.in_round:
                 assert follower.cursors.at.offset == hub.log.flushed.offset, \
                     "Hub: current, but not up to date"
     assert found == len(hub.followers), "Hub: rosters and followers differ"

@@ -51,7 +51,7 @@ cdef class Pacer:
             return self._is_full(scope)
         if (<Hub>self._hub).arena.reliable <= self.high_water:
             return False  # nobody can be that far behind
-        for follower in (<Hub>self._hub).laggards():
+        for follower in (<Hub>self._hub).rosters.laggards():
             if scope is not None and follower not in (<Audience>scope).members:
                 continue
             if (follower.paced or waits) and follower.lag() > self.high_water:
@@ -69,8 +69,8 @@ cdef class Pacer:
 
     cdef bint must_yield(self) noexcept:
         # A loop of awaited sends that never waits must still let the event loop run.
-        if self._turn_seen != (<Hub>self._hub).turns:
-            self._turn_seen = (<Hub>self._hub).turns
+        if self._turn_seen != (<Hub>self._hub).rosters.turns:
+            self._turn_seen = (<Hub>self._hub).rosters.turns
             self.loop_ran()
         self._sends += 1
         return self._sends >= SENDS_A_TURN or deli_com_clock_ns() - self._loop_ran_ns > NS_A_TURN

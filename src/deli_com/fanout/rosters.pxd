@@ -3,8 +3,9 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
-from deli_com.fanout.follower cimport Follower, FollowerState, Keeper
+from deli_com.fanout.follower cimport Follower, FollowerState
 from deli_com.fanout.sweep cimport Sweep
+from deli_com.log.log cimport Log
 
 
 cdef struct Roster:
@@ -13,20 +14,23 @@ cdef struct Roster:
     Py_ssize_t capacity
 
 
-cdef class Rosters(Keeper):
+cdef class Rosters:
+    cdef Log log                              # of all followers: its `flushed` is where CURRENT ones stand
     cdef Sweep sweep                          # its clock is what deadlines are read from
-    cdef readonly uint64_t turns              # loop turns in which a flush ran
+    cdef uint64_t turns                       # loop turns in which a flush ran
     cdef set followers                        # owns them
     cdef Roster current
     cdef Roster ready
     cdef Roster blocked
+    cdef bint in_round                        # a round has begun and yielded: removals leave holes
 
     cdef list laggards(self)
+    cdef Roster* of(self, FollowerState state) noexcept
+    cdef int put(self, Follower follower, FollowerState state) except -1
+    cdef int place(self, Follower follower) except -1
+    cdef void remove(self, Follower follower) noexcept
+    cdef void end_round(self) noexcept
 
-    # --- for the hub -------------------------------------------------------------------
-    cdef bint _in_round                       # a round has begun and yielded
+    # --- private -----------------------------------------------------------------------
     cdef Py_ssize_t _holes
-    cdef int _put(self, Follower follower, FollowerState state) except -1
     cdef int _vacate(self, Follower follower) noexcept
-    cdef Roster* _roster(self, FollowerState state) noexcept
-    cdef void _take_out(self, Follower follower) noexcept

@@ -10,14 +10,23 @@ from deli_com.fanout.follower cimport (
     FOLLOWER_READY,
     Follower,
     FollowerState,
-    Keeper,
 )
 
 
-cdef class Rosters(Keeper):
-    """Who is up to date, who is ready and who is blocked; a hub says when they move."""
+cdef class Rosters:
+    """Who is up to date, who is ready and who is blocked; a hub says when they move.
 
-    def __cinit__(self):
+    Parameters
+    ----------
+    log : Log
+        The log of all followers.
+    sweep : Sweep
+        Whose clock is read.
+    """
+
+    def __cinit__(self, Log log not None, Sweep sweep not None):
+        self.log = log
+        self.sweep = sweep
         self.followers = set()
 
     def __dealloc__(self):
@@ -25,17 +34,17 @@ cdef class Rosters(Keeper):
         PyMem_RawFree(self.ready.items)
         PyMem_RawFree(self.blocked.items)
 
-    cdef Roster* _roster(self, FollowerState state) noexcept:
+    cdef Roster* of(self, FollowerState state) noexcept:
         if state == FOLLOWER_CURRENT:
             return &self.current
         if state == FOLLOWER_READY:
             return &self.ready
         return &self.blocked
 
-    cdef int _put(self, Follower follower, FollowerState state) except -1:
+    cdef int put(self, Follower follower, FollowerState state) except -1:
         # Moves a follower into the roster of `state`. Whoever is behind holds a pin; the
         # caller has set `at` (and its record is right if the follower becomes a laggard).
-        cdef Roster* roster = self._roster(state)
+        cdef Roster* roster = self.of(state)
         cdef Py_ssize_t capacity
         cdef PyObject** items
         if follower.state == state:
@@ -67,10 +76,20 @@ cdef class Rosters(Keeper):
             follower._unpin_all()
         return 0
 
+    cdef int place(self, Follower follower) except -1:
+        # Puts a follower where its transport says it belongs: BLOCKED while that holds bytes.
+        if follower.state == FOLLOWER_CURRENT:
+            if follower.writing_paused:
+                follower.cursors.at.record = self.log.flushed.record
+                self.put(follower, FOLLOWER_BLOCKED)
+        else:
+            self.put(follower, FOLLOWER_BLOCKED if follower.writing_paused else FOLLOWER_READY)
+        return 0
+
     cdef int _vacate(self, Follower follower) noexcept:
-        cdef Roster* roster = self._roster(follower.state)
+        cdef Roster* roster = self.of(follower.state)
         cdef Follower last
-        if self._in_round and follower.state == FOLLOWER_CURRENT:
+        if self.in_round and follower.state == FOLLOWER_CURRENT:
             roster.items[follower.slot] = NULL  # the round counts by index: closed when it ends
             self._holes += 1
             return 0
@@ -81,13 +100,31 @@ cdef class Rosters(Keeper):
             roster.items[follower.slot] = <PyObject*>last
         return 0
 
-    cdef void _take_out(self, Follower follower) noexcept:
+    cdef void remove(self, Follower follower) noexcept:
+        # It is in no roster any more. Idempotent.
         if follower.state == FOLLOWER_GONE:
             return
         if follower.is_behind():
             follower._unpin_all()
         self._vacate(follower)
         follower.state = FOLLOWER_GONE
+
+    cdef void end_round(self) noexcept:
+        # Closes the holes of those who have left CURRENT since the round began.
+        cdef Py_ssize_t i
+        cdef Py_ssize_t kept = 0
+        cdef Follower follower
+        self.in_round = False
+        if not self._holes:
+            return
+        for i in range(self.current.count):
+            if self.current.items[i] != NULL:
+                follower = <Follower>self.current.items[i]
+                follower.slot = kept
+                self.current.items[kept] = <PyObject*>follower
+                kept += 1
+        self.current.count = kept
+        self._holes = 0
 
     cdef list laggards(self):
         cdef Py_ssize_t i

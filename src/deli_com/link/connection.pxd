@@ -32,7 +32,6 @@ cdef class Connection(Peer):
     cdef int _refuse_undecoded(self, Py_ssize_t size) except -1
     cdef int pause_reading(self) except -1
     cdef int blame(self, str cause) noexcept
-    cdef int blame_lag(self, str cause) except -1
     cdef int depart(self) except -1
     cdef int hold(self, Py_ssize_t held) except -1
     cdef int finish(self, int code, str reason) except -1

@@ -83,7 +83,7 @@ cdef class Connection(Peer):
         self.peer_certificate = transport.get_extra_info("peercert") if secure else None
         # asyncio's and uvloop's TLS would pause at size 0, then hang.
         transport.set_write_buffer_limits(1 if own_tls else 0, 0)
-        if self.choked and secure:
+        if self.writing_paused and secure:
             self.endpoint.loop.call_soon(self._look_again)
         if self.endpoint.has_latest:
             # What the kernel holds unsent can be superseded no more: 21 transfer times old at the
@@ -94,7 +94,7 @@ cdef class Connection(Peer):
     def _look_again(self):
         # Where TLS is a layer over another transport, what the handshake has left counts as held, and goes
         # out at the end of that turn without a word. Setting the limits makes the transport compare again.
-        if self.choked and self.stage != CONNECTION_CLOSED and not self.transport.is_closing():
+        if self.writing_paused and self.stage != CONNECTION_CLOSED and not self.transport.is_closing():
             self.transport.set_write_buffer_limits(*reversed(self.transport.get_write_buffer_limits()))
 
     cdef int opened(self) except -1:
@@ -223,10 +223,6 @@ cdef class Connection(Peer):
             self.cause = cause
         return 0
 
-    cdef int blame_lag(self, str cause) except -1:
-        # The hub's two reasons to cut a follower off are told apart by their first words.
-        return self.blame("no progress" if cause.startswith("no progress") else "too slow")
-
     cdef int depart(self) except -1:
         # It is no client any more: owed once for each announced, and logged for each counted.
         if not self.is_counted and not self.announced:
@@ -282,10 +278,10 @@ cdef class Connection(Peer):
     cdef object round_trip_time(self):
         return None
 
-    cdef int on_too_slow(self, str cause) except -1:
-        self.blame_lag(cause)
-        self.finish(1013, cause)  # first: a handler of the user's may raise
-        self.endpoint.logger.warning("closing %s (1013): %s", self.remote_addr, cause)
+    cdef int on_evicted(self, str cause, str detail) except -1:
+        self.blame(cause)
+        self.finish(1013, detail)  # first: a handler of the user's may raise
+        self.endpoint.logger.warning("closing %s (1013): %s", self.remote_addr, detail)
         return 0
 
     cdef int on_broken(self) except -1:

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 cimport cython
 from libc.stdint cimport uint64_t
 
-from deli_com.log.arena cimport Arena
+from deli_com.log.arena cimport Arena, payload_size
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
@@ -237,8 +237,8 @@ cdef class Endpoint(Hub):
         arena.open(cur, self.down.max_size)
         try:
             codec_encode(self.down, cur, value)
-            payload = arena.payload_size(cur)
-            if not self.room_for(payload):
+            payload = payload_size(arena, cur)
+            if not self.limits.room_for(payload):
                 self._no_room(payload, None)
             if bounded is not None and not bounded.has_room(payload):
                 self._no_room(payload, bounded)
@@ -275,7 +275,7 @@ cdef class Endpoint(Hub):
         if to is not None:
             raise BacklogFull(to.reliable, to.cap)
         raise BacklogFull(
-            self.log.queued_bytes(), self.max_queued, "bytes are queued",
+            self.log.queued_bytes(), self.limits.max_queued, "bytes are queued",
             "the event loop has not run since they were sent: `await server.send(value)`, or await anything",
         )
 
@@ -286,7 +286,7 @@ cdef class Endpoint(Hub):
                 self._kept.add(to)
             return self.addressed(to, frame)
         if barred is not None:
-            self.set_apart(barred)
+            self.exclude(barred)
         return self.appended(frame)
 
     cdef bint _is_for_nobody(self, Lane lane, Audience to) noexcept:
@@ -339,7 +339,7 @@ cdef class Endpoint(Hub):
             self.handoff = Handoff(self)
         return self.handoff.put(message)
 
-    cdef int take(self, object message) except -1:
+    cdef int append_encoded(self, object message) except -1:
         # Appends what was encoded before. BacklogFull: one key too many.
         cdef Encoded ready = message
         cdef Log log
@@ -370,7 +370,7 @@ cdef class Endpoint(Hub):
 
     cdef int _append_deferred(self) except -1:
         while self._nested:
-            self.take(self._nested.pop(0))
+            self.append_encoded(self._nested.pop(0))
         return 0
 
     cdef object paced(self, object scope, bint waits):
@@ -576,17 +576,17 @@ cdef class Endpoint(Hub):
         cdef uint64_t unread = self.inbox.oldest_ns()
         return ServerStats(
             clients=len(self.followers),
-            laggards=self.ready.count + self.blocked.count,
+            laggards=self.rosters.ready.count + self.rosters.blocked.count,
             messages_out=self.messages_out,
             messages_in=self.messages_in,
-            bytes_out=self.bytes_out,
+            bytes_out=self.writer.bytes_out,
             bytes_in=self.bytes_in,
             queued_bytes=self.log.queued_bytes(),
             oldest_queued_s=(deli_com_clock_ns() - oldest) / 1e9 if oldest else 0.0,
             retained_keys=self._retained_keys(),
             retained_bytes=self.arena.retained,
-            skipped=self.skipped + (self.inbox.skipped if self.is_client else 0),
-            superseded=self.superseded + (self.inbox.superseded if self.is_client else 0),
+            skipped=self.writer.skipped + (self.inbox.skipped if self.is_client else 0),
+            superseded=self.writer.superseded + (self.inbox.superseded if self.is_client else 0),
             inbox_bytes=self.inbox.held_bytes,
             oldest_inbox_s=(deli_com_clock_ns() - unread) / 1e9 if unread else 0.0,
             inbox_skipped=self.inbox.skipped,

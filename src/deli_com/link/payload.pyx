@@ -43,13 +43,13 @@ def put_payload(Endpoint endpoint not None, bytes payload not None):
         lane = endpoint.lanes.lanes[index]
         if lane.kind == DELIVER_LATEST:
             key = lane.key_of(endpoint.down.from_bytes(payload)) if lane.key else None
-    if not endpoint.room_for(len(payload)):
+    if not endpoint.limits.room_for(len(payload)):
         endpoint._refuse(None)
     message = encoded(payload, lane, key, None, None)
     if endpoint.arena.is_open:
         endpoint._nested.append(message)
     else:
-        endpoint.take(message)
+        endpoint.append_encoded(message)
 
 
 def forget_all(Endpoint endpoint not None):

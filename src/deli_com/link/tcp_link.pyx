@@ -363,7 +363,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         # At most one waits: a peer that asks and does not read costs nothing.
         if self.agreement is None or self.agreement.theirs is None:
             return 0
-        if self.choked:
+        if self.writing_paused:
             self._mark = token
             return 0
         return self.say(render(Seen(token)))
@@ -531,11 +531,11 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
 
     def pause_writing(self):
         """Note that the transport holds bytes."""
-        self.choke()
+        self.on_writing_paused()
 
     def resume_writing(self):
         """Note that the transport is empty."""
-        self.unchoke()
+        self.on_writing_resumed()
         if self._mark is not None and self.stage == CONNECTION_OPEN:
             mark, self._mark = self._mark, None
             self.on_mark(mark)
@@ -577,11 +577,11 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         self._drop_part()
         return self.finish(0, cause)
 
-    cdef int on_too_slow(self, str cause) except -1:
-        self.blame_lag(cause)
-        self.close_reason = cause
+    cdef int on_evicted(self, str cause, str detail) except -1:
+        self.blame(cause)
+        self.close_reason = detail
         self._reset()
-        self.endpoint.logger.warning("closing %s: %s", self.remote_addr, cause)
+        self.endpoint.logger.warning("closing %s: %s", self.remote_addr, detail)
         return 0
 
     cdef int finish(self, int code, str reason) except -1:

@@ -259,7 +259,7 @@ cdef class WsLink(Speaker):
         # peer that floods PINGs costs 125 bytes and a few system calls a read.
         cdef bytes payload = frame.payload_ptr[:frame.payload_size]
         self._pings += 1
-        if self.choked or self._pings > PONGS_A_READ:
+        if self.writing_paused or self._pings > PONGS_A_READ:
             self._pong = payload
         elif not self.transport.is_closing():  # after a reset each write would be logged
             self._ws.send_pong(payload)
@@ -267,7 +267,7 @@ cdef class WsLink(Speaker):
 
     cdef int _send_owed_pong(self) except -1:
         cdef bytes pong = self._pong
-        if pong is not None and not self.choked and not self._ws.is_close_frame_sent:
+        if pong is not None and not self.writing_paused and not self._ws.is_close_frame_sent:
             self._pong = None
             self._ws.send_pong(pong)
         return 0
@@ -475,7 +475,7 @@ cdef class WsLink(Speaker):
         return self.end_stream() if code in BROKEN else 0
 
     cdef int drained(self) except -1:
-        self.unchoke()
+        self.on_writing_resumed()
         return self._send_owed_pong() if self._ws is not None else 0
 
     cdef int say_close(self, int code, str reason) except -1:
@@ -535,7 +535,7 @@ cdef class WsLinkListener(WSListener):
         self.peer.disconnected()
 
     cpdef pause_writing(self):
-        self.peer.choke()
+        self.peer.on_writing_paused()
 
     cpdef resume_writing(self):
         self.peer.drained()
@@ -624,7 +624,7 @@ cdef class WsIntake(IntakeBase, BufferedProtocol):
         return False  # the transport closes itself
 
     def pause_writing(self):
-        self.peer.choke()
+        self.peer.on_writing_paused()
 
     def resume_writing(self):
         self.peer.drained()

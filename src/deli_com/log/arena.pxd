@@ -51,7 +51,6 @@ cdef class Arena:
     cdef public Py_ssize_t max_keys  # beyond it `KeyTable.get` makes no new one
 
     cdef int open(self, WriteCursor* cur, Py_ssize_t max_size) except -1
-    cdef Py_ssize_t payload_size(self, WriteCursor* cur) noexcept
     cdef const char* payload(self) noexcept
     cdef int seal(self, WriteCursor* cur, Frame* frame) except -1
     cdef void abandon(self, WriteCursor* cur) noexcept
@@ -72,6 +71,16 @@ cdef class Arena:
     cdef bytes _keys                 # unspent random bytes for masking
     cdef Py_ssize_t _keys_at
 
-    cdef int _take_slab(self) except -1
+    cdef int _next_slab(self) except -1
     cdef void _release_slab(self, Slab* slab) noexcept
     cdef unsigned int _mask_key(self) except? 0
+
+
+cdef extern from "Python.h":
+    Py_ssize_t _size_of_bytes "PyBytes_GET_SIZE"(PyObject* value) noexcept nogil
+
+
+cdef inline Py_ssize_t payload_size(Arena arena, WriteCursor* cur) noexcept:
+    # Bytes of payload that `seal` would frame now.
+    cdef Py_ssize_t size = cur.pos - arena._payload
+    return size if cur.tail == NULL else size + _size_of_bytes(cur.tail)

@@ -88,7 +88,7 @@ cdef class Arena:
         if slab != NULL and slab.live == 0:
             slab.used = 0  # drained: the same warm bytes again
         if slab == NULL or SLAB_BYTES - slab.used < room + HEADER_MAX:
-            self._take_slab()
+            self._next_slab()
             slab = self._current
         # Two bytes of header hold for payloads below 126; a wrong guess costs one memmove.
         self._room = frame_header_size(self.framing, 0 if room < 126 else 126)
@@ -123,13 +123,6 @@ cdef class Arena:
         cur.end = self._payload + size
         return 0
 
-    cdef Py_ssize_t payload_size(self, WriteCursor* cur) noexcept:
-        # Bytes of payload that `seal` would frame now.
-        cdef Py_ssize_t size = cur.pos - self._payload
-        if cur.tail != NULL:
-            size += PyBytes_GET_SIZE_(cur.tail)
-        return size
-
     cdef const char* payload(self) noexcept:
         # Where the open frame's payload begins; it ends at `cur.pos`, and goes on in `cur.tail`.
         return self._payload
@@ -141,7 +134,7 @@ cdef class Arena:
             Slab* slab = self._current
             char* start = slab.data + slab.used
             Py_ssize_t used = cur.pos - self._payload
-            Py_ssize_t payload = self.payload_size(cur)
+            Py_ssize_t payload = payload_size(self, cur)
             Py_ssize_t header = frame_header_size(self.framing, payload)
             uint32_t mask = 0
         try:
@@ -200,7 +193,7 @@ cdef class Arena:
         if slab.live == 0 and slab != self._current:
             self._release_slab(slab)
 
-    cdef int _take_slab(self) except -1:
+    cdef int _next_slab(self) except -1:
         # A fresh current slab. The old one is sealed: it goes when its last record does.
         cdef Slab* slab = self._spare
         if slab != NULL:
@@ -249,7 +242,7 @@ cdef class Arena:
         if new.live == 0:
             new.used = 0
         if SLAB_BYTES - new.used < size:
-            self._take_slab()
+            self._next_slab()
             new = self._current
         copy = new.data + new.used
         memcpy(copy, data, size)

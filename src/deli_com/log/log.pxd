@@ -53,7 +53,7 @@ cdef class Log(Records):
     # --- reading ---------------------------------------------------------------------
     cdef Position tail(self) noexcept
     cdef Position head(self) noexcept
-    cdef void wall(self) noexcept
+    cdef void separate(self) noexcept
     cdef uint64_t oldest_ns(self) noexcept
     cdef bint is_reliable(self, Position* at) noexcept
     cdef Py_ssize_t queued_bytes(self) noexcept
@@ -72,13 +72,13 @@ cdef class Log(Records):
     cdef void pin(self, Position* at) noexcept
     cdef void unpin(self, Position* at) noexcept
     cdef void move_pin(self, Position* at, uint64_t offset) noexcept
-    cdef int settle(self, uint64_t offset, bint is_all) except -1
+    cdef int mark_flushed(self, uint64_t offset, bint is_all) except -1
     cdef int trim(self, uint64_t limit) except -1
     cdef int relocate(self) except -1
 
     # --- private ---------------------------------------------------------------------
     cdef uint64_t _skip_at           # no live skip frame is in a record before this index
-    cdef list _doomed                # Keys' former frames: start offsets, in no order
+    cdef list _obsolete              # Keys' former frames: start offsets, in no order
 
     cdef uint64_t _next_frame(self, Position* at) noexcept
     cdef void _retire(self, Key key) noexcept

@@ -15,7 +15,7 @@ here that appends, settles, trims or relocates.
 The log is compacted for those who are behind: a frame of class latest dies when a newer
 one of its key comes, the oldest frames of class skip die when there are more of them than
 `skip_limit` bytes. Who is up to date gets every frame: one that is superseded before it
-was flushed to all of them is only doomed, and dies when the flush has passed it. A dead record keeps its
+was flushed to all of them is only obsolete, and dies when the flush has passed it. A dead record keeps its
 place in the stream and loses its memory; runs of dead ones become one when the ring of
 records is full, so there are never more of them than of live ones and readers.
 
@@ -56,7 +56,7 @@ cdef class Log(Records):
     def __cinit__(self, *_):
         self.skip_limit = 16 << 20
         self.keys = KeyTable(self.arena)
-        self._doomed = []
+        self._obsolete = []
 
     @property
     def slabs(self):
@@ -91,7 +91,7 @@ cdef class Log(Records):
             if key is not None and key.start != <uint64_t>NOWHERE:
                 dooms = key.start >= self.passed
             if dooms:
-                self._doomed.append(key.start)
+                self._obsolete.append(key.start)
         except BaseException:
             self.arena.abandon(cur)
             raise
@@ -99,7 +99,7 @@ cdef class Log(Records):
             self.arena.seal(cur, &frame)
         except BaseException:
             if dooms:
-                self._doomed.pop()
+                self._obsolete.pop()
             raise
         # Nothing fails from here on.
         if key is not None:
@@ -160,14 +160,14 @@ cdef class Log(Records):
         if key is None or key.start == <uint64_t>NOWHERE:
             return False
         if key.start >= self.passed:
-            self._doomed.append(key.start)
+            self._obsolete.append(key.start)
         self._retire(key)
         self.arena.stale_keys -= 1
         return True
 
     cdef void _retire(self, Key key) noexcept:
         # The newest frame of a key, if it has one, is that no more. Where it was not flushed yet,
-        # the caller has noted it in `_doomed`.
+        # the caller has noted it in `_obsolete`.
         cdef uint64_t index
         cdef uint64_t start = key.start
         cdef Record* record
@@ -181,7 +181,7 @@ cdef class Log(Records):
             return
         while True:
             record = self._record(index)
-            record.doomed = True
+            record.obsolete = True
             self.arena.newest -= record.size
             if record.retain:
                 self.arena.retained -= record.size
@@ -232,9 +232,9 @@ cdef class Log(Records):
         at.pinned = 0
         return at
 
-    cdef void wall(self) noexcept:
+    cdef void separate(self) noexcept:
         # A cursor gets its floor at the end of the log: what it has missed is counted from there.
-        self._walls_next = True
+        self._next_is_separate = True
 
     cdef uint64_t oldest_ns(self) noexcept:
         # When the oldest frame was appended that waits for somebody; 0 if none does.
@@ -331,7 +331,7 @@ cdef class Log(Records):
 
     cdef bint next_span(self, Cursor* cursor, uint64_t limit, bint fresh, uint64_t who, Span* span) noexcept:
         # What the follower `who` gets next, and moves the cursor to its first byte, over what it
-        # does not get. `fresh`: it was up to date before, and gets doomed frames too. False: there
+        # does not get. `fresh`: it was up to date before, and gets obsolete frames too. False: there
         # is nothing before `limit`, and the cursor stands there.
         cdef Record* record
         cdef uint64_t stop, offset
@@ -351,9 +351,9 @@ cdef class Log(Records):
                     span.skipped += record.skipped
                     span.superseded += record.superseded
                 at.offset = min(stop, limit)
-            elif offset < cursor.floor and not (record.retain and not record.doomed):
+            elif offset < cursor.floor and not (record.retain and not record.obsolete):
                 at.offset = min(min(stop, cursor.floor), limit)
-            elif record.doomed and not fresh:
+            elif record.obsolete and not fresh:
                 span.superseded += record.begins_frame
                 at.offset = min(stop, limit)
             elif record.barred != 0 and record.barred == who:
@@ -384,7 +384,7 @@ cdef class Log(Records):
             if record.data == NULL:
                 if record.start >= cursor.floor:
                     self._count_dead(record, lanes)
-            elif record.doomed and not fresh and at.offset >= cursor.floor and record.begins_frame:
+            elif record.obsolete and not fresh and at.offset >= cursor.floor and record.begins_frame:
                 lanes[record.lane] = lanes.get(record.lane, 0) + 1
             at.offset = record.start + <uint64_t>record.size
         return 0
@@ -504,36 +504,36 @@ cdef class Log(Records):
         at.offset = offset
         self.pin(at)
 
-    cdef int settle(self, uint64_t offset, bint is_all) except -1:
+    cdef int mark_flushed(self, uint64_t offset, bint is_all) except -1:
         # A flush has come to `offset`. `is_all`: everybody who is up to date has everything before
-        # it, also those who are served alone; what was only doomed because of them dies.
+        # it, also those who are served alone; what was only obsolete because of them dies.
         cdef uint64_t start
-        cdef list doomed
+        cdef list obsolete
         self.seek(&self.flushed, offset)
         if is_all:
             self.passed = offset
-            if self._doomed:
-                doomed = self._doomed
-                self._doomed = []
-                for start in doomed:
+            if self._obsolete:
+                obsolete = self._obsolete
+                self._obsolete = []
+                for start in obsolete:
                     if start < offset:
                         self._kill(self._find(start, self._first))
                     else:
-                        self._doomed.append(start)
+                        self._obsolete.append(start)
             if self._skip_bytes > self.skip_limit:
                 self._drop_skips()
         return self.trim(offset)
 
     cdef int trim(self, uint64_t limit) except -1:
         # Frees records that end at or before `limit`, oldest first, up to one that is pinned.
-        # What is retained stays, and what is doomed until `settle`; both are passed over once.
+        # What is retained stays, and what is obsolete until `mark_flushed`; both are passed over once.
         cdef Record* record
         if self._early_pins == 0:
             while self._trimmed < self._next:
                 record = self._record(self._trimmed)
                 if record.pins != 0 or record.start + <uint64_t>record.size > limit:
                     break
-                if record.data != NULL and not record.doomed and not record.retain:
+                if record.data != NULL and not record.obsolete and not record.retain:
                     self._free(record)
                 self._trimmed += 1
         while self._first < self._trimmed:

@@ -33,8 +33,8 @@ cdef struct Record:
     uint8_t kind             # DeliveryClass
     bint begins_frame
     bint ends_frame          # its last byte is the last byte of a frame
-    bint doomed              # superseded, but not flushed yet: dies at the end of the flush
-    bint wall                # a cursor's floor may be where it begins: it is not joined to what is before
+    bint obsolete            # superseded, but not flushed yet: dies at the end of the flush
+    bint separate            # a cursor's floor may be where it begins: it is not joined to what is before
     bint retain              # kept for those who join later, as long as it is the newest
 
 
@@ -69,7 +69,7 @@ cdef class Records:
     cdef uint64_t _first             # index of the oldest record
     cdef uint64_t _next              # index that the next record gets
     cdef uint64_t _trimmed           # records before this index are dead, or retained
-    cdef bint _walls_next            # the record to come is a wall
+    cdef bint _next_is_separate      # of the record to come
     cdef Py_ssize_t _early_pins      # pins on records before `_trimmed`: nothing is trimmed meanwhile
     cdef Py_ssize_t _pins_of_next    # pins that the record to come will start with
     cdef Py_ssize_t _skip_bytes      # of live skip frames

@@ -114,11 +114,11 @@ cdef class Records:
             record = self._record(source)
             is_wall = after != NULL and (
                 after.start == self.flushed.offset
-                or after.wall and (source >= self._trimmed or self._early_pins != 0)
+                or after.separate and (source >= self._trimmed or self._early_pins != 0)
             )
             if after != NULL and not is_wall and record.data == NULL and record.pins == 0 \
                     and after.data == NULL and after.pins == 0 and self._join(record, after):
-                after.wall = record.wall
+                after.separate = record.separate
                 after.start = record.start
                 after.size += record.size
                 after.number = record.number
@@ -241,9 +241,9 @@ cdef class Records:
         record.kind = <uint8_t>kind
         record.begins_frame = data == frame.start
         record.ends_frame = ends_frame
-        record.doomed = False
-        record.wall = self._walls_next
-        self._walls_next = False
+        record.obsolete = False
+        record.separate = self._next_is_separate
+        self._next_is_separate = False
         record.retain = False
         self._pins_of_next = 0
         self._next += 1
@@ -261,7 +261,7 @@ cdef class Records:
             self.reliable -= record.size
         elif record.kind == DELIVER_SKIP:
             self._skip_bytes -= record.size
-        elif not record.doomed:
+        elif not record.obsolete:
             arena.newest -= record.size
             if record.retain:
                 arena.retained -= record.size

@@ -1,0 +1,218 @@
+"""Writes to one follower by itself: who is behind, has messages of its own, or is cut by a full socket.
+
+A round (fanout/hub.pyx) writes the same vectors to all that are up to date. Here is the rest: what
+one follower gets next is merged out of its logs, and goes to its socket, or through its transport where
+that encrypts, and where a system call has taken a part of a frame.
+"""
+
+from deli_com.fanout.follower cimport FOLLOWER_CURRENT, FOLLOWER_GONE, FOLLOWER_READY, Follower
+from deli_com.fanout.limits cimport Limits, report
+from deli_com.fanout.rosters cimport Rosters
+from deli_com.ground.sockets cimport DELI_COM_BROKEN, deli_com_sendv
+from deli_com.log.log cimport Cursor, Log
+from deli_com.log.merge cimport Merge, Piece
+from deli_com.log.ring cimport NOWHERE, Position
+
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
+cdef enum:
+    THROUGH_BYTES = 65536      # frames written together through a transport
+
+
+cdef class Writer:
+    """What a hub writes to single followers, and the counts of what all have been given.
+
+    Parameters
+    ----------
+    rosters : Rosters
+    limits : Limits
+        Of the same hub.
+    """
+
+    def __cinit__(self, Rosters rosters not None, Limits limits not None):
+        self._rosters = rosters
+        self._limits = limits
+        self._log = rosters.log
+        self._merge = Merge()
+
+    cdef void forget(self) noexcept:
+        # The logs have changed, or are about to: nothing that was merged may be used again.
+        self._merge.forget()
+
+    cdef int serve(self, Follower follower) except -1:
+        # One with nothing of its own goes as far as the others are; the round takes it on.
+        cdef Merge merge = self._merge
+        cdef uint64_t limit = <uint64_t>NOWHERE
+        cdef Py_ssize_t sent
+        cdef Py_ssize_t given = 0
+        if not follower.is_fresh and follower.cursor_count == 1:
+            limit = max(self._log.flushed.offset, min(follower.excluded_until, self._log.end))
+        if follower.fd < 0:
+            return self.write_through(follower, follower.cursor_count, limit)
+        while True:
+            if not merge.fits(follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id):
+                merge.make(
+                    follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id,
+                    PY_SSIZE_T_MAX)
+            if follower.missed is not None and self._tell_missed(follower):
+                if follower.state == FOLLOWER_READY:
+                    continue
+                return 0  # that has filled its transport
+            if merge.count:
+                sent = deli_com_sendv(follower.fd, merge.vectors, merge.count)
+                if sent != merge.total:
+                    return self._cut_alone(follower, sent)
+                self._gave(follower, sent)
+            if self._advance(follower, merge.count):
+                self._hand_over(follower, [])
+            given += merge.total
+            if merge.is_whole or given >= THROUGH_BYTES:
+                return 0  # or there is more than so many vectors hold: it waits for its next turn
+
+    cdef void _gave(self, Follower follower, Py_ssize_t size) noexcept:
+        follower.given_bytes += <uint64_t>size
+        self.bytes_out += <uint64_t>size
+
+    cdef bint _advance(self, Follower follower, int pieces) except -1:
+        # So many pieces of the merge are the follower's now. True: tell it what it misses behind them.
+        cdef Merge merge = self._merge
+        cdef Log log
+        cdef int i
+        cdef bint tells = (
+            follower.missed is not None and merge.is_whole and pieces == merge.count
+            and merge.losses_behind(follower.cursors, follower.missed))
+        merge.advance(follower.cursors, pieces)
+        self._missed(follower, merge.skipped, merge.superseded)
+        for i in range(1, follower.cursor_count):
+            log = <Log>follower.cursors[i].log
+            log.trim(log.flushed.offset)
+        return tells
+
+    cdef bint _tell_missed(self, Follower follower) except -1:
+        # Whether the follower was told what it misses before the merge, which is to be made anew. What it
+        # misses later in the merge comes first then, after less of it.
+        cdef Merge merge = self._merge
+        cdef int first = merge.first_loss()
+        if first > 0:
+            merge.keep(first)
+        if first != 0:
+            return False
+        self._missed(follower, merge.pieces[0].skipped, merge.pieces[0].superseded)
+        merge.pass_first(follower.cursors, follower.missed)
+        self._hand_over(follower, [])
+        return True
+
+    cdef void _missed(self, Follower follower, Py_ssize_t skipped, Py_ssize_t superseded) noexcept:
+        if skipped | superseded:
+            follower.skipped += skipped
+            follower.superseded += superseded
+            self.skipped += skipped
+            self.superseded += superseded
+
+    cdef int cut_in_round(self, Follower follower, Py_ssize_t sent) except -1:
+        # `sent` bytes went out, fewer than were offered. The transport gets the rest of the frame
+        # that was cut. A cut at a frame's end hands over the whole next frame: with nothing in the
+        # transport no event would ever come.
+        cdef Log log = self._log
+        cdef Position at = log.flushed
+        cdef uint64_t start, end
+        cdef list pieces
+        if sent == DELI_COM_BROKEN:
+            return self._limits.drop_broken(follower)
+        start = at.offset + <uint64_t>(sent if sent > 0 else 0)
+        end = log.frame_end(&at, start + 1)
+        pieces = log.pieces(&at, start, end)
+        self._gave(follower, <Py_ssize_t>(end - at.offset))
+        log.seek(&at, start)
+        follower.holds_reliable = log.is_reliable(&at)
+        log.seek(&at, end)
+        follower.cursors.at = at
+        self._rosters.put(follower, FOLLOWER_READY)
+        return self._hand_over(follower, pieces)
+
+    cdef int _cut_alone(self, Follower follower, Py_ssize_t sent) except -1:
+        # The same for the merge of one follower.
+        cdef Merge merge = self._merge
+        cdef Cursor* cursor
+        cdef Log log
+        cdef Position at
+        cdef Py_ssize_t before = 0
+        cdef int i, first, cut
+        cdef uint64_t start, end
+        cdef list pieces
+        if sent == DELI_COM_BROKEN:
+            return self._limits.drop_broken(follower)
+        sent = max(sent, 0)
+        cut = merge.piece_at(sent)
+        for i in range(cut):
+            before += <Py_ssize_t>merge.vectors[i].iov_len
+        first = cut
+        while first > 0 and not merge.pieces[first - 1].ends_frame:
+            first -= 1  # the frame that is cut begins here
+        self._advance(follower, first)
+        for i in range(first, cut + 1):
+            self._missed(follower, merge.pieces[i].skipped, merge.pieces[i].superseded)
+        cursor = &follower.cursors[merge.pieces[cut].cursor]
+        log = <Log>cursor.log
+        at = cursor.at
+        at.offset = merge.pieces[first].start
+        start = merge.pieces[cut].start + <uint64_t>(sent - before)
+        end = log.frame_end(&at, start + 1)
+        pieces = log.pieces(&at, start, end)
+        self._gave(follower, sent + <Py_ssize_t>(end - start))
+        log.move_pin(&cursor.at, end)
+        follower.is_fresh = False
+        follower.holds_reliable = merge.pieces[cut].reliable
+        merge.forget()
+        return self._hand_over(follower, pieces)
+
+    cdef int write_through(self, Follower follower, int cursors, uint64_t limit) except -1:
+        # TLS, and platforms without sendmsg: whole frames, at least one, up to THROUGH_BYTES
+        # together, for as long as the transport takes them. A follower in the round reads the log
+        # of all only, which is its first cursor.
+        cdef Merge merge = self._merge
+        cdef Piece* piece
+        cdef Cursor* cursor
+        cdef list pieces
+        cdef bint is_fresh, tells
+        cdef int i
+        while not follower.writing_paused and follower.state != FOLLOWER_GONE:
+            is_fresh = follower.is_fresh or follower.state == FOLLOWER_CURRENT
+            merge.make(follower.cursors, cursors, limit, is_fresh, follower.id, THROUGH_BYTES)
+            if follower.missed is not None and self._tell_missed(follower):
+                continue
+            pieces = []
+            follower.holds_reliable = False
+            for i in range(merge.count):
+                piece = &merge.pieces[i]
+                follower.holds_reliable = follower.holds_reliable or piece.reliable
+                cursor = &follower.cursors[piece.cursor]
+                pieces += (<Log>cursor.log).pieces(&cursor.at, piece.start, piece.end)
+            self._gave(follower, merge.total)
+            tells = self._advance(follower, merge.count)
+            merge.forget()
+            if pieces:
+                self._hand_over(follower, pieces)
+            if tells and follower.state != FOLLOWER_GONE:
+                self._hand_over(follower, [])
+            if not pieces:
+                return 0
+        return 0
+
+    cdef int _hand_over(self, Follower follower, list pieces) except -1:
+        # Writes through the transport, then sees whether it holds anything. No pieces: tells what it misses.
+        self.writing = follower
+        try:
+            if len(pieces) == 1:
+                follower.transport.write(pieces[0])
+            elif pieces:
+                follower.transport.writelines(pieces)
+            else:
+                follower.on_missed()
+        except Exception:
+            report("the transport of a follower failed to write")
+            return self._limits.drop_broken(follower)
+        finally:
+            self.writing = None
+        return self._rosters.place(follower) if follower.state != FOLLOWER_GONE else 0
