@@ -299,6 +299,7 @@ cdef object _reading(TypeCodec codec, writer):
 cdef object _resolve(TypeCodec codec, writer):
     # The codec that reads such values, or what its SchemaMismatch is made of.
     cdef TypeCodec made
+    cdef object differences = None
     from deli_com.coding.adapt import compile_reading
     from deli_com.schema.resolve import resolve
     name = codec.schema.name
@@ -308,7 +309,9 @@ cdef object _resolve(TypeCodec codec, writer):
             return codec
         program = compile_reading(resolution, codec._facts)
     except SchemaMismatch as error:
-        return name, error.differences
+        differences = error.differences
+    if differences is not None:
+        return name, differences
     made = TypeCodec.__new__(
         TypeCodec, codec.type, codec._node, codec._facts, codec.name, None, codec.program)
     made._schema = codec._schema

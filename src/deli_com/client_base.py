@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, Self
 
 from deli_com.errors import ConnectionClosed, IoError
+from deli_com.ground.waiter import Waiter
 from deli_com.link.endpoint import Endpoint
 from deli_com.log.log import Log
 from deli_com.recordable import Recordable
@@ -28,7 +29,7 @@ class ClientBase(Typed, Recordable, Endpoint[Up, Down], Generic[Down, Up]):
     """A typed client; subclasses connect it. What it sends is `Up`, what it receives `Down`."""
 
     _opened = False
-    _closing: asyncio.Future[None] | None = None
+    _closing: Waiter | None = None
 
     _made_by = "connect"
 
@@ -79,7 +80,7 @@ class ClientBase(Typed, Recordable, Endpoint[Up, Down], Generic[Down, Up]):
         """
         try:
             async with asyncio.timeout_at(deadline):
-                await self._until(lambda: self.is_settled or self._is_ended())
+                await self.watchers.until(lambda: self.is_settled or self._is_ended())
             self._raise_if_ended()
         except BaseException as error:
             await self.close()
@@ -102,14 +103,14 @@ class ClientBase(Typed, Recordable, Endpoint[Up, Down], Generic[Down, Up]):
         if self._closing is not None:
             await asyncio.shield(self._closing)
             return
-        self._closing = self.loop.create_future()
+        self._closing = Waiter(self.loop)
         try:
             self.flush()
-            await self._until_at_most(lambda: self._is_drained() or self._is_ended(), DRAIN_S)
+            await self.watchers.until_at_most(lambda: self._is_drained() or self._is_ended(), DRAIN_S)
             for connection in self._connections():
                 connection._finish(NORMAL, "")
             self._end(ConnectionClosed(NORMAL, "closed by this side"), True)
-            await self._until_at_most(lambda: not self._connections(), self.close_timeout + CLOSE_SLACK_S)
+            await self.watchers.until_at_most(lambda: not self._connections(), self.close_timeout + CLOSE_SLACK_S)
         finally:
             try:
                 self._end(ConnectionClosed(NORMAL, "closed by this side"), True)
@@ -117,7 +118,7 @@ class ClientBase(Typed, Recordable, Endpoint[Up, Down], Generic[Down, Up]):
                     connection._abort()
                 await self._end_recordings()
             finally:
-                self._closing.set_result(None)
+                self._closing.succeed()
 
     async def __aenter__(self) -> Self:
         return self

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, Self
 
 from deli_com.errors import ConnectionClosed
+from deli_com.ground.waiter import Waiter
 from deli_com.link.endpoint import Endpoint
 from deli_com.link.events import Events, OnConnect, OnDisconnect
 from deli_com.link.group import Group, group_of
@@ -44,7 +45,7 @@ class ServerBase(Typed, Recordable, Endpoint[Down, Up], Generic[Down, Up]):
 
     _acceptor: Accepting | None = None
     _addresses: tuple[Address, ...]
-    _closing: asyncio.Future[None] | None = None
+    _closing: Waiter | None = None
     _events: Events | None
     _path = ""  # behind the address, for people
 
@@ -136,7 +137,7 @@ class ServerBase(Typed, Recordable, Endpoint[Down, Up], Generic[Down, Up]):
         """
         one_checked("n", n)
         self._check_running("server.wait_clients()")
-        await self._until(lambda: self.client_count() >= n or self._is_ended())
+        await self.watchers.until(lambda: self.client_count() >= n or self._is_ended())
         if self._is_ended():
             raise ConnectionClosed(GOING_AWAY, "the server is closed")
 
@@ -166,7 +167,7 @@ class ServerBase(Typed, Recordable, Endpoint[Down, Up], Generic[Down, Up]):
         if self._closing is not None:
             await asyncio.shield(self._closing)
             return
-        self._closing = self.loop.create_future()
+        self._closing = Waiter(self.loop)
         try:
             await self._close(drain)
         finally:
@@ -177,7 +178,7 @@ class ServerBase(Typed, Recordable, Endpoint[Down, Up], Generic[Down, Up]):
                 if self._events is not None:
                     self._events.cancel()
             finally:
-                self._closing.set_result(None)
+                self._closing.succeed()
 
     async def _close(self, drain: float) -> None:
         end = self.loop.time() + drain + self.close_timeout
@@ -186,10 +187,10 @@ class ServerBase(Typed, Recordable, Endpoint[Down, Up], Generic[Down, Up]):
             acceptor.close()
         self._end(ConnectionClosed(GOING_AWAY, "the server is closed"), True)
         self.flush()
-        await self._until_at_most(self._is_drained, drain)
+        await self.watchers.until_at_most(self._is_drained, drain)
         for connection in self._connections():
             connection._finish(GOING_AWAY, "the server is closing")
-        await self._until_at_most(lambda: not self._connections(), self.close_timeout + CLOSE_SLACK_S)
+        await self.watchers.until_at_most(lambda: not self._connections(), self.close_timeout + CLOSE_SLACK_S)
         for connection in self._connections():
             connection._abort()
         if acceptor is not None:

@@ -128,7 +128,7 @@ async def test_who_comes_and_goes_is_logged(kind: Any, client: Any, caplog: Any)
         async with client[u32].connect(server.local_addr()):
             await server.wait_clients(1)
             (peer,) = server.clients
-        await server._until(lambda: server.client_count() == 0)
+        await server.watchers.until(lambda: server.client_count() == 0)
     lines = [
         r.getMessage() for r in caplog.records if r.name == "deli_com.server" and r.levelno == logging.INFO
     ]

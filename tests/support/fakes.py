@@ -16,18 +16,6 @@ class FakeTimer:
         self.cancelled = True
 
 
-class FakeFuture:
-    def __init__(self) -> None:
-        self.finished = False
-
-    def done(self) -> bool:
-        return self.finished
-
-    def set_result(self, result: Any) -> None:
-        assert not self.finished
-        self.finished = True
-
-
 class FakeLoop:
     """Time stands still until `advance`; callbacks run in `turn`."""
 
@@ -49,9 +37,6 @@ class FakeLoop:
         timer = FakeTimer(self.now + delay, callback, args)
         self.timers.append(timer)
         return timer
-
-    def create_future(self) -> FakeFuture:
-        return FakeFuture()
 
     def turn(self) -> bool:
         """Run what is scheduled now; False if nothing was."""

@@ -58,9 +58,13 @@ cdef class Audience(Log):
                 # It was a member until a moment ago: what was retained then is still on its way.
                 if follower.cursors[i].log == <PyObject*>self and follower.cursors[i].limit > at.offset:
                     at.offset = follower.cursors[i].limit
-        self.separate()
-        follower._add_cursor(self, at, self.end)
         self.members.add(follower)
+        try:
+            self.separate()
+            follower._add_cursor(self, at, self.end)
+        except BaseException:
+            self.members.discard(follower)
+            raise
         if at.offset < self.end:
             self.owner.on_own_messages(follower)
         return 0
@@ -163,16 +167,17 @@ cdef class Follower:
         cdef Audience audience
         if hub is None:
             return 0
-        hub.on_left(self)
-        self.hub = None
-        self.muted = NULL
-        for audience in self.audiences:
-            audience.members.discard(self)
-            audience.trim(audience.flushed.offset)
-        self.audiences = []
-        self.cursor_count = 0
-        self.private = None
-        return 0
+        try:
+            return hub.on_left(self)
+        finally:  # it has let go, and may have failed to schedule a turn
+            self.hub = None
+            self.muted = NULL
+            for audience in self.audiences:
+                audience.members.discard(self)
+                audience.trim(audience.flushed.offset)
+            self.audiences.clear()
+            self.cursor_count = 0
+            self.private = None
 
     # --- cursors -----------------------------------------------------------------------
 

@@ -161,13 +161,17 @@ cdef class Hub(Owner):
         follower.id = self._last_id
         follower.paced_mark = follower.sent_bytes()
         is_current = at.offset == self.log.end == self.log.flushed.offset
-        if is_current and not self.rosters.in_round and not follower.writing_paused:
-            self.rosters.put(follower, FOLLOWER_CURRENT)
-        else:
-            follower.is_fresh = True  # it gets all that comes from now on, superseded or not
-            self.rosters.put(follower, FOLLOWER_BLOCKED if follower.writing_paused else FOLLOWER_READY)
-            self.schedule()
-        self.followers.add(follower)
+        try:
+            self.followers.add(follower)
+            if is_current and not self.rosters.in_round and not follower.writing_paused:
+                self.rosters.put(follower, FOLLOWER_CURRENT)
+            else:
+                follower.is_fresh = True  # it gets all that comes from now on, superseded or not
+                self.rosters.put(follower, FOLLOWER_BLOCKED if follower.writing_paused else FOLLOWER_READY)
+                self.schedule()
+        except BaseException:
+            follower.leave()
+            raise
         return 0
 
     # --- what followers and audiences tell ------------------------------------------------
@@ -207,7 +211,7 @@ cdef class Hub(Owner):
     # --- appending ---------------------------------------------------------------------
 
     cdef void begin(self) noexcept:
-        # Call before appending: the first frame of a turn asks the clock for all of them.
+        # Call before appending: the first frame of a turn asks the clock for all.
         if self.log.end == self.log.flushed.offset and len(self.followers) and not self._dirty:
             self.arena.now_ns = deli_com_clock_ns()
 
@@ -241,10 +245,10 @@ cdef class Hub(Owner):
     cdef int addressed(self, Audience audience, Py_ssize_t frame) except -1:
         # A frame was appended to the log of an audience: the same.
         cdef bint is_first = self._aside == 0 and self.log.end == self.log.flushed.offset
-        if not audience.is_dirty:
-            audience.is_dirty = True
-            self._dirty.append(audience)
         self._aside += frame
+        if not audience.is_dirty:
+            self._dirty.append(audience)
+            audience.is_dirty = True
         if self._flushing:
             return self.schedule()
         if self._aside >= EARLY_BYTES or frame >= LARGE_BYTES:
@@ -257,7 +261,11 @@ cdef class Hub(Owner):
     cdef int exclude(self, Follower follower) except -1:
         # The last frame in the log of all is not for it: no round may serve it that far.
         follower.excluded_until = self.log.end
-        self._individual.append(follower)
+        try:
+            self._individual.append(follower)
+        except MemoryError:
+            self.limits.drop_broken(follower)  # the next round would give it what it must not get
+            raise
         return 0
 
     cdef Audience new_audience(self, object name):
@@ -268,8 +276,7 @@ cdef class Hub(Owner):
         return audience
 
     cdef int schedule(self) except -1:
-        # The flag comes last: where `call_soon` raises, the next caller tries again. One turn too many
-        # costs nothing.
+        # The flag comes last: where `call_soon` raises, the next caller tries again.
         if not self._scheduled:
             self.loop.call_soon(_turn_of, self)
             self._scheduled = True
@@ -353,13 +360,11 @@ cdef class Hub(Owner):
     cdef int _mark_audiences_flushed(self) except -1:
         # All members that could be served have what was there when the flush began.
         cdef Audience audience
-        cdef list dirty = self._dirty
-        self._dirty = []
-        for audience in dirty:
+        cdef list dirty = [audience for audience in self._dirty if audience.end > audience.marked]
+        for audience in self._dirty:
             audience.mark_flushed(audience.marked, True)
             audience.is_dirty = audience.end > audience.marked
-            if audience.is_dirty:
-                self._dirty.append(audience)
+        self._dirty = dirty
         return 0
 
     cdef bint _go_round(self, uint64_t deadline) except -1:
@@ -373,28 +378,31 @@ cdef class Hub(Owner):
             PyObject* item
         while self._round_done < current.count:
             item = current.items[(self._round_start + self._round_done) % current.count]
-            self._round_done += 1
             if item == NULL:
+                self._round_done += 1
                 continue
             follower = <Follower>item
             if follower.muted != NULL and follower.muted[0]:
+                self._round_done += 1
                 follower.leave()  # something else has written CLOSE
                 continue
             if follower.fd < 0:
                 count = 0
                 self.writer.write_through(follower, 1, self._round_end)
+                self._round_done += 1  # not before: where that raises, it is this one's turn again
                 continue
             if count == 0:
                 count = self.log.vectors(&self.log.flushed, self._round_end, vectors, VECTORS, &total)
                 # More records than vectors: the round ends earlier, for everybody alike.
                 self._round_end = self.log.flushed.offset + <uint64_t>total
             sent = deli_com_sendv(follower.fd, vectors, count)
+            self._round_done += 1
             if sent == total:
                 follower.cursors.at.offset = self._round_end
                 follower.given_bytes += <uint64_t>total
                 self.writer.bytes_out += <uint64_t>total
             else:
-                self.writer.cut_in_round(follower, sent)
+                self.writer.stopped_short(follower, sent, True)
                 count = 0  # a transport ran: describe the stream anew
             if self._round_done & 15 == 0 and deli_com_clock_ns() > deadline:
                 return False

@@ -18,6 +18,7 @@ cdef class Limits:
     cdef int evict_too_far(self) except -1
     cdef int evict_overdue(self) except -1
     cdef int drop_broken(self, Follower follower) except -1
+    cdef int give_up(self, Follower follower, object error, str what) except -1
 
     # --- private -----------------------------------------------------------------------
     cdef Rosters _rosters

@@ -97,16 +97,29 @@ cdef class Limits:
         return 0
 
     cdef int _evict(self, Follower follower, str cause, str detail) except -1:
-        follower.leave()
         try:
-            return follower.on_evicted(cause, detail)
-        except Exception:
-            return report("closing a slow follower failed")
+            follower.leave()
+        finally:
+            try:
+                follower.on_evicted(cause, detail)
+            except Exception:
+                report("closing a slow follower failed")
+        return 0
 
     cdef int drop_broken(self, Follower follower) except -1:
         # Its socket or transport has failed.
-        follower.leave()
         try:
-            return follower.on_broken()
-        except Exception:
-            return report("dropping a broken follower failed")
+            follower.leave()
+        finally:
+            try:
+                follower.on_broken()
+            except Exception:
+                report("dropping a broken follower failed")
+        return 0
+
+    cdef int give_up(self, Follower follower, object error, str what) except -1:
+        # The same. Called where `error` is handled; all but an Exception goes on.
+        self.drop_broken(follower)
+        if not isinstance(error, Exception):
+            raise error
+        return report(what)

@@ -4,12 +4,13 @@ from cpython.object cimport PyObject
 
 from deli_com.fanout.follower cimport Follower
 from deli_com.fanout.hub cimport Hub
+from deli_com.ground.waiter cimport Waiter
 
 
 cdef class Pacer:
     cdef PyObject* _hub                  # borrowed: it has this
     cdef readonly Py_ssize_t high_water  # bytes a paced follower may be behind before sends wait
-    cdef dict _waiters                   # future to (scope, waits), in order of waiting
+    cdef dict _waiters                   # Waiter to (scope, waits), in order of waiting
     cdef object _timer                   # ends the window, while somebody waits
     cdef double _waited                  # seconds waited in this window
     cdef double _waiting_since           # loop time
@@ -22,9 +23,11 @@ cdef class Pacer:
     cdef bint _is_full(self, Follower follower) except -1
     cdef bint must_yield(self) noexcept
     cdef int loop_ran(self) noexcept
-    cdef object wait(self, object scope, bint waits)
-    cdef int forget(self, future) except -1
+    cdef Waiter wait(self, object scope, bint waits)
+    cdef int forget(self, Waiter waiter) except -1
     cdef int release(self) except -1
+    cdef int heal(self) except -1
+    cdef bint has_waiters(self) noexcept
     cdef int on_flushed(self) except -1
     cdef int _open_window(self) except -1
     cdef int _close_window(self) except -1
@@ -36,8 +39,7 @@ cdef class Paced:
     cdef Pacer _pacer
     cdef object _scope                   # who is waited for: None for all, an Audience, or a Follower
     cdef bint _waits                     # for those that are far slower, too
-    cdef object _future                  # what it waits for, or None
-    cdef object _steps                   # iterator of that future
+    cdef Waiter _waiter                  # while it waits for others
     cdef int _state
     cdef object _step(self)
     cdef object _yielded(self)

@@ -18,6 +18,7 @@ from cpython.object cimport PyObject
 from deli_com.fanout.follower cimport FOLLOWER_CURRENT, Audience, Follower
 from deli_com.fanout.hub cimport Hub
 from deli_com.ground.sockets cimport deli_com_clock_ns
+from deli_com.ground.waiter cimport Waiter
 
 cdef enum:
     FAR_SLOWER = 8           # drained less than one part in so many
@@ -80,41 +81,53 @@ cdef class Pacer:
         self._loop_ran_ns = deli_com_clock_ns()
         return 0
 
-    cdef object wait(self, object scope, bint waits):
-        # A future that is done once nobody of `scope` is too far behind.
-        future = (<Hub>self._hub).loop.create_future()
+    cdef Waiter wait(self, object scope, bint waits):
+        # It has ended once nobody of `scope` is too far behind.
+        cdef Waiter waiter = Waiter((<Hub>self._hub).loop)
         if self._timer is None:  # nobody waits, or the timer could not be set
             self._open_window()
-        self._waiters[future] = (scope, waits)
-        return future
+        self._waiters[waiter] = (scope, waits)
+        return waiter
 
-    cdef int forget(self, future) except -1:
-        # The waiter was cancelled.
-        self._waiters.pop(future, None)  # it may have been released
+    cdef int forget(self, Waiter waiter) except -1:
+        # It was cancelled.
+        self._waiters.pop(waiter, None)  # it may have been released
         if not self._waiters:
             self._close_window()
         return 0
 
     cdef int release(self) except -1:
         # Wakes every waiter; each has queued its message already, so there is nothing to recheck.
-        while self._waiters:
-            future, _ = self._waiters.popitem()
-            if not future.done():
-                future.set_result(None)
+        # One that cannot be woken stays, and is woken with the next change.
+        cdef Waiter waiter
+        for waiter in list(self._waiters):
+            waiter.end(None, False)
+            self._waiters.pop(waiter, None)
         return self._close_window()
+
+    cdef int heal(self) except -1:
+        # Called now and then: where the timer of the window could not be started, or somebody not be woken.
+        if self._waiters:
+            if self._timer is None:
+                self._open_window()
+            self.on_flushed()
+        return 0
+
+    cdef bint has_waiters(self) noexcept:
+        return len(self._waiters) != 0
 
     cdef int on_flushed(self) except -1:
         cdef dict answers
+        cdef Waiter waiter
         if not self._waiters:
             return 0
         answers = {}  # many wait for the same
-        for future, (scope, waits) in list(self._waiters.items()):
+        for waiter, (scope, waits) in list(self._waiters.items()):
             if (scope, waits) not in answers:
                 answers[scope, waits] = self.must_wait(scope, waits)
             if not answers[scope, waits]:
-                del self._waiters[future]
-                if not future.done():
-                    future.set_result(None)
+                waiter.end(None, False)
+                self._waiters.pop(waiter, None)
         if not self._waiters:
             self._close_window()
         elif self._timer is None:
@@ -233,21 +246,20 @@ cdef class Paced:
 
     def close(self):
         """Stop waiting."""
+        cdef Waiter waiter = self._waiter
         self._state = _ENDED
-        self._steps = None
-        if self._future is not None:
-            future, self._future = self._future, None
-            self._pacer.forget(future)
-            future.cancel()
+        if waiter is not None:
+            self._waiter = None
+            self._pacer.forget(waiter)
+            waiter.cancel()
 
     cdef object _step(self):
-        # _DONE, or None with something to yield in `_steps` (the loop's future) or nothing at all.
+        # _DONE, or None where `_yielded` is to be yielded.
         if self._state == _NEW:
             self._hub.home.check("await send")
             if self._pacer.must_wait(self._scope, self._waits):
+                self._waiter = self._pacer.wait(self._scope, self._waits)
                 self._state = _WAITING
-                self._future = self._pacer.wait(self._scope, self._waits)
-                self._steps = iter(self._future)
                 return None
             if self._pacer.must_yield():
                 self._state = _YIELDED
@@ -255,11 +267,9 @@ cdef class Paced:
             self._state = _ENDED
             return _DONE
         if self._state == _WAITING:
-            if not self._future.done():
+            if not self._waiter.is_done():
                 return None
-            self._future.result()  # the hub's end is told here
-            self._future = None
-            self._steps = None
+            self._waiter = None
         elif self._state == _ENDED:
             raise RuntimeError("cannot reuse an already awaited send()")
         self._pacer.loop_ran()
@@ -267,7 +277,10 @@ cdef class Paced:
         return _DONE
 
     cdef object _yielded(self):
-        return None if self._steps is None else next(self._steps)
+        # What the loop waits for, or nothing at all: one turn.
+        if self._waiter is not None:
+            self._waiter._asyncio_future_blocking = True
+        return self._waiter
 
 
 cdef enum:

@@ -55,4 +55,12 @@ def _run(Sweep self not None, owner):
         go_on = self._work(owner)
     finally:
         if go_on:
-            self.start(owner)
+            _go_on(self, owner)
+
+
+def _go_on(Sweep self not None, owner):
+    try:
+        self.start(owner)
+    except BaseException:
+        self.loop.call_soon(_go_on, self, owner)  # deadlines are nobody's otherwise
+        raise

@@ -17,7 +17,7 @@ cdef class Writer:
 
     cdef int serve(self, Follower follower) except -1
     cdef int write_through(self, Follower follower, int cursors, uint64_t limit) except -1
-    cdef int cut_in_round(self, Follower follower, Py_ssize_t sent) except -1
+    cdef int stopped_short(self, Follower follower, Py_ssize_t sent, bint in_round) except -1
     cdef void forget(self) noexcept
 
     # --- private -----------------------------------------------------------------------
@@ -26,6 +26,7 @@ cdef class Writer:
     cdef Log _log                             # of all followers
     cdef Merge _merge                         # of the follower that is being served
     cdef bint _advance(self, Follower follower, int pieces) except -1
+    cdef int _cut_in_round(self, Follower follower, Py_ssize_t sent) except -1
     cdef int _cut_alone(self, Follower follower, Py_ssize_t sent) except -1
     cdef void _missed(self, Follower follower, Py_ssize_t skipped, Py_ssize_t superseded) noexcept
     cdef void _gave(self, Follower follower, Py_ssize_t size) noexcept

@@ -6,7 +6,7 @@ that encrypts, and where a system call has taken a part of a frame.
 """
 
 from deli_com.fanout.follower cimport FOLLOWER_CURRENT, FOLLOWER_GONE, FOLLOWER_READY, Follower
-from deli_com.fanout.limits cimport Limits, report
+from deli_com.fanout.limits cimport Limits
 from deli_com.fanout.rosters cimport Rosters
 from deli_com.ground.sockets cimport DELI_COM_BROKEN, deli_com_sendv
 from deli_com.log.log cimport Cursor, Log
@@ -62,7 +62,7 @@ cdef class Writer:
             if merge.count:
                 sent = deli_com_sendv(follower.fd, merge.vectors, merge.count)
                 if sent != merge.total:
-                    return self._cut_alone(follower, sent)
+                    return self.stopped_short(follower, sent, False)
                 self._gave(follower, sent)
             if self._advance(follower, merge.count):
                 self._hand_over(follower, [])
@@ -110,7 +110,17 @@ cdef class Writer:
             self.skipped += skipped
             self.superseded += superseded
 
-    cdef int cut_in_round(self, Follower follower, Py_ssize_t sent) except -1:
+    cdef int stopped_short(self, Follower follower, Py_ssize_t sent, bint in_round) except -1:
+        # Fewer bytes went out than were offered. Where the rest cannot be handed over, that stream has ended.
+        if sent == DELI_COM_BROKEN:
+            return self._limits.drop_broken(follower)
+        try:
+            self._cut_in_round(follower, sent) if in_round else self._cut_alone(follower, sent)
+        except BaseException as error:
+            self._limits.give_up(follower, error, "the rest of a frame could not be handed over")
+        return 0
+
+    cdef int _cut_in_round(self, Follower follower, Py_ssize_t sent) except -1:
         # `sent` bytes went out, fewer than were offered. The transport gets the rest of the frame
         # that was cut. A cut at a frame's end hands over the whole next frame: with nothing in the
         # transport no event would ever come.
@@ -118,8 +128,6 @@ cdef class Writer:
         cdef Position at = log.flushed
         cdef uint64_t start, end
         cdef list pieces
-        if sent == DELI_COM_BROKEN:
-            return self._limits.drop_broken(follower)
         start = at.offset + <uint64_t>(sent if sent > 0 else 0)
         end = log.frame_end(&at, start + 1)
         pieces = log.pieces(&at, start, end)
@@ -141,8 +149,6 @@ cdef class Writer:
         cdef int i, first, cut
         cdef uint64_t start, end
         cdef list pieces
-        if sent == DELI_COM_BROKEN:
-            return self._limits.drop_broken(follower)
         sent = max(sent, 0)
         cut = merge.piece_at(sent)
         for i in range(cut):
@@ -210,9 +216,8 @@ cdef class Writer:
                 follower.transport.writelines(pieces)
             else:
                 follower.on_missed()
-        except Exception:
-            report("the transport of a follower failed to write")
-            return self._limits.drop_broken(follower)
+        except BaseException as error:
+            self._limits.give_up(follower, error, "the transport of a follower failed to write")
         finally:
             self.writing = None
         return self._rosters.place(follower) if follower.state != FOLLOWER_GONE else 0

@@ -22,6 +22,8 @@ cdef class Connection(Peer):
     cdef str lost_reason                      # what the transport said of an abrupt end, or None
     cdef Py_ssize_t queued_bytes              # that waited for it when it left the log
     cdef Py_ssize_t forks                     # of this process, when it was opened
+    cdef bint is_stuck                        # its transport could not schedule the end of an abort
+    cdef object next_stuck                    # of the endpoint's chain of such, or None
     cdef readonly Py_ssize_t held             # bytes of input in memory that are no whole message yet
 
     cdef int attach(self, object transport, bint secure) except -1
@@ -38,6 +40,7 @@ cdef class Connection(Peer):
     cdef int linger(self) except -1
     cdef int abort(self) except -1
     cdef int ended(self) except -1
+    cdef int _end_client(self) except -1
     cdef int cut(self, bint reset) except -1
 
     # --- for the wire protocol to override ---------------------------------------------

@@ -49,6 +49,22 @@ ctypedef PyObject* (*DecodeFunction)(TypeCodec, const char*, Py_ssize_t) noexcep
 cdef DecodeFunction _decode = <DecodeFunction><void*>codec_decode
 
 
+cdef object OUT_OF_MEMORY = ConnectionClosed(None, "out of memory")
+
+
+def _end_transport(Connection connection not None, end):
+    # A step of the loop. The descriptor is closed in there: it must be nobody's to watch any more.
+    if connection.stage == CONNECTION_CLOSED or end is None:
+        return
+    loop = connection.endpoint.loop
+    for forget in (loop.remove_reader, loop.remove_writer):
+        try:
+            forget(connection.socket)
+        except (RuntimeError, ValueError):
+            pass  # a transport of the loop's own, which forgets by itself
+    end(None)
+
+
 cdef str reason_of_loss(object error):
     if error is None:
         return "the connection ended without notice"
@@ -147,18 +163,18 @@ cdef class Connection(Peer):
 
     cdef int _refuse_undecoded(self, Py_ssize_t size) except -1:
         # The decoder has set its exception. Caught here: a `try` around each message costs more than a field.
+        cdef object refused = None
         try:
             _reraise()
         except UnknownVariant:
             self.endpoint.unknown += 1  # of a newer writer
-            return 0
         except DecodeError as error:
-            return self._refuse_message(error, size)
+            refused = error
         except Exception as cause:
             # Code of the user's: a __post_init__ that does not like the fields.
-            error = DecodeError(f"{type(cause).__name__} while the value was made: {cause}")
-            error.__cause__ = cause
-            return self._refuse_message(error, size)
+            refused = DecodeError(f"{type(cause).__name__} while the value was made: {cause}")
+            refused.__cause__ = cause
+        return 0 if refused is None else self._refuse_message(refused, size)
 
     cdef int _refuse_message(self, object error, Py_ssize_t size) except -1:
         # A message that is no value costs its sender nothing but that message.
@@ -213,9 +229,13 @@ cdef class Connection(Peer):
     # --- the end -------------------------------------------------------------------------
 
     cdef int leave(self) except -1:
-        if self.hub is not None:
+        if self.hub is None:
+            return 0
+        try:
             self.queued_bytes = self.waiting_bytes()
-        return Follower.leave(self)
+        finally:
+            Follower.leave(self)
+        return 0
 
     cdef int blame(self, str cause) noexcept:
         # What happened first is why it is gone.
@@ -230,13 +250,16 @@ cdef class Connection(Peer):
         reason = self.close_reason
         if self.cause is None and not reason:
             reason = self.lost_reason or "the connection was lost"
-        if self.is_counted:
-            self.is_counted = False
-            self.endpoint.logger.info("%s is gone (%s): %s", self.remote_addr, self.cause or "lost", reason)
-        if self.announced:
-            self.announced = False
-            self.endpoint._events.departed(
-                self, Departure(self.cause or "lost", self.code_of_close(), reason, self.queued_bytes))
+        try:
+            if self.is_counted:
+                self.is_counted = False
+                self.endpoint.logger.info(
+                    "%s is gone (%s): %s", self.remote_addr, self.cause or "lost", reason)
+        finally:
+            if self.announced:
+                self.announced = False
+                self.endpoint._events.departed(
+                    self, Departure(self.cause or "lost", self.code_of_close(), reason, self.queued_bytes))
         return 0
 
     cdef int close_by_user(self, int code, str reason) except -1:
@@ -291,13 +314,17 @@ cdef class Connection(Peer):
         # This side ends the connection: say so, then linger.
         if self.stage != CONNECTION_OPEN:
             return 0
-        self.leave()
-        if self.close_code is None:
-            self.close_code = code
-            self.close_reason = reason
-        self.linger()
-        self.resume_reading()
-        return self.say_close(code, reason)
+        try:
+            self.leave()
+            if self.close_code is None:
+                self.close_code = code
+                self.close_reason = reason
+            self.linger()
+            self.resume_reading()
+            return self.say_close(code, reason)
+        except MemoryError:
+            self.abort()  # it cannot be said in good order
+            raise
 
     cdef int linger(self) except -1:
         # The end is announced, by whichever side; there is a deadline for the rest.
@@ -334,14 +361,37 @@ cdef class Connection(Peer):
     cdef int abort(self) except -1:
         # No ceremony. Nothing is written to the fd from here on: the loop closes it soon,
         # and the system may give its number to the next connection.
-        self.leave()
-        self.endpoint.closing.discard(self)
-        if self.stage != CONNECTION_CLOSED:
-            self.stage = CONNECTION_CLOSING
-            self.cut(False)
-            self.transport.abort()
-            self.depart()
+        # Each of these is done, though one before has raised: what memory is short for must not stay open.
+        try:
+            self.leave()
+        finally:
+            self.endpoint.closing.discard(self)
+            if self.stage != CONNECTION_CLOSED:
+                self.stage = CONNECTION_CLOSING
+                try:
+                    self.cut(False)
+                    self.transport.abort()
+                except BaseException:
+                    # Transports note that first and schedule their end then: nobody would come back to it.
+                    # (No list is kept: there is no memory for one.)
+                    if not self.is_stuck:
+                        self.is_stuck = True
+                        self.next_stuck = self.endpoint.stuck
+                        self.endpoint.stuck = self
+                    self.endpoint.sweep.start(self.endpoint)
+                    raise
+                finally:
+                    self.depart()
         return 0
+
+    def free_transport(self):
+        """Schedule what the transport has failed to schedule; gives the next one that is stuck."""
+        end = getattr(self.transport, "_finalize_close", None) or getattr(
+            self.transport, "_call_connection_lost", None)
+        self.endpoint.loop.call_soon(_end_transport, self, end)
+        self.is_stuck = False
+        after, self.next_stuck = self.next_stuck, None
+        return after
 
     cdef int cut(self, bint reset) except -1:
         # Before an abort: a child of this process may have the descriptor.
@@ -350,23 +400,39 @@ cdef class Connection(Peer):
         return 0
 
     cdef int ended(self) except -1:
-        # The transport is gone.
+        # The transport is gone. All of this is done, though something before has raised.
         cdef Endpoint endpoint = self.endpoint
-        self.hold(0)
         if self.stage == CONNECTION_CLOSED:
-            return 0
-        self.leave()
-        self.stage = CONNECTION_CLOSED
-        endpoint.closing.discard(self)
-        endpoint.closed[self.close_code] = endpoint.closed.get(self.close_code, 0) + 1
-        self.depart()
-        if endpoint.is_client:
-            # No cycles: a client that is dropped now goes at once, with what it has received.
+            return self.hold(0)
+        try:
+            self.hold(0)
+            self.leave()
+        finally:
+            self.stage = CONNECTION_CLOSED
+            endpoint.closing.discard(self)
+            try:
+                endpoint.closed[self.close_code] = endpoint.closed.get(self.close_code, 0) + 1
+                self.depart()
+            finally:
+                try:
+                    if endpoint.is_client:
+                        self._end_client()
+                finally:
+                    endpoint.changed()
+        return 0
+
+    cdef int _end_client(self) except -1:
+        # No cycles: a client that is dropped now goes at once, with what it has received.
+        cdef Endpoint endpoint = self.endpoint
+        cdef object error = None
+        try:
+            endpoint.sweep.stop()
+            error = ConnectionClosed(self.close_code, self.close_reason)
+        finally:
+            endpoint.end(OUT_OF_MEMORY if error is None else error, self.ended_in_order())
             if endpoint.inbox.count():
                 endpoint.inbox.replace_sources(_former(self))
-            endpoint.sweep.stop()
-            endpoint.end(ConnectionClosed(self.close_code, self.close_reason), self.ended_in_order())
-        return endpoint.changed()
+        return 0
 
     cdef int on_joined(self) except -1:
         return 0  # it gets what is sent from here on; what is retained is on its way

@@ -10,6 +10,7 @@ from deli_com.fanout.hub cimport Hub
 from deli_com.fanout.lane cimport Lane, Lanes
 from deli_com.fanout.pacer cimport Pacer
 from deli_com.ground.cursor cimport WriteCursor
+from deli_com.ground.watchers cimport Watchers
 from deli_com.log.log cimport Log
 from deli_com.log.ring cimport Key
 from deli_com.receive.inbox cimport Inbox
@@ -43,7 +44,9 @@ cdef class Endpoint(Hub):
     cdef public bint is_settled               # of a client: what it makes of the server's values is known
     cdef readonly Py_ssize_t unknown          # values passed over: of variants that `up` lacks
     cdef public object _events                # events.Events: told of who comes and goes; or None
+    cdef object stuck                         # the first Connection whose transport could not end, or None
     cdef Pacer pacer
+    cdef readonly Watchers watchers           # of conditions on this endpoint
     cdef Tap tap                              # shown every message; None: nobody records
     cdef Py_ssize_t unseen_size               # payloads up to it are not looked at: -1 while there is a tap
     cdef Handoff handoff                      # send_nowait of other threads; None until the first
@@ -59,7 +62,6 @@ cdef class Endpoint(Hub):
 
     # --- private ---------------------------------------------------------------------
     cdef object _ended                        # the exception that send raises, or None
-    cdef list _watchers                       # futures woken at every change
     cdef list _nested                         # Encoded that were sent while a frame was being encoded
     cdef object _groups                       # name to Audience, for as long as one is used
     cdef set _kept                            # audiences of groups that retain something
@@ -77,5 +79,7 @@ cdef class Endpoint(Hub):
     cdef int _no_room(self, Py_ssize_t payload, Audience to) except -1
     cdef int _refuse(self, Audience to) except -1
     cdef int _append_deferred(self) except -1
+    cdef int _wake_all(self) except -1
+    cdef bint _has_waiters(self) noexcept
     cdef Py_ssize_t _retained_keys(self) except -1
     cdef uint64_t _oldest_ns(self) except? 0

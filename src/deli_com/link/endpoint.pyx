@@ -13,8 +13,6 @@ from weakref import WeakValueDictionary
 cimport cython
 from libc.stdint cimport uint64_t
 
-from deli_com.log.arena cimport Arena, payload_size
-
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
@@ -28,6 +26,8 @@ from deli_com.fanout.pacer cimport Paced, Pacer
 from deli_com.ground.cursor cimport WriteCursor
 from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_RELIABLE, DeliveryClass
 from deli_com.ground.home cimport at_home
+from deli_com.ground.watchers cimport Watchers
+from deli_com.log.arena cimport Arena, payload_size
 from deli_com.log.log cimport Log
 from deli_com.log.ring cimport Key
 from deli_com.receive.pairs cimport Pairs
@@ -115,7 +115,7 @@ cdef class Endpoint(Hub):
         self.unseen_size = max_message_size
         self._groups = WeakValueDictionary()
         self._kept = set()
-        self._watchers = []
+        self.watchers = Watchers(self.loop)
         self._nested = []
 
     @classmethod
@@ -369,8 +369,14 @@ cdef class Endpoint(Hub):
             ready.to, ready.barred)
 
     cdef int _append_deferred(self) except -1:
+        # What memory was short for stays, in its order, and goes with the next message.
         while self._nested:
-            self.append_encoded(self._nested.pop(0))
+            message = self._nested.pop(0)
+            try:
+                self.append_encoded(message)
+            except MemoryError:
+                self._nested.insert(0, message)
+                raise
         return 0
 
     cdef object paced(self, object scope, bint waits):
@@ -413,8 +419,8 @@ cdef class Endpoint(Hub):
                 except (EncodeError, TypeError):
                     if type is not None:
                         raise
-                    continue  # a key of another type's form
-                found = log.forget(lane.index, value) or found
+                else:  # else a key of another type's form
+                    found = log.forget(lane.index, value) or found
         if log is not self.log and log.retained_keys == 0:
             self._kept.discard(log)
         if not any_lane:
@@ -486,63 +492,52 @@ cdef class Endpoint(Hub):
 
     cdef int on_flushed(self) except -1:
         self.pacer.on_flushed()
-        if self._watchers:
-            self.changed()
+        if not self.watchers.is_empty():
+            self.watchers.changed()
         return 0
 
     cdef bint on_sweep(self) except -1:
         self.inbox.give_back()
         if self.handoff is not None:
             self.handoff.heal()
+        self.pacer.heal()
         for connection in list(self.closing):
             connection.sweep(self.sweep.clock)
+        while self.stuck is not None:
+            self.stuck = self.stuck.free_transport()
+        if self._ended is not None and self._has_waiters():
+            self._wake_all()
         return bool(self.closing)
 
     cdef int changed(self) except -1:
-        # Wakes whoever waits for a condition on this endpoint (`_until`).
-        cdef list watchers = self._watchers
-        self._watchers = []
-        while watchers:
-            future = watchers.pop(0)
-            if not future.done():
-                try:
-                    future.set_result(None)
-                except BaseException:
-                    self._watchers += watchers  # woken by the next change
-                    raise
-        return 0
-
-    async def _until(self, predicate):
-        """Wait until `predicate()` holds; it is asked again after every change."""
-        while not predicate():
-            future = self.loop.create_future()
-            self._watchers.append(future)
-            await future
-
-    async def _until_at_most(self, predicate, double seconds):
-        """Wait for `predicate()` as `_until` does, but no longer than so many seconds."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._until(predicate)
-        except TimeoutError:
-            pass
+        # Something that `watchers` may wait for.
+        return self.watchers.changed()
 
     cdef int end(self, object error, bint in_order) except -1:
         # No more sends; receivers get what has arrived, then `error`. Idempotent.
         if self._ended is None:
             self._ended = error
-            try:  # each of these wakes a waiter, also where the one before could not be woken
+            try:
                 self.inbox.close(error, in_order)
+                if self.handoff is not None:
+                    self.handoff.end(error)
             finally:
-                try:
-                    self.pacer.release()
-                finally:
-                    try:
-                        if self.handoff is not None:
-                            self.handoff.end(error)
-                    finally:
-                        self.changed()
+                self._wake_all()
         return 0
+
+    cdef int _wake_all(self) except -1:
+        # After the end: the sweep comes back for whoever could not be woken.
+        try:
+            self.inbox.give_back()
+            self.pacer.release()
+            self.changed()
+        finally:
+            if self._has_waiters():
+                self.sweep.start(self)
+        return 0
+
+    cdef bint _has_waiters(self) noexcept:
+        return self.inbox.has_waiters() or self.pacer.has_waiters() or not self.watchers.is_empty()
 
     def _end(self, error, in_order):
         self.end(error, in_order)

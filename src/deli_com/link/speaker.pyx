@@ -124,10 +124,12 @@ cdef class Speaker(Connection):
 
     cdef int take_control(self, bytes data) except -1:
         # `data` begins as control texts do. Of somebody who has announced nothing, a hello is one.
+        cdef object broken
         try:
             return self._take(data)
         except Ending as ending:
-            return self.end_by(ending)
+            broken = ending
+        return self.end_by(broken)
 
     cdef int _take(self, bytes data) except -1:
         if data == LIVE and self.agreement is not None:

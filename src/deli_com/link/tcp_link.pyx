@@ -94,6 +94,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
     cdef list _early             # a client's: values from before the server's hello
     cdef Py_ssize_t _early_bytes
     cdef str _mark               # the one that is to be answered once the transport is empty, or None
+    cdef bint _was_watched       # at the first sweep: see `_watch_again`
     cdef double _look_at         # endpoint clock, seconds: when the kernel is asked for a sign of life
 
     def __cinit__(self, Endpoint endpoint not None, ReadBuffer buffer not None, on_opened=None, log=None):
@@ -350,12 +351,9 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
 
     cdef int say_live_in_order(self) except -1:
         # No frame of the log can hold it: it comes as soon as what is retained is gone, and perhaps more.
-        future = self.endpoint.loop.create_future()
-        future.add_done_callback(self._look_for_live)
-        self.endpoint._watchers.append(future)
-        return 0
+        return self.endpoint.watchers.call_back(self._look_for_live)
 
-    def _look_for_live(self, future):
+    def _look_for_live(self, watcher):
         if self.stage == CONNECTION_OPEN:
             self.say_live()
 
@@ -461,10 +459,10 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
                 self.opened()
             except Exception as error:
                 self._give_up(error)
-                return
-            on_opened, self._on_opened = self._on_opened, None
-            if on_opened is not None:
-                on_opened(self)
+            else:
+                on_opened, self._on_opened = self._on_opened, None
+                if on_opened is not None:
+                    on_opened(self)
 
     cdef int _give_up(self, object error) except -1:
         # It could not be opened; `connection_lost` tells who waits for that.
@@ -508,17 +506,20 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc):
         """Leave for good."""
-        self._drop_part()
-        on_opened, self._on_opened = self._on_opened, None
-        if on_opened is not None:
-            on_opened(self)  # lost before its turn: nobody was told of it
-        if not self.close_reason:
-            self.close_reason = NO_HELLO if self._awaits_hello() else reason_of_loss(exc)
-            if exc is None and self.transport is not None:
-                self.close_reason += self._silence(f"does it {tls.CERTIFICATE_HINT}")
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self.ended()
+        # Whatever raises before it, the end is told.
+        try:
+            self._drop_part()
+            on_opened, self._on_opened = self._on_opened, None
+            if on_opened is not None:
+                on_opened(self)  # lost before its turn: nobody was told of it
+            if not self.close_reason:
+                self.close_reason = NO_HELLO if self._awaits_hello() else reason_of_loss(exc)
+                if exc is None and self.transport is not None:
+                    self.close_reason += self._silence(f"does it {tls.CERTIFICATE_HINT}")
+            if self._deadline is not None:
+                self._deadline.cancel()
+        finally:
+            self.ended()
 
     cdef str _silence(self, str question):
         # What a client asks itself whose server ends the connection before it has sent anything.
@@ -545,14 +546,26 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
     def discard(self):
         """Give it up, whether a transport has taken it or will yet."""
         self._on_opened = None
-        if self.transport is None and self.stage == CONNECTION_OPENING:
+        if self.transport is None:
             self.stage = CONNECTION_CLOSED
         else:
             self.abort()
 
     cdef int on_sweep(self, double clock) except -1:
         Connection.on_sweep(self, clock)
+        if not self._was_watched:
+            self._was_watched = True
+            self._watch_again()
         return self._judge_silence(clock) if clock >= self._look_at and self.stage == CONNECTION_OPEN else 0
+
+    cdef int _watch_again(self) except -1:
+        # A transport whose reader could not be added tells nobody: neither values nor the end would come.
+        if self.stage == CONNECTION_OPEN and not (
+            self.messages_in or self._part != NULL or self.reading_paused or self.transport.is_closing()
+        ):
+            self.transport.pause_reading()
+            self.transport.resume_reading()
+        return 0
 
     cdef int _judge_silence(self, double clock) except -1:
         # Whatever came from its system, a bare acknowledgement too, is a sign of life: the system
@@ -606,7 +619,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             else:
                 self.transport.close()
         except OSError:
-            return self.abort()  # the peer is gone
+            self.abort()  # the peer is gone
         return 0
 
     cdef int abort(self) except -1:

@@ -32,7 +32,7 @@ from picows.picows cimport (
 )
 
 from deli_com.link.connection cimport Connection, reason_of_loss
-from deli_com.link.peer cimport CONNECTION_OPEN, may_be_sent
+from deli_com.link.peer cimport CONNECTION_CLOSED, CONNECTION_OPEN, may_be_sent
 from deli_com.link.speaker cimport Speaker
 from deli_com.link.ws_limits cimport *
 from deli_com.errors import ConnectionClosed
@@ -228,7 +228,7 @@ cdef class WsLink(Speaker):
             try:
                 self.on_text(data[:size])
             except UnicodeDecodeError as error:
-                return self._fail(1007, f"a text message is not UTF-8: {error.reason} at byte {error.start}")
+                self._fail(1007, f"a text message is not UTF-8: {error.reason} at byte {error.start}")
             return 0
         self.endpoint.unwanted += 1
         if not self._warned_of_text:
@@ -316,7 +316,7 @@ cdef class WsLink(Speaker):
             else:
                 self.transport.close()  # TLS: flushes, reads on and waits for the peer's close_notify
         except OSError:
-            return self.abort()  # the peer has reset the connection; what is unread does not matter
+            self.abort()  # the peer has reset the connection; what is unread does not matter
         return 0
 
     cdef int on_too_much(self, str cause) except -1:
@@ -453,14 +453,14 @@ cdef class WsLink(Speaker):
             self.announcement is not None or (self.endpoint.is_client and self.endpoint.terms is not None)
         ):
             self._wants_binary |= 2
-        if self.announcement is None:
-            return self.opened()
+        cdef object broken = None
         try:
-            self.agree()
+            if self.announcement is not None:
+                self.agree()
         except Ending as ending:
-            self.opened()
-            return self.end_by(ending)
-        return self.opened()
+            broken = ending
+        self.opened()
+        return 0 if broken is None else self.end_by(broken)
 
     cdef int say(self, bytes text) except -1:
         if not self._ws.is_close_frame_sent and not self.transport.is_closing():
@@ -486,7 +486,6 @@ cdef class WsLink(Speaker):
         return 0
 
     cdef int _learn_close(self) except -1:
-        # picows' parser ended it: what it sent says why.
         cdef WSCloseHandshake closing = self._ws.close_handshake if self._ws is not None else None
         cdef WSCloseInfo info
         if self.close_code is None and closing is not None:
@@ -497,14 +496,15 @@ cdef class WsLink(Speaker):
         return 0
 
     cdef int disconnected(self) except -1:
-        self._learn_close()
-        if self._ws is not None:
-            self._ws.underlying_transport = self.transport  # a timer of picows' may still call close()
-            # Nobody awaits it, and an error of picows' own would be "never retrieved".
-            self._ws.disconnected_future.cancel()
-        self.ended()
-        self._ws = None  # these break the cycles protocol -> listener -> peer -> transport, intake
-        self._intake = None
+        try:
+            self._learn_close()
+            if self._ws is not None:
+                self._ws.underlying_transport = self.transport  # a timer of picows' may still call close()
+                self._ws.disconnected_future.cancel()  # nobody awaits it
+        finally:
+            self._ws = None  # these break the cycles protocol -> listener -> peer -> transport, intake
+            self._intake = None
+            self.ended()
         return 0
 
     cdef bint ended_in_order(self) except -1:
@@ -630,11 +630,13 @@ cdef class WsIntake(IntakeBase, BufferedProtocol):
         self.peer.drained()
 
     def connection_lost(self, error):
-        self.peer.lost_reason = reason_of_loss(error)
-        if self.parser is not None:
-            self.parser.connection_lost(error)
-        else:
-            self.listener.on_ws_disconnected(self.peer._ws)
+        try:
+            self.peer.lost_reason = reason_of_loss(error)
+            if self.parser is not None:
+                self.parser.connection_lost(error)
+        finally:
+            if self.peer.stage != CONNECTION_CLOSED:
+                self.peer.disconnected()
 
     # --- picows' transport ---------------------------------------------------------------
 

@@ -142,6 +142,7 @@ cdef class Records:
         # Two dead records are about to become one: whose frames have died in both. False: no memory for it.
         cdef dict lanes
         cdef uint64_t start
+        cdef bint is_noted = False
         if record.skipped + record.superseded == 0 and after.lane != SEVERAL_LANES:
             return True
         if after.skipped + after.superseded == 0:
@@ -157,10 +158,11 @@ cdef class Records:
                 del self._several[start]  # trimmed meanwhile
             self._several[record.start] = lanes
             self._several.pop(after.start, None)
+            after.lane = SEVERAL_LANES
+            is_noted = True
         except MemoryError:
-            return False
-        after.lane = SEVERAL_LANES
-        return True
+            pass
+        return is_noted
 
     cdef int _count_dead(self, Record* record, dict lanes) except -1:
         # Adds the frames that have died in a dead record to `lanes`.

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from deli_com.ground.home import forks
 from deli_com.net.log_budget import LogBudget
 from deli_com.net.transports import check_socket
+from deli_com.net.unwatched import close_unwatched
 
 __all__ = ["AcceptLoop"]
 
@@ -92,13 +93,11 @@ class AcceptLoop:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        elif self._sock.fileno() >= 0:
-            self._loop.remove_reader(self._sock.fileno())
         if forks() != self._forks:
             # A child has the descriptor, and the port would listen for as long as it lives.
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
-        self._sock.close()
+        close_unwatched(self._loop, self._sock)
         self._close_spare()
 
     def __del__(self) -> None:
@@ -123,8 +122,12 @@ class AcceptLoop:
                 self._rest(error)
                 return
             self._pause_s = 0.0
-            sock.setblocking(False)
-            self._on_socket(sock)
+            try:
+                sock.setblocking(False)
+                self._on_socket(sock)
+            except BaseException:
+                close_unwatched(self._loop, sock)
+                raise
 
     def _rest(self, error: OSError) -> None:
         shed, emptied = self._shed() if error.errno in (errno.EMFILE, errno.ENFILE) else (0, False)

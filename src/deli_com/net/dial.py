@@ -21,6 +21,7 @@ from deli_com.errors import IoError
 from deli_com.net.address import NOT_GIVEN, UNIX, Address, AddrInfo, address_of, resolve, unix_path
 from deli_com.net.http_proxy import HttpProxy, open_tunnel, parse_proxy, proxy_of_environment
 from deli_com.net.unix_socket import UnixSocket, sockaddr_of
+from deli_com.net.unwatched import close_unwatched
 
 __all__ = ["address_of_peer", "check_way", "connect_socket", "open_socket"]
 
@@ -77,7 +78,7 @@ async def open_socket(
     try:
         await open_tunnel(loop, sock, proxy, address)
     except BaseException:
-        sock.close()
+        close_unwatched(loop, sock)
         raise
     return sock
 
@@ -230,7 +231,7 @@ async def _connect_one(loop: asyncio.AbstractEventLoop, info: AddrInfo) -> socke
         sock.setblocking(False)
         await loop.sock_connect(sock, sockaddr)
     except BaseException:
-        sock.close()
+        close_unwatched(loop, sock)
         raise
     return sock
 

@@ -30,6 +30,7 @@ from deli_com.net.address import Address, address_of, unix_path
 from deli_com.net.proxy_protocol import LOOK_BYTES
 from deli_com.net.tls import TlsLoop, prepare, tls_hint, tls_options
 from deli_com.net.unix_socket import as_transported
+from deli_com.net.unwatched import close_unwatched
 
 __all__ = [
     "Transports",
@@ -96,11 +97,11 @@ def attach_plain(
 
     They could not be cancelled either: they would close the socket before its ``add_reader`` has run.
     """
-    sock = as_transported(sock)
     try:
+        sock = as_transported(sock)
         transport = SelectorSocketTransport(loop, sock, protocol)
     except BaseException:
-        sock.close()
+        close_unwatched(loop, sock)
         raise
     # Behind its `add_reader`, ahead of the close of a transport that has failed in `connection_made`.
     loop.call_soon(_unwatch_closed, loop, transport, sock)
@@ -141,9 +142,11 @@ async def attach_connected(
     if ssl is None and transports == "aiofastnet":
         attach_plain(loop, sock, protocol)
         return
-    sock = as_transported(sock)
-    named: dict[str, Any] = {} if ssl is None else {"server_hostname": server_hostname or _tls_name(address)}
     try:
+        sock = as_transported(sock)
+        named: dict[str, Any] = (
+            {} if ssl is None else {"server_hostname": server_hostname or _tls_name(address)}
+        )
         if transports == "loop":
             named |= tls_options(ssl, small_buffers=False)
             await loop.create_connection(lambda: protocol, sock=sock, **named)
@@ -155,7 +158,7 @@ async def attach_connected(
             await aiofastnet.create_connection(own, lambda: protocol, sock=sock, **named)
     except BaseException as error:
         if not is_made():
-            loop.call_soon(sock.close)  # after the transport's own close, if there is one
+            loop.call_soon(close_unwatched, loop, sock)  # after the transport's own close, if there is one
         if isinstance(error, OSError):
             doing = f"connect to {address}" if ssl is None else f"TLS with {address}"
             if ssl is not None and (hint := tls_hint(error)):
@@ -183,8 +186,8 @@ async def attach_accepted(
     if ssl is None and transports == "aiofastnet":
         attach_plain(loop, sock, protocol)
         return
-    sock = as_transported(sock)
     try:
+        sock = as_transported(sock)
         if transports == "loop":
             options = tls_options(ssl, small_buffers=False)
             await loop.connect_accepted_socket(lambda: protocol, sock, **options)
@@ -197,7 +200,7 @@ async def attach_accepted(
             await aiofastnet.connect_accepted_socket(own, lambda: protocol, sock, **options)
     except BaseException:
         if not is_made():
-            loop.call_soon(sock.close)  # after the transport's own close, if there is one
+            loop.call_soon(close_unwatched, loop, sock)  # after the transport's own close, if there is one
         raise
 
 

@@ -5,6 +5,7 @@ from libc.stdint cimport uint64_t
 
 from deli_com._fastcodec cimport TypeCodec
 from deli_com.ground.home cimport Home
+from deli_com.ground.waiter cimport Waiter
 
 
 cdef struct Entry:
@@ -40,6 +41,7 @@ cdef class Inbox:
     cdef PyObject* take_at_once(self) except? NULL
     cdef int give_back(self) except -1
     cdef uint64_t oldest_ns(self) noexcept
+    cdef bint has_waiters(self) noexcept
     cdef dict shares(self)
     cdef int replace_sources(self, object source) except -1
     cdef Py_ssize_t drop_from(self, object source) except -1
@@ -56,8 +58,8 @@ cdef class Inbox:
     cdef size_t _seen                     # `_next` when `give_back` was last called
     cdef size_t _aged                     # the values before that place came before `_aged_ns`
     cdef uint64_t _aged_ns
-    cdef object _waiters                  # deque of futures that were not woken yet
-    cdef Py_ssize_t _waiting              # futures in it
+    cdef object _waiters                  # deque of Waiters that were not woken yet
+    cdef Py_ssize_t _waiting              # Waiters in it
     cdef Py_ssize_t _woken                # woken waiters that have not taken their value yet
     cdef list _held_back                  # sources whose reading is paused
     cdef object _closed                   # the exception that ends it, or None
@@ -67,7 +69,7 @@ cdef class Inbox:
     cdef bint _added(self) except -1
     cdef int _resize(self, size_t mask) except -1
     cdef int _wake(self) except -1
-    cdef int _leave_queue(self, future) except -1
+    cdef int _leave_queue(self, Waiter waiter) except -1
     cdef int _resume_sources(self) except -1
     cdef bint _has_room(self) noexcept
     cdef object _ending(self)

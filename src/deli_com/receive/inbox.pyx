@@ -26,6 +26,7 @@ from deli_com.coding.wait_as_bytes cimport NOT_PLAIN, PLAIN_IF_VALID, Plainness,
 from deli_com.ground.gc_slots cimport CollectedType, inquiry, traverseproc, visitproc
 from deli_com.ground.home cimport Home, at_home
 from deli_com.ground.sockets cimport deli_com_clock_ns
+from deli_com.ground.waiter cimport Waiter
 
 cdef enum:
     FEW = 15           # places of a new ring, less one
@@ -165,7 +166,9 @@ cdef class Inbox:
         return 0
 
     cdef int give_back(self) except -1:
-        # Called now and then: the memory of an inbox that stays empty goes.
+        # Called now and then: memory of an inbox that stays empty goes, and what has failed is tried again.
+        if self._waiting:
+            self._wake()
         if self._held_back and self._has_room():
             self._resume_sources()
         if self._mask > FEW and self._next == self._seen and self.count() == 0:
@@ -196,30 +199,36 @@ cdef class Inbox:
 
     cdef int _wake(self) except -1:
         # Wakes waiters while there are values that no woken waiter will take.
-        while self._waiting and (self._woken < self.count() or self._closed is not None):
-            future = self._waiters.popleft()
-            self._waiting -= 1
-            if not future.done():
-                self._woken += 1
-                future.set_result(None)
+        # One that cannot be woken stays: the next value, or the next sweep, tries again.
+        cdef Waiter waiter
+        try:
+            while self._waiting and (self._woken < self.count() or self._closed is not None):
+                waiter = self._waiters[0]
+                self._woken += waiter.end(None, False)
+                self._waiters.popleft()
+                self._waiting -= 1
+        except Exception as error:
+            self.loop.call_exception_handler(
+                {"message": "a recv() was not woken; it is tried again", "exception": error})
         return 0
 
-    cdef int _leave_queue(self, future) except -1:
+    cdef int _leave_queue(self, Waiter waiter) except -1:
         # A waiter goes without a value; what it was woken for goes to the next.
-        if future.done() and not future.cancelled():
+        if waiter.is_done() and not waiter.cancelled():
             self._woken -= 1
             self._wake()
             return 0
         try:
-            self._waiters.remove(future)
+            self._waiters.remove(waiter)
         except ValueError:
-            return 0
-        self._waiting -= 1
+            pass
+        else:
+            self._waiting -= 1
         return 0
 
-    def _left(self, future):
+    def _left(self, Waiter waiter not None):
         # `_leave_queue` for a waiter that died in another thread.
-        self._leave_queue(future)
+        self._leave_queue(waiter)
 
     cdef bint may_take(self) except -1:
         # Whether whoever comes now takes a value. Waiters that are ahead come first, woken or not.
@@ -329,6 +338,9 @@ cdef class Inbox:
         if self._held_back and self._has_room():
             self._resume_sources()
         return wire
+
+    cdef bint has_waiters(self) noexcept:
+        return self._waiting != 0
 
     cdef bint _has_room(self) noexcept:
         return 2 * self.held_bytes <= self.max_bytes and 2 * self.count() <= self.max_count

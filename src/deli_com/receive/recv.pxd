@@ -1,5 +1,6 @@
 # Takes received values, for whoever awaits them.
 
+from deli_com.ground.waiter cimport Waiter
 from deli_com.receive.inbox cimport Inbox
 
 
@@ -15,12 +16,12 @@ cdef class Recv:
     cdef Inbox _inbox
     cdef RecvMode _mode
     cdef Py_ssize_t _most                 # values that recv_many returns at most
-    cdef object _future                   # while waiting
-    cdef object _steps
+    cdef Waiter _waiter                   # while waiting
     cdef int _state
 
     cdef object _step(self)
     cdef object _value(self)
+    cdef object _awaited(self)
     cdef int _give_up(self) except -1
 
 

@@ -16,6 +16,7 @@ from deli_com.ground.gc_slots cimport (
     destructor,
     inquiry,
 )
+from deli_com.ground.waiter cimport Waiter
 from deli_com.receive.inbox cimport Entry, Inbox
 
 cdef extern from "deli_com/receive/stop.h":
@@ -128,14 +129,14 @@ cdef class Recv:
     def __next__(self):
         result = self._step()
         if result is PENDING:
-            return next(self._steps)
+            return self._awaited()
         raise StopIteration(result)
 
     def send(self, value):
         """Advance, as a coroutine's ``send``; `value` is ignored."""
         result = self._step()
         if result is PENDING:
-            return next(self._steps)
+            return self._awaited()
         raise StopIteration(result)
 
     def throw(self, type, value=None, traceback=None):
@@ -150,7 +151,7 @@ cdef class Recv:
         self._give_up()
 
     cdef object _step(self):
-        # The result, or PENDING with the future to yield in `_steps`.
+        # The result, or PENDING where `_awaited` is to be yielded.
         cdef Inbox inbox = self._inbox
         if inbox is None:
             raise RuntimeError("not made by recv(), recv_from(), recv_many() or an async for")
@@ -160,10 +161,9 @@ cdef class Recv:
                 self._state = ENDED
                 return self._value()
         elif self._state == WAITING:
-            if not self._future.done():
+            if not self._waiter.is_done():
                 return PENDING
-            self._future = None
-            self._steps = None
+            self._waiter = None
             inbox._woken -= 1
             if inbox.count() > 0:
                 self._state = ENDED
@@ -175,14 +175,19 @@ cdef class Recv:
             if inbox._in_order and (self._mode == NEXT_VALUE or self._mode == NEXT_PAIR):
                 raise StopAsyncIteration
             raise inbox._ending()
-        self._future = inbox.loop.create_future()
+        self._waiter = Waiter(inbox.loop)
+        inbox._waiters.append(self._waiter)
         self._state = WAITING
-        inbox._waiters.append(self._future)
         inbox._waiting += 1
         inbox._wake()  # values may be left over behind waiters that are ahead
-        # Woken at once, it still lets them run first: a bare yield, which takes one turn of the loop.
-        self._steps = iter((None,)) if self._future.done() else iter(self._future)
         return PENDING
+
+    cdef object _awaited(self):
+        # Woken at once, it still lets those who are ahead run first: a bare yield takes one turn of the loop.
+        if self._waiter.is_done():
+            return None
+        self._waiter._asyncio_future_blocking = True
+        return self._waiter
 
     cdef object _value(self):
         cdef Inbox inbox = self._inbox
@@ -207,12 +212,12 @@ cdef class Recv:
 
     cdef int _give_up(self) except -1:
         cdef Inbox inbox = self._inbox
-        future = self._future
-        if self._state == WAITING and future is not None:
-            self._future = None
-            self._steps = None
-            inbox._leave_queue(future)
-            future.cancel()
+        cdef Waiter waiter = self._waiter
+        if self._state == WAITING and waiter is not None:
+            self._waiter = None
+            self._state = ENDED
+            inbox._leave_queue(waiter)
+            waiter.cancel()
         self._state = ENDED
         return 0
 
@@ -231,7 +236,7 @@ cdef int _recv_am_send(PyObject* self, PyObject* argument, PyObject** result) ex
             return 0
     value = recv._step()
     if value is PENDING:
-        value = next(recv._steps)
+        value = recv._awaited()
         Py_INCREF(value)
         result[0] = <PyObject*>value
         return 1
@@ -255,14 +260,12 @@ cdef void _recv_dealloc(PyObject* self) noexcept:
     global _spare
     if (<Recv>self)._state == WAITING:
         (<Recv>self)._state = ENDED
-        _abandon(<PyObject*>(<Recv>self)._inbox, <PyObject*>(<Recv>self)._future)
+        _abandon(<PyObject*>(<Recv>self)._inbox, <PyObject*>(<Recv>self)._waiter)
     if _spare == NULL:
         PyObject_GC_UnTrack(self)
         (<Recv>self)._inbox = None  # which may run code that takes the place
-        if (<Recv>self)._future is not None:
-            (<Recv>self)._future = None
-        if (<Recv>self)._steps is not None:
-            (<Recv>self)._steps = None
+        if (<Recv>self)._waiter is not None:
+            (<Recv>self)._waiter = None
         if _spare == NULL:
             deli_com_revive(self)
             _spare = self
@@ -274,21 +277,22 @@ cdef void _recv_dealloc(PyObject* self) noexcept:
 cdef int _recv_clear(PyObject* self) noexcept:
     if (<Recv>self)._state == WAITING:
         (<Recv>self)._state = ENDED
-        _abandon(<PyObject*>(<Recv>self)._inbox, <PyObject*>(<Recv>self)._future)
+        _abandon(<PyObject*>(<Recv>self)._inbox, <PyObject*>(<Recv>self)._waiter)
     return _clear_recv(self)
 
 
-cdef int _abandon(PyObject* of, PyObject* waiter) noexcept:
+cdef int _abandon(PyObject* of, PyObject* waited_by) noexcept:
     # Reports nothing: there is nobody to tell, and an inbox or a loop that is gone has no next waiter.
     cdef Inbox inbox
+    cdef Waiter waiter
     cdef PyObject* error = deli_com_put_error_aside()
     try:
         inbox = <Inbox>of
-        future = <object>waiter
+        waiter = <Waiter>waited_by
         if PyThread_get_thread_ident() == inbox.home.thread:
-            inbox._leave_queue(future)
+            inbox._leave_queue(waiter)
         else:  # the collector runs in any thread
-            inbox.loop.call_soon_threadsafe(inbox._left, future)
+            inbox.loop.call_soon_threadsafe(inbox._left, waiter)
     except BaseException:
         pass
     deli_com_put_error_back(error)

@@ -10,12 +10,14 @@ from typing import Self
 from deli_com.client_base import ClientBase
 from deli_com.errors import IoError
 from deli_com.fanout.construction import bare
+from deli_com.ground.waiter import Waiter
 from deli_com.link.tcp_link import TcpLink
 from deli_com.link.tcp_read_buffer import ReadBuffer
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven, parse_address, unix_path
 from deli_com.net.dial import address_of_peer, check_way, open_socket
 from deli_com.net.options import checked, suggesting
 from deli_com.net.transports import attach_connected, connecting
+from deli_com.net.unwatched import close_unwatched
 from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import MARKER
 from deli_com.schema.terms import Use
@@ -146,17 +148,17 @@ class Client(ClientBase[Down, Up]):
             )
             made: socket.socket | None = None
             waiting = "before the connection was made"
-            opened: asyncio.Future[None] = loop.create_future()
+            opened = Waiter(loop)
 
             def on_opened(stream: TcpLink) -> None:
                 if opened.done():
                     return
                 if stream.failure is None:
-                    opened.set_result(None)
+                    opened.succeed()
                 elif isinstance(stream.failure, OSError):
-                    opened.set_exception(IoError.of(stream.failure, f"connect to {address}"))
+                    opened.fail(IoError.of(stream.failure, f"connect to {address}"))
                 else:
-                    opened.set_exception(stream.failure)
+                    opened.fail(stream.failure)
 
             async def discard() -> None:
                 stream.discard()
@@ -171,20 +173,29 @@ class Client(ClientBase[Down, Up]):
                 waiting = name
 
             stream = TcpLink(self, ReadBuffer(loop), on_opened)
-            async with connecting(address, options["open_timeout"], stage=stage, discard=discard):
-                made = await open_socket(
-                    loop, address, sock=sock, proxy=way, secure=context is not None, on_stage=on_stage
-                )
-                await attach_connected(
-                    loop,
-                    made,
-                    stream,
-                    address=address,
-                    ssl=context,
-                    server_hostname=server_hostname,
-                    is_made=opened.done,
-                )
-                await opened
+            try:
+                async with connecting(address, options["open_timeout"], stage=stage, discard=discard):
+                    made = await open_socket(
+                        loop, address, sock=sock, proxy=way, secure=context is not None, on_stage=on_stage
+                    )
+                    try:
+                        attaching = attach_connected(
+                            loop,
+                            made,
+                            stream,
+                            address=address,
+                            ssl=context,
+                            server_hostname=server_hostname,
+                            is_made=opened.done,
+                        )
+                    except BaseException:  # no memory for the call: nobody has taken the socket
+                        close_unwatched(loop, made)
+                        raise
+                    await attaching
+                    await opened
+            except BaseException:
+                stream.discard()  # again, if memory was too short for the first time
+                raise
             if self.terms is not None:
                 await self._agree(address, deadline)
             self._opened = True

@@ -33,6 +33,7 @@ import ssl as ssl_module
 from collections.abc import Coroutine
 from typing import Any
 
+from deli_com.ground.waiter import Waiter
 from deli_com.link.request import Request
 from deli_com.net.accept_loop import AcceptLoop
 from deli_com.net.address import Address
@@ -127,7 +128,7 @@ class WsAcceptor:
         self._lingering = Deadlines(loop, LINGER_S, Handshake.abort)
         self._tasks: set[asyncio.Task[None]] = set()
         self.turned_away: dict[int, int] = {}  # HTTP status to handshakes refused with it
-        self._closed: asyncio.Future[None] | None = None
+        self._closed: Waiter | None = None
         self._listener = listener
         self._accept_loops = [AcceptLoop(loop, sock, self._on_socket) for sock in listener.sockets]
 
@@ -148,7 +149,7 @@ class WsAcceptor:
         """
         if self._closed is not None:
             return
-        self._closed = self._loop.create_future()
+        self._closed = Waiter(self._loop)
         for accept_loop in self._accept_loops:
             accept_loop.close()
         self._listener.close()
@@ -177,7 +178,7 @@ class WsAcceptor:
             self._pending.stop()
             self._lingering.stop()
             if not self._closed.done():
-                self._closed.set_result(None)
+                self._closed.succeed()
 
     def _on_socket(self, sock: socket.socket) -> None:
         handshake = Handshake(self)

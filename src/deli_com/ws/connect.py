@@ -38,11 +38,13 @@ from multidict import CIMultiDict
 from picows import WSListener, WSTransport
 
 from deli_com.errors import ConnectionClosed, IoError, WebSocketError
+from deli_com.ground.waiter import Waiter
 from deli_com.net.address import AddressLike, NotGiven, Target, parse_target
 from deli_com.net.dial import address_of_peer, open_socket
 from deli_com.net.http_proxy import HttpProxy
 from deli_com.net.tls import CERTIFICATE_HINT, tls_hint
 from deli_com.net.transports import Transports, attach_connected, connecting
+from deli_com.net.unwatched import close_unwatched
 from deli_com.schema.control import HEADER
 from deli_com.ws.head import (
     MAX_HEAD_BYTES,
@@ -163,23 +165,33 @@ async def open_websocket(
 
     loop = asyncio.get_running_loop()
     opening = _Opening(loop, target, make_listener, extra, asked, max_frame_size, read_buffer_bytes)
-    async with connecting(target, open_timeout, stage=lambda: opening.stage, discard=opening.discard):
-        sock = await open_socket(
-            loop, target.address, sock=sock, proxy=proxy, secure=target.secure, on_stage=opening.on_stage
-        )
-        if context is not None:
-            opening.stage = "in the TLS handshake"
-        await attach_connected(
-            loop,
-            sock,
-            opening,
-            address=target.address,
-            ssl=context,
-            server_hostname=server_hostname,
-            is_made=lambda: opening.transport is not None,
-            transports=transports,
-        )
-        made = await opening.done
+    try:
+        async with connecting(target, open_timeout, stage=lambda: opening.stage, discard=opening.discard):
+            sock = await open_socket(
+                loop, target.address, sock=sock, proxy=proxy, secure=target.secure, on_stage=opening.on_stage
+            )
+            if context is not None:
+                opening.stage = "in the TLS handshake"
+            try:
+                attaching = attach_connected(
+                    loop,
+                    sock,
+                    opening,
+                    address=target.address,
+                    ssl=context,
+                    server_hostname=server_hostname,
+                    is_made=lambda: opening.transport is not None,
+                    transports=transports,
+                )
+            except BaseException:  # no memory for the call: nobody has taken the socket
+                close_unwatched(loop, sock)
+                raise
+            await attaching
+            made = await opening.done
+    except BaseException:
+        if opening.transport is not None:
+            opening.transport.abort()  # again, if memory was too short for the first time
+        raise
     opening.forget()
     return made
 
@@ -226,7 +238,7 @@ class _Opening(asyncio.BufferedProtocol):
         max_frame_size: int,
         read_buffer_bytes: int,
     ) -> None:
-        self.done: asyncio.Future[WSTransport] = loop.create_future()
+        self.done = Waiter(loop)  # gives the WSTransport
         self.transport: asyncio.Transport | None = None
         self.stage = "before the connection was made"  # for the text of a timeout
         self._loop = loop
@@ -251,15 +263,13 @@ class _Opening(asyncio.BufferedProtocol):
     async def discard(self) -> None:
         """Abort what there is, and give the loop the turns in which transports close their sockets."""
         self.done.cancel()
-        if self.done.done() and not self.done.cancelled():
-            self.done.exception()  # seen: it is, or something else is, being raised
         if self._body_timer is not None:
             self._body_timer.cancel()
         if self.transport is not None:
             self.transport.abort()
         for _ in range(2):
             await asyncio.sleep(0)
-        self.done = self._loop.create_future()  # the other has the error, whose traceback leads here
+        self.done = Waiter(self._loop)  # the other has the error, whose traceback leads here
         self.done.cancel()
         self.forget()
 
@@ -272,6 +282,9 @@ class _Opening(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        if self.done.done():  # given up before; see net/transports
+            self._loop.call_soon(self.transport.abort)
+            return
         self.stage = "waiting for the server's answer"
         try:
             self._protocol = client_protocol(
@@ -320,7 +333,7 @@ class _Opening(asyncio.BufferedProtocol):
 
     def _fail(self, error: Exception) -> None:
         if not self.done.done():
-            self.done.set_exception(error)
+            self.done.fail(error)
 
     def _on_end(self, why: str) -> None:
         if self._refused is not None:
@@ -368,7 +381,7 @@ class _Opening(asyncio.BufferedProtocol):
         feed(self._protocol, transport, client_feed(token))
         feed(transport.get_protocol(), transport, rest)  # which the listener may have changed
         if not self.done.done():
-            self.done.set_result(self._protocol.transport)
+            self.done.succeed(self._protocol.transport)
         return None
 
     def _check(self, head: ResponseHead) -> HandshakeResponse:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, cast
 from picows import WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
 
 from deli_com.ground.home import forks
+from deli_com.ground.waiter import Waiter
 from deli_com.link.request import Request
 from deli_com.net.address import Address
 from deli_com.net.proxy_protocol import is_header_start
@@ -106,7 +107,7 @@ class Handshake(asyncio.BufferedProtocol):
         self.forks = forks()
         self.exchange: Exchange | None = None  # the plain request that is answered
         self.is_kept = False  # an answer was given, and another request may come
-        self.writable: asyncio.Future[None] | None = None  # while the transport has enough
+        self.writable: Waiter | None = None  # while the transport has enough
 
     # --- called by the transport ---
 
@@ -154,12 +155,12 @@ class Handshake(asyncio.BufferedProtocol):
         return False  # the transport closes itself
 
     def pause_writing(self) -> None:
-        self.writable = self.acceptor._loop.create_future()
+        self.writable = Waiter(self.acceptor._loop)
 
     def resume_writing(self) -> None:
-        if self.writable is not None and not self.writable.done():
-            self.writable.set_result(None)
-        self.writable = None
+        writable, self.writable = self.writable, None
+        if writable is not None:
+            writable.succeed()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.state = State.DONE

@@ -1,0 +1,22 @@
+# What somebody awaits and somebody else ends.
+
+cdef class Waiter:
+    cdef readonly object loop
+    cdef public object _asyncio_future_blocking  # of asyncio's protocol for futures: true while it is yielded
+    cdef object _callback            # the first, and mostly the only one; None: there is none
+    cdef object _context
+    cdef list _others                # further (callback, context), or None
+    cdef object _result              # what it gives; an exception it raises
+    cdef bint _is_error
+    cdef bint _is_done
+    cdef object _cancelled           # the message of a cancellation, in a tuple; None: it was not cancelled
+
+    # Whether it has ended, and whoever awaits it will be told.
+    cdef bint is_done(self) noexcept
+
+    # Ends it; False if it has ended before. Where telling that raises, it has not ended.
+    cdef bint end(self, object result, bint is_error) except -1
+
+    cdef int _tell(self) except -1
+    cdef int _take_back(self) except -1
+    cdef int _end_or_again(self, object result, bint is_error) except -1

@@ -1,0 +1,44 @@
+"""What Cython's code gets wrong where memory is short must not stand in the sources."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[2] / "src" / "deli_com"
+
+
+def left_handlers(source: str) -> list[int]:
+    """Lines where an ``except`` clause is left by return, continue or break.
+
+    Cython drops the reference to the traceback there, and takes for granted that there is one. None is made
+    where there was no memory for it, and the process dies.
+    """
+    found = []
+    handlers: list[int] = []  # indentations
+    for number, line in enumerate(source.splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        indentation = len(line) - len(line.lstrip())
+        while handlers and indentation <= handlers[-1]:
+            handlers.pop()
+        if re.match(r"except\b.*:", text):
+            handlers.append(indentation)
+        elif handlers and re.match(r"(return|continue|break)\b", text):
+            found.append(number)
+    return found
+
+
+def test_no_handler_is_left_in_its_middle() -> None:
+    found = {
+        path.name: lines
+        for path in sorted(PACKAGE.rglob("*.pyx"))
+        if (lines := left_handlers(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+def test_the_rule_can_fail() -> None:
+    bad = "def f():\n    try:\n        g()\n    except E:\n        # why\n        return 1\n    return 2\n"
+    assert left_handlers(bad) == [6]
