@@ -110,7 +110,9 @@ class ClientBase(Typed, Recordable, Endpoint[Up, Down], Generic[Down, Up]):
             for connection in self._connections():
                 connection._finish(NORMAL, "")
             self._end(ConnectionClosed(NORMAL, "closed by this side"), True)
-            await self.watchers.until_at_most(lambda: not self._connections(), self.close_timeout + CLOSE_SLACK_S)
+            await self.watchers.until_at_most(
+                lambda: not self._connections(), self.close_timeout + CLOSE_SLACK_S
+            )
         finally:
             try:
                 self._end(ConnectionClosed(NORMAL, "closed by this side"), True)

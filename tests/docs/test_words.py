@@ -41,8 +41,7 @@ def test_pages_use_the_fields_words(path: Path) -> None:
 SOURCES = sorted(
     path
     for path in (ROOT / "src" / "deli_com").rglob("*.p[xy]*")
-    # These three floors have fields of such names: a field is renamed with its code.
-    if path.suffix in (".py", ".pyx", ".pxd") and path.parent.name not in ("fanout", "link", "log")
+    if path.suffix in (".py", ".pyx", ".pxd")
 )
 
 

@@ -323,7 +323,7 @@ cdef class Connection(Peer):
             self.resume_reading()
             return self.say_close(code, reason)
         except MemoryError:
-            self.abort()  # it cannot be said in good order
+            self.abort()  # no closing handshake is possible
             raise
 
     cdef int linger(self) except -1:
@@ -340,7 +340,7 @@ cdef class Connection(Peer):
         # uvloop tells a poller of an error once and then polls no more. Where bytes came with
         # a reset, that call reads them, and nobody ever tells of the reset. So the kernel is
         # asked: once, after bytes were read and then a while none. A server asks for clients
-        # whose reading is paused, too; what they ended in good order is still to be read.
+        # whose reading is paused, too; what they sent before their closing handshake is still to be read.
         if self.stage != CONNECTION_OPEN or self.socket < 0:
             return 0
         if self.reading_paused:

@@ -42,7 +42,7 @@ cdef class Endpoint(Hub):
     cdef public object terms                  # schema.terms.Terms; None: schemas are not spoken of
     cdef public object peer_schema            # PeerSchema of a client's server, and of who says nothing
     cdef public bint is_settled               # of a client: what it makes of the server's values is known
-    cdef readonly Py_ssize_t unknown          # values passed over: of variants that `up` lacks
+    cdef readonly Py_ssize_t unknown          # values skipped: of variants that `up` lacks
     cdef public object _events                # events.Events: told of who comes and goes; or None
     cdef object stuck                         # the first Connection whose transport could not end, or None
     cdef Pacer pacer

@@ -635,7 +635,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
                 self.transport.get_extra_info("socket").setsockopt(
                     socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             except OSError:
-                pass  # it is no more connected
+                pass  # it is not connected any longer
             self.cut(True)
         return Connection.abort(self)
 

@@ -3,7 +3,7 @@
 cdef enum:
     NO_STATUS = 1005         # RFC 6455 section 7.1.5: CLOSE without a code
     REASON_BYTES = 123       # a control frame takes 125, the code two of them
-    MAX_FRAGMENTS = 4096     # frames of one message, unless the peer says otherwise
+    MAX_FRAGMENTS = 4096     # frames of one message, unless the peer sets another limit
     PONGS_A_READ = 16        # PINGs answered one by one; of more in one read only the last
     READ_BYTES = 262144      # read at once: what it holds stays in the caches until it is taken
     LONG_READ_BYTES = 1048576  # after a full read of fewer than FEW_FRAMES: 0.2 ms, and 1/4 of the turns

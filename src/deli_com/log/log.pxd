@@ -29,9 +29,9 @@ cdef struct Span:
     bint ends_frame
     bint many                # may hold several frames
     bint reliable
-    Py_ssize_t skipped       # frames passed over to come here, of class skip
+    Py_ssize_t skipped       # frames skipped to come here, of class skip
     Py_ssize_t superseded    # and of class latest
-    bint barred              # it, or one passed over, is barred to some follower
+    bint barred              # it, or one skipped, is barred to some follower
 
 
 cdef class Log(Records):

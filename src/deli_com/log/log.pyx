@@ -372,8 +372,8 @@ cdef class Log(Records):
     cdef int missed_between(
         self, Cursor* cursor, uint64_t start, uint64_t end, bint fresh, dict lanes
     ) except -1:
-        # Adds to `lanes` the frames that `next_span` passes over from `start` to `end`, by lane. They were
-        # passed over just now: the records are there.
+        # Adds to `lanes` the frames that `next_span` skips from `start` to `end`, by lane. They were
+        # skipped just now: the records are there.
         cdef Position at
         cdef Record* record
         at.offset = start
@@ -526,7 +526,7 @@ cdef class Log(Records):
 
     cdef int trim(self, uint64_t limit) except -1:
         # Frees records that end at or before `limit`, oldest first, up to one that is pinned.
-        # What is retained stays, and what is obsolete until `mark_flushed`; both are passed over once.
+        # What is retained stays, and what is obsolete until `mark_flushed`; both are skipped once.
         cdef Record* record
         if self._early_pins == 0:
             while self._trimmed < self._next:

@@ -17,7 +17,7 @@ cdef struct Piece:
     uint64_t end
     bint ends_frame
     bint reliable
-    Py_ssize_t skipped       # frames passed over before it
+    Py_ssize_t skipped       # frames skipped before it
     Py_ssize_t superseded
 
 
@@ -35,7 +35,7 @@ cdef class Merge:
     cdef int count                   # of vectors, and of pieces
     cdef Py_ssize_t total            # bytes of them
     cdef bint is_whole               # there is nothing behind it
-    cdef Py_ssize_t skipped          # frames that the last `advance` passed over, of class skip
+    cdef Py_ssize_t skipped          # frames that the last `advance` skipped, of class skip
     cdef Py_ssize_t superseded       # and of class latest
 
     cdef int make(

@@ -162,7 +162,7 @@ cdef class Merge:
 
     cdef void advance(self, Cursor* cursors, int pieces) noexcept:
         # So many pieces went out: the cursors move, with all of a whole plan also over what is
-        # not delivered behind it. `skipped` and `superseded` tell what they passed over.
+        # not delivered behind it. `skipped` and `superseded` tell what they skipped.
         cdef int i
         cdef uint64_t end
         cdef bint is_all = self.is_whole and pieces == self.count
@@ -190,7 +190,7 @@ cdef class Merge:
     # --- for those who are told what they miss ---------------------------------------------
 
     cdef int first_loss(self) noexcept:
-        # Index of the first piece before which frames were passed over; -1: there is none.
+        # Index of the first piece before which frames were skipped; -1: there is none.
         cdef int i
         for i in range(self.count):
             if self.pieces[i].skipped | self.pieces[i].superseded:
@@ -205,7 +205,7 @@ cdef class Merge:
         self.is_whole = False
 
     cdef int pass_first(self, Cursor* cursors, dict lanes) except -1:
-        # Moves the cursor over what is passed over before the first piece, and adds that to `lanes`.
+        # Moves the cursor over what is skipped before the first piece, and adds that to `lanes`.
         cdef Cursor* cursor = &cursors[self.pieces[0].cursor]
         cdef Log log = <Log>cursor.log
         log.missed_between(cursor, cursor.at.offset, self.pieces[0].start, self._fresh, lanes)
@@ -217,7 +217,7 @@ cdef class Merge:
         return 0
 
     cdef bint losses_behind(self, Cursor* cursors, dict lanes) except -1:
-        # Adds what is passed over behind the last piece to `lanes`; whether there is anything. `advance` of
+        # Adds what is skipped behind the last piece to `lanes`; whether there is anything. `advance` of
         # a whole plan is to come.
         cdef bint found = False
         cdef uint64_t start
