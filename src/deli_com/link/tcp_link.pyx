@@ -34,6 +34,7 @@ from deli_com.link.peer cimport CONNECTION_CLOSED, CONNECTION_CLOSING, CONNECTIO
 from deli_com.link.speaker cimport Speaker
 from deli_com.link.tcp_read_buffer cimport PART_BYTES, READ_BYTES, ReadBuffer
 from deli_com.errors import ConnectionClosed, MessageTooLarge
+from deli_com.net.first_bytes import foreign_protocol
 from deli_com.net.tcp_keepalive import probe
 from deli_com.net import tls
 from deli_com.net.transports import remote_address
@@ -51,11 +52,6 @@ cdef enum:
     EARLY_BYTES = 16777216       # of values that wait for the server's hello
 
 cdef double HELLO_S = 10.0       # how long a required hello may take
-
-# What an HTTP client (or server) sends first, where a length should be.
-cdef tuple HTTP_REQUESTS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"PRI ")
-cdef bytes HTTP_RESPONSE = b"HTTP"
-cdef tuple PROXY_HEADERS = (b"PROX", b"\r\n\r\n")
 
 cdef str NO_HELLO = (
     "the server does not answer the announcement of schemas: it is older than they are, or another program; "
@@ -386,16 +382,9 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             return False
         error = MessageTooLarge(length, self.endpoint.max_message_size)
         cause = str(error)
-        start = (<const char*>frame)[:LENGTH_BYTES]
-        if start in HTTP_REQUESTS and not self.messages_in:
-            cause = f"this is an HTTP client ({start.decode()!r} where a length should be), for a WsServer"
-        elif start in PROXY_HEADERS and not self.messages_in and not self.endpoint.is_client:
-            cause = (
-                "this is a balancer that sends PROXY protocol headers, which are believed from those that "
-                "proxy_protocol= names")
-            kind = "PROXY"  # each of its connections does it: told once
-        elif start == HTTP_RESPONSE and not self.messages_in:
-            cause = "this is an HTTP server ('HTTP' where a length should be), for a WsClient"
+        if not self.messages_in:
+            start = (<const char*>frame)[:LENGTH_BYTES]
+            cause, kind = foreign_protocol(start, is_client=self.endpoint.is_client) or (cause, None)
         self._refuse(cause, error, kind)
         return False
 
