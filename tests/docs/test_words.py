@@ -39,9 +39,7 @@ def test_pages_use_the_fields_words(path: Path) -> None:
 
 
 SOURCES = sorted(
-    path
-    for path in (ROOT / "src" / "deli_com").rglob("*.p[xy]*")
-    if path.suffix in (".py", ".pyx", ".pxd")
+    path for path in (ROOT / "src" / "deli_com").rglob("*.p[xy]*") if path.suffix in (".py", ".pyx", ".pxd")
 )
 
 

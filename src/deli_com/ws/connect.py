@@ -187,7 +187,7 @@ async def open_websocket(
                 close_unwatched(loop, sock)
                 raise
             await attaching
-            made = await opening.done
+            made: WSTransport = await opening.done
     except BaseException:
         if opening.transport is not None:
             opening.transport.abort()  # again, if memory was too short for the first time
