@@ -1,5 +1,4 @@
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
 from logging import Logger
 from typing import Any, Generic, Self
 
