@@ -4,7 +4,6 @@ Server and client façades subclass this, so `send_nowait` and `recv` reach comp
 without a Python frame. A client is an endpoint with one follower and masked framing.
 """
 
-import asyncio
 import math
 from collections.abc import Coroutine
 from logging import getLogger
