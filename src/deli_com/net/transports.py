@@ -103,8 +103,12 @@ def attach_plain(
     except BaseException:
         close_unwatched(loop, sock)
         raise
-    # Behind its `add_reader`, ahead of the close of a transport that has failed in `connection_made`.
-    loop.call_soon(_unwatch_closed, loop, transport, sock)
+    # Behind its `add_reader`, ahead of the close of a transport that has failed in `connection_made`. The
+    # transport has the socket now: without memory for this step, it goes without. (`suppress` needs memory.)
+    try:
+        loop.call_soon(_unwatch_closed, loop, transport, sock)
+    except MemoryError:
+        pass
 
 
 async def attach_connected(
