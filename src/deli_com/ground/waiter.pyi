@@ -3,9 +3,12 @@ from collections.abc import Callable, Generator
 from contextvars import Context
 from typing import Any, Self
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Waiter:
     _asyncio_future_blocking: bool
-    def __init__(self, loop: AbstractEventLoop) -> None: ...
+    def __new__(cls, loop: AbstractEventLoop) -> Self: ...
     @property
     def loop(self) -> AbstractEventLoop: ...
     def succeed(self, result: Any = None) -> None: ...
