@@ -147,8 +147,9 @@ class TestConnect:
         """Cancelled after each number of turns, up to past the end."""
         async with WsServer[bytes].bind("127.0.0.1:0") as server:
             before = open_sockets()
-            finished = 0
-            for turns in range(60):
+            finished = turns = 0
+            while finished < 3:  # some twenty turns, more where the kernel takes its time
+                turns += 1
                 connecting = asyncio.create_task(WsClient[bytes].connect(server.local_addr()))
                 for _ in range(turns):
                     await asyncio.sleep(0)
@@ -162,7 +163,6 @@ class TestConnect:
                     await client.close()
                 await until(lambda: server.client_count() == 0)
                 await until(lambda: open_sockets() == before)
-            assert finished, "no connect was quick enough: the last turns were not tried"
 
     async def test_a_client_without_a_type_is_refused(self) -> None:
         with pytest.raises(TypeError, match=r"WsClient\[T\]\.connect"):
