@@ -136,7 +136,7 @@ def counted(name: str, repetitions: int, folder: Path) -> int:
     """Instructions of a process that repeats a workload so often."""
     out = folder / "callgrind.out"
     command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", sys.executable, __file__]
-    # CPython's own allocator takes a pool's border now and then, by what was allocated before: up to 15 instructions.
+    # At the border of a pool of CPython an allocation takes 15 instructions more, wherever chance puts that.
     env = os.environ | {"PYTHONHASHSEED": "0", "PYTHONMALLOC": "malloc"}
     done = subprocess.run(
         [*command, "--run", name, "--repetitions", str(repetitions)], capture_output=True, text=True, env=env
