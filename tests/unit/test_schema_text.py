@@ -304,7 +304,7 @@ class TestSchema:
             "import sys, deli_com\n"
             "class A(deli_com.Codec):\n x: deli_com.u8\n"
             "A(1).to_bytes()\n"
-            "late = {f'deli_com.schema.{name}' for name in ('parse', 'text', 'load', 'resolve')}\n"
+            "late = {f'deli_com.schema.{name}' for name in ('parse', 'text', 'load', 'resolve', 'tree')}\n"
             "print(late & set(sys.modules))"
         )
         assert (

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from deli_com.schema.tree import Tree
+import deli_com.schema  # whose `tree` is imported when a hint is resolved
 from deli_com.types.nodes import Node
 
 __all__ = ["Schema"]
@@ -37,7 +37,7 @@ class Schema:
     _hash: str | None
     _loaded: Any
     _text: str
-    _tree: Tree
+    _tree: deli_com.schema.tree.Tree
     _types: Mapping[str, Any] | None
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Schema:
         return made
 
     @classmethod
-    def _make(cls, text: str, tree: Tree) -> Schema:
+    def _make(cls, text: str, tree: deli_com.schema.tree.Tree) -> Schema:
         self = object.__new__(cls)
         self._text = text
         self._tree = tree
@@ -98,7 +98,7 @@ class Schema:
         return self._hash
 
     @property
-    def tree(self) -> Tree:
+    def tree(self) -> deli_com.schema.tree.Tree:
         """The same as a tree that cannot be changed, for programs that walk it (`deli_com.schema.tree`)."""
         return self._tree
 
