@@ -43,9 +43,17 @@ class Server(ServerBase[Down, Up]):
     if TYPE_CHECKING:  # its clients make no request
 
         @property
-        def clients(self) -> frozenset[Peer[Any, None]]: ...
-        async def recv_from(self) -> tuple[Peer[Down, None], Up]: ...
-        def with_peer(self) -> Pairs[Up, Down, None]: ...
+        def clients(self) -> frozenset[Peer[Any, None]]:
+            """The set of clients connected now; making it takes time proportional to their number."""
+            ...
+
+        async def recv_from(self) -> tuple[Peer[Down, None], Up]:
+            """Wait for one value; gives ``(peer, value)``."""
+            ...
+
+        def with_peer(self) -> Pairs[Up, Down, None]:
+            """Iterate over ``(peer, value)``: ``async for peer, value in server.with_peer()``."""
+            ...
 
     @classmethod
     @suggesting

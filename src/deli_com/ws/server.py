@@ -54,9 +54,17 @@ class WsServer(ServerBase[Down, Up]):
     if TYPE_CHECKING:  # its clients have made a request
 
         @property
-        def clients(self) -> frozenset[Peer]: ...
-        async def recv_from(self) -> tuple[Peer[Down], Up]: ...
-        def with_peer(self) -> Pairs[Up, Down, Request]: ...
+        def clients(self) -> frozenset[Peer]:
+            """The set of clients connected now; making it takes time proportional to their number."""
+            ...
+
+        async def recv_from(self) -> tuple[Peer[Down], Up]:
+            """Wait for one value; gives ``(peer, value)``."""
+            ...
+
+        def with_peer(self) -> Pairs[Up, Down, Request]:
+            """Iterate over ``(peer, value)``: ``async for peer, value in server.with_peer()``."""
+            ...
 
     @classmethod
     @suggesting
