@@ -4,7 +4,8 @@ A connection with equal schemas at both ends (``schema="check"``) against one th
 (``schema=None``), over WebSocket and TCP. Of TCP both ends agree only where the client asks for it.
 
 1. Time: CPU of one process that has both ends, from `connect` to the end of `close`, a hundred connections
-   of each kind a round. They take turns by ten; the ratio is the median of those of the blocks.
+   of each kind a round. They take turns by ten; the ratio is the median of those of the blocks. Beside that
+   of TCP the floor: bare connections of asyncio, with and without a hello of that size and its answer.
 2. Instructions: the same under callgrind, by difference of few and many connections. This figure does not
    depend on what else the machine does.
 3. Memory: growth of a server with so many idle connections (`--connections`), by connection. Its clients
@@ -48,6 +49,9 @@ REQUEST = (
     "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
+# What a client of TCP announces, and what it is answered.
+TEXT = f"deli 1 hello down={'0' * 32} up={'0' * 32}".encode()
+HELLO = b"\xff\xff\xff\xff" + struct.pack("<I", len(TEXT)) + TEXT
 FIRST_USES = {
     "import": "import deli_com",
     "import, define, encode": "import deli_com\nclass A(deli_com.Codec):\n x: deli_com.u32\n y: str\n"
@@ -85,11 +89,59 @@ async def connections(wire: str, uses: tuple[Any, ...], blocks: int, block: int)
     return spent
 
 
+class Bare(asyncio.Protocol):
+    """One end of a bare connection: a client that says hello, or nothing, and a server that answers."""
+
+    def __init__(self, hello: bytes, ready: asyncio.Future[None] | None = None) -> None:
+        self.hello = hello
+        self.ready = ready  # of a client
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        if self.ready is not None:
+            if self.hello:
+                transport.write(self.hello)
+            else:
+                self.ready.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        if self.ready is None:
+            self.transport.write(self.hello)
+        else:
+            self.ready.set_result(None)
+
+
+async def bare_connections(blocks: int, block: int) -> dict[Any, list[float]]:
+    """What `connections` gives, of connections without any of ours."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Bare(HELLO), "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    spent: dict[Any, list[float]] = {use: [] for use in USES}
+    for _ in range(blocks):
+        for use in USES:
+            began = time.process_time()
+            for _ in range(block):
+                ready = loop.create_future()
+                hello = b"" if use is None else HELLO
+                transport, _protocol = await loop.create_connection(
+                    lambda hello=hello, ready=ready: Bare(hello, ready), *address
+                )
+                await ready
+                transport.close()
+                await asyncio.sleep(0)
+            spent[use].append((time.process_time() - began) / block)
+    server.close()
+    return spent
+
+
 def times(rounds: int) -> dict[str, Any]:
     """Microseconds a connection, and the ratio."""
     found: dict[str, Any] = {}
-    for wire in WIRES:
-        spent = asyncio.run(connections(wire, USES, rounds * BLOCKS, BLOCK))
+    for wire in (*WIRES, "TCP, floor"):
+        if wire in WIRES:
+            spent = asyncio.run(connections(wire, USES, rounds * BLOCKS, BLOCK))
+        else:
+            spent = asyncio.run(bare_connections(rounds * BLOCKS, BLOCK))
         ratios = [check / none for none, check in zip(spent[None], spent["check"], strict=True)]
         found[wire] = {
             "none_us": round(statistics.median(spent[None]) * 1e6, 1),
