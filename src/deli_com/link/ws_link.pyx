@@ -1,7 +1,7 @@
 """The WebSocket end of one connection; the only file that cimports picows.
 
-picows parses frames and masks; what it leaves to its user is done here: the order of
-fragments, reserved bits, answering CLOSE and PING, close codes, and lingering.
+picows parses frames and masks; what it leaves to its user is done here: the order of fragments, reserved
+bits, answering CLOSE and PING, close codes, and lingering.
 
 ::
 
@@ -9,10 +9,10 @@ fragments, reserved bits, answering CLOSE and PING, close codes, and lingering.
                       |                                                        ^
                       +---- bounds a read, sees the parser fail, discards -----+
 
-picows' parser reads one frame ahead. When it fails it sends CLOSE by itself, delivers the
-good frame before the bad one, would go on parsing what follows, and 10 ms later closes the
-transport, which answers unread input with RST and so takes the CLOSE away. The intake keeps
-it from all but the first two; `muted` points at `is_close_frame_sent` for the hub.
+picows' parser reads one frame ahead. When it fails it sends CLOSE by itself, delivers the good frame before
+the bad one, would go on parsing what follows, and 10 ms later closes the transport, which answers unread
+input with RST and so takes the CLOSE away. The intake keeps it from all but the first two; `muted` points at
+`is_close_frame_sent` for the hub.
 """
 
 import math
@@ -392,10 +392,8 @@ cdef class WsLink(Speaker):
             self._acked = known.bytes_acked
             self._pinged_at = clock
             return 0
-        cause = (
-            f"keepalive: no sign of life for {clock - self._heard_at:.1f} s, "
-            f"{self.waiting_bytes()} bytes queued"
-        )
+        silent = f"{clock - self._heard_at:.1f} s"
+        cause = f"keepalive: no sign of life for {silent}, {self.waiting_bytes()} bytes queued"
         # Nobody answers, so no answer is waited for. One that only slept finds the CLOSE when it wakes.
         self.blame("keepalive")
         self.leave()
@@ -611,8 +609,8 @@ cdef class WsIntake(IntakeBase, BufferedProtocol):
             peer.give_way()
 
     cdef Py_ssize_t used_of(self, Py_ssize_t free) noexcept:
-        # picows tells how much of its buffer is free, not how large that is. It begins empty, and
-        # is doubled by a rule that tests/net/test_inbound.py checks. For the sum of memory only.
+        # picows tells what of its buffer is free, not how large that is. It is doubled by a rule that
+        # tests/net/test_inbound.py checks. For the sum of memory only.
         if free > self.size:
             self.size = free
         return self.size - free
@@ -634,6 +632,8 @@ cdef class WsIntake(IntakeBase, BufferedProtocol):
             self.peer.lost_reason = reason_of_loss(error)
             if self.parser is not None:
                 self.parser.connection_lost(error)
+            else:
+                self.listener.on_ws_disconnected(self.peer._ws)
         finally:
             if self.peer.stage != CONNECTION_CLOSED:
                 self.peer.disconnected()
