@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
+import time
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +18,7 @@ from deli_com import Codec, ConnectionClosed, DecodeError, u8, u16, u32
 from deli_com import codec as codec_of
 
 CLOSED = ConnectionClosed(1006, "gone")
+AWAY_NS = 9_000_000  # a little less than receive/policy_inbox.pyx has it
 
 
 class Message(Codec, sealed=True):
@@ -294,23 +297,29 @@ async def turn() -> None:
 
 class TestNewest:
     async def test_ten_of_one_key_in_a_turn_all_come_to_a_program_that_only_awaits(self, probe: Any) -> None:
-        inbox = new(probe)
-        taken: list[int] = []
+        """Where the machine stood still for so long, the program was away: that run does not count."""
+        longest: float = AWAY_NS
+        while longest >= AWAY_NS:
+            inbox = new(probe)
+            taken: list[int] = []
+            at: list[int] = []
 
-        async def program() -> None:
-            while True:
-                value = await inbox.recv()
-                taken.append(value.number)
+            async def program(inbox: Any = inbox, taken: list[int] = taken, at: list[int] = at) -> None:
+                while True:
+                    value = await inbox.recv()
+                    taken.append(value.number)
+                    at.append(time.monotonic_ns())
 
-        task = asyncio.ensure_future(program())
-        await turn()
-        for number in range(5000):
-            push(inbox, Pose(1, number))
-            if number % 10 == 9:
-                await turn()
-        await turn()
-        task.cancel()
-        assert taken == list(range(5000))
+            task = asyncio.ensure_future(program())
+            await turn()
+            for number in range(500):
+                push(inbox, Pose(1, number))
+                if number % 10 == 9:
+                    await turn()
+            await turn()
+            task.cancel()
+            longest = max(after - before for before, after in itertools.pairwise(at))
+        assert taken == list(range(500))
         assert inbox.superseded == 0
 
     async def test_no_key_waits_for_ever(self, probe: Any) -> None:
