@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -271,9 +272,16 @@ class TestFolders:
                     assert answer.body == content
                     assert answer.headers["Content-Type"] == "text/css; charset=utf-8"
 
-    @pytest.mark.skipif(os.access("/", os.W_OK), reason="an administrator may read every file")
-    async def test_a_file_that_may_not_be_read(self, folder: Path) -> None:
-        (folder / "data.json").chmod(0)
+    async def test_a_file_that_may_not_be_read(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The system's answer is given by hand: an administrator may read every file."""
+        opened = os.open
+
+        def refusing(path: Any, *args: Any, **options: Any) -> int:
+            if os.fspath(path).endswith("data.json"):
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return opened(path, *args, **options)
+
+        monkeypatch.setattr(os, "open", refusing)
         async with serving({"/": folder}) as server:
             assert (await ask(server, get("/data.json"))).status == 403
 

@@ -31,6 +31,7 @@ from peers import (
     dial,
     raw_server,
 )
+from schema_types import DOWN, OTHER, STATE, UP, Order, Reading, State
 from tcp_peers import ReferencePeer, listening, reference_client
 
 from deli_com import (
@@ -44,28 +45,10 @@ from deli_com import (
     WsClient,
     WsServer,
     codec,
-    f32,
     u8,
     u32,
 )
 
-
-class Reading(Codec):
-    a: u32
-    b: f32
-
-
-class Order(Codec):
-    code: u8
-
-
-class State(Codec, policy="latest", key="id", retain=True):
-    id: u32
-    level: f32
-
-
-DOWN, UP, STATE = codec(Reading).schema, codec(Order).schema, codec(State).schema
-OTHER = "0" * 32
 SAYS = f"deli 1 hello down={DOWN.hash} up={UP.hash}"
 DOWN_TEXT = f"deli 1 schema down {DOWN.hash}\n{DOWN.text}"
 UP_TEXT = f"deli 1 schema up {UP.hash}\n{UP.text}"

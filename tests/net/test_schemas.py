@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from helpers import PLAIN_HEAD, RawPeer, until
 from peers import CLOSE, CONTINUATION, TEXT, Frame, WsPeer, close_payload, dial, raw_server
+from schema_types import DOWN, OTHER, UP, Order, Reading, State
 from tcp_peers import ReferencePeer, listening, reference_client
 from websockets.asyncio.client import connect as foreign
 from websockets.exceptions import ConnectionClosed as ForeignClosed
@@ -31,28 +32,9 @@ from deli_com import (
     WsClient,
     WsServer,
     codec,
-    f32,
-    u8,
     u32,
 )
 
-
-class Reading(Codec):
-    a: u32
-    b: f32
-
-
-class Order(Codec):
-    code: u8
-
-
-class State(Codec, policy="latest", key="id", retain=True):
-    id: u32
-    level: f32
-
-
-DOWN, UP = codec(Reading).schema, codec(Order).schema
-OTHER = "0" * 32
 HELLO = f"deli 1 hello down={DOWN.hash} up={UP.hash}"
 DOWN_TEXT = f"deli 1 schema down {DOWN.hash}\n{DOWN.text}"
 UP_TEXT = f"deli 1 schema up {UP.hash}\n{UP.text}"
