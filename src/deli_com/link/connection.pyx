@@ -32,6 +32,7 @@ from deli_com.link.peer cimport (
 )
 from deli_com.link.shown cimport heard
 from deli_com.net.tls import tls_hint
+from deli_com.net.unwatched import unwatch
 from deli_com.errors import ConnectionClosed, DecodeError, UnknownVariant
 from deli_com.link.departure import Departure
 from deli_com.link.stats import PeerStats
@@ -56,12 +57,7 @@ def _end_transport(Connection connection not None, end):
     # A step of the loop. The descriptor is closed in there: it must be nobody's to watch any more.
     if connection.stage == CONNECTION_CLOSED or end is None:
         return
-    loop = connection.endpoint.loop
-    for forget in (loop.remove_reader, loop.remove_writer):
-        try:
-            forget(connection.socket)
-        except (RuntimeError, ValueError):
-            pass  # a transport of the loop's own, which forgets by itself
+    unwatch(connection.endpoint.loop, connection.socket)
     end(None)
 
 
@@ -118,7 +114,7 @@ cdef class Connection(Peer):
         self.stage = CONNECTION_OPEN
         self.endpoint.join(self)
         self.on_joined()
-        self.endpoint.changed()
+        self.endpoint.watchers.changed()
         self.is_counted = not self.endpoint.is_client
         if self.is_counted:
             path = "" if self.request is None else f" at {self.request.path}"
@@ -334,7 +330,7 @@ cdef class Connection(Peer):
         self.endpoint.closing.add(self)
         self.endpoint.sweep.start(self.endpoint)
         self.depart()
-        return self.endpoint.changed()
+        return self.endpoint.watchers.changed()
 
     cdef int on_sweep(self, double clock) except -1:
         # uvloop tells a poller of an error once and then polls no more. Where bytes came with
@@ -418,7 +414,7 @@ cdef class Connection(Peer):
                     if endpoint.is_client:
                         self._end_client()
                 finally:
-                    endpoint.changed()
+                    endpoint.watchers.changed()
         return 0
 
     cdef int _end_client(self) except -1:

@@ -52,7 +52,6 @@ cdef class Endpoint(Hub):
     cdef Handoff handoff                      # send_nowait of other threads; None until the first
 
     cdef int check_receiving(self) except -1
-    cdef int changed(self) except -1
     cdef int end(self, object error, bint in_order) except -1
     cdef bint put(self, object value, Audience to, Follower barred) except -1
     cdef int put_from_any_thread(self, object value, Audience to, Follower barred) except -1

@@ -508,10 +508,6 @@ cdef class Endpoint(Hub):
             self._wake_all()
         return bool(self.closing)
 
-    cdef int changed(self) except -1:
-        # Something that `watchers` may wait for.
-        return self.watchers.changed()
-
     cdef int end(self, object error, bint in_order) except -1:
         # No more sends; receivers get what has arrived, then `error`. Idempotent.
         if self._ended is None:
@@ -529,7 +525,7 @@ cdef class Endpoint(Hub):
         try:
             self.inbox.give_back()
             self.pacer.release()
-            self.changed()
+            self.watchers.changed()
         finally:
             if self._has_waiters():
                 self.sweep.start(self)

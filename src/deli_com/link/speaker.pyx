@@ -74,7 +74,7 @@ cdef class Speaker(Connection):
         if endpoint.is_client:
             endpoint.peer_schema = self.agreement.schema
             endpoint.is_settled = self.agreement.is_settled
-            endpoint.changed()
+            endpoint.watchers.changed()
         if self.agreement.is_settled:
             self.on_settled()
         return 0

@@ -30,7 +30,7 @@ from deli_com.net.address import Address, address_of, unix_path
 from deli_com.net.proxy_protocol import LOOK_BYTES
 from deli_com.net.tls import TlsLoop, prepare, tls_hint, tls_options
 from deli_com.net.unix_socket import as_transported
-from deli_com.net.unwatched import close_unwatched
+from deli_com.net.unwatched import close_unwatched, unwatch_if_closing
 
 __all__ = [
     "Transports",
@@ -106,7 +106,7 @@ def attach_plain(
     # Behind its `add_reader`, ahead of the close of a transport that has failed in `connection_made`. The
     # transport has the socket now: without memory for this step, it goes without. (`suppress` needs memory.)
     try:
-        loop.call_soon(_unwatch_closed, loop, transport, sock)
+        loop.call_soon(unwatch_if_closing, loop, transport, sock)
     except MemoryError:
         pass
 
@@ -213,11 +213,6 @@ def _peek(sock: socket.socket) -> bytes:
         return sock.recv(LOOK_BYTES, socket.MSG_PEEK)
     except OSError:
         return b""
-
-
-def _unwatch_closed(loop: asyncio.AbstractEventLoop, transport: Any, sock: socket.socket) -> None:
-    if transport.is_closing() and sock.fileno() >= 0:
-        loop.remove_reader(sock.fileno())
 
 
 def peer_of(sock: socket.socket) -> Address | None:

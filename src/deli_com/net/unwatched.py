@@ -8,10 +8,21 @@ registrations behind: uvloop's and asyncio's ``sock_connect`` where the peer res
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
+from typing import Any
 
-__all__ = ["close_unwatched"]
+__all__ = ["close_unwatched", "unwatch", "unwatch_if_closing"]
+
+
+def unwatch(loop: asyncio.AbstractEventLoop, number: int) -> None:
+    """Take a descriptor out of what the loop watches. May be called again."""
+    for forget in (loop.remove_reader, loop.remove_writer):
+        try:
+            forget(number)
+        # A transport of the loop's own has it, and forgets by itself; a loop that watches no descriptors
+        # (Windows' proactor); nobody knows that descriptor.
+        except (RuntimeError, NotImplementedError, OSError, ValueError):
+            pass
 
 
 def close_unwatched(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
@@ -19,9 +30,12 @@ def close_unwatched(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Non
     try:
         number = sock.fileno()
         if number >= 0 and not loop.is_closed():
-            for forget in (loop.remove_reader, loop.remove_writer):
-                # RuntimeError: a transport of the loop's own has it, and forgets by itself.
-                with contextlib.suppress(RuntimeError, NotImplementedError, OSError):
-                    forget(number)
+            unwatch(loop, number)
     finally:
         sock.close()
+
+
+def unwatch_if_closing(loop: asyncio.AbstractEventLoop, transport: Any, sock: socket.socket) -> None:
+    """Take away what a transport that has failed in the meantime has added; it closes `sock` itself."""
+    if transport.is_closing() and sock.fileno() >= 0:
+        unwatch(loop, sock.fileno())

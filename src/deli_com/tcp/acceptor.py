@@ -22,6 +22,7 @@ from deli_com.net.proxy_protocol import (
     trusts,
 )
 from deli_com.net.transports import attach_accepted, attach_plain, peer_of
+from deli_com.net.unwatched import close_unwatched
 
 __all__ = ["TcpAcceptor"]
 
@@ -148,7 +149,7 @@ class TcpAcceptor:
         try:
             remote = await read_header(self._loop, sock)
         except BaseException:
-            sock.close()
+            close_unwatched(self._loop, sock)
             raise
         if remote is not None:
             stream.comes_from(remote)
@@ -156,8 +157,9 @@ class TcpAcceptor:
     def _task_done(self, stream: TcpLink, sock: socket.socket, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if task.cancelled() and stream in self._opening:
-            # It may have been cancelled before its first step: nothing of it has run then.
-            self._loop.call_soon(sock.close)  # after the transport's own close, if there is one
+            # It may have been cancelled before its first step: nothing of it has run then. It comes after the
+            # transport's own close, if there is one.
+            self._loop.call_soon(close_unwatched, self._loop, sock)
             self._opening.discard(stream)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._budget.log(logging.ERROR, "a connection failed before it was open", exc_info=error)

@@ -48,6 +48,7 @@ from deli_com.net.proxy_protocol import (
     trusts,
 )
 from deli_com.net.transports import Transports, attach_accepted, attach_plain, peer_of
+from deli_com.net.unwatched import close_unwatched
 from deli_com.ws.deadlines import Deadlines
 from deli_com.ws.handshake import READ_BYTES, Handshake, State
 from deli_com.ws.head import Refusal, not_upgrade
@@ -211,12 +212,12 @@ class WsAcceptor:
         except HeaderMissing as error:
             self._budget.log(logging.WARNING, "turned %s away: %s (proxy_protocol)", peer_of(sock), error)
             if self._ssl is not None:
-                sock.close()
+                close_unwatched(self._loop, sock)
                 self._forget(handshake)
                 return
             handshake.turned_away = handshake.turned_away or Refusal(400, str(error))
         except BaseException as error:
-            sock.close()
+            close_unwatched(self._loop, sock)
             self._forget(handshake)
             if not isinstance(error, (OSError, EOFError)):
                 raise
@@ -252,8 +253,9 @@ class WsAcceptor:
     def _task_done(self, handshake: Handshake, sock: socket.socket | None, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if sock is not None and task.cancelled() and handshake.transport is None:
-            # It may have been cancelled before its first step: nothing of it has run then.
-            self._loop.call_soon(sock.close)  # after the transport's own close, if there is one
+            # It may have been cancelled before its first step: nothing of it has run then. It comes after the
+            # transport's own close, if there is one.
+            self._loop.call_soon(close_unwatched, self._loop, sock)
             self._forget(handshake)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._budget.log(logging.ERROR, "handshake failed", exc_info=error)
