@@ -301,7 +301,7 @@ class TestFails:
                 401,
                 "who",
             ),
-            (b"HTTP/1.0 502 Bad Gateway\r\n\r\n" + b"<html>" * 1000, 502, "<html>"),
+            (b"HTTP/1.0 502 Bad Gateway\r\n\r\n" + b"gone " * 1000, 502, "gone gone"),
             (b"HTTP/1.1 301 Moved\r\nLocation: ws://other/\r\nContent-Length: 0\r\n\r\n", 301, "ws://other/"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, "200 OK"),
             (b"HTTP/1.1 599\r\nContent-Length: 0\r\n\r\n", 599, "599"),
@@ -320,6 +320,26 @@ class TestFails:
             assert len(str(caught.value)) < 500
             assert len(script.requests) == 1, "a redirect was followed"
             await until(lambda: script.ended)
+
+    @pytest.mark.parametrize(
+        ("head", "page", "said"),
+        [
+            (
+                b"Content-Type: text/html",
+                b"<TITLE>502 Bad\r\nGateway</title>",
+                "(an HTML page, '502 Bad Gateway')",
+            ),
+            (b"Content-Type: Text/HTML; charset=utf-8", b"no title", "(an HTML page)"),
+            (b"Server: nginx", b"\n <html><title>\x1b[2J</title>", "(an HTML page, '\ufffd[2J')"),
+        ],
+    )
+    async def test_a_page_is_not_shown_raw(self, head: bytes, page: bytes, said: str) -> None:
+        body = page + b"<p>" * 1000
+        data = b"HTTP/1.1 502 Bad Gateway\r\n%s\r\nContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
+        async with scripted(saying(data)) as script:
+            with pytest.raises(WebSocketError) as caught:
+                await opened(script.address)
+        assert str(caught.value).endswith(f"the server answered 502 Bad Gateway {said}")
 
     @pytest.mark.parametrize(
         "data",

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 import trustme
-from helpers import LIMIT_S, certificates
+from helpers import LIMIT_S, PLAIN_HEAD, RawPeer, certificates, until
+from proxy import fault_proxy
 
 import deli_com
 import deli_com.gen
@@ -35,6 +36,7 @@ from deli_com import (
     u32,
 )
 from deli_com.metrics import Collector
+from deli_com.net.address import Address
 from deli_com.net.tls import tls_hint
 
 PAIRS: Any = [pytest.param(WsServer, WsClient, id="ws"), pytest.param(Server, Client, id="tcp")]
@@ -135,6 +137,67 @@ async def test_who_comes_and_goes_is_logged(kind: Any, client: Any, caplog: Any)
     assert len([line for line in lines if line.startswith(f"{peer.remote_addr} connected")]) == 1
     assert len([line for line in lines if line.startswith(f"{peer.remote_addr} is gone (left): ")]) == 1
     assert not [r for r in caplog.records if r.name == "deli_com.picows" and r.levelno >= logging.INFO]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        ((b"GET ", b"GOT "), 405, "a WebSocket handshake is a GET"),
+        ((b"Upgrade: websocket", b"Upgrade: h2c"), 426, "Upgrade is 'h2c'"),
+        ((b"HTTP/1.1", b"HTTP/1.0"), 505, "nginx needs proxy_http_version 1.1"),
+        ((b"GET /", b"GET /other"), 404, "nothing at '/other'"),
+        ((b"Host: ", b"Hast: "), 400, "exactly one Host header"),
+    ],
+)
+async def test_a_refused_handshake_is_logged(
+    change: tuple[bytes, bytes], status: int, words: str, caplog: Any
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with WsServer[u32].bind(ADDR, path="/") as server:
+        peer = await RawPeer.open(server.local_addr())
+        name = Address(*peer.sock.getsockname())
+        await peer.send(PLAIN_HEAD.replace(*change))
+        await peer.read_all()
+        peer.close()
+    (record,) = [r for r in caplog.records if r.name == "deli_com.server" and "refused" in r.getMessage()]
+    assert record.levelno == logging.INFO
+    assert record.getMessage().startswith(f"refused {name}: {status} ")
+    assert words in record.getMessage()
+
+
+async def test_a_flood_of_refused_handshakes_is_counted_and_hides_no_warning(caplog: Any) -> None:
+    caplog.set_level(logging.INFO)
+    origin = PLAIN_HEAD.replace(b"\r\n\r\n", b"\r\nOrigin: http://other.example\r\n\r\n")
+    async with WsServer[u32].bind(ADDR, path="/") as server:
+        for head in [b"GET /other HTTP/1.1\r\n\r\n"] * 20 + [origin]:
+            peer = await RawPeer.open(server.local_addr())
+            await peer.send(head)
+            await peer.read_all()
+            peer.close()
+    texts = [r.getMessage() for r in caplog.records if r.name == "deli_com.server"]
+    assert 1 <= len([text for text in texts if text.startswith("refused 127.0.0.1:")]) < 20
+    assert [text for text in texts if text.startswith("refused a page of origin")]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_loss_without_a_close_frame_has_a_reason_at_both_ends(tls: bool) -> None:
+    server_tls, client_tls = certificates() if tls else (None, None)
+    reasons: list[str] = []
+    async with (
+        WsServer[u32].bind(
+            ADDR, ssl=server_tls, on_disconnect=lambda peer, why: reasons.append(why.reason)
+        ) as server,
+        fault_proxy(server.local_addr()) as proxy,
+        WsClient[u32].connect(("localhost", proxy.address[1]), ssl=client_tls) as client,
+    ):
+        await server.wait_clients(1)
+        proxy.links[0].down.half_close()
+        proxy.links[0].up.half_close()
+        with pytest.raises(deli_com.ConnectionClosed, match="the connection ended without notice") as caught:
+            await client.recv()
+        assert caught.value.code is None
+        await until(lambda: bool(reasons))
+    assert reasons == ["the connection ended without notice"]
 
 
 async def test_tls_at_a_plain_server_and_back() -> None:

@@ -423,7 +423,10 @@ cdef class Connection(Peer):
         cdef object error = None
         try:
             endpoint.sweep.stop()
-            error = ConnectionClosed(self.close_code, self.close_reason)
+            reason = self.close_reason
+            if not reason and self.close_code is None:
+                reason = self.lost_reason or ""
+            error = ConnectionClosed(self.close_code, reason)
         finally:
             endpoint.end(OUT_OF_MEMORY if error is None else error, self.ended_in_order())
             if endpoint.inbox.count():

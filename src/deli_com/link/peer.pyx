@@ -25,6 +25,8 @@ cdef class Peer(Follower):
     remote_addr : Address or None
         Address of the other end; None where the kernel does not tell it, for example if the peer disconnected
         at once.
+    via : Address or None
+        Address of the proxy that has connected for the client, with ``forwarded_from``; else None.
     peer_certificate : dict or None
         The other end's certificate as `ssl.SSLSocket.getpeercert` gives it: None without one or without
         TLS, empty where this end's context verifies none.
@@ -42,6 +44,10 @@ cdef class Peer(Follower):
 
     def __repr__(self):
         return f"<Peer {self.remote_addr}>"
+
+    @property
+    def via(self):
+        return None if self.request is None else self.request.via
 
     @property
     def state(self):

@@ -40,9 +40,14 @@ class Request:
         As sent, not percent-decoded; ``query`` without the ``?``.
     remote : Address or None
         The client's address; behind a load balancer with ``proxy_protocol``, the address that the load
-        balancer sent.
+        balancer sent; behind a proxy with ``forwarded_from``, the one that the proxy's header says, with port
+        0 where it says none.
+    via : Address or None
+        Address of the proxy of ``forwarded_from``; None if the client has connected itself.
+    host : str
+        The host that was asked for: the ``Host`` header, or with ``forwarded_host`` what the proxy says.
     secure : bool
-        Over TLS.
+        Over TLS; with ``forwarded_host`` what the proxy says of the client's own connection.
     subprotocol : str or None
         The one agreed on; set before ``authorize`` runs.
     peer_certificate : dict or None
@@ -54,6 +59,7 @@ class Request:
         "_answer",
         "_headers",
         "_raw",
+        "host",
         "method",
         "path",
         "peer_certificate",
@@ -61,6 +67,7 @@ class Request:
         "remote",
         "secure",
         "subprotocol",
+        "via",
     )
 
     def __init__(
@@ -73,6 +80,8 @@ class Request:
         secure: bool,
         peer_certificate: dict[str, Any] | None = None,
         method: str = "GET",
+        via: Address | None = None,
+        host: str = "",
     ) -> None:
         self._raw = raw
         self._headers: CIMultiDict[str] | None = headers
@@ -80,6 +89,8 @@ class Request:
         self.path = path
         self.query = query
         self.remote = remote
+        self.via = via
+        self.host = host
         self.secure = secure
         self.peer_certificate = peer_certificate
         self.subprotocol: str | None = None

@@ -284,27 +284,33 @@ def _mode(name: str, value: Any, /) -> int | None:
     return mode
 
 
-def _networks(name: str, value: Any, /) -> Any:
-    expected = (
-        'a list of networks such as "10.0.0.0/8", True for loopback and Unix sockets, '
-        "or None: the PROXY protocol is not spoken"
-    )
-    if value is None or isinstance(value, bool):
-        return value or None
-    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
-        raise TypeError(_text(name, value, expected, "write a list" if isinstance(value, str) else ""))
-    networks: list[Any] = []
-    for item in value:
-        if isinstance(item, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
-            networks.append(item)
-            continue
-        if not isinstance(item, str):
-            raise TypeError(f"{name} has {_shown(item)} in it, expected {expected}")
-        try:
-            networks.append(ipaddress.ip_network(item))
-        except ValueError as error:
-            raise ValueError(f"{name} has {item!r} in it, expected {expected}: {error}") from None
-    return tuple(networks)
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """Who is trusted: networks, True for this machine, or None."""
+
+    none: str  # what None means
+
+    def __call__(self, name: str, value: Any, /) -> Any:
+        expected = (
+            'a list of networks such as "10.0.0.0/8", True for loopback and Unix sockets, '
+            f"or None: {self.none}"
+        )
+        if value is None or isinstance(value, bool):
+            return value or None
+        if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
+            raise TypeError(_text(name, value, expected, "write a list" if isinstance(value, str) else ""))
+        networks: list[Any] = []
+        for item in value:
+            if isinstance(item, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
+                networks.append(item)
+                continue
+            if not isinstance(item, str):
+                raise TypeError(f"{name} has {_shown(item)} in it, expected {expected}")
+            try:
+                networks.append(ipaddress.ip_network(item))
+            except ValueError as error:
+                raise ValueError(f"{name} has {item!r} in it, expected {expected}: {error}") from None
+        return tuple(networks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +366,10 @@ RULES: Mapping[str, Rule] = {
     "mode": _mode,
     "reuse_port": _flag,
     "max_head_bytes": Count("byte", 128),
-    "proxy_protocol": _networks,
+    "proxy_protocol": Networks("the PROXY protocol is not spoken"),
+    "forwarded_from": Networks("no proxy's headers are believed"),
+    "forwarded_header": Choice(("x-forwarded-for", "forwarded")),
+    "forwarded_host": _flag,
     "proxy": Proxy(has_environment=True),
     "explicit_proxy": Proxy(has_environment=False),
     "server_hostname": Text("the name in the server's certificate"),

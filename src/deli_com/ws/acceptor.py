@@ -50,6 +50,7 @@ from deli_com.net.proxy_protocol import (
 from deli_com.net.transports import Transports, attach_accepted, attach_plain, peer_of
 from deli_com.net.unwatched import close_unwatched
 from deli_com.ws.deadlines import Deadlines
+from deli_com.ws.forwarded import NOBODY, Forwarding
 from deli_com.ws.handshake import READ_BYTES, Handshake, State
 from deli_com.ws.head import Refusal, not_upgrade
 from deli_com.ws.service import Authorize, Route, Service
@@ -88,6 +89,8 @@ class WsAcceptor:
         Of a request, its empty line included; beyond it 431.
     proxy_protocol : bool or tuple of networks, optional
         Who must say for whom it has connected; see `deli_com.net.proxy_protocol`.
+    forwarding : Forwarding
+        Which HTTP proxies are believed when they say for whom they ask.
     transports : {"aiofastnet", "loop"}
         Whose transports and TLS to use; ``"loop"`` means the event loop's own.
     http : callable, optional
@@ -106,6 +109,7 @@ class WsAcceptor:
         max_handshakes: int = 1024,
         max_head_bytes: int = 16 << 10,
         proxy_protocol: Trust = None,
+        forwarding: Forwarding = NOBODY,
         transports: Transports = "aiofastnet",
         http: Handler | None = None,
         http_authorize: Authorize | None = None,
@@ -118,10 +122,12 @@ class WsAcceptor:
         self._max_handshakes = max_handshakes
         self.max_head_bytes = max_head_bytes
         self._proxy_protocol = proxy_protocol
+        self.forwarding = forwarding
         self._transports: Transports = transports
         self.http = http
         self.http_authorize = http_authorize
         self._budget = LogBudget(_log)
+        self._refusals = LogBudget(_log)  # of its own: refusals must not hide what is worse
         # Every read of every handshake goes here first: get_buffer, the read and buffer_updated are one step
         # in all transports.
         self._scratch = bytearray(READ_BYTES)
@@ -235,6 +241,10 @@ class WsAcceptor:
     def log_failure(self, what: str, error: Exception) -> None:
         """Log what a callback has raised; the log's budget is shared by all connections."""
         self._budget.log(logging.ERROR, what, exc_info=error)
+
+    def log_refusal(self, remote: Address | None, refusal: Refusal) -> None:
+        """Log one refused handshake."""
+        self._refusals.log(logging.INFO, "refused %s: %d %s", remote, refusal.status, refusal.text)
 
     def unasked_header(self, remote: Address | None) -> Refusal:
         """Return what somebody gets who speaks the PROXY protocol and is not trusted to."""

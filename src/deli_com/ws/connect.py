@@ -28,6 +28,7 @@ end of stream                    `ConnectionClosed`
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl as ssl_module
 from collections.abc import Callable, Sequence
@@ -417,7 +418,9 @@ class _Opening(asyncio.BufferedProtocol):
         text = f"the server answered {head.status} {head.phrase}".rstrip()
         if 300 <= head.status < 400:
             text += f" to {head.headers.get('Location', '')[:BODY_CHARS]!r} (redirects are not followed)"
-        if words := _words(body[:BODY_BYTES]):
+        if _is_html(head.headers.get("Content-Type", ""), body):
+            text += _title(body)
+        elif words := _words(body[:BODY_BYTES]):
             text += f": {words}"
         self._fail(WebSocketError(text, head.status))
 
@@ -429,6 +432,18 @@ def _who(data: bytearray) -> str:
     if len(data) >= 4 and int.from_bytes(data[:4], "little") <= 64 << 20:
         return ": it may be a TCP Server (connect to that with Client)"
     return ""
+
+
+def _is_html(content_type: str, body: bytes) -> bool:
+    """Whether a body is a page, as proxies answer, and no text to show."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind in ("text/html", "application/xhtml+xml") or body.lstrip()[:1] == b"<"
+
+
+def _title(page: bytes) -> str:
+    found = re.search(rb"<title[^>]*>([^<]*)", page[:BODY_BYTES], re.IGNORECASE)
+    title = _words(found[1]) if found else ""
+    return f" (an HTML page, {title!r})" if title else " (an HTML page)"
 
 
 def _words(raw: bytes) -> str:

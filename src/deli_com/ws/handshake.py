@@ -31,6 +31,7 @@ from deli_com.net.address import Address
 from deli_com.net.proxy_protocol import is_header_start
 from deli_com.net.transports import remote_address
 from deli_com.ws.exchange import Exchange
+from deli_com.ws.forwarded import Asker
 from deli_com.ws.head import (
     HeadReader,
     PlainHead,
@@ -221,7 +222,7 @@ class Handshake(asyncio.BufferedProtocol):
         counts = self.acceptor.turned_away
         counts[refusal.status] = counts.get(refusal.status, 0) + 1
         if not self.transport.is_closing():
-            _log.debug("refused %s: %d %s", self.remote_addr(), refusal.status, refusal.text)
+            self.acceptor.log_refusal(self._who_asked(), refusal)
             self.transport.write(self._answer(refusal))
         self._linger()
 
@@ -249,6 +250,10 @@ class Handshake(asyncio.BufferedProtocol):
         if self.remote is not None or self.transport is None:
             return self.remote
         return remote_address(self.transport)
+
+    def _who_asked(self) -> Address | None:
+        """Return who has asked: what a proxy says, once the head is read."""
+        return self.remote_addr() if self.request is None else self.request.remote
 
     # --- called by an exchange ---
 
@@ -312,15 +317,21 @@ class Handshake(asyncio.BufferedProtocol):
         if isinstance(head, Refusal):
             self.refuse(head)
             return
-        request = Request(
+        seen = self.acceptor.forwarding.read(head.headers, self.remote_addr(), self.acceptor._ssl is not None)
+        if isinstance(seen, Refusal):
+            self.refuse(seen)
+            return
+        request = self.request = Request(
             raw,
             head.headers,
             head.path,
             head.query,
-            self.remote_addr(),
-            self.acceptor._ssl is not None,
+            seen.remote,
+            seen.secure,
             self.transport.get_extra_info("peercert"),
             head.method if isinstance(head, PlainHead) else "GET",
+            via=seen.via,
+            host=seen.host,
         )
         if isinstance(head, PlainHead):
             self.state = State.ANSWERING
@@ -330,7 +341,7 @@ class Handshake(asyncio.BufferedProtocol):
             return
         try:
             service = self.acceptor._route(request)
-            refusal = service if isinstance(service, Refusal) else self._judge(request, service)
+            refusal = service if isinstance(service, Refusal) else self._judge(request, service, seen)
             if refusal is not None or isinstance(service, Refusal):
                 self.refuse(refusal or service)  # type: ignore[arg-type]
                 return
@@ -338,7 +349,6 @@ class Handshake(asyncio.BufferedProtocol):
         except Exception as error:
             self._fail(error)
             return
-        self.request = request
         if inspect.isawaitable(verdict):
             self.state = State.DECIDING
             self.service = service
@@ -347,20 +357,21 @@ class Handshake(asyncio.BufferedProtocol):
         else:
             self._on_verdict(request, service, verdict)
 
-    def _judge(self, request: Request, service: Service) -> Refusal | None:
+    def _judge(self, request: Request, service: Service, seen: Asker) -> Refusal | None:
         headers = request.headers
         origins = headers.getall("Origin", [])
-        host = headers["Host"]
         if len(origins) > 1:
             return Refusal(400, "more than one Origin header")
-        if origins and not origin_allowed(origins[0], host, service.origins):
+        if origins and not origin_allowed(
+            origins[0], seen.host, service.origins, host_is_proxys=seen.host_is_proxys
+        ):
             shown = origins[0][:200]
             self.acceptor._budget.log(
                 logging.WARNING,
                 "refused a page of origin %r from %s at %r: origins=[%r] would allow it",
                 shown,
                 request.remote,
-                host[:200],
+                seen.host[:200],
                 shown,
             )
             return Refusal(403, f"pages of origin {shown!r} may not connect here")

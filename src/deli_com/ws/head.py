@@ -224,7 +224,8 @@ def parse_request(raw: bytes) -> RequestHead | Refusal:
         return parts
     method, target, version = parts
     if version != b"HTTP/1.1":
-        return Refusal(505, f"{_shown(version)}: a WebSocket handshake is HTTP/1.1")
+        hint = "; nginx needs proxy_http_version 1.1" if version == b"HTTP/1.0" else ""
+        return Refusal(505, f"{_shown(version)}: a WebSocket handshake is HTTP/1.1{hint}")
     if method != b"GET":
         return Refusal(405, f"method {_shown(method)}: a WebSocket handshake is a GET", (("Allow", "GET"),))
     resource = _resource(raw, target)

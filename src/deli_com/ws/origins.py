@@ -8,7 +8,8 @@ A browser lets any page of any site connect to any server, the one on the user's
 
 Allowed without configuration: no ``Origin``; one whose host name is that of ``Host``, on any port; a page
 from this machine (loopback) to a server addressed as this machine. Everything else, ``null`` included, needs
-``origins=``.
+``origins=``. A ``Host`` that a proxy made itself allows no page if it is this machine's: the browser has
+asked for another host.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = ["Origins", "check_origins", "origin_allowed"]
 Origins: TypeAlias = Union[Collection[str], Callable[[str], bool]]
 
 
-def origin_allowed(origin: str, host: str, origins: Origins | None) -> bool:
+def origin_allowed(origin: str, host: str, origins: Origins | None, *, host_is_proxys: bool = False) -> bool:
     """Whether a page of `origin` may connect to a server addressed as `host`.
 
     Parameters
@@ -36,6 +37,8 @@ def origin_allowed(origin: str, host: str, origins: Origins | None) -> bool:
         Value of the ``Host`` header.
     origins : collection of str, or callable, optional
         More origins, as `check_origins` takes them; or a callable that decides alone.
+    host_is_proxys : bool
+        `host` is what a trusted proxy wrote in its own request.
     """
     if callable(origins):
         return bool(origins(origin))
@@ -44,7 +47,7 @@ def origin_allowed(origin: str, host: str, origins: Origins | None) -> bool:
         if any(_matches(_listed(allowed), wanted) for allowed in origins):
             return True
     page, server = _host_of(origin), _host_of(f"//{host}")
-    if page is None or server is None:
+    if page is None or server is None or (host_is_proxys and _is_loopback(server)):
         return False
     return page == server or (_is_loopback(page) and _is_loopback(server))
 

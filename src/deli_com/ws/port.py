@@ -23,6 +23,7 @@ from deli_com.net.listener import Listener
 from deli_com.net.options import one_checked
 from deli_com.net.proxy_protocol import Trust
 from deli_com.ws.acceptor import WsAcceptor
+from deli_com.ws.forwarded import NOBODY, Forwarding
 from deli_com.ws.head import Refusal
 from deli_com.ws.service import Authorize, Service
 from deli_com.ws.site import Handler
@@ -64,6 +65,8 @@ class Port:
         Of a request.
     proxy_protocol : bool or tuple of networks, optional
         Who must say for whom it has connected.
+    forwarding : Forwarding
+        Which HTTP proxies are believed when they say for whom they ask.
     http, http_authorize : callable, optional
         The handler of plain requests, and who is asked before it.
     """
@@ -76,6 +79,7 @@ class Port:
         open_timeout: float | None,
         max_head_bytes: int,
         proxy_protocol: Trust,
+        forwarding: Forwarding = NOBODY,
         http: Handler | None = None,
         http_authorize: Authorize | None = None,
     ) -> None:
@@ -92,6 +96,7 @@ class Port:
                 open_timeout=open_timeout,
                 max_head_bytes=max_head_bytes,
                 proxy_protocol=proxy_protocol,
+                forwarding=forwarding,
                 http=http,
                 http_authorize=http_authorize,
             )
