@@ -40,6 +40,7 @@ RIGHT = {
     "reuse_port": [True],
     "proxy": [True, "16M"],  # a host
     "proxy_protocol": [True],
+    "forwarded_from": [True],
     "record": ["16M"],  # a path
     "conflate": [True],
     "max_head_bytes": [10**400],

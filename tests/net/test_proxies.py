@@ -65,6 +65,21 @@ class TestProxies:
                     pass
         assert seen == [["127.0.0.1"]]
 
+    async def test_the_clients_address(self, proxy: str, tmp_path: Path) -> None:
+        """What the client claims itself is not believed; the proxies of examples/proxies set the header."""
+        peers: list[Peer] = []
+        async with WsServer[Point].bind(
+            "127.0.0.1:0", http=HTTP, forwarded_from=True, on_connect=peers.append
+        ) as server:
+            async with in_front_of(proxy, server.local_addr().port, tmp_path) as port:
+                claimed = {"X-Forwarded-For": "8.8.8.8", "Forwarded": "for=8.8.4.4"}
+                async with WsClient[Point].connect(f"ws://127.0.0.1:{port}/", headers=claimed):
+                    await server.wait_clients(1)
+        (peer,) = peers
+        assert peer.remote_addr == ("127.0.0.1", 0)
+        assert peer.via is not None
+        assert peer.via.port != 0
+
     async def test_the_end_comes_through(self, proxy: str, tmp_path: Path) -> None:
         """Close code and reason reach the client, and what a client that leaves says reaches the server."""
         left: list[int | None] = []

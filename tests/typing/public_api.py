@@ -109,7 +109,10 @@ async def identity() -> None:
         assert_type(a.clients, frozenset[Peer])
         for peer in a.clients | b.clients:
             assert_type(peer.remote_addr, Address | None)
+            assert_type(peer.via, Address | None)
             assert_type(peer.request, Request)
+            assert_type(peer.request.via, Address | None)
+            assert_type(peer.request.host, str)
             assert_type(peer.is_open, bool)
             peer.close(4000, "by name")
     (why,) = departures

@@ -18,7 +18,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from multidict import CIMultiDict
 
@@ -26,7 +26,9 @@ from deli_com.net.address import Address, plain_ip
 from deli_com.net.proxy_protocol import Trust, trusts
 from deli_com.ws.head import Refusal
 
-__all__ = ["NOBODY", "Asker", "Forwarding"]
+__all__ = ["NOBODY", "Asker", "ForwardedHeader", "Forwarding"]
+
+ForwardedHeader: TypeAlias = Literal["x-forwarded-for", "forwarded"]
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _PAIR = re.compile(rf'[ \t]*({_TOKEN})=({_TOKEN}|"(?:[^"\\]|\\.)*")[ \t]*')
@@ -75,7 +77,7 @@ class Forwarding:
     """
 
     trust: Trust = None
-    header: str = "x-forwarded-for"
+    header: ForwardedHeader = "x-forwarded-for"
     host: bool = False
 
     def read(self, headers: CIMultiDict[str], peer: Address | None, secure: bool) -> Asker | Refusal:

@@ -26,6 +26,7 @@ from deli_com.schema.terms import Terms, Use
 from deli_com.server_base import ServerBase
 from deli_com.typed import Down, Up
 from deli_com.types.delivery import Policy
+from deli_com.ws.forwarded import ForwardedHeader, Forwarding
 from deli_com.ws.head import HeadersLike, Refusal, checked_headers, checked_subprotocols
 from deli_com.ws.origins import Origins, check_origins
 from deli_com.ws.port import Port, check_path
@@ -39,6 +40,7 @@ __all__ = ["WsServer"]
 
 # Compared by `is`, so that one that is given is told from these, whatever its value.
 OPEN_TIMEOUT_S = 10.0
+FORWARDED_HEADER: ForwardedHeader = "x-forwarded-for"
 MAX_HEAD_BYTES = 16 * 1024
 
 
@@ -78,6 +80,9 @@ class WsServer(ServerBase[Down, Up]):
         reuse_port: bool = False,
         ssl: ssl_module.SSLContext | None = None,
         proxy_protocol: Collection[str] | bool | None = None,
+        forwarded_from: Collection[str] | bool | None = None,
+        forwarded_header: ForwardedHeader = FORWARDED_HEADER,
+        forwarded_host: bool = False,
         max_head_bytes: int = MAX_HEAD_BYTES,
         slow_client: Policy = "disconnect",
         max_backlog: int = 16 << 20,
@@ -131,12 +136,23 @@ class WsServer(ServerBase[Down, Up]):
             Let other processes listen on the same port, if they set ``SO_REUSEPORT`` too.
         ssl : ssl.SSLContext, optional
             Use TLS. This option belongs to the port, as do `sock`, `mode`, `reuse_port`, `proxy_protocol`,
-            `max_head_bytes`, `open_timeout`, `http` and `http_authorize`: they cannot be given if `addr` is a
-            server.
+            `forwarded_from`, `forwarded_header`, `forwarded_host`, `max_head_bytes`, `open_timeout`, `http`
+            and `http_authorize`: they cannot be given if `addr` is a server.
         proxy_protocol : list of str, or True, optional
             Networks of load balancers that send the client's address by the PROXY protocol, version 1 or 2.
             True means loopback and Unix sockets. Connections from these networks must begin with the header;
             from any other address the header is refused.
+        forwarded_from : list of str, or True, optional
+            Networks of HTTP proxies that say in a header for whom they ask. True means loopback and Unix
+            sockets. `remote_addr` is then the right-most address of the header that is not in these networks,
+            and `via` is the proxy's. The headers of all other peers are ignored.
+        forwarded_header : {"x-forwarded-for", "forwarded"}
+            The header that these proxies set. The other one is ignored: a proxy passes on what the client
+            wrote there.
+        forwarded_host : bool
+            Take host and scheme from these proxies as well, from ``X-Forwarded-Host`` and
+            ``X-Forwarded-Proto``, or from ``Forwarded``: for `request.host`, `request.secure` and the rule
+            for web pages. Only for proxies that set these headers.
         max_head_bytes : int
             Limit in bytes for the head of a request; a longer one is answered 431.
         slow_client : {"disconnect", "wait", "skip", "latest"}
@@ -234,6 +250,7 @@ class WsServer(ServerBase[Down, Up]):
             max_head_bytes=max_head_bytes,
             proxy_protocol=proxy_protocol,
         )
+        forwarding = _checked_forwarding(forwarded_from, forwarded_header, forwarded_host)
         place = checked(sock=sock, mode=mode, reuse_port=reuse_port)
         served = checked(
             max_clients=max_clients,
@@ -257,6 +274,7 @@ class WsServer(ServerBase[Down, Up]):
                 open_timeout=open_timeout is not OPEN_TIMEOUT_S,
                 max_head_bytes=max_head_bytes is not MAX_HEAD_BYTES,
                 proxy_protocol=proxy_protocol is not None,
+                forwarded_from=forwarded_from is not None,
                 http=http is not None,
                 http_authorize=http_authorize is not None,
             )
@@ -269,7 +287,9 @@ class WsServer(ServerBase[Down, Up]):
             if isinstance(addr, WsServer):
                 owner, port = None, _port_of(addr)
             else:
-                owner = port = Port(await open_listener(addr, **place), **shared, **plain)
+                owner = port = Port(
+                    await open_listener(addr, **place), **shared, forwarding=forwarding, **plain
+                )
             try:
                 port.check(path)
                 self: Self = bare(cls)
@@ -304,6 +324,18 @@ def _checked_http(http: Http | None, http_authorize: Authorize | None) -> dict[s
     elif http_authorize is not None:
         raise ValueError("http_authorize is for what http= serves, which is not given")
     return plain
+
+
+def _checked_forwarding(
+    forwarded_from: Collection[str] | bool | None, forwarded_header: str, forwarded_host: bool
+) -> Forwarding:
+    trust, header, host = checked(
+        forwarded_from=forwarded_from, forwarded_header=forwarded_header, forwarded_host=forwarded_host
+    ).values()
+    if trust is None and (header != FORWARDED_HEADER or host):
+        name = "forwarded_host" if host else "forwarded_header"
+        raise ValueError(f"{name} is what proxies of forwarded_from say, which is not given")
+    return Forwarding(trust, header, host)
 
 
 def _check_shared(server: ServerBase[Any, Any], **is_given: bool) -> None:
