@@ -1,4 +1,4 @@
-"""Control texts: what two ends say about the values that they exchange (docs/wire.md section 10).
+"""Control texts: the messages in which two ends tell each other their schemas (docs/wire.md section 10).
 
 ::
 
@@ -6,8 +6,8 @@
     told = parse(b"deli 1 hello down=<hash> up=?")     -> Hello, SchemaText, Refused, Live, Gap, Mark, Seen
     data = render(told)                                and back
 
-Pure functions. Whatever a peer sent is parsed here, or is a `ValueError` with words that may be a close
-reason. A line that this version does not know is None.
+Pure functions. `parse` raises `ValueError` for a malformed text; the error text can serve as a close
+reason. `parse` returns None for a kind of text that this version does not know.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ QUERY: Final = "deli"
 PREFIX: Final = b"deli 1 "
 REFUSED: Final = 4400  # close code after `Refused`
 MAX_BYTES = 256 * 1024  # of one control text
-ASK: Final = "?"  # in place of a hash: tell me
-NOTHING: Final = "-"  # in place of a hash: nothing goes that way
+ASK: Final = "?"  # in place of a hash: "send me your schema"
+NOTHING: Final = "-"  # in place of a hash: nothing is sent in that direction
 MARKER: Final = (1 << 32) - 1  # in place of a length on TCP: a control text follows
 
-REASON_BYTES = 123  # of a CLOSE frame (RFC 6455 section 5.5), the code apart
-REFUSED_BYTES = 64 * 1024  # of differences that are sent
-SHOWN = 80  # characters of a peer's text in an error
+REASON_BYTES = 123  # of a CLOSE frame (RFC 6455 section 5.5), without the code
+REFUSED_BYTES = 64 * 1024  # limit on the differences that `Refused` sends
+SHOWN = 80  # characters of a peer's text that an error quotes
 
 _HASH = re.compile(r"[0-9a-f]{32}")
 _PLACE = re.compile(r"[0-9a-fA-F]{32}|[?-]")
@@ -69,13 +69,13 @@ _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What one end says of both directions.
+    """The schema hashes that one end announces for both directions.
 
     Attributes
     ----------
     down, up : str
-        Hash of the schema of what the server sends, and of what clients send: 32 lower-case hexadecimal
-        digits; `ASK`; `up` may be `NOTHING`.
+        Hash of the schema of the values that the server sends, and of those that clients send: 32 lower-case
+        hexadecimal digits, or `ASK`. `up` may also be `NOTHING`.
     """
 
     down: str
@@ -84,20 +84,20 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The announcement as a text: the first from the one end, and the answer of the other."""
+    """An announcement as a control text: one end begins with it, the other end answers with its own."""
 
     says: Announcement
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaText:
-    """The schema of one direction, from its writer (or, asked for `up`, from the server).
+    """The schema of one direction. The writer sends it; the server also sends that of `up` when it is asked.
 
     Attributes
     ----------
     direction : {"down", "up"}
     hash : str
-        As announced; nobody has compared it with the text yet.
+        As announced. It has not been compared with the text yet.
     text : str
     """
 
@@ -108,14 +108,14 @@ class SchemaText:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The reader cannot make its type of what is sent; the connection ends."""
+    """The reader cannot convert the values that are sent to its type. The connection ends."""
 
     differences: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """All that was retained has been sent."""
+    """All retained values have been sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +125,13 @@ class Gap:
     Attributes
     ----------
     name : str
-        Of the class; ``"*"`` for all.
+        Name of the class; ``"*"`` for all classes.
     skipped, superseded : int
-        How many, by policy.
+        Number of missing messages, by policy.
     reason : str
-        ``"upstream"``, or empty where counts say it.
+        ``"upstream"``; empty where the counts give the reason.
     seconds : float or None
-        How long; None where it has not ended, or is not known.
+        Duration; None while the gap lasts, or if the duration is not known.
     """
 
     name: str
@@ -143,7 +143,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Asks for `Seen` with the same token, once everything before it has been read. TCP only."""
+    """Asks for a `Seen` with the same token, once all messages before it have been read. TCP only."""
 
     token: str
 
@@ -158,16 +158,16 @@ class Seen:
 Control: TypeAlias = Union[Hello, SchemaText, Refused, Live, Gap, Mark, Seen]
 
 
-# --- the request and its answer ---
+# --- the handshake request and its answer ---
 
 
 def parse_header(value: str) -> Announcement | None:
-    """Read the value of a ``Deli-Schema`` header; None for another version than 1.
+    """Read the value of a ``Deli-Schema`` header; None if its version is not 1.
 
     Raises
     ------
     ValueError
-        It is of version 1 and malformed.
+        The version is 1 and the rest is malformed.
     """
     version, *pairs = value.split() or [""]
     return _announcement(pairs, value) if version == "1" else None
@@ -178,12 +178,12 @@ def render_header(says: Announcement) -> str:
 
 
 def parse_query(query: str) -> Announcement | None:
-    """Read the parameter ``deli`` of a query string; None where there is none, or of another version.
+    """Read the parameter ``deli`` of a query string; None if there is none, or if its version is not 1.
 
     Raises
     ------
     ValueError
-        It is of version 1 and malformed.
+        The version is 1 and the rest is malformed.
     """
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
@@ -227,15 +227,15 @@ def is_control(data: bytes) -> bool:
 
 
 def parse(data: bytes) -> Control | None:
-    """Read one control text, which begins with `PREFIX`; None for one that this version does not know.
+    """Read one control text, which begins with `PREFIX`; None if this version does not know its kind.
 
     Raises
     ------
     ValueError
-        It is malformed, too long, or no UTF-8.
+        The text is malformed, too long, or not UTF-8.
     """
     if len(data) > MAX_BYTES:
-        raise ValueError(f"a control text of {len(data)} bytes, at most {MAX_BYTES} may be")
+        raise ValueError(f"a control text of {len(data)} bytes, over the limit of {MAX_BYTES}")
     head, newline, rest = data[len(PREFIX) :].partition(b"\n")
     word, _, arguments = head.partition(b" ")
     read = _READERS.get(word)
@@ -318,7 +318,7 @@ def render(told: Control) -> bytes:
     Raises
     ------
     ValueError
-        It would be too long.
+        The text would be too long.
     """
     match told:
         case Hello(says):
@@ -341,12 +341,12 @@ def render(told: Control) -> bytes:
             text = f"seen {token}"
     data = PREFIX + text.encode()
     if len(data) > MAX_BYTES:
-        raise ValueError(f"a control text of {len(data)} bytes, at most {MAX_BYTES} may be")
+        raise ValueError(f"a control text of {len(data)} bytes, over the limit of {MAX_BYTES}")
     return data
 
 
 def _lines(differences: Iterable[str]) -> str:
-    """As many whole lines as may be sent."""
+    """Join as many whole lines as fit in `REFUSED_BYTES`."""
     kept: list[str] = []
     left = REFUSED_BYTES
     for difference in differences:
@@ -359,7 +359,7 @@ def _lines(differences: Iterable[str]) -> str:
 
 
 def reason_of(text: str) -> str:
-    """Cut a text, between two characters, to what a CLOSE frame can say."""
+    """Cut a text to the size of a close reason, between two characters."""
     return text.encode()[:REASON_BYTES].decode("utf-8", "ignore")
 
 

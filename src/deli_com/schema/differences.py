@@ -1,4 +1,4 @@
-"""The differences of two schemas in words, each from the reader's side, with a hint where a slip is likely.
+"""The differences of two schemas as text, from the reader's side, with a hint where a mistake is likely.
 
 ::
 
@@ -16,14 +16,14 @@ from deli_com.errors import SchemaMismatch
 __all__ = ["Differences", "aligned", "inside"]
 
 MAX_SHOWN = 120  # characters of a type
-MAX_PATH = 240  # characters of where a field is
-MAX_TOLD = 256 * 1024  # characters of all that is said: a short text of recursive structs has long paths
+MAX_PATH = 240  # characters of the path of a field
+MAX_TOLD = 256 * 1024  # characters of the whole report; recursive structs make long paths from a short schema
 
 _TOKEN = re.compile(r"\w+|.")
 
 
 def aligned(rows: list[tuple[str, str]]) -> list[str]:
-    """Names and what there is to say of them, in two columns. A name may begin with ``"- "`` or ``"+ "``."""
+    """Lay out names and their texts in two columns. A name may begin with ``"- "`` or ``"+ "``."""
     width = max((len(_bare(name)) for name, _ in rows), default=0)
     return [f"{name}{' ' * (width - len(_bare(name)))}  {text}" for name, text in rows]
 
@@ -33,19 +33,19 @@ def _bare(name: str) -> str:
 
 
 def inside(path: str, name: str) -> str:
-    """Where a part of the value at `path` is; the middle of a long way is left out."""
+    """The path of a part of the value at `path`. The middle of a path over `MAX_PATH` is left out."""
     where = f"{path}.{name}" if path else name
     return where if len(where) <= MAX_PATH else f"{where[:100]}...{where[103 - MAX_PATH :]}"
 
 
 def shown(text: str) -> str:
-    """A type, cut where it is long."""
+    """The text of a type, cut to `MAX_SHOWN` characters."""
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
 @dataclass(slots=True)
 class _Differs:
-    # A field that both have, with types that do not go together.
+    # A field that both ends have, with incompatible types.
     name: str
     where: str
     here: str
@@ -54,7 +54,7 @@ class _Differs:
 
 @dataclass(slots=True)
 class _Alone:
-    # A field that one of them has, and its place.
+    # A field that only one end has, and its index there.
     place: int
     name: str
     where: str
@@ -63,7 +63,7 @@ class _Alone:
 
 @dataclass(slots=True)
 class Differences:
-    """What stands in the way of reading values of another schema; collected struct by struct."""
+    """The differences that prevent reading values of another schema, collected struct by struct."""
 
     name: str
     rows: list[tuple[str, str]] = field(default_factory=list)
@@ -72,28 +72,31 @@ class Differences:
     _there: list[_Alone] = field(default_factory=list)
 
     def differ(self, name: str, where: str, here: str, there: str) -> None:
-        """A field of the struct at hand has another type there."""
+        """Note that a field of the current struct has another type at the writer."""
         self._differ.append(_Differs(name, where, here, there))
 
     def only_here(self, place: int, name: str, where: str, tp: str) -> None:
-        """A field of the struct at hand is not sent and has no default."""
+        """Note that a field of the current struct is not sent and has no default."""
         self._here.append(_Alone(place, name, where, tp))
 
     def only_there(self, place: int, name: str, tp: str) -> None:
-        """A field is sent that the struct at hand lacks: no difference, but perhaps the other half of one."""
+        """Note a field that is sent and that the current struct lacks.
+
+        It is no difference by itself. `settle` uses it to recognise a renamed field.
+        """
         self._there.append(_Alone(place, name, name, tp))
 
     def say(self, where: str, text: str) -> None:
-        """Anything else."""
+        """Note a difference of any other kind."""
         self.rows.append((where, text))
 
     def settle(self, moved: str = "") -> None:
-        """The struct at hand is complete.
+        """Add the rows of the current struct, which is complete.
 
         Parameters
         ----------
         moved : str
-            Of a variant that stands elsewhere there: where, and behind what.
+            For a variant whose index differs at the writer: its index there, and the variant before it.
         """
         for item in self._differ:
             text = f"{shown(item.here)} here, {shown(item.there)} there"
@@ -116,12 +119,12 @@ class Differences:
         return ""
 
     def check(self) -> None:
-        """Raise what was found, if anything was."""
+        """Raise `SchemaMismatch` if there are differences."""
         if self.rows:
             raise SchemaMismatch(self.name, self._told())
 
     def _told(self) -> list[str]:
-        # All of it, unless that is more than anybody reads: then the first rows, and how many there are more.
+        # Past MAX_TOLD, only the first rows are shown, and the number of the others.
         left = MAX_TOLD
         kept: list[tuple[str, str]] = []
         for row in self.rows:
@@ -135,7 +138,7 @@ class Differences:
 
 
 def _type_hint(here: str, there: str) -> str:
-    # For types that differ in one number, which may be within others.
+    # A hint for types that differ in one number, which may be inside another type.
     own, other = _TOKEN.findall(here[:MAX_SHOWN]), _TOKEN.findall(there[:MAX_SHOWN])
     if len(own) != len(other):
         return ""

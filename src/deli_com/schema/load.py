@@ -1,8 +1,8 @@
-"""Trees to classes made at run time: structs, sealed types and enums as a program would write them.
+"""Classes made at run time from a schema tree: structs, sealed types and enums.
 
-Names of a text become names of classes and attributes as they are. A few cannot: methods of every struct
-(``decode``), names that Python mangles (``__x``), names that an enum keeps for itself (``mro``). These get a
-trailing ``_``, and the schema of the class still says what the text said.
+Names of the schema become names of classes and attributes. Some names cannot: methods of every struct
+(``decode``), names that Python mangles (``__x``), and names reserved by enums (``mro``). These get a
+trailing ``_``. The schema of such a class still holds the original names.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from deli_com.types.instance import record_spec
 
 __all__ = ["load"]
 
-MODULE = "deli_com.schema.loaded"  # what the classes say of where they are from
+MODULE = "deli_com.schema.loaded"  # `__module__` of the classes
 
 _SCALARS: dict[str, Any] = {kind.name: getattr(kinds, kind.name) for kind in kinds.KINDS}
 _SCALARS |= {"bool": bool, "str": str, "bytes": bytes}
@@ -48,13 +48,13 @@ _ENUM_NAMES = frozenset({"mro", "name", "value"})
 
 
 def load(found: Tree) -> tuple[Any, dict[str, Any]]:
-    """The root as a type, and the classes by name: definitions, and variants whose name no definition has.
+    """Make the root type and its classes, by name: definitions, and variants whose name no definition has.
 
     Raises
     ------
     ValueError
-        No classes can be made: a key that cannot be one, a note of delivery that makes no sense, values that
-        would be too deep within one another, programs that would be too long.
+        No classes can be made: a field cannot be part of a key, the notes of delivery contradict each other,
+        values would be nested too deep, or the programs would be too long.
     """
     why = too_deep(found) or too_large(found)
     if why is not None:
@@ -72,7 +72,7 @@ def load(found: Tree) -> tuple[Any, dict[str, Any]]:
 
 
 def _inner_first(found: Tree) -> Iterator[Struct | Sealed | Enum]:
-    # What a definition refers to comes before it, except where types are recursive.
+    # A definition comes after those that it refers to, except where types are recursive.
     by_name = found.by_name
     met: set[str] = set()
     todo = [(name, False) for name in refs(found.root)][::-1]
@@ -95,7 +95,7 @@ class _Loader:
         self.frozen = self._in_keys()
 
     def _in_keys(self) -> set[str]:
-        # The structs that stand in keys: those are frozen, and have tuples for lists.
+        # The structs that are part of keys. They are frozen, and hold tuples in place of lists.
         found: set[str] = set()
         todo: list[Type] = []
         for definition in self.tree.definitions:
@@ -170,7 +170,7 @@ class _Loader:
         return lambda: self.annotation(tp, in_key)
 
     def annotation(self, tp: Type, in_key: bool) -> Any:
-        """The annotation of a type; `NameError` while a class in it is not made yet."""
+        """The annotation of a type. Raises `NameError` while a class that it names is not made yet."""
         match tp:
             case Scalar(name):
                 return _SCALARS[name]
@@ -189,7 +189,7 @@ class _Loader:
                 return tuple[tuple(self.annotation(item, in_key) for item in items)]  # type: ignore[misc]
 
     def settle(self) -> None:
-        """Put the real annotations where people and dataclasses look for them."""
+        """Replace the deferred annotations, in the places where people and dataclasses look for them."""
         for cls in [*self.classes.values(), *self.variants.values()]:
             if isinstance(cls, enum.EnumMeta):
                 continue
@@ -208,7 +208,7 @@ def _key(notes: tuple[Note, ...]) -> frozenset[str]:
 
 
 def _shared(definition: Sealed) -> int:
-    # How many first fields stand on the sealed class itself: those of its key, and what is before them.
+    # How many leading fields the sealed class itself declares: up to the last field of its key.
     key = _key(definition.notes)
     if not key:
         return 0
@@ -228,23 +228,23 @@ def _delivery(name: str, notes: tuple[Note, ...], attributes: dict[str, str]) ->
     retain = find_note(notes, "retain")
     if not policies:
         if retain:
-            raise ValueError(f"{name}: @retain stands with @latest only")
+            raise ValueError(f"{name}: @retain is valid with @latest only")
         return {}
     policy = policies[0]
     if len(policies) > 1:
         raise ValueError(f"{name}: @{policy.word} and @{policies[1].word} are two policies")
     if policy.word != "latest":
         if policy.args or retain:
-            raise ValueError(f"{name}: a key and @retain stand with @latest only")
+            raise ValueError(f"{name}: a key and @retain are valid with @latest only")
         return {"policy": policy.word}
     if retain and retain.args:
-        raise ValueError(f"{name}: @retain says nothing more")
+        raise ValueError(f"{name}: @retain takes no arguments")
     key = tuple(attributes.get(word, word) for word in policy.args)
     return {"policy": "latest", "key": key, "retain": retain is not None}
 
 
 def _attributes(names: Iterator[str]) -> dict[str, str]:
-    # The attribute for each field name of one class.
+    # The attribute name for each field name of one class.
     found: dict[str, str] = {}
     taken: set[str] = set()
     names_of_text = list(names)

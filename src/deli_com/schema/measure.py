@@ -1,4 +1,4 @@
-"""What can be said of a schema's types without a value: least sizes, recursion, how deep values nest."""
+"""Properties of a schema's types that need no value: least sizes, recursion, nesting depth."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ __all__ = [
     "too_large",
 ]
 
-MAX_SIZE = 2**40  # bytes, as types/graph.py has it for classes
-MAX_CHAIN = 200  # definitions within one another
-MAX_LEVELS = 2048  # values within one another: some 600 bytes of a decoder's stack each
-MAX_STEPS = 2**18  # of all programs together, and columns that are looked at, of all tables
-MAX_REPEATED = 1024  # of one program, of structs that are written out in it
-MAX_CHECKED = 2**16  # of the latter in one table (coding/columns.pyx)
-MAX_DEPTH = 200  # values of recursive types within one another (coding/program.pxd)
+MAX_SIZE = 2**40  # bytes; the same limit as in types/graph.py
+MAX_CHAIN = 200  # definitions nested in one another
+MAX_LEVELS = 2048  # values nested in one another; each takes about 600 bytes of the decoder's stack
+MAX_STEPS = 2**18  # limit on the steps of all programs, and on the checked columns of all tables
+MAX_REPEATED = 1024  # limit on the steps of one program that come from inlined structs
+MAX_CHECKED = 2**16  # checked columns of one table (coding/columns.pyx)
+MAX_DEPTH = 200  # nesting of values of recursive types (coding/program.pxd)
 
 
 def depth_of(tp: Type) -> int:
-    """How many types stand within one another in a type expression: 1 for a scalar or a name."""
+    """The nesting depth of a type expression: 1 for a scalar or a name."""
     match tp:
         case List(item) | Fixed(item, _) | Option(item):
             return 1 + depth_of(item)
@@ -59,7 +59,7 @@ def depth_of(tp: Type) -> int:
 
 
 def _units(definition: Definition) -> list[tuple[int, list[Type]]]:
-    # The ways to make a value: bytes of their own, and the types of the parts.
+    # The forms that a value can have: their own bytes, and the types of their parts.
     if isinstance(definition, Struct):
         return [(0, [item.type for item in definition.fields])]
     if isinstance(definition, Sealed):
@@ -68,7 +68,7 @@ def _units(definition: Definition) -> list[tuple[int, list[Type]]]:
 
 
 def _needed(tp: Type) -> Iterator[str]:
-    # The definitions of which each value of the type holds one.
+    # The definitions of which every value of the type contains a value.
     match tp:
         case Ref(name):
             yield name
@@ -82,7 +82,7 @@ def _needed(tp: Type) -> Iterator[str]:
 
 
 def least_size(tp: Type, sizes: Mapping[str, int]) -> int:
-    """Least bytes of a value; `sizes` has those of the definitions it names. At most `MAX_SIZE` + 1."""
+    """Least bytes of a value, at most `MAX_SIZE` + 1. `sizes` holds those of the definitions it names."""
     match tp:
         case Scalar(name):
             found = SIZES.get(name, 4)
@@ -100,10 +100,10 @@ def least_size(tp: Type, sizes: Mapping[str, int]) -> int:
 
 
 def least_sizes(tree: Tree) -> dict[str, int]:
-    """Least bytes of a value of each definition, in time that grows with the text.
+    """Least bytes of a value of each definition, in time proportional to the text.
 
-    A definition without an entry holds itself without a list or option in between: no value could end.
-    Sizes over `MAX_SIZE` are `MAX_SIZE` + 1.
+    A definition without an entry contains itself without a list or option in between, so no value is finite.
+    Sizes over `MAX_SIZE` are given as `MAX_SIZE` + 1.
     """
     return least_sizes_of(
         Way(
@@ -125,17 +125,17 @@ def _inside(tree: Tree) -> dict[str, list[str]]:
 
 
 def recursive(tree: Tree) -> set[str]:
-    """The definitions of which a value can hold another of the same."""
+    """The definitions whose values can contain a value of the same definition."""
     inside = _inside(tree)
     return {name for group in components(inside) if is_recursive(group, inside) for name in group}
 
 
 def too_deep(tree: Tree) -> str | None:
-    """Why no decoder is made for these types: how their values would be within one another; or None."""
+    """Why no decoder is made for these types: their values would be nested too deep. None if they are not."""
     again = recursive(tree)
     by_name = tree.by_name
-    chain: dict[str, int] = {}  # definitions within one another, recursive ones apart
-    plain: dict[str, int] = {}  # calls of a decoder within one another, those of recursive ones apart
+    chain: dict[str, int] = {}  # nesting of definitions, without recursive ones
+    plain: dict[str, int] = {}  # nesting of decoder calls, without recursive definitions
     round_: dict[str, int] = {}  # calls from one recursive value to the next; MAX_DEPTH of these are counted
     for component in components(_inside(tree)):
         names = {ref for name in component for tp in types_in(by_name[name]) for ref in refs(tp)} - {
@@ -150,22 +150,23 @@ def too_deep(tree: Tree) -> str | None:
             chain[name], plain[name], round_[name] = links, calls, longest
     roots = [*refs(tree.root)]
     if max((chain[name] for name in roots), default=0) > MAX_CHAIN:
-        return f"definitions are within one another more than {MAX_CHAIN} deep"
+        return f"definitions are nested more than {MAX_CHAIN} deep"
     deepest = max((plain[name] + MAX_DEPTH * round_[name] for name in roots), default=0)
     if depth_of(tree.root) + deepest > MAX_LEVELS:
-        return f"values can be within one another more than {MAX_LEVELS} deep"
+        return f"values can be nested more than {MAX_LEVELS} deep"
     return None
 
 
 def too_large(tree: Tree) -> str | None:
-    """Why the programs for these types are not made: a short text can ask for much; or None.
+    """Why no programs are made for these types: short texts can ask for very long programs. None if they fit.
 
-    An estimate: what a struct is made of is written out where it stands (coding/program.pyx), and fields that
-    are checked as columns of a table are listed, each item of a fixed array on its own (coding/columns.pyx).
+    This is an estimate. The steps of a struct are inlined where it is used (coding/program.pyx). Fields that
+    are checked as columns of a table are listed, with one entry for each item of a fixed array
+    (coding/columns.pyx).
     """
     inside = _inside(tree)
     by_name = tree.by_name
-    steps: dict[str, int] = {}  # of a program that stands for a value of the definition
+    steps: dict[str, int] = {}  # steps that a value of the definition adds to a program
     checks: dict[str, int] = {}
     all_steps = all_checks = 0
     for component in components(inside):
@@ -179,7 +180,7 @@ def too_large(tree: Tree) -> str | None:
                 own = min(sum(_steps(tp, steps) for tp in parts), len(parts) + MAX_REPEATED)
                 flags = sum(_checks(tp, checks) for tp in parts)
                 all_steps += own
-                all_checks += flags if flags <= MAX_CHECKED else 0  # there is no table of so many
+                all_checks += flags if flags <= MAX_CHECKED else 0  # larger ones are not decoded as a table
                 if isinstance(definition, Struct) and not again:
                     steps[name], checks[name] = own + 2, flags
     if all_steps > MAX_STEPS or all_checks > MAX_STEPS:
@@ -192,7 +193,7 @@ def _steps(tp: Type, steps: Mapping[str, int]) -> int:
         case Ref(name):
             return steps.get(name, 1)
         case List(Ref()) | Fixed(Ref(), _):
-            return 1  # that of the definition is there already
+            return 1  # the definition has its own program already
         case List(item) | Option(item) | Fixed(item, _):
             return 1 + _steps(item, steps)
         case Product(items):

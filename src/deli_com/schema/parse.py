@@ -1,7 +1,7 @@
-"""Schema text to tree. Whatever is no schema is a `ValueError` that names the line; nothing is evaluated.
+"""Schema text to tree. A malformed text raises `ValueError`, which names the line. Nothing is evaluated.
 
-A schema has one text, byte for byte, so what is read here renders to what was read: definitions stand in the
-order in which a walk from the root meets them, and each is met.
+A schema has exactly one text, byte for byte: rendering the tree gives the same text again. Definitions are in
+the order in which a walk from the root meets them, and the walk meets each of them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ __all__ = ["MAX_BYTES", "MAX_DEFINITIONS", "MAX_FIELDS", "MAX_FIXED", "MAX_NESTI
 
 MAX_BYTES = 256 * 1024  # of a text
 MAX_DEFINITIONS = 4096
-MAX_FIELDS = 65536  # of all definitions together
+MAX_FIELDS = 65536  # all definitions together
 MAX_NESTING = 200  # lists, options and the like around a name, in one expression
 MAX_FIXED = 2**24  # items of ``[T;N]``, as for FixedArray
-SHOWN = 60  # characters of a line in an error
+SHOWN = 60  # characters of a line that an error quotes
 
 _NAME = "[A-Za-z_][A-Za-z0-9_]{0,127}"
 _NUMBER = r"[+-]?[0-9]{1,32}(?:\.[0-9]{1,32})?(?:[eE][+-]?[0-9]{1,4})?"
@@ -60,7 +60,7 @@ def parse_tree(text: str) -> Tree:
     Raises
     ------
     ValueError
-        It is none, or over a limit.
+        The text is no schema, or exceeds a limit.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"a schema has at most {MAX_BYTES} bytes, this text has {len(text)} or more")
@@ -81,7 +81,7 @@ def _shown(line: str) -> str:
 
 
 class _Reader:
-    # One text in the making: `at` is the line that is read next.
+    # The state of parsing one text. `at` is the index of the next line.
 
     def __init__(self, lines: list[str]) -> None:
         self.lines = lines
@@ -117,16 +117,16 @@ class _Reader:
         for name, start in starts.items():
             if name not in sizes:
                 raise self.error(
-                    f"{name} holds itself without a list or option between: no value ends", start
+                    f"{name} holds itself without a list or option between: no value is finite", start
                 )
             if sizes[name] > MAX_SIZE:
-                raise self.error(f"{name} takes over {MAX_SIZE} bytes at least", start)
+                raise self.error(f"{name} takes more than {MAX_SIZE} bytes", start)
         if least_size(root, sizes) > MAX_SIZE:
-            raise self.error(f"the root takes over {MAX_SIZE} bytes at least", 1)
+            raise self.error(f"the root takes more than {MAX_SIZE} bytes", 1)
         return tree
 
     def check_order(self, tree: Tree, definitions: dict[str, Definition], starts: dict[str, int]) -> None:
-        # Definitions stand in the order in which a depth-first walk meets them, and all of them are met.
+        # Definitions must be in the order in which a depth-first walk meets them, and the walk must meet all.
         order: list[str] = []
         met: set[str] = set()
         todo = [*refs(tree.root)][::-1]
@@ -141,17 +141,17 @@ class _Reader:
             todo += [ref for tp in types_in(definitions[name]) for ref in refs(tp)][::-1]
         for name, wanted in zip(definitions, order, strict=False):
             if name != wanted:
-                raise self.error(f"{wanted} is met before {name}, so it stands before it", starts[name])
+                raise self.error(f"{wanted} must be defined before {name}", starts[name])
         for name in list(definitions)[len(order) :]:
             raise self.error(f"nothing refers to {name}", starts[name])
 
     def definition(self) -> Definition:
         found = _DEFINITION.fullmatch(self.lines[self.at])
         if found is None:
-            raise self.error("here stands 'struct', 'sealed' or 'enum' and a name")
+            raise self.error("expected 'struct', 'sealed' or 'enum' and a name")
         kind, name = found[1], self.name(found[2])
         if name in _SCALARS:
-            raise self.error(f"{name} is no name of a definition")
+            raise self.error(f"{name} is not allowed as the name of a definition")
         if kind == "enum":
             if found[3]:
                 raise self.error("an enum has no notes")
@@ -171,10 +171,10 @@ class _Reader:
                 break
             found = _FIELD.fullmatch(line)
             if found is None or line.startswith(indent + " "):
-                raise self.error("a field is a name, a type and notes")
+                raise self.error("expected a field: a name, a type and notes")
             name = self.name(found[1])
             if name in fields:
-                raise self.error(f"the field {name} stands twice")
+                raise self.error(f"the field {name} is declared twice")
             self.field_count += 1
             if self.field_count > MAX_FIELDS:
                 raise self.error(f"more than {MAX_FIELDS} fields")
@@ -187,14 +187,14 @@ class _Reader:
         while self.at < len(self.lines) and self.lines[self.at].startswith(" "):
             found = _VARIANT.fullmatch(self.lines[self.at])
             if found is None or int(found[1]) != len(variants):
-                raise self.error(f"here stands the variant {len(variants)}")
+                raise self.error(f"expected the variant {len(variants)}")
             name = self.name(found[2])
             if name in variants:
-                raise self.error(f"the variant {name} stands twice")
+                raise self.error(f"the variant {name} is declared twice")
             self.at += 1
             variants[name] = Variant(name, self.fields("  "), _notes(found[3]))
         if not variants:
-            raise self.error("a sealed type has variants")
+            raise self.error("a sealed type needs at least one variant")
         return tuple(variants.values())
 
     def members(self) -> tuple[str, ...]:
@@ -202,19 +202,19 @@ class _Reader:
         while self.at < len(self.lines) and self.lines[self.at].startswith(" "):
             found = _MEMBER.fullmatch(self.lines[self.at])
             if found is None or int(found[1]) != len(members):
-                raise self.error(f"here stands the member {len(members)}")
+                raise self.error(f"expected the member {len(members)}")
             name = self.name(found[2])
             if name in members:
-                raise self.error(f"the member {name} stands twice")
+                raise self.error(f"the member {name} is declared twice")
             members[name] = None
             self.at += 1
         if not members:
-            raise self.error("an enum has members")
+            raise self.error("an enum needs at least one member")
         return tuple(members)
 
     def name(self, name: str) -> str:
         if name.startswith("__") and name.endswith("__"):
-            raise self.error(f"{name} is no name")
+            raise self.error(f"{name} is not allowed as a name")
         return name
 
     def type_of(self, text: str) -> Type:
@@ -230,7 +230,7 @@ class _Reader:
         return found
 
     def _type(self, tokens: list[str], room: int) -> Type:
-        # Takes one type off the end of `tokens`, which are in reverse.
+        # Takes one type off the end of `tokens`, which are in reverse order.
         if room == 0:
             raise self.error(f"types are nested more than {MAX_NESTING} deep")
         token = tokens.pop() if tokens else ""
@@ -249,19 +249,19 @@ class _Reader:
         elif token[:1].isalpha() or token[:1] == "_":
             made = _SCALARS.get(token) or Ref(self.name(token))
         else:
-            raise self.error("here is no type")
+            raise self.error("expected a type")
         if tokens and tokens[-1] == "?":
             tokens.pop()
             made = Option(made)
             if tokens and tokens[-1] == "?":
-                raise self.error("an option of an option says nothing more")
+                raise self.error("an option of an option is not allowed")
         return made
 
     def _list(self, tokens: list[str], room: int) -> Type:
         item = self._type(tokens, room - 1)
         if self._take(tokens, ";]") == "]":
             if item == _SCALARS["u8"]:
-                raise self.error("[u8] is written bytes")
+                raise self.error("[u8] must be written as bytes")
             return List(item)
         count = tokens.pop() if tokens else ""
         if (
@@ -277,7 +277,7 @@ class _Reader:
     def _take(self, tokens: list[str], wanted: str) -> str:
         token = tokens.pop() if tokens else ""
         if token not in wanted or not token:
-            raise self.error("here is no type")
+            raise self.error("expected a type")
         return token
 
 

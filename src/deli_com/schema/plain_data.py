@@ -1,11 +1,11 @@
-"""Values as plain data: dicts by the names of the schema, for tools that have no class of their own at hand.
+"""Values as plain data: dicts keyed by the names of the schema, for tools without a class for the type.
 
 ::
 
     reading = codec(Schema.parse(text).load())
     plain_data(reading.from_bytes(data))   # {"kind": "Pose", "robot": "r1", "at": {"x": 1.0, "y": 2.0}}
 
-It is what the class ``Generic`` of ``deli-com gen ts --generic`` makes of the same bytes.
+The class ``Generic`` of ``deli-com gen ts --generic`` makes the same from the same bytes.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def plain_data(value: Any) -> Any:
     Parameters
     ----------
     value : Any
-        As a codec gives it.
+        A value that a codec decoded.
 
     Returns
     -------
     Any
-        Structs are dicts by the names that are sent, variants with ``kind`` before their fields (a field of
-        that name is ``kind_``), members of enums their names; tuples and arrays are lists.
+        Structs become dicts keyed by the names on the wire. A variant has ``kind`` before its fields; a field
+        named ``kind`` becomes ``kind_``. Members of enums become their names. Tuples and arrays become lists.
     """
     if isinstance(type(value), RecordType):
         spec = record_spec(type(value))
@@ -56,13 +56,13 @@ def plain_data(value: Any) -> Any:
         return bytes(value)
     if isinstance(value, array):
         return value.tolist()
-    if hasattr(value, "dtype"):  # numpy's, which need not be installed
+    if hasattr(value, "dtype"):  # a numpy array; numpy need not be installed
         return _rows(value)
     return value
 
 
 def _rows(value: Any) -> Any:
-    # An array, or one row of a structured array.
+    # A numeric array, or a structured array or one of its rows.
     names = value.dtype.names
     if names is None:
         return value.tolist()

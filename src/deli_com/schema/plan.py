@@ -1,7 +1,7 @@
-"""Plans: how values of a writer's schema are read into a reader's types, where those are not the same.
+"""Plans: how values of a writer's schema are read into a reader's types that differ from it.
 
-`resolve` makes them; coding/adapt.pyx compiles them. A plan that has not `changed` is the reader's own
-program for its node.
+`resolve` makes them; coding/adapt.pyx compiles them. A plan with ``changed`` False needs no conversion: the
+reader's own program reads the values.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Same:
-    """The reader's own node, which reads what is sent."""
+    """The reader's own node reads the bytes unchanged."""
 
     __slots__ = ("node",)
     changed = False
@@ -40,7 +40,7 @@ class Same:
 
 
 class Number:
-    """A number that becomes one of a wider kind."""
+    """A number that is converted to a wider kind."""
 
     __slots__ = ("node", "source")
     changed = True
@@ -51,7 +51,7 @@ class Number:
 
 
 class Numbers:
-    """Numbers that become those of a wider kind, all in one go: a list, tuple, array or fixed array."""
+    """A list, tuple, array or fixed array of numbers that are all converted to a wider kind."""
 
     __slots__ = ("node", "source")
     changed = True
@@ -62,7 +62,7 @@ class Numbers:
 
 
 class Present:
-    """``T`` there, ``T | None`` here."""
+    """The writer has ``T``, the reader has ``T | None``."""
 
     __slots__ = ("item",)
     changed = True
@@ -72,14 +72,14 @@ class Present:
 
 
 class Around:
-    """A list, tuple, fixed array, option or product, with the plans of what is in it."""
+    """A list, tuple, fixed array, option or product, with the plans of its items."""
 
     __slots__ = ("items", "least", "node")
 
     def __init__(self, node: nodes.Node, items: tuple[Plan, ...], least: int = 0) -> None:
         self.node = node
         self.items = items
-        self.least = least  # bytes of an element there
+        self.least = least  # least bytes of an element of the writer
 
     @property
     def changed(self) -> bool:
@@ -87,7 +87,7 @@ class Around:
 
 
 class Rows:
-    """A structured array of the pair's class."""
+    """A structured array, whose rows are of the pair's class."""
 
     __slots__ = ("least", "node", "pair")
 
@@ -102,7 +102,7 @@ class Rows:
 
 
 class Refer:
-    """A value of a pair."""
+    """A value that a pair describes."""
 
     __slots__ = ("node", "pair")
 
@@ -124,9 +124,9 @@ class StructPair:
     Attributes
     ----------
     steps : list of (str, Plan) and Field
-        In the writer's order: the reader's field and how it is read, or a field that is skipped.
+        In the writer's order: a field of the reader with its plan, or a field of the writer that is skipped.
     missing : list of (str, Node, default, factory)
-        The reader's fields that nobody sends.
+        The reader's fields that the writer does not send.
     """
 
     __slots__ = ("changed", "cls", "least", "missing", "recursive", "steps")
@@ -149,7 +149,7 @@ class SealedPair:
     Attributes
     ----------
     variants : list of StructPair and Variant
-        By the writer's index; a `Variant` is one that the reader lacks.
+        By the writer's index. A `Variant` is one that the reader lacks.
     """
 
     __slots__ = ("changed", "cls", "least", "recursive", "variants")
@@ -163,7 +163,7 @@ class SealedPair:
 
 
 class EnumPair:
-    """An enum of the writer, and one of the reader: its member for each index there, or None."""
+    """An enum of the writer, and one of the reader: its member for each index of the writer, or None."""
 
     __slots__ = ("changed", "cls", "members")
 
@@ -177,18 +177,18 @@ Pair: TypeAlias = StructPair | SealedPair | EnumPair
 
 
 class Resolution:
-    """What is to be compiled.
+    """The input of the compiler.
 
     Attributes
     ----------
     plan : Plan
-        Of the root.
+        Plan of the root.
     tree : Tree
-        The writer's.
+        The writer's schema.
     sizes : dict of str to int
         Least bytes of a value of each of the writer's definitions.
     recursive : set of str
-        Those that can hold themselves.
+        Names of the writer's definitions that can contain themselves.
     """
 
     __slots__ = ("plan", "recursive", "sizes", "tree")

@@ -1,4 +1,4 @@
-"""Asking a server for its schemas with no type at hand: ``?`` for both hashes (docs/wire.md section 10).
+"""The request for a server's schemas by a client without types: ``?`` for both hashes (wire.md section 10).
 
 ::
 
@@ -6,9 +6,9 @@
     question.hello                      what the client announces
     question.answered(announcement)     the server's hashes
     question.take(data)                 each control text, until `is_settled`
-    question.down, question.up
+    question.schemas                    the result
 
-Knows no sockets: `deli_com.ws.ask` and `deli_com.tcp.ask` do.
+This module does no I/O: `deli_com.ws.ask` and `deli_com.tcp.ask` do.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Schemas(NamedTuple):
     Attributes
     ----------
     down : Schema
-        Of what it sends.
+        Schema of the values that the server sends.
     up : Schema or None
-        Of what it receives; None where clients send nothing.
+        Schema of the values that the server receives; None if clients send nothing.
     """
 
     down: Schema
@@ -38,7 +38,7 @@ class Schemas(NamedTuple):
 
 
 class Question:
-    """One connection's question, and what has come of the answer."""
+    """The request of one connection, and the answers so far."""
 
     hello = Announcement(ASK, ASK)
 
@@ -47,7 +47,7 @@ class Question:
         self._found: dict[str, Schema] = {}
 
     def answered(self, says: Announcement) -> None:
-        """Take the server's hashes; ValueError if it asks back."""
+        """Take the server's hashes; `ValueError` if it answers without hashes, or twice."""
         if self._says is not None:
             raise ValueError("a second answer")
         if ASK in (says.down, says.up):
@@ -55,12 +55,12 @@ class Question:
         self._says = says
 
     def take(self, data: bytes) -> None:
-        """Take a text of the server's; other texts are ignored.
+        """Take a control text of the server. Texts of other kinds are ignored.
 
         Raises
         ------
         ValueError
-            It is malformed, or not what was announced.
+            The text is malformed, is a refusal, or is not the schema that was announced.
         """
         told = control.parse(data) if control.is_control(data) else None
         if isinstance(told, Hello):
@@ -79,7 +79,7 @@ class Question:
 
     @property
     def is_settled(self) -> bool:
-        """Whether both are known."""
+        """Whether the schemas of both directions are known."""
         says = self._says
         return says is not None and "down" in self._found and ("up" in self._found or says.up == NOTHING)
 

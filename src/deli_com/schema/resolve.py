@@ -1,8 +1,8 @@
-"""What a reader makes of another writer's schema: a plan for each pair of definitions, or all differences.
+"""The reader's side of two schemas: a plan for each pair of definitions, or a list of all differences.
 
-A pair is a definition of the writer and a class of the reader's that stand at the same place. Pairs are
-compared one by one, each once, so recursive types end. Whatever is alike, down to names and order, is left to
-the reader's own program; coding/adapt.pyx compiles the rest.
+A pair is a definition of the writer and a class of the reader in the same place of the two types. Each pair
+is compared once, so recursive types end. Parts that are equal, down to names and order, are read by the
+reader's own program; coding/adapt.pyx compiles the rest.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ from deli_com.types.kinds import MISSING
 
 __all__ = ["resolve"]
 
-MAX_STEPS = 65536  # fields that all pairs together may have
+MAX_STEPS = 65536  # limit on the fields of all pairs together
 
 U8 = Scalar("u8")
 
 
 def resolve(node: nodes.Node, name: str, writer: Tree) -> Resolution:
-    """Compare the reader's type with what is sent.
+    """Compare the reader's type with the writer's schema.
 
     Raises
     ------
     SchemaMismatch
-        With every difference that stands in the way.
+        Holds every difference that prevents reading.
     """
     return _Resolver(node, name, writer).resolve()
 
@@ -80,7 +80,7 @@ class _Resolver:
         self.todo: deque[tuple[Pair, Definition | Variant, str]] = deque()
         self.sizeless: list[tuple[Around | Rows, str]] = []
         self.steps = 0
-        self.moved: dict[Pair, str] = {}  # variants that stand elsewhere there, because of others before them
+        self.moved: dict[Pair, str] = {}  # variants with another index at the writer
 
     def resolve(self) -> Resolution:
         why = too_deep(self.writer)
@@ -106,7 +106,7 @@ class _Resolver:
         assert plan is not None
         self.spread()
         for around, path in self.sizeless:
-            # A count alone would make values of any size here.
+            # A count without element bytes would let a short message make a value of any size.
             if around.changed:
                 self.found.say(path or "the message", "elements without bytes there, and other ones here")
         self.found.check()
@@ -115,7 +115,7 @@ class _Resolver:
     # --- definitions ---
 
     def pair(self, name: str, cls: Any, path: str) -> Pair | None:
-        """The pair of the writer's definition and the reader's class; None: they are of two kinds."""
+        """The pair of the writer's definition and the reader's class; None if they are of two kinds."""
         key = (name, cls)
         if key in self.pairs:
             return self.pairs[key]
@@ -148,7 +148,7 @@ class _Resolver:
         own = {wire_name(cls): cls for cls in record_spec(pair.cls).variants.values()}
         pair.changed = [*own] != [variant.name for variant in definition.variants]
         places = {name: i for i, name in enumerate(own)}
-        others: list[str] = []  # that the reader lacks
+        others: list[str] = []  # variants that the reader lacks
         for variant in definition.variants:
             self.steps += 1
             cls = own.get(variant.name)
@@ -168,7 +168,7 @@ class _Resolver:
     def fields(self, pair: StructPair, definition: Struct | Variant, path: str) -> None:
         spec = record_spec(pair.cls)
         theirs = {field.name: i for i, field in enumerate(definition.fields)}
-        reads: dict[int, int] = {}  # place there -> place here
+        reads: dict[int, int] = {}  # index at the writer -> index here
         left = []
         for i, own in enumerate(spec.fields):
             if own.wire_name in theirs:
@@ -219,7 +219,7 @@ class _Resolver:
         return str(type_of(node, self.names))
 
     def compare(self, there: Type, node: nodes.Node, path: str) -> Plan | None:
-        """How to read a type into a node; None: it cannot be."""
+        """The plan that reads a type into a node; None if that is not possible."""
         match node:
             case nodes.NumberNode(kind):
                 if not isinstance(there, Scalar):
@@ -252,7 +252,7 @@ class _Resolver:
         return self.items(there, node, path)
 
     def items(self, there: Type, node: nodes.Node, path: str) -> Plan | None:
-        # Lists of any kind.
+        # All list-like nodes.
         if isinstance(there, List):
             item = there.item
         elif there == Scalar("bytes"):
@@ -304,10 +304,10 @@ class _Resolver:
             self.sizeless.append((made, path))
         return made
 
-    # --- what is the same all the way down ---
+    # --- which pairs need conversion ---
 
     def spread(self) -> None:
-        """A pair has changed if one in it has."""
+        """Mark each pair as changed if a pair inside it has changed."""
         above: dict[int, list[Pair]] = {}
         for pair in self.pairs.values():
             inner: list[Pair] = []
@@ -328,7 +328,7 @@ class _Resolver:
 
 
 def widens(source: str, target: str) -> bool:
-    """Whether every number of the one kind is one of the other."""
+    """Whether every number of the source kind is also one of the target kind."""
     if source not in NUMBERS or target not in NUMBERS:
         return False
     family, size = source[0], int(source[1:])
@@ -353,7 +353,7 @@ def _pairs_in(plan: Plan) -> Iterator[Pair]:
 
 
 def _differs(plan: Plan) -> bool:
-    # Apart from pairs in it.
+    # Whether the plan converts anything, without looking into its pairs.
     match plan:
         case Number() | Numbers() | Present():
             return True
@@ -364,7 +364,7 @@ def _differs(plan: Plan) -> bool:
 
 
 def _absent(own: Any, node: nodes.Node) -> tuple[Any, Any]:
-    # The default, or what makes it, of a field that nobody sends; both MISSING: there is none.
+    # The default or the factory of a field that is not sent. Both are MISSING if the field has none.
     if own.default is not MISSING or own.factory is not MISSING:
         return own.default, own.factory
     match node:

@@ -1,4 +1,4 @@
-"""`Schema`: what a type is, as text that travels, and the hash of that text."""
+"""`Schema`: the description of a type as text, and the hash of that text."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import deli_com.schema  # whose `tree` is imported when a hint is resolved
+import deli_com.schema  # its `tree` is imported only when a type hint is resolved
 from deli_com.types.nodes import Node
 
 __all__ = ["Schema"]
 
 
 class Schema:
-    """What values of a type look like on the wire, with names: a text, and its hash.
+    """The wire layout of a type, with its names: a text, and the hash of that text.
 
-    ``codec(T).schema`` is that of a type, `parse` makes one of a text. Two are equal if their hashes are:
-    notes (how values are delivered) do not count, names of fields, variants and types do. `str` is the text.
+    ``codec(T).schema`` is the schema of a type; `parse` reads one from text. Two schemas are equal if their
+    hashes are equal. Notes (how values are delivered) are not part of the hash; names of fields, variants and
+    types are. `str` gives the text.
 
     Examples
     --------
@@ -50,13 +51,13 @@ class Schema:
         Parameters
         ----------
         text : str
-            At most 256 KiB, 4,096 definitions, 65,536 fields, 200 types within one another in one
-            expression. Nothing of it is evaluated.
+            At most 256 KiB, 4,096 definitions, 65,536 fields, and 200 nested types in one expression.
+            Nothing in it is evaluated.
 
         Raises
         ------
         ValueError
-            It is no schema, or over a limit; the words name the line.
+            The text is no schema, or exceeds a limit. The error names the line.
         """
         from deli_com.schema.parse import parse_tree
 
@@ -66,7 +67,7 @@ class Schema:
 
     @classmethod
     def _of(cls, node: Node, type: Any) -> Schema:
-        # That of a type whose node has been checked.
+        # The schema of a type whose node has been checked.
         from deli_com.schema.text import render, tree_of
 
         tree, types = tree_of(node)
@@ -90,7 +91,7 @@ class Schema:
 
     @property
     def hash(self) -> str:
-        """32 lower-case hexadecimal digits, of the text without notes. Made when it is first asked for."""
+        """32 lower-case hexadecimal digits: the hash of the text without notes, computed on first use."""
         if self._hash is None:
             from deli_com.schema.text import without_notes
 
@@ -99,24 +100,24 @@ class Schema:
 
     @property
     def tree(self) -> deli_com.schema.tree.Tree:
-        """The same as a tree that cannot be changed, for programs that walk it (`deli_com.schema.tree`)."""
+        """The schema as an immutable tree, for programs that walk it (`deli_com.schema.tree`)."""
         return self._tree
 
     @property
     def name(self) -> str:
-        """What to call the type: the text of the root."""
+        """The name of the type: the text of the root."""
         return str(self._tree.root)
 
     @property
     def types(self) -> Mapping[str, Any]:
         """The classes by name: definitions, and variants whose name no definition has.
 
-        Those of ``codec(T).schema`` are the program's own; else they are made at run time, as `load` does.
+        For ``codec(T).schema``, these are the program's own classes. Otherwise `load` makes them at run time.
 
         Raises
         ------
         ValueError
-            No classes can be made of the text.
+            No classes can be made from the text.
         """
         if self._types is None:
             self.load()
@@ -124,15 +125,15 @@ class Schema:
         return self._types
 
     def load(self) -> Any:
-        """The root as a type that `codec`, servers and clients take; its classes are made at run time.
+        """Make the root as a type that `codec`, servers and clients take.
 
-        Structs, sealed types and enums become classes as a program would write them, lists become ``list``.
-        The same object at each call. For ``codec(T).schema`` it is ``T``.
+        Structs, sealed types and enums become classes made at run time; lists become ``list``. Each call
+        returns the same object. For ``codec(T).schema`` it is ``T``.
 
         Raises
         ------
         ValueError
-            No classes can be made of the text: a key that cannot be one, values nested too deep.
+            No classes can be made from the text: for example an invalid key, or values nested too deep.
         """
         if self._loaded is None:
             from deli_com.schema.load import load

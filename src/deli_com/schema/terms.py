@@ -1,4 +1,4 @@
-"""What two ends agree on: which schema each direction has, and what the reader makes of it.
+"""Schema negotiation of two ends: the schema of each direction, and how the reader reads it.
 
 ::
 
@@ -7,7 +7,7 @@
     agreement.opening()                                         texts that come before any value
     agreement.take(told)                                        a control text of the other end
 
-Knows no sockets. A text that must not be, and one that ends the connection, is an `Ending`.
+This module does no I/O. `Ending` is raised for an invalid text, and for one that ends the connection.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from deli_com.schema.schema import Schema
 
 __all__ = ["Agreement", "Ending", "How", "PeerSchema", "SchemaUse", "Terms", "Use", "silent", "terms_for"]
 
-Use: TypeAlias = Literal["check", "require"]  # None, at the doors: nothing of all this
+Use: TypeAlias = Literal["check", "require"]  # `bind` and `connect` also take None: no negotiation
 How: TypeAlias = Literal["same", "renamed", "resolved", "unknown"]
 
-MAX_KNOWN = 64  # other schemas of one type that are kept resolved
-MAX_KNOWN_BYTES = 1 << 20  # of their texts
-MAX_WARNED = 256  # kinds of mismatch that are remembered as told
-MAX_LOGGED = 4096  # characters of a mismatch in the log
+MAX_KNOWN = 64  # foreign schemas that one endpoint keeps resolved
+MAX_KNOWN_BYTES = 1 << 20  # of the texts of these schemas
+MAX_WARNED = 256  # kinds of mismatch that are remembered as logged
+MAX_LOGGED = 4096  # characters of a mismatch that the log shows
 CODE_BROKEN = 1002  # RFC 6455 section 7.4.1: a protocol error
 CODE_BUSY = 1013  # try again later
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaUse:
-    """What the reader of one direction makes of its writer.
+    """How the values of one direction are read.
 
     Attributes
     ----------
     how : {"same", "renamed", "resolved", "unknown"}
         ``same``: equal schemas. ``renamed``: other names, the same bytes. ``resolved``: values are converted
-        from the writer's type as they are read. ``unknown``: the other end said nothing, or has not yet, or
-        it is the reader and what it makes of this end's values is its own business.
+        from the writer's type as they are read. ``unknown``: the other end has announced nothing so far, or
+        it reads this direction itself and does not say how.
     theirs : Schema or None
-        That of the other end, where it is known.
+        Schema of the other end, if it is known.
     """
 
     how: How
@@ -62,9 +62,9 @@ class PeerSchema:
     Attributes
     ----------
     down : SchemaUse
-        Of what the server sends.
+        Direction from the server to the client.
     up : SchemaUse or None
-        Of what the client sends; None where the type for it is None.
+        Direction from the client to the server; None if the type for it is None.
     """
 
     down: SchemaUse
@@ -72,7 +72,7 @@ class PeerSchema:
 
 
 class Ending(Exception):
-    """The connection is to be ended.
+    """Raised where the connection must be closed.
 
     Attributes
     ----------
@@ -80,9 +80,9 @@ class Ending(Exception):
         Close code.
     reason : str
     text : bytes or None
-        To be sent before.
+        Control text to send before closing.
     error : Exception
-        What the program is told, at a client.
+        What a client's program gets as the error.
     """
 
     def __init__(
@@ -105,20 +105,20 @@ class _Known:
         self.codec = codec
         self.use = use
         self.size = len(schema.text)
-        self.users = 0  # connections that read by it
+        self.users = 0  # connections that use it
 
 
 class Terms:
-    """What one endpoint says of its types, and what it knows of the schemas of others.
+    """The schemas that one endpoint announces, and the foreign schemas that it knows.
 
-    1. The schemas of others are bounded, those in use included: 64, and 1 MiB of text. One more makes the
-       oldest that nobody uses go; where all are used, it is refused.
-    2. A kind of mismatch is logged once.
+    1. Foreign schemas are limited to 64, and to 1 MiB of text, including those in use. To add one more, the
+       oldest unused ones are evicted. If all are in use, the new one is refused.
+    2. Each kind of mismatch is logged once. After 256 kinds, no more are logged.
 
     Parameters
     ----------
     writes, reads : TypeCodec or None
-        Types of what this endpoint sends and receives.
+        Codecs of the types that this endpoint sends and receives.
     is_client : bool
     use : {"check", "require"}
     logger : logging.Logger
@@ -182,17 +182,17 @@ class Terms:
         Raises
         ------
         Ending
-            It is too long to be told.
+            The text is longer than `control.MAX_BYTES`.
         """
         codec = self.codec_of(direction)
         assert codec is not None
         try:
             return _text_of(direction, codec)
         except ValueError as error:
-            raise Ending(CODE_BROKEN, f"the schema of what goes {direction} is not told: {error}") from None
+            raise Ending(CODE_BROKEN, f"the schema for {direction} cannot be sent: {error}") from None
 
     def resolve(self, told: SchemaText) -> _Known:
-        """Find what reads the values of this writer; the caller must `release` it.
+        """Find the codec that reads this writer's values. The caller must `release` the result.
 
         Raises
         ------
@@ -201,7 +201,7 @@ class Terms:
         if self._known is None:
             self._known = OrderedDict()
         found = self._known.get(told.hash)
-        if found is None or found.schema.text != told.text:  # equal hashes: at most the notes are others
+        if found is None or found.schema.text != told.text:  # with equal hashes only the notes can differ
             schema = _parsed(told)
             found = self._known.get(told.hash) or self._learn(schema)
         self._known.move_to_end(told.hash)
@@ -244,21 +244,21 @@ class Terms:
             raise Ending(CODE_BUSY, "clients with too many other schemas are connected")
 
     def warn(self, message: str, who: object, error: SchemaMismatch) -> None:
-        """Log a mismatch; further ones with the same differences are not logged.
+        """Log a mismatch. Further ones with the same differences are not logged.
 
         Parameters
         ----------
         message : str
-            With a place for `who` and one for the text of `error`.
+            Format with one place for `who` and one for the text of `error`.
         who : object
             The other end.
         error : SchemaMismatch
         """
         if self._warned is None:
             self._warned = set()
-        kind = hash(tuple(error.differences))  # what a peer has made up is not kept
+        kind = hash(tuple(error.differences))  # a text made up by a peer is not kept
         if kind in self._warned or len(self._warned) >= MAX_WARNED:
-            return  # whoever makes up so many kinds does it on purpose
+            return  # a peer may invent differences to flood the log
         self._warned.add(kind)
         text = str(error)
         if len(text) > MAX_LOGGED:
@@ -270,7 +270,7 @@ class Terms:
         return PeerSchema(down, None if self.says.up == NOTHING else up)
 
     def read_header(self, value: str) -> Announcement | None:
-        """`control.parse_header`, which a peer that says the same is spared."""
+        """`control.parse_header`, without parsing if the peer announces the same as this endpoint."""
         return self.says if value == self.header else control.parse_header(value)
 
 
@@ -278,7 +278,7 @@ UNKNOWN = SchemaUse("unknown")
 
 
 class _Sayings(NamedTuple):
-    # What an endpoint of two types says, and what it has with a peer that says the same.
+    # What an endpoint of two types announces, and what it has with a peer that announces the same.
     says: Announcement
     header: str
     hello: bytes
@@ -286,7 +286,7 @@ class _Sayings(NamedTuple):
     agreed: PeerSchema
 
 
-@functools.lru_cache(maxsize=64)  # what all clients of a type say is there once
+@functools.lru_cache(maxsize=64)  # all clients of the same types share one
 def _sayings(writes: TypeCodec[Any] | None, reads: TypeCodec[Any] | None, is_client: bool) -> _Sayings:
     own = (reads, writes) if is_client else (writes, reads)
     says = Announcement(*(NOTHING if c is None else c.schema.hash for c in own))
@@ -310,7 +310,7 @@ def _parsed(told: SchemaText) -> Schema:
     try:
         schema = Schema.parse(told.text)
     except ValueError as error:
-        raise Ending(CODE_BROKEN, f"no schema: {error}") from None
+        raise Ending(CODE_BROKEN, f"not a schema: {error}") from None
     if schema.hash != told.hash:
         raise Ending(CODE_BROKEN, f"the text has the hash {schema.hash}, not {told.hash}")
     return schema
@@ -324,12 +324,12 @@ def terms_for(
     use: Use | None,
     logger: logging.Logger,
 ) -> Terms | None:
-    """Make the terms of an endpoint; None where schemas are not to be spoken of, or cannot be.
+    """Make the terms of an endpoint; None if schemas are not to be, or cannot be, negotiated.
 
     Raises
     ------
     TypeError
-        They are required, and a name of the type cannot stand in one.
+        Schemas are required, and a name in the type is not allowed in a schema.
     """
     if use is None:
         return None
@@ -338,30 +338,30 @@ def terms_for(
     except TypeError as error:
         if use == "require":
             raise
-        logger.info("schemas are not spoken of here: %s", error)
+        logger.info("no schema negotiation: %s", error)
         return None
 
 
 def silent(has_up: bool) -> PeerSchema:
-    """What is known of a peer that announces nothing."""
+    """The schemas of a peer that announces nothing."""
     return PeerSchema(UNKNOWN, UNKNOWN if has_up else None)
 
 
 class Agreement:
-    """What one connection has agreed on so far.
+    """What one connection has negotiated so far.
 
     Parameters
     ----------
     terms : Terms
     theirs : Announcement or None
-        None: the other end's is still to come.
+        None if the announcement of the other end is still to come.
 
     Attributes
     ----------
     reads : TypeCodec or None
-        What decodes values of the other end; None: there are none, or not yet.
+        Codec for values of the other end; None if it sends none, or its schema is not known yet.
     is_settled : bool
-        Values of the other end can be read, or will never be.
+        True if the schema of the other end's values is known, or will not be needed.
     """
 
     __slots__ = ("_known", "_reading", "_writing", "is_settled", "reads", "terms", "theirs")
@@ -377,11 +377,11 @@ class Agreement:
             self.begin(theirs)
 
     def begin(self, theirs: Announcement) -> None:
-        """Take the other end's announcement."""
+        """Take the announcement of the other end."""
         terms = self.terms
         reads_same, writes_same = terms.same
         if theirs is terms.says or theirs == terms.says:
-            self.theirs = terms.says  # one object for the many
+            self.theirs = terms.says  # share one object among all such connections
             self.reads = terms.reads
             self.is_settled = True
             self._reading, self._writing = reads_same, writes_same
@@ -392,7 +392,7 @@ class Agreement:
         said = self._of(theirs, terms.reading)
         if terms.reads is None or said == NOTHING:
             self.is_settled = True
-        elif said in (self._of(terms.says, terms.reading), ASK):  # who asked will send just that
+        elif said in (self._of(terms.says, terms.reading), ASK):  # a peer that asked sends this type
             self.reads = terms.reads
             self.is_settled = True
             self._reading = reads_same
@@ -403,7 +403,7 @@ class Agreement:
 
     @property
     def schema(self) -> PeerSchema:
-        """For the program: see `PeerSchema`."""
+        """The schemas of this connection; see `PeerSchema`."""
         terms = self.terms
         return terms.agreed if self.theirs is terms.says else terms.schema_of(self._reading, self._writing)
 
@@ -413,7 +413,7 @@ class Agreement:
         Raises
         ------
         Ending
-            One is too long to be told.
+            A text is longer than `control.MAX_BYTES`.
         """
         terms, theirs = self.terms, self.theirs
         assert theirs is not None
@@ -434,7 +434,7 @@ class Agreement:
         ----------
         told : SchemaText or Refused
         values : bool
-            Values of it have come before.
+            True if values of the other end have been received already.
         who : object
             The other end, for the log.
 
@@ -447,11 +447,11 @@ class Agreement:
             ending = self._refused(told, who)
             if terms.is_client:
                 raise ending
-            return  # it closes by itself
+            return  # the client closes the connection
         if told.direction != terms.reading:
             raise Ending(CODE_BROKEN, f"a schema of what this end sends ({told.direction})")
         if terms.reads is None:
-            return  # what it describes is not read here
+            return  # this end does not read these values
         if values or self.is_settled or self.theirs is None:
             raise Ending(CODE_BROKEN, "a schema that is too late, or that nobody needs")
         if told.hash != self._of(self.theirs, told.direction):
@@ -477,7 +477,7 @@ class Agreement:
         return Ending(1000, "", error=error)
 
     def release(self) -> None:
-        """The connection has ended."""
+        """Release the codec, after the connection has ended."""
         known, self._known = self._known, None
         if known is not None:
             self.terms.release(known)

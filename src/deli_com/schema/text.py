@@ -1,4 +1,4 @@
-"""Types to trees, and trees to text (docs/wire.md section 9)."""
+"""Plan nodes to a schema tree, and the tree to text (docs/wire.md section 9)."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = [
     "without_notes",
 ]
 
-# Attributes of classes made from a text, where Python would not have had a name that stands there.
+# Attributes of classes made from a text. They hold names that are not possible in Python.
 WIRE_NAME = "__wire_name__"
-WIRE_NAMES = "__wire_names__"  # of an enum's members
+WIRE_NAMES = "__wire_names__"  # names of an enum's members
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _NOTES = re.compile(r" @[^\n]*")
 
 
 def render(found: tree.Tree) -> str:
-    """The text of a tree: the same tree, the same bytes."""
+    """The text of a tree. Equal trees give equal bytes."""
     lines = ["deli 1", f"root {found.root}"]
     for item in found.definitions:
         if isinstance(item, tree.Struct):
@@ -54,7 +54,7 @@ def _line(start: str, notes: tuple[tree.Note, ...]) -> str:
 
 
 def without_notes(text: str) -> str:
-    """What the hash is made of."""
+    """The text from which the hash is computed."""
     return _NOTES.sub("", text)
 
 
@@ -64,12 +64,12 @@ def tree_of(root: nodes.Node) -> tuple[tree.Tree, dict[str, Any]]:
     Parameters
     ----------
     root : Node
-        Checked by `graph.check`: everything in it resolves.
+        Checked by `graph.check`: all names in it resolve.
 
     Raises
     ------
     TypeError
-        A name cannot stand in a schema: it has other characters than ``A-Z a-z 0-9 _``, or over 128.
+        A name is not allowed in a schema: it has a character outside ``A-Z a-z 0-9 _``, or more than 128.
     """
     names = definitions_of(root)
     definitions = tuple(_definition(cls, name, names) for cls, name in names.items())
@@ -82,7 +82,7 @@ def tree_of(root: nodes.Node) -> tuple[tree.Tree, dict[str, Any]]:
 
 
 def definitions_of(root: nodes.Node) -> dict[Any, str]:
-    """The classes that a walk from the root meets, in that order, with their names in the text."""
+    """The classes that a walk from the root meets, in that order, with their names in the schema."""
     names: dict[Any, str] = {}
     taken: set[str] = set()
     todo = [*_classes(root)][::-1]
@@ -102,16 +102,16 @@ def definitions_of(root: nodes.Node) -> dict[Any, str]:
 
 
 def checked(name: str, where: str) -> str:
-    """A name that may stand in a text; `TypeError` if it may not."""
+    """Return the name; `TypeError` if it is not allowed in a schema."""
     if _NAME.fullmatch(name) is None or (name.startswith("__") and name.endswith("__")):
         raise TypeError(
-            f"{where}: {name!r} is no name for a schema: those are [A-Za-z_][A-Za-z0-9_]*, to 128"
+            f"{where}: {name!r} is no name for a schema: it must be [A-Za-z_][A-Za-z0-9_]*, up to 128"
         )
     return name
 
 
 def _classes(node: nodes.Node) -> Iterator[Any]:
-    # The classes that a node names, from left to right.
+    # The classes that a node refers to, from left to right.
     match node:
         case nodes.StructNode(cls) | nodes.SealedNode(cls) | nodes.UnionNode(cls, _) | nodes.EnumNode(cls):
             yield cls
@@ -121,7 +121,7 @@ def _classes(node: nodes.Node) -> Iterator[Any]:
 
 
 def _parts(cls: Any) -> Iterator[nodes.Node]:
-    # The nodes of the fields of a class, those of all variants of a sealed one.
+    # The nodes of the fields of a class; for a sealed class, of the fields of all its variants.
     if isinstance(cls, RecordType):
         spec = record_spec(cls)
         for inner in spec.variants.values() if spec.sealed else (cls,):
@@ -130,7 +130,7 @@ def _parts(cls: Any) -> Iterator[nodes.Node]:
 
 
 def type_of(node: nodes.Node, names: Mapping[Any, str]) -> tree.Type:
-    """The type that a plan node is in a text."""
+    """The schema type of a plan node."""
     match node:
         case nodes.NumberNode(kind):
             return tree.Scalar(kind.name)
@@ -182,13 +182,13 @@ def wire_name(cls: Any) -> str:
 
 
 def member_names(cls: Any) -> tuple[str, ...]:
-    """The names of an enum's members as they are sent: without aliases."""
+    """The names of an enum's members on the wire, without aliases."""
     return getattr(cls, WIRE_NAMES, None) or tuple(member.name for member in cls)
 
 
 def notes_of(spec: Spec) -> tuple[tree.Note, ...]:
-    """How values of a class are delivered, as notes: of a variant only what it says itself."""
-    if spec.notes is not None:  # of a class that was made from a text: all that stood there
+    """The notes about delivery of a class. A variant has only those that it declares itself."""
+    if spec.notes is not None:  # of a class made from a text: all notes of the text
         return spec.notes
     if spec.variant_of is not None and not spec.delivery_said:
         return ()

@@ -1,4 +1,4 @@
-"""A schema as a tree: what its text says, for whoever walks it (generators, recorder, viewer).
+"""A schema as a tree, for programs that walk it (generators, recorder, viewer).
 
 ::
 
@@ -10,7 +10,7 @@
 
     Type = Scalar | Ref | List | Fixed | Option | Product
 
-Everything is immutable and compares by what it holds. `str` of a type, a field or a note is its text.
+All nodes are immutable and compare by value. `str` of a type, a field or a note gives its text.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
 INTEGERS = ("u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64")
 FLOATS = ("f32", "f64")
 SCALARS = (*INTEGERS, *FLOATS, "bool", "str", "bytes")
-# Bytes on the wire of the scalars that have a fixed width.
+# Size in bytes on the wire of the scalars with a fixed width.
 SIZES: Mapping[str, int] = MappingProxyType(
     {"bool": 1, **{name: int(name[1:]) // 8 for name in (*INTEGERS, *FLOATS)}}
 )
@@ -55,7 +55,7 @@ SIZES: Mapping[str, int] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """``u8`` to ``f64``, ``bool``, ``str`` or ``bytes``; `bytes` is what ``[u8]`` is called."""
+    """``u8`` to ``f64``, ``bool``, ``str`` or ``bytes``. ``[u8]`` is always given as ``bytes``."""
 
     name: str
 
@@ -65,7 +65,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A definition, by the name that it has in this text."""
+    """A reference to a definition by its name in this schema."""
 
     name: str
 
@@ -75,7 +75,7 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """``[T]``: u32 count, elements."""
+    """``[T]``: a u32 count, then the elements."""
 
     item: Type
 
@@ -85,7 +85,7 @@ class List:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """``[T;N]``: `count` elements, no count on the wire."""
+    """``[T;N]``: `count` elements, without a count on the wire."""
 
     item: Type
     count: int
@@ -96,7 +96,7 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """``T?``: u8 0 or 1, then the value."""
+    """``T?``: a u8 that is 0 or 1; after 1, the value."""
 
     item: Type
 
@@ -119,14 +119,14 @@ Type: TypeAlias = Scalar | Ref | List | Fixed | Option | Product
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """``@word(arg,arg)``: says something about delivery or meaning, and nothing about bytes.
+    """``@word(arg,arg)``: describes delivery or meaning. It never changes the bytes.
 
     Attributes
     ----------
     word : str
-        Without the ``@``. Words that nobody here knows are kept.
+        Without the ``@``. Unknown words are kept.
     args : tuple of str
-        Names and numbers, as they are written.
+        Names and numbers, as written.
     """
 
     word: str
@@ -155,7 +155,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """Fields in order, nothing between."""
+    """Its fields in order, with nothing between them."""
 
     name: str
     fields: tuple[Field, ...]
@@ -164,7 +164,7 @@ class Struct:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One choice of a sealed type; its index is its place. Fields of the sealed base come first."""
+    """One choice of a sealed type. Its index is its position. The fields of the sealed base come first."""
 
     name: str
     fields: tuple[Field, ...]
@@ -173,7 +173,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A choice: u32 index of the variant, then the variant's fields."""
+    """A choice: u32 index of the variant, then the fields of that variant."""
 
     name: str
     variants: tuple[Variant, ...]
@@ -182,7 +182,7 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Enum:
-    """u32 index of the member, in this order."""
+    """A u32 index of the member, in this order."""
 
     name: str
     members: tuple[str, ...]
@@ -198,11 +198,11 @@ class Tree:
     Attributes
     ----------
     root : Type
-        Of a message.
+        Type of a message.
     definitions : tuple of Struct, Sealed and Enum
-        In the order of the text; each is reached from the root.
+        In the order of the text. Each is reachable from the root.
     by_name : mapping of str to Definition
-        The same, by the name that a `Ref` holds.
+        The same definitions, by name.
     """
 
     root: Type
