@@ -137,3 +137,20 @@ class TestSettle:
         monkeypatch.setenv("PYTHONPATH", "")  # `once` sets it
         case = next(iter(rows.BENCHES[kind].cases(rows.QUICK)))
         assert settle.once(settle.ROOT / "src", case, rows.QUICK) > 0
+
+
+class TestRecording:
+    """What it counts is complete; its figures come out."""
+
+    def test_it_runs(self, tmp_path: Path) -> None:
+        out = tmp_path / "result.json"
+        command = [
+            sys.executable, str(BENCH / "recording.py"), "--folder", str(tmp_path), "--json", str(out),
+            "--rounds", "2", "--megabytes", "4", "--messages", "3000",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done.stderr
+        figures = json.loads(out.read_text())["figures"]
+        assert set(figures) == {"send, 64 B", "send, 1 MB", "write, 64 B", "write, 1 MB", "read, 64 B"}
+        assert figures["read, 64 B"]["messages"] == 3000
+        assert not [path for path in tmp_path.iterdir() if path != out]

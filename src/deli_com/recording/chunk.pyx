@@ -15,6 +15,7 @@ offset  type     meaning
 ======  =======  ==========================
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
@@ -24,12 +25,24 @@ from libc.string cimport memcpy, memset
 from deli_com._fastcodec cimport TypeCodec, codec_decode
 from deli_com.ground.scalar cimport DC_MAX_U64, load_u16, load_u64, store_u16, store_u32, store_u64
 
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #define deli_com_prefetch_write(p) __builtin_prefetch((p), 1)
+    #else
+    #define deli_com_prefetch_write(p) ((void)(p))
+    #endif
+    """
+    void deli_com_prefetch_write(const void* p) noexcept nogil
+
 cdef enum:
     OPCODE_MESSAGE = 5
     FIRST_ROOM = 65536
     FIRST_INDEX = 1024
+    PREFETCH_BYTES = 768
 
 
+@cython.final
 cdef class Chunk:
     """Messages that become one chunk of a file."""
 
@@ -90,6 +103,10 @@ cdef class Chunk:
         if by_reference:
             self.kept.append((self.used + MESSAGE_HEAD + size, tail))
         head = self.data + self.used
+        # The thread has read this memory on another core: fetch what the next messages take.
+        deli_com_prefetch_write(head + PREFETCH_BYTES)
+        deli_com_prefetch_write(head + PREFETCH_BYTES + 64)
+        deli_com_prefetch_write(index.data + index.used + PREFETCH_BYTES // 4)
         head[0] = OPCODE_MESSAGE
         store_u64(head + 1, <uint64_t>(size + behind + MESSAGE_HEAD - 9))
         store_u16(head + 9, channel)

@@ -23,11 +23,10 @@ cdef class Intake:
     cdef bint is_closed      # nothing is taken any more
     cdef uint64_t epoch      # what is added to the monotonic clock to get ns since the epoch
 
-    # Takes one message that was sent now, or at a time of the caller's. Payload and tail as in
-    # Chunk.add_message. BacklogFull: no room, and `raises`.
     cdef uint64_t moment(self) noexcept
-    cdef int take(self, uint16_t channel, const char* payload, Py_ssize_t size, bytes tail) except -1
-    cdef int take_at(
+    # Takes one message that was sent at this time, in ns since the epoch, or now if `at` is 0. Payload and
+    # tail as in Chunk.add_message. BacklogFull: no room, and `raises`.
+    cdef int take(
         self, uint64_t at, uint16_t channel, const char* payload, Py_ssize_t size, bytes tail
     ) except -1
     cdef int _leave_out(self, uint16_t channel, uint64_t at, Py_ssize_t size) except -1

@@ -4,6 +4,8 @@ Whoever sends fills a chunk; the thread takes full ones, and a part-filled one t
 with the GIL, and `take` runs no Python code but what an allocation may cause: a flag is lock enough.
 """
 
+cimport cython
+
 import time
 from collections import deque
 
@@ -21,6 +23,7 @@ cdef enum:
     SPARE_CHUNKS = 2
 
 
+@cython.final
 cdef class Intake:
     """Takes messages; gives chunks.
 
@@ -60,28 +63,27 @@ cdef class Intake:
             There is no room, and `raises` is set.
         """
         cdef Py_buffer view
-        cdef uint64_t when = self.moment() if at is None else at
+        cdef uint64_t when = 0 if at is None else at
         if PyBytes_CheckExact(payload):
-            self.take_at(when, channel, NULL, 0, payload)
+            self.take(when, channel, NULL, 0, payload)
             return
         PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
         try:
-            self.take_at(when, channel, <const char*>view.buf, view.len, None)
+            self.take(when, channel, <const char*>view.buf, view.len, None)
         finally:
             PyBuffer_Release(&view)
 
     cdef uint64_t moment(self) noexcept:
         return self.epoch + deli_com_clock_ns()
 
-    cdef int take(self, uint16_t channel, const char* payload, Py_ssize_t size, bytes tail) except -1:
-        return self.take_at(self.epoch + deli_com_clock_ns(), channel, payload, size, tail)
-
-    cdef int take_at(
+    cdef int take(
         self, uint64_t at, uint16_t channel, const char* payload, Py_ssize_t size, bytes tail
     ) except -1:
         cdef Py_ssize_t whole = size if tail is None else size + PyBytes_GET_SIZE(tail)
         if self.is_closed:
             return 0
+        if at == 0:
+            at = self.epoch + deli_com_clock_ns()
         if self.waiting + self.chunk.size + MESSAGE_HEAD + whole > self.limit:
             return self._leave_out(channel, at, whole)
         self.is_busy = True

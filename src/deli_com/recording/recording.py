@@ -6,6 +6,7 @@ import heapq
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from types import MappingProxyType
@@ -391,18 +392,21 @@ class Recording(Generic[T]):
             yield None, Walk(self._stream.read(size), readers, low, high)
 
     def _messages(self, readers: list[Any]) -> Iterator[tuple[int, T]]:
+        return chain.from_iterable(self._runs(readers))  # no Python frame for each message
+
+    def _runs(self, readers: list[Any]) -> Iterator[Iterator[tuple[int, T]]]:
         run: list[Iterator[tuple[int, T]]] = []  # of chunks that overlap in time
         until = -1
         for place, walk in self._walks(readers):
             start, end = (0, FOREVER) if place is None else (place.message_start_time, place.message_end_time)
             if run and start > until:
-                yield from _merged(run)
+                yield _merged(run)
                 run, until = [], -1
             run.append(walk)
             until = max(until, end)
             if not is_ordered(walk.data):
                 run[-1] = iter(sorted(walk, key=itemgetter(0)))
-        yield from _merged(run)
+        yield _merged(run)
 
     def _of_key(self, messages: Iterator[tuple[int, T]]) -> Iterator[tuple[int, T]]:
         key = self._key if isinstance(self._key, tuple) else (self._key,)

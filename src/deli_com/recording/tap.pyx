@@ -7,6 +7,7 @@ class, and puts payloads into an intake.
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport int32_t
 
 from deli_com.ground.scalar cimport load_u32
@@ -71,7 +72,7 @@ cdef class Sink:
             channel = self._to_all[<int>way][variant]
         if channel < 0:
             channel = self._channel(way, variant, scope)
-        return self.intake.take(<unsigned short>channel, payload, size, tail)
+        return self.intake.take(0, <unsigned short>channel, payload, size, tail)
 
     cdef int _channel(self, Way way, Py_ssize_t variant, object scope) except -1:
         cdef object key = (<int>way, variant, scope)
@@ -96,13 +97,15 @@ cdef class Tap:
         self.sinks = sinks
 
     cdef int note(self, Way way, const char* payload, Py_ssize_t size, bytes tail, object scope) except -1:
-        cdef Sink sink
-        for sink in self.sinks:
-            if way == WAY_SENT:
-                sink.note(way, payload, size, tail, scope)
-                continue
+        cdef tuple sinks = self.sinks  # a sink may call Python code, which may change them
+        cdef Py_ssize_t i
+        if way == WAY_SENT:
+            for i in range(PyTuple_GET_SIZE(sinks)):
+                (<Sink>PyTuple_GET_ITEM(sinks, i)).note(way, payload, size, tail, scope)
+            return 0
+        for i in range(PyTuple_GET_SIZE(sinks)):
             try:
-                sink.note(way, payload, size, tail, scope)
+                (<Sink>PyTuple_GET_ITEM(sinks, i)).note(way, payload, size, tail, scope)
             except BacklogFull:
                 pass  # who sent it is at the other end, and cannot wait
         return 0
