@@ -7,7 +7,7 @@
 - **write**: messages a second that go into a file that is closed and complete, none left out, beside the
   `mcap` package's own `Writer` with the same payloads and chunks; CRC and `memcpy` of the same bytes are the
   floor.
-- **read**: the first value, a seek to the middle, and iteration beside decoding the same payloads from a list.
+- **read**: the first value, a seek to the middle, and iteration beside decoding the same payloads from$
 """
 
 from __future__ import annotations
