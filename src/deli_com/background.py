@@ -7,44 +7,36 @@
             server.send(read_sensor())
 
 A thread that sends encodes the value itself and hands the bytes to the loop (`fanout/handoff`). Received
-values are moved in batches, one batch at a time, into a queue that all receiving threads share.
+values are moved in batches, one batch at a time, into a queue that all receiving threads share. The thread
+itself is `server_thread`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import logging
-import os
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Generic, NoReturn, ParamSpec, Self, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from deli_com.errors import ConnectionClosed
-from deli_com.ground.futures import GLANCE_S, fail, result, succeed
+from deli_com.ground.futures import GLANCE_S
 from deli_com.net.address import Address
 from deli_com.net.options import one_checked
 from deli_com.opening import Opening
 from deli_com.receive.policy_inbox import PolicyInbox
-from deli_com.server_base import CLOSE_SLACK_S, DRAIN_S, GOING_AWAY, ServerBase, abort_server
+from deli_com.server_base import DRAIN_S, GOING_AWAY, ServerBase
+from deli_com.server_thread import ServerThread
 from deli_com.typed import Down, Up
 
 __all__ = ["Background", "serve_background"]
 
 BATCH = 1024  # values brought over at once, where no newer one can replace them in the inbox
-JOIN_S = 5.0  # for the loop to end once the server is closed, before that is an error
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_logger = logging.getLogger("deli_com.server")
-_running: set[Background[Any, Any]] = set()  # those that have a thread
-_exiting = False  # the interpreter is
 
 
 def serve_background(
@@ -107,21 +99,7 @@ class Background(Generic[Down, Up]):
         opening: Coroutine[Any, Any, ServerBase[Down, Up]],
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
     ) -> None:
-        self._opening = opening
-        self._loop_factory = loop_factory
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._main: asyncio.Task[None] | None = None
-        self._server: ServerBase[Down, Up] | None = None
-        self._stop: asyncio.Event | None = None
-        self._drain = DRAIN_S
-        self._failure: BaseException | None = None  # why the loop is gone, other than by `close`
-        self._told = False  # somebody was given the failure
-        self._waiting: set[Future[Any]] = set()  # of threads, for something that the loop does
-        self._lock = threading.Lock()  # of _waiting and _over
-        self._over = False  # nothing is run on the loop any more
-        self._ending = False  # the loop ends its tasks, so no new ones are made
-        self._left = threading.Event()  # the thread has nothing more to do
+        self._thread = ServerThread(opening, loop_factory)
         # What was received and brought over, all under _ready.
         self._ready = threading.Condition()
         self._values: deque[Up] = deque()
@@ -141,21 +119,7 @@ class Background(Generic[Down, Up]):
         RuntimeError
             It was started before.
         """
-        if self._thread is not None:
-            raise RuntimeError("a background server is started once: bind another one")
-        opened: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=self._run_loop, args=(opened,), name="deli_com.serve_background", daemon=True
-        )
-        try:
-            self._thread.start()
-            result(opened)
-        except BaseException:  # it could not be bound, or Ctrl-C
-            opened.cancel()
-            self._cancel()
-            if self._thread.ident is not None:
-                self._join(self._thread, JOIN_S)
-            raise
+        self._thread.start(self)
         return self
 
     def close(self, *, drain: float = DRAIN_S) -> None:
@@ -175,41 +139,7 @@ class Background(Generic[Down, Up]):
             The event loop failed and no call has raised that yet, or the loop does not end.
         """
         one_checked("drain", drain)
-        thread = self._thread
-        if thread is None:
-            return
-        self._refuse_own_thread("close")
-        if not self._left.is_set():
-            self._end(thread, drain)
-        if self._failure is not None and not self._told:
-            self._raise_failure()
-
-    def _end(self, thread: threading.Thread, drain: float) -> None:
-        server = self._server
-        lingering = server.close_timeout + CLOSE_SLACK_S if server is not None else 0.0
-        if server is None:
-            self._cancel()
-        self._call(self._ask_to_stop, drain)
-        try:
-            ended = self._join(thread, drain + lingering + JOIN_S)
-        except BaseException:  # a second Ctrl-C: no more waiting for anybody
-            self._cancel()
-            raise
-        if not ended:
-            self._cancel()
-            raise RuntimeError(
-                f"the event loop of {self!r} did not end within {drain + lingering + JOIN_S:.1f} s: "
-                "something that was run on it blocks it"
-            )
-
-    def _join(self, thread: threading.Thread, timeout: float) -> bool:
-        # `Thread.join` alone: interrupted, it takes a running thread for one that has ended (3.11, 3.12).
-        deadline = time.monotonic() + timeout
-        while not self._left.wait(min(GLANCE_S, max(0.0, deadline - time.monotonic()))):
-            if time.monotonic() >= deadline:
-                return False
-        thread.join()
-        return True
+        self._thread.close(drain)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -225,11 +155,7 @@ class Background(Generic[Down, Up]):
             error.add_note(f"closing the background server failed too: {problem}")
 
     def __repr__(self) -> str:
-        if self._thread is None:
-            return "<Background server, not started>"
-        if self._failure is not None:
-            return "<Background server, failed>"
-        return "<Background server, starting>" if self._server is None else f"<Background {self._server!r}>"
+        return repr(self._thread)
 
     # --- sending ---------------------------------------------------------------------------
 
@@ -247,7 +173,7 @@ class Background(Generic[Down, Up]):
         ConnectionClosed
             The server is closed.
         """
-        self._opened().send_nowait(value)
+        self._thread.opened().send_nowait(value)
 
     def send(self, value: Down, /) -> None:
         """Queue `value` as `send_nowait` does, then keep the clients' pace as ``await server.send`` does.
@@ -255,9 +181,9 @@ class Background(Generic[Down, Up]):
         A producer in a tight loop is slowed down to the pace of the clients that keep up. If at most 1 MiB is
         queued, it returns at once.
         """
-        server = self._opened()
+        server = self._thread.opened()
         server.send_nowait(value)
-        if server._must_pace() and threading.current_thread() is not self._thread:
+        if server._must_pace() and not self._thread.is_here():
             try:
                 self.run(server._pace)
             except ConnectionClosed:
@@ -309,18 +235,18 @@ class Background(Generic[Down, Up]):
         # brought over: in the inbox a newer one can still replace them.
         if timeout is not None:
             timeout = one_checked("timeout", timeout)
-        if self._opened().up is None:
+        if self._thread.opened().up is None:
             raise TypeError(f"{self!r} is push only (its Up is None): nothing can be received")
-        self._refuse_own_thread(what)
+        self._thread.refuse_own_thread(what)
         deadline = None if timeout is None else time.monotonic() + timeout
         asked = False
         while not self._values:
-            self._check()
+            self._thread.check()
             if self._no_more:
                 raise ConnectionClosed(GOING_AWAY, "the server is closed")
             if not self._fetching:
-                most = most if isinstance(self._opened().inbox, PolicyInbox) else BATCH
-                self._fetching = self._call(self._fetch, most)
+                most = most if isinstance(self._thread.opened().inbox, PolicyInbox) else BATCH
+                self._fetching = self._thread.call(self._fetch, most)
             left = None if deadline is None else deadline - time.monotonic()
             if left is None or left > 0:
                 self._ready.wait(GLANCE_S if left is None else min(left, GLANCE_S))
@@ -343,13 +269,13 @@ class Background(Generic[Down, Up]):
     # On the loop's thread.
 
     def _fetch(self, most: int) -> None:
-        if not self._ending:  # else `_leave` tells those who wait
+        if not self._thread.is_ending:  # else `_loop_ended` tells those who wait
             self._fetcher = asyncio.get_running_loop().create_task(self._fetch_batch(most))
 
     async def _fetch_batch(self, most: int) -> None:
         values: list[Up] = []
         try:
-            values = await self._opened().recv_many(most)
+            values = await self._thread.opened().recv_many(most)
         except ConnectionClosed:
             pass  # `_no_more` follows
         finally:
@@ -358,8 +284,10 @@ class Background(Generic[Down, Up]):
                 self._fetching = False
                 self._ready.notify_all()
 
-    async def _fetch_rest(self, server: ServerBase[Down, Up]) -> None:
-        # The server is closed: what its inbox still holds, which is bounded.
+    async def _server_closed(self) -> None:
+        # What its inbox still holds, which is bounded.
+        server = self._thread.server
+        assert server is not None  # it was closed
         if server.up is None:
             return
         if self._fetcher is not None:
@@ -373,24 +301,34 @@ class Background(Generic[Down, Up]):
         except ConnectionClosed:
             pass
 
+    def _loop_ended(self) -> None:
+        with self._ready:
+            self._fetching = False
+            self._no_more = True
+            self._ready.notify_all()
+
+    def _forked(self) -> None:
+        self._thread.forked()
+        self._ready = threading.Condition()
+
     # --- everything else -------------------------------------------------------------------
 
     @property
     def server(self) -> ServerBase[Down, Up]:
         """The server itself. Call only methods that are legal in any thread; use `run` for all others."""
-        return self._opened()
+        return self._thread.opened()
 
     def local_addr(self) -> Address:
         """Return the address that the server is bound to; the first one, where there are several."""
-        return self._opened().local_addr()
+        return self._thread.opened().local_addr()
 
     def local_addrs(self) -> tuple[Address, ...]:
         """Return all addresses that the server is bound to."""
-        return self._opened().local_addrs()
+        return self._thread.opened().local_addrs()
 
     def client_count(self) -> int:
         """Return the number of connected clients."""
-        return self._opened().client_count()
+        return self._thread.opened().client_count()
 
     def wait_clients(self, n: int, timeout: float | None = None) -> None:
         """Wait until at least `n` clients are connected.
@@ -403,7 +341,7 @@ class Background(Generic[Down, Up]):
             The server was closed before that.
         """
         n, timeout = one_checked("n", n), one_checked("timeout", timeout)
-        server = self._opened()
+        server = self._thread.opened()
 
         async def wait() -> None:
             async with asyncio.timeout(timeout):
@@ -434,216 +372,4 @@ class Background(Generic[Down, Up]):
         Exception
             What `function` raised.
         """
-        self._opened()
-        self._refuse_own_thread("run")
-        done: Future[Any] = Future()
-        tasks: list[asyncio.Task[None]] = []
-
-        async def settle(work: Coroutine[Any, Any, Any]) -> None:
-            try:  # SystemExit and its like are for the caller: they must not end the loop
-                result = await work
-            except asyncio.CancelledError as error:
-                fail(done, self._closed() if self._is_stopping() else error)
-                raise
-            except BaseException as error:
-                if self._failure is None:
-                    fail(done, error)
-                else:  # which ended the server, and so this
-                    self._tell(done)
-            else:
-                succeed(done, result)
-
-        def call() -> None:
-            if done.done() or self._ending:
-                return
-            try:
-                result = function(*args, **kwargs)
-            except BaseException as error:
-                fail(done, error)
-                return
-            if isinstance(result, Coroutine):
-                tasks.append(asyncio.get_running_loop().create_task(settle(result)))
-            else:
-                succeed(done, result)
-
-        def cancel() -> None:
-            done.cancel()
-            for task in tasks:
-                task.cancel()
-
-        with self._lock:
-            if not self._over:
-                self._waiting.add(done)
-        if not self._call(call):
-            self._check()
-            raise self._closed()
-        try:
-            return result(done)
-        except BaseException:
-            if not done.done():  # Ctrl-C while waiting
-                self._call(cancel)
-            raise
-        finally:
-            self._waiting.discard(done)
-
-    # --- the thread ------------------------------------------------------------------------
-
-    def _run_loop(self, opened: Future[None]) -> None:
-        unopened: BaseException = asyncio.CancelledError()
-        _running.add(self)
-        try:
-            with asyncio.Runner(loop_factory=self._loop_factory) as runner:
-                runner.get_loop()  # a factory that fails does so before there is a coroutine
-                try:
-                    runner.run(self._serve(opened))
-                except asyncio.CancelledError:  # by `_cancel`
-                    if self._server is not None:
-                        runner.run(abort_server(self._server))
-                except BaseException as error:
-                    if self._server is None:
-                        raise
-                    self._fail(error)
-                    # Clients are told at least; the loop itself still works.
-                    runner.run(self._server.close(drain=0))
-                finally:
-                    self._ending = True
-        except BaseException as error:
-            if self._server is None:
-                unopened = error  # told by `start`
-                self._opening.close()
-            # While the interpreter exits, asyncio cannot start the thread that ends its executor (3.12).
-            elif not (_exiting and isinstance(error, RuntimeError)):
-                self._fail(error)
-        fail(opened, unopened)  # unless it was opened
-        self._leave()
-
-    def _fail(self, error: BaseException) -> None:
-        if self._failure is None:
-            self._failure = error
-        _logger.critical("the event loop of %r failed", self._server, exc_info=error)
-
-    def _leave(self) -> None:
-        # The loop is gone: nobody may wait for it.
-        with self._lock:
-            self._over = True
-            waiting, self._waiting = self._waiting, set()
-        for done in waiting:
-            if self._failure is None:
-                fail(done, self._closed())
-            else:
-                self._tell(done)
-        with self._ready:
-            self._fetching = False
-            self._no_more = True
-            self._ready.notify_all()
-        _running.discard(self)
-        self._left.set()
-
-    async def _serve(self, opened: Future[None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._main = asyncio.current_task()
-        self._stop = asyncio.Event()
-        server: Any = await self._opening
-        if not isinstance(server, ServerBase):
-            await server.close()
-            raise TypeError(f"serve_background serves what bind() returns, got {server!r}")
-        self._server = server
-        if succeed(opened, None):  # else `start` was interrupted
-            await self._stop.wait()
-        await server.close(drain=self._drain)
-        await self._fetch_rest(server)
-
-    def _ask_to_stop(self, drain: float) -> None:
-        self._drain = drain
-        if self._stop is not None:
-            self._stop.set()
-
-    def _is_stopping(self) -> bool:
-        return self._stop is not None and self._stop.is_set()
-
-    def _cancel(self) -> None:
-        if self._main is not None:
-            self._call(self._main.cancel)
-
-    def _call(self, function: Callable[..., object], *args: Any) -> bool:
-        """Have `function` called on the loop's thread; whether it will be."""
-        if self._loop is None or self._over:
-            return False
-        try:
-            self._loop.call_soon_threadsafe(function, *args)
-        except RuntimeError:  # the loop was closed meanwhile
-            return False
-        return True
-
-    # --- what is refused -------------------------------------------------------------------
-
-    def _opened(self) -> ServerBase[Down, Up]:
-        server = self._server
-        if server is None:
-            raise RuntimeError(f"{self!r}: use it in `with`")
-        if self._failure is not None:
-            self._raise_failure()
-        return server
-
-    def _check(self) -> None:
-        if self._failure is not None:
-            self._raise_failure()
-
-    def _raise_failure(self) -> NoReturn:
-        self._told = True
-        raise self._gone()
-
-    def _tell(self, done: Future[Any]) -> None:
-        if fail(done, self._gone()):
-            self._told = True
-
-    def _gone(self) -> RuntimeError:
-        error = RuntimeError(f"the event loop of the background server is gone: {self._failure!r}")
-        error.__cause__ = self._failure
-        return error
-
-    def _closed(self) -> ConnectionClosed:
-        return ConnectionClosed(GOING_AWAY, "the server is closed")
-
-    def _refuse_own_thread(self, what: str) -> None:
-        if threading.current_thread() is self._thread:
-            raise RuntimeError(f"{what}: this is the loop's own thread, which would wait for itself")
-
-    def _forked(self) -> None:
-        # In a child process, which has this object and not its thread. The locks may be held by threads
-        # that are not there either.
-        self._failure = RuntimeError("it runs in the parent process, and a fork has no threads")
-        self._told = True
-        self._over = True
-        self._left = threading.Event()
-        self._left.set()
-        self._lock = threading.Lock()
-        self._ready = threading.Condition()
-        if self._server is not None:
-            # Its end would take the socket out of the parent's epoll set, which both processes share.
-            self._server._acceptor = None
-
-
-def _close_forgotten() -> None:
-    """Close what is still open when the interpreter exits: clients get what was queued, and a close code."""
-    global _exiting
-    _exiting = True
-    forgotten = list(_running)
-    for background in forgotten:
-        try:
-            background.close()
-        except Exception:
-            _logger.exception("a forgotten background server could not be closed")
-    for background in forgotten:
-        warnings.warn(f"unclosed {background!r}", ResourceWarning, stacklevel=2, source=background)
-
-
-def _after_fork() -> None:
-    for background in _running:
-        background._forked()
-    _running.clear()
-
-
-atexit.register(_close_forgotten)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+        return self._thread.run(function, args, kwargs)

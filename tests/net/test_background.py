@@ -33,9 +33,9 @@ from deli_com import (
     Server,
     WsClient,
     WsServer,
-    background,
     codec,
     serve_background,
+    server_thread,
     u32,
 )
 
@@ -62,7 +62,7 @@ def nothing_is_left() -> Iterator[None]:
     wait_until(lambda: not any(thread.is_alive() for thread in left))  # websockets' end a little later
     gc.collect()
     assert not helpers.open_sockets() - sockets
-    assert not background._running
+    assert not server_thread._running
 
 
 @pytest.fixture
@@ -426,7 +426,7 @@ class TestWaitClients:
     def test_close_ends_it(self, serve):
         with serve(WsServer[u32].bind(ADDR)) as server:
             thread, outcome = in_thread(lambda: server.wait_clients(1))
-            wait_until(lambda: server._waiting)
+            wait_until(lambda: server._thread._waiting)
         thread.join(PATIENCE_S)
         assert [type(error) for error in outcome] == [ConnectionClosed]
 
@@ -489,7 +489,7 @@ class TestRun:
     def test_close_ends_what_runs(self, serve):
         with serve(WsServer[u32].bind(ADDR)) as server:
             thread, outcome = in_thread(lambda: server.run(asyncio.sleep, 3600))
-            wait_until(lambda: server._waiting)
+            wait_until(lambda: server._thread._waiting)
         thread.join(PATIENCE_S)
         assert [type(error) for error in outcome] == [ConnectionClosed]
         with pytest.raises(ConnectionClosed):
@@ -594,29 +594,29 @@ class TestClose:
         client.close()
 
     def test_a_loop_that_is_blocked_is_named(self, serve, monkeypatch):
-        monkeypatch.setattr(background, "JOIN_S", 0.1)
+        monkeypatch.setattr(server_thread, "JOIN_S", 0.1)
         go_on = threading.Event()
         server = serve(WsServer[u32].bind(ADDR, close_timeout=0)).start()
         thread, _ = in_thread(lambda: server.run(go_on.wait))
-        wait_until(lambda: server._waiting)
+        wait_until(lambda: server._thread._waiting)
         with pytest.raises(RuntimeError, match="something that was run on it blocks it"):
             server.close(drain=0)
         go_on.set()
         thread.join(PATIENCE_S)
-        server._thread.join(PATIENCE_S)
+        server._thread._thread.join(PATIENCE_S)
 
     def test_that_does_not_hide_the_exception_of_the_block(self, serve, monkeypatch):
-        monkeypatch.setattr(background, "JOIN_S", 0.1)
+        monkeypatch.setattr(server_thread, "JOIN_S", 0.1)
         go_on = threading.Event()
         with pytest.raises(LookupError, match="in the block") as caught:  # noqa: PT012 - the block is what raises
             with serve(WsServer[u32].bind(ADDR, close_timeout=0)) as server:
                 thread, _ = in_thread(lambda: server.run(go_on.wait))
-                wait_until(lambda: server._waiting)
+                wait_until(lambda: server._thread._waiting)
                 raise LookupError("in the block")
         assert "did not end within" in caught.value.__notes__[0]
         go_on.set()
         thread.join(PATIENCE_S)
-        server._thread.join(PATIENCE_S)
+        server._thread._thread.join(PATIENCE_S)
 
 
 class TestFailure:
@@ -624,7 +624,7 @@ class TestFailure:
 
     def break_loop(self, server: Background[Any, Any]) -> None:
         server.run(lambda: asyncio.get_running_loop().call_soon(sys.exit, 3))
-        wait_until(lambda: server._over)
+        wait_until(lambda: server._thread._over)
 
     def test_it_is_told_once_by_the_end_of_the_block(self, serve, caplog):
         with pytest.raises(RuntimeError, match=r"event loop of the background server is gone") as caught:
@@ -654,7 +654,7 @@ class TestFailure:
     def test_waiting_threads_are_told(self, serve):
         with serve(WsServer[u32].bind(ADDR)) as server:
             waiting = [in_thread(work) for work in (server.recv, lambda: server.wait_clients(1))]
-            wait_until(lambda: server._waiting and server._fetching)
+            wait_until(lambda: server._thread._waiting and server._fetching)
             self.break_loop(server)
             for thread, outcome in waiting:
                 thread.join(PATIENCE_S)
@@ -664,7 +664,7 @@ class TestFailure:
         with pytest.raises(RuntimeError, match="is gone"):  # noqa: PT012 - the block is what raises
             with serve(WsServer[u32].bind(ADDR)) as server:
                 server.run(lambda: asyncio.get_running_loop().stop())
-                wait_until(lambda: server._over)
+                wait_until(lambda: server._thread._over)
 
     def test_clients_see_a_close_in_good_order(self, serve):
         with serve(WsServer[u32].bind(ADDR)) as server, client_of(server) as client:

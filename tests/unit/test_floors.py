@@ -20,7 +20,7 @@ FLOORS = [
     ["net"],
     ["link", "typed", "opening", "recordable", "server_base", "client_base"],
     ["ws", "tcp"],
-    ["background", "demo", "gen", "metrics", "replay", "__init__"],
+    ["background", "demo", "gen", "metrics", "replay", "server_thread", "__init__"],
     ["cli"],
     ["__main__"],
 ]
