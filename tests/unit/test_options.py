@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from deli_com import Client, Server, WsClient, WsServer, serve_background
-from deli_com.net.options import RULES, checked, one_checked
+from deli_com.net.options import RULES, checked, one_checked, taking
 
 CALLS = (Server.bind, WsServer.bind, Client.connect, WsClient.connect)
 SECONDS = [
@@ -38,6 +38,46 @@ def test_every_option_of_a_call_has_a_rule():
             assert name in RULES or name == "ssl", (call, name)
     assert "loop_factory" in RULES
     assert "loop_factory" in inspect.signature(serve_background).parameters
+
+
+def defaults(call):
+    return {name: p.default for name, p in inspect.signature(call).parameters.items() if name != "addr"}
+
+
+def test_an_option_of_two_calls_has_one_default():
+    """But for TCP clients, who announce no schema and use no proxy unless asked."""
+    differ = set()
+    for one, other in ((Server.bind, WsServer.bind), (Client.connect, WsClient.connect)):
+        first, second = defaults(one), defaults(other)
+        differ |= {(one.__qualname__, name) for name in first if first[name] != second.get(name, first[name])}
+    assert differ == {("Client.connect", "schema"), ("Client.connect", "proxy")}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_default_is_what_its_rule_gives(call):
+    """So no call has to check what it was not given."""
+    for name, default in defaults(call).items():
+        rule = {"ssl": "server_ssl" if call.__name__ == "bind" else "client_ssl"}.get(name, name)
+        assert one_checked(rule, default) == default
+
+
+def test_a_call_gets_what_its_rules_give():
+    class Opened:
+        @classmethod
+        @taking({"size": "max_message_size"}, also=lambda addr, given: seen.append((addr, given)))
+        def bind(cls, addr=None, *, size=1, drain=2.0, n=3):
+            return addr, size, drain, n
+
+    seen = []
+    assert Opened.bind(drain=np.int64(5)) == (None, 1, 5.0, 3)
+    assert Opened.bind("here", size=np.int64(4)) == Opened.bind(addr="here", size=4) == ("here", 4, 2.0, 3)
+    assert seen == [(None, {"drain": 5.0}), ("here", {"size": 4}), ("here", {"addr": "here", "size": 4})]
+    with pytest.raises(ValueError, match=r"^size is 0, expected bytes"):
+        Opened.bind(size=0)
+    with pytest.raises(
+        TypeError, match=r"^Opened.bind\(\) got an unexpected .*'drian'; did you mean 'drain'"
+    ):
+        Opened.bind(drian=1)
 
 
 class TestSeconds:

@@ -2,10 +2,13 @@
 
 ::
 
-    options = checked(max_backlog=max_backlog, ping_interval=ping_interval)   # at the call, before all else
-    options["max_backlog"]                                                    # an int; never is None
+    @classmethod
+    @taking({"ssl": "server_ssl"})     # where the rule has another name than the option
+    def bind(cls, addr, *, ssl=None, max_backlog=16 << 20): ...
 
-    @suggesting                                                      # bind(max_bakclog=…): "did you mean"
+The signature and the docstring of a call say what it takes; `RULES` says what each option may be. The call
+gets values that have been checked, and ``bind(max_bakclog=…)`` is told which name was meant. An option of two
+calls has one default (tests/unit/test_options.py).
 
 An error names the option, what was given, and what is expected: `TypeError` for a wrong kind of object,
 `ValueError` for a wrong value.
@@ -29,7 +32,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from deli_com.types.delivery import POLICIES
 
-__all__ = ["RULES", "checked", "one_checked", "suggesting", "unexpected"]
+__all__ = ["RULES", "checked", "one_checked", "taking", "unexpected"]
 
 MOST = (1 << 63) - 1  # sys.maxsize, which programs write for "no limit"
 USED = 1 << 60  # what that comes to inside, where some are multiplied
@@ -441,15 +444,34 @@ def unexpected(call: str, name: str, known: Iterable[str]) -> TypeError:
     return TypeError(f"{call} got an unexpected keyword argument {name!r}{hint}")
 
 
-def suggesting(function: F) -> F:
-    """Have a class method name the option that was meant where it gets one that it has not."""
-    known = [*inspect.signature(function).parameters][1:]
+def taking(
+    rules: Mapping[str, str], also: Callable[[Any, Mapping[str, Any]], None] | None = None
+) -> Callable[[F], F]:
+    """Have a class method's options checked before it is called; it gets them as they are used inside.
 
-    @functools.wraps(function)
-    def call(cls: type, *args: Any, **options: Any) -> Any:
-        for name in options:
-            if name not in known:
-                raise unexpected(f"{cls.__name__}.{function.__name__}()", name, known)
-        return function(cls, *args, **options)
+    Parameters
+    ----------
+    rules : mapping
+        Option to the name of its rule, where that differs.
+    also : callable, optional
+        ``(addr, given)``: raises for options that do not go together. It gets only those that were given.
+    """
 
-    return cast(F, call)
+    def decorate(function: F) -> F:
+        known = [*inspect.signature(function).parameters][1:]
+        rule_of = {name: RULES[rules.get(name, name)] for name in known if name != "addr"}
+
+        @functools.wraps(function)
+        def call(cls: type, *addr: Any, **options: Any) -> Any:
+            for name, value in options.items():
+                if name in rule_of:
+                    options[name] = rule_of[name](name, value)
+                elif name not in known:
+                    raise unexpected(f"{cls.__name__}.{function.__name__}()", name, known)
+            if also is not None:
+                also(addr[0] if addr else options.get("addr"), options)
+            return function(cls, *addr, **options)
+
+        return cast(F, call)
+
+    return decorate

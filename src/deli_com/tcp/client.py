@@ -15,7 +15,7 @@ from deli_com.link.tcp_link import TcpLink
 from deli_com.link.tcp_read_buffer import ReadBuffer
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven, parse_address, unix_path
 from deli_com.net.dial import address_of_peer, check_way, open_socket
-from deli_com.net.options import checked, suggesting
+from deli_com.net.options import taking
 from deli_com.net.transports import attach_connected, connecting
 from deli_com.net.unwatched import close_unwatched
 from deli_com.opening import Opening, running_loop
@@ -34,7 +34,7 @@ class Client(ClientBase[Down, Up]):
     """
 
     @classmethod
-    @suggesting
+    @taking({"ssl": "client_ssl", "proxy": "explicit_proxy", "max_message_size": "max_frame_bytes"})
     def connect(
         cls,
         addr: AddressLike | NotGiven = NOT_GIVEN,
@@ -60,26 +60,17 @@ class Client(ClientBase[Down, Up]):
         Parameters
         ----------
         addr : str or tuple
-            ``"host:port"``, ``"[v6]:port"``, ``"unix:/path"``, ``(host, port)`` or an `Address`. The
-            addresses of a name are tried in turn; the next attempt starts when one fails or does not answer
-            within 0.2 s.
-        sock : socket.socket, optional
-            A connected socket; the client takes ownership of it. `addr` may be omitted then.
+            As for `WsClient.connect`, but for URLs.
+        sock, server_hostname, max_inbox, conflate
+            As for `WsClient.connect`.
         proxy : str, optional
             ``"http://host:port"`` or ``"http://user:password@host:port"``: an HTTP proxy that is asked for a
             tunnel (CONNECT). The environment's proxies are not used.
         ssl : ssl.SSLContext or bool, optional
             TLS; True makes a default context.
-        server_hostname : str, optional
-            Name that the certificate must be for, if it is not that of `addr`.
         max_message_size : int
             Bytes of one encoded message, both ways, at most 2**32 - 1. When the server
             announces more, ``recv`` raises `MessageTooLarge` and the connection is closed.
-        max_inbox : int
-            Bytes of received values that wait for the program, past which reading pauses.
-        conflate : bool
-            Values that wait for the program follow the policies of their classes: of policy ``latest`` the
-            newest of each key, of ``skip`` the last that fit half of `max_inbox`. False: all wait.
         schema : {"check", "require"} or None
             None: schemas are not exchanged. An older server, or another program, closes the connection of a
             client that announces schemas. ``check`` and ``require`` mean the same here: announce the schemas
@@ -106,45 +97,28 @@ class Client(ClientBase[Down, Up]):
             A type without a wire form, or no address.
         """
         down, up = cls._codecs("connect(addr)")
-        options = checked(
-            sock=sock,
-            explicit_proxy=proxy,
-            server_hostname=server_hostname,
-            client_ssl=ssl,
-            max_frame_bytes=max_message_size,
-            max_inbox=max_inbox,
-            conflate=conflate,
-            open_timeout=open_timeout,
-            close_timeout=close_timeout,
-            keepalive_interval=keepalive_interval,
-            keepalive_timeout=keepalive_timeout,
-            schema=schema,
-        )
-        if schema is not None:  # the largest length is none then
-            options["max_message_size"] = min(options["max_message_size"], MARKER - 1)
         address = address_of_peer(addr, sock) or parse_address(addr)  # type: ignore[arg-type]
         if address.port == 0 and unix_path(address) is None:
             raise ValueError(f"cannot connect to port 0: {addr!r}")
-        way = check_way(
-            address, sock=sock, proxy=options["proxy"], server_hostname=server_hostname, secure=bool(ssl)
-        )
+        way = check_way(address, sock=sock, proxy=proxy, server_hostname=server_hostname, secure=bool(ssl))
 
         async def connect() -> Self:
             loop = running_loop(f"{cls.__name__}.connect()")
-            deadline = None if options["open_timeout"] is None else loop.time() + options["open_timeout"]
+            deadline = None if open_timeout is None else loop.time() + open_timeout
             context = ssl_module.create_default_context() if ssl is True else ssl or None
             self: Self = bare(cls)
             self._start(
                 "tcp",
                 down,
                 up,
-                max_message_size=options["max_message_size"],
-                max_inbox=options["max_inbox"],
-                conflate=options["conflate"],
-                close_timeout=options["close_timeout"],
-                ping_interval=options["keepalive_interval"],
-                ping_timeout=options["keepalive_timeout"],
-                schema=options["schema"],
+                # The largest length announces schemas, where they are exchanged.
+                max_message_size=max_message_size if schema is None else min(max_message_size, MARKER - 1),
+                max_inbox=max_inbox,
+                conflate=conflate,
+                schema=schema,
+                close_timeout=close_timeout,
+                ping_interval=keepalive_interval,
+                ping_timeout=keepalive_timeout,
             )
             made: socket.socket | None = None
             waiting = "before the connection was made"
@@ -174,7 +148,7 @@ class Client(ClientBase[Down, Up]):
 
             stream = TcpLink(self, ReadBuffer(loop), on_opened)
             try:
-                async with connecting(address, options["open_timeout"], stage=stage, discard=discard):
+                async with connecting(address, open_timeout, stage=stage, discard=discard):
                     made = await open_socket(
                         loop, address, sock=sock, proxy=way, secure=context is not None, on_stage=on_stage
                     )

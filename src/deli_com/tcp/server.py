@@ -7,7 +7,7 @@ import socket
 import ssl as ssl_module
 import weakref
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from deli_com.fanout.construction import bare
 from deli_com.link.events import OnConnect, OnDisconnect
@@ -16,7 +16,8 @@ from deli_com.link.tcp_read_buffer import ReadBuffer
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.listener import check_listening, open_listener
 from deli_com.net.log_budget import LogBudget
-from deli_com.net.options import checked, one_checked, suggesting
+from deli_com.net.options import taking
+from deli_com.net.proxy_protocol import Trust
 from deli_com.opening import Opening, running_loop
 from deli_com.recordable import RecordTo
 from deli_com.schema.control import MARKER
@@ -56,7 +57,7 @@ class Server(ServerBase[Down, Up]):
             ...
 
     @classmethod
-    @suggesting
+    @taking({"ssl": "server_ssl", "max_message_size": "max_frame_bytes"})
     def bind(
         cls,
         addr: AddressLike | NotGiven = NOT_GIVEN,
@@ -88,58 +89,26 @@ class Server(ServerBase[Down, Up]):
         addr : str or tuple
             ``"host:port"``, ``"[v6]:port"``, ``"unix:/path"``, ``(host, port)`` or what ``local_addr()``
             returned; port 0 lets the system choose. A name stands for all its addresses, with one port.
-        sock : socket.socket, optional
-            A bound socket, in place of `addr`; it may listen already. The server takes ownership of it.
-        mode : int, optional
-            Permissions of the path of a Unix socket; 0o600 if None.
-        reuse_port : bool
-            Let other processes listen on the same port, if they set ``SO_REUSEPORT`` too.
+        sock, mode, reuse_port, proxy_protocol, slow_client, max_keys, record, on_connect, on_disconnect
+            As for `WsServer.bind`.
         ssl : ssl.SSLContext, optional
             Speak TLS.
-        proxy_protocol : list of str, or True, optional
-            Networks of load balancers that send the client's address by the PROXY protocol, version 1 or 2.
-            True means loopback and Unix sockets. Connections from these networks must begin with the header;
-            from any other address the header is refused.
-        slow_client : {"disconnect", "wait", "skip", "latest"}
-            Policy of types that declare none, for clients that are behind. ``disconnect``: the client gets
-            every message, or is closed. ``wait``: the same, and an awaited send also waits for the slowest
-            client. ``skip``: the client gets the last `max_backlog` bytes. ``latest``: the client gets the
-            newest message of each type.
         max_backlog : int
             Bytes of queued messages at which a client that lags is reset. One message never
             exceeds that by itself.
-        max_keys : int
-            Limit on keys of ``latest`` messages, over all types and groups; a further key raises
-            `BacklogFull`.
         max_message_size : int
             Bytes of one encoded message, both ways, at most 2**32 - 1. A client that
             announces more is closed.
         max_inbound : int, optional
-            Limit on received bytes waiting for ``recv``, all clients together, incomplete messages
-            included. Past it, the client holding most is closed and its values are dropped.
-            256 MiB if None, or four times ``max_message_size`` where that is more.
+            As for `WsServer.bind`. Past it, the client holding most is closed and its values are dropped.
         max_clients : int, optional
             Further clients are closed at once.
         schema : {"check", "require"} or None
-            ``check``: clients that announce their schemas get the server's, and their values are read by
-            their schema or refused. Clients that announce none are served without a check. ``require``:
-            clients that announce none are closed. None: schemas are not exchanged.
+            As for `WsServer.bind`. ``require``: clients that announce no schema are closed.
         progress_timeout : float or None
             Seconds after which a client that is behind and accepts no byte is reset. None: never.
         close_timeout : float
             Seconds to wait for a client to close its end of a closed connection.
-        record : path or mapping, optional
-            Record to this file from the first message on, as the method `record` does. A mapping gives the
-            arguments of `record` by name.
-        on_connect : callable, optional
-            ``(peer)``, called when a client is counted, before anything is received from it. Messages that it
-            sends come before all that are sent later.
-        on_disconnect : callable, optional
-            ``(peer, why)`` with a `Departure`, called once for each client that ``on_connect`` was called
-            for, after the client has disconnected for any reason. Messages from it may still wait for
-            ``recv``.
-
-            Both may be coroutine functions, which run as tasks of the server. Their errors are logged.
         keepalive_interval, keepalive_timeout : float or None
             TCP keepalive: seconds without received data after which the operating system probes the client,
             and seconds to wait for an answer. Whole seconds, as TCP counts them. None: never.
@@ -152,30 +121,13 @@ class Server(ServerBase[Down, Up]):
             A type without a wire form, or no address, or both an address and a socket.
         """
         down, up = cls._codecs("bind(addr)")
-        limits = checked(
-            slow_client=slow_client,
-            max_backlog=max_backlog,
-            max_keys=max_keys,
-            max_frame_bytes=max_message_size,
-            max_inbound=max_inbound,
-            progress_timeout=progress_timeout,
-            close_timeout=close_timeout,
-            on_connect=on_connect,
-            on_disconnect=on_disconnect,
-            schema=schema,
-        )
-        one_checked("record", record)
-        if schema is not None:  # the largest length is none then
-            limits["max_message_size"] = min(limits["max_message_size"], MARKER - 1)
-        keepalive = checked(keepalive_interval=keepalive_interval, keepalive_timeout=keepalive_timeout)
-        checked(server_ssl=ssl, max_clients=max_clients)
-        port = checked(sock=sock, mode=mode, reuse_port=reuse_port)
-        trust = one_checked("proxy_protocol", proxy_protocol)
-        check_listening(addr, **port)
+        check_listening(addr, sock, mode=mode, reuse_port=reuse_port)
 
         async def bind() -> Self:
             running_loop(f"{cls.__name__}.bind()")
-            listener = await open_listener(addr, **port)
+            listener = await open_listener(addr, sock=sock, mode=mode, reuse_port=reuse_port)
+            # The largest length announces schemas, where they are exchanged.
+            most = max_message_size if schema is None else min(max_message_size, MARKER - 1)
             try:
                 self: Self = bare(cls)
                 self._start(
@@ -183,13 +135,22 @@ class Server(ServerBase[Down, Up]):
                     "tcp",
                     down,
                     up,
-                    **limits,
-                    ping_interval=keepalive["keepalive_interval"],
-                    ping_timeout=keepalive["keepalive_timeout"],
+                    slow_client=slow_client,
+                    max_backlog=max_backlog,
+                    max_keys=max_keys,
+                    max_message_size=most,
+                    max_inbound=max_inbound,
+                    schema=schema,
+                    progress_timeout=progress_timeout,
+                    close_timeout=close_timeout,
+                    ping_interval=keepalive_interval,
+                    ping_timeout=keepalive_timeout,
+                    on_connect=on_connect,
+                    on_disconnect=on_disconnect,
                 )
                 self._record_from_start(record)
                 self._acceptor = TcpAcceptor(
-                    listener, _streams(self, max_clients), ssl=ssl, proxy_protocol=trust
+                    listener, _streams(self, max_clients), ssl=ssl, proxy_protocol=cast(Trust, proxy_protocol)
                 )
             except BaseException:
                 listener.close()

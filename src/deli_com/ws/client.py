@@ -18,7 +18,7 @@ from deli_com.fanout.construction import bare
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.dial import check_way
-from deli_com.net.options import checked, one_checked, suggesting, unexpected
+from deli_com.net.options import one_checked, taking, unexpected
 from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import ASK, HEADER, MAX_BYTES
 from deli_com.schema.terms import Terms, Use
@@ -60,7 +60,7 @@ class WsClient(ClientBase[Down, Up]):
     """
 
     @classmethod
-    @suggesting
+    @taking({"ssl": "client_ssl"})
     def connect(
         cls,
         addr: AddressLike | NotGiven = NOT_GIVEN,
@@ -147,36 +147,32 @@ class WsClient(ClientBase[Down, Up]):
             A type without a wire form, or no address.
         """
         down, up = cls._codecs("connect(addr)")
-        limits = checked(
-            max_message_size=max_message_size,
-            max_inbox=max_inbox,
-            conflate=conflate,
-            close_timeout=close_timeout,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            schema=schema,
-        )
-        way = checked(sock=sock, proxy=proxy, server_hostname=server_hostname)
-        asked = checked(
-            client_ssl=ssl,
-            headers=headers,
-            subprotocols=subprotocols,
-            origin=origin,
-            open_timeout=open_timeout,
-        )
-        checked_subprotocols(asked["subprotocols"])
-        checked_headers(asked["headers"])
+        checked_subprotocols(subprotocols)
+        checked_headers(headers)
         if origin is not None:
             checked_headers({"Origin": origin}, "origin")
         target = target_of(addr, path=path, sock=sock, secure=bool(ssl))
         check_tls(target, ssl)
-        way["proxy"] = check_way(target.address, **way, secure=target.secure)
+        way = check_way(
+            target.address, sock=sock, proxy=proxy, server_hostname=server_hostname, secure=target.secure
+        )
 
         async def connect() -> Self:
             loop = running_loop(f"{cls.__name__}.connect()")
-            deadline = None if asked["open_timeout"] is None else loop.time() + asked["open_timeout"]
+            deadline = None if open_timeout is None else loop.time() + open_timeout
             self: Self = bare(cls)
-            self._start("ws-client", down, up, **limits)
+            self._start(
+                "ws-client",
+                down,
+                up,
+                max_message_size=max_message_size,
+                max_inbox=max_inbox,
+                conflate=conflate,
+                schema=schema,
+                close_timeout=close_timeout,
+                ping_interval=ping_interval,
+                ping_timeout=ping_timeout,
+            )
             terms = self.terms
 
             def make_listener(response: HandshakeResponse, transport: asyncio.Transport) -> WSListener:
@@ -188,10 +184,16 @@ class WsClient(ClientBase[Down, Up]):
             await open_websocket(
                 target,
                 make_listener=make_listener,
-                max_frame_size=max(limits["max_message_size"], 0 if terms is None else MAX_BYTES),
+                max_frame_size=max(max_message_size, 0 if terms is None else MAX_BYTES),
                 schema=None if terms is None else terms.header,
-                **asked,
-                **way,
+                ssl=ssl,
+                headers=headers,
+                subprotocols=subprotocols,
+                origin=origin,
+                open_timeout=open_timeout,
+                sock=sock,
+                proxy=way,
+                server_hostname=server_hostname,
             )
             if terms is not None and not self.is_settled:
                 await self._agree(target.address, deadline)

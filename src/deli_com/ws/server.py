@@ -6,8 +6,8 @@ import asyncio
 import socket
 import ssl as ssl_module
 import weakref
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from picows import WSListener
 
@@ -18,7 +18,8 @@ from deli_com.link.request import Answer, Request
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.listener import check_listening, open_listener
-from deli_com.net.options import checked, one_checked, suggesting
+from deli_com.net.options import taking
+from deli_com.net.proxy_protocol import Trust
 from deli_com.opening import Opening, running_loop
 from deli_com.recordable import RecordTo
 from deli_com.schema.control import HEADER, MAX_BYTES, QUERY, parse_query
@@ -38,10 +39,31 @@ if TYPE_CHECKING:
 
 __all__ = ["WsServer"]
 
-# Compared by `is`, so that one that is given is told from these, whatever its value.
-OPEN_TIMEOUT_S = 10.0
 FORWARDED_HEADER: ForwardedHeader = "x-forwarded-for"
-MAX_HEAD_BYTES = 16 * 1024
+
+# Options of the port, which a server that shares it cannot be given; but for what leaves the port as it is.
+_OF_THE_PORT: Mapping[str, object] = {
+    "sock": None,
+    "mode": None,
+    "reuse_port": False,
+    "ssl": None,
+    "open_timeout": NOT_GIVEN,
+    "max_head_bytes": NOT_GIVEN,
+    "proxy_protocol": None,
+    "forwarded_from": None,
+    "http": None,
+    "http_authorize": None,
+}
+
+
+def _check_shared(addr: object, given: Mapping[str, Any]) -> None:
+    if not isinstance(addr, ServerBase):
+        return
+    if not isinstance(addr, WsServer):
+        raise TypeError(f"only a WsServer's port has paths to share, {addr!r} is none")
+    for name, value in given.items():
+        if value is not _OF_THE_PORT.get(name, value):
+            raise ValueError(f"{name} belongs to the port: give it to the bind of {addr!r}")
 
 
 class WsServer(ServerBase[Down, Up]):
@@ -69,7 +91,7 @@ class WsServer(ServerBase[Down, Up]):
             ...
 
     @classmethod
-    @suggesting
+    @taking({"ssl": "server_ssl"}, also=_check_shared)
     def bind(
         cls,
         addr: AddressLike | WsServer[Any, Any] | NotGiven = NOT_GIVEN,
@@ -83,7 +105,7 @@ class WsServer(ServerBase[Down, Up]):
         forwarded_from: Collection[str] | bool | None = None,
         forwarded_header: ForwardedHeader = FORWARDED_HEADER,
         forwarded_host: bool = False,
-        max_head_bytes: int = MAX_HEAD_BYTES,
+        max_head_bytes: int = 16 * 1024,
         slow_client: Policy = "disconnect",
         max_backlog: int = 16 << 20,
         max_keys: int = 1 << 16,
@@ -91,7 +113,7 @@ class WsServer(ServerBase[Down, Up]):
         max_inbound: int | None = None,
         max_clients: int | None = None,
         schema: Use | None = "check",
-        open_timeout: float | None = OPEN_TIMEOUT_S,
+        open_timeout: float | None = 10.0,
         progress_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
         ping_interval: float | None = 20.0,
@@ -229,57 +251,16 @@ class WsServer(ServerBase[Down, Up]):
             The server to share with is closed, or belongs to another event loop.
         """
         down, up = cls._codecs("bind(addr)")
-        limits = checked(
-            slow_client=slow_client,
-            max_backlog=max_backlog,
-            max_keys=max_keys,
-            max_message_size=max_message_size,
-            max_inbound=max_inbound,
-            progress_timeout=progress_timeout,
-            close_timeout=close_timeout,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            on_connect=on_connect,
-            on_disconnect=on_disconnect,
-            schema=schema,
-        )
-        one_checked("record", record)
-        shared = checked(
-            server_ssl=ssl,
-            open_timeout=open_timeout,
-            max_head_bytes=max_head_bytes,
-            proxy_protocol=proxy_protocol,
-        )
-        forwarding = _checked_forwarding(forwarded_from, forwarded_header, forwarded_host)
-        place = checked(sock=sock, mode=mode, reuse_port=reuse_port)
-        served = checked(
-            max_clients=max_clients,
-            origins=origins,
-            authorize=authorize,
-            subprotocols=subprotocols,
-            response_headers=response_headers,
-        )
-        checked_subprotocols(served["subprotocols"])
-        checked_headers(served["response_headers"], "response_headers")
-        check_origins(served["origins"])
+        checked_subprotocols(subprotocols)
+        checked_headers(response_headers, "response_headers")
+        check_origins(origins)
         check_path(path)
-        plain = _checked_http(http, http_authorize)
-        if isinstance(addr, ServerBase):
-            _check_shared(
-                addr,
-                sock=sock is not None,
-                mode=mode is not None,
-                reuse_port=reuse_port,
-                ssl=ssl is not None,
-                open_timeout=open_timeout is not OPEN_TIMEOUT_S,
-                max_head_bytes=max_head_bytes is not MAX_HEAD_BYTES,
-                proxy_protocol=proxy_protocol is not None,
-                forwarded_from=forwarded_from is not None,
-                http=http is not None,
-                http_authorize=http_authorize is not None,
-            )
-        else:
-            check_listening(addr, **place)
+        forwarding = _forwarding(proxies=forwarded_from, header=forwarded_header, has_host=forwarded_host)
+        handler = None if http is None else handler_of(http)
+        if http is None and http_authorize is not None:
+            raise ValueError("http_authorize is for what http= serves, which is not given")
+        if not isinstance(addr, ServerBase):
+            check_listening(addr, sock, mode=mode, reuse_port=reuse_port)
 
         async def bind() -> Self:
             running_loop(f"{cls.__name__}.bind()")
@@ -288,18 +269,46 @@ class WsServer(ServerBase[Down, Up]):
                 owner, port = None, _port_of(addr)
             else:
                 owner = port = Port(
-                    await open_listener(addr, **place), **shared, forwarding=forwarding, **plain
+                    await open_listener(addr, sock=sock, mode=mode, reuse_port=reuse_port),
+                    ssl=ssl,
+                    open_timeout=open_timeout,
+                    max_head_bytes=max_head_bytes,
+                    proxy_protocol=cast(Trust, proxy_protocol),
+                    forwarding=forwarding,
+                    http=handler,
+                    http_authorize=http_authorize,
                 )
             try:
                 port.check(path)
                 self: Self = bare(cls)
-                self._start(port.addresses, "ws-server", down, up, **limits)
+                self._start(
+                    port.addresses,
+                    "ws-server",
+                    down,
+                    up,
+                    slow_client=slow_client,
+                    max_backlog=max_backlog,
+                    max_keys=max_keys,
+                    max_message_size=max_message_size,
+                    max_inbound=max_inbound,
+                    schema=schema,
+                    progress_timeout=progress_timeout,
+                    close_timeout=close_timeout,
+                    ping_interval=ping_interval,
+                    ping_timeout=ping_timeout,
+                    on_connect=on_connect,
+                    on_disconnect=on_disconnect,
+                )
                 self._record_from_start(record)
                 service = Service(
                     make_listener=_listeners(self),
-                    max_frame_size=limits["max_message_size"],
+                    max_frame_size=max_message_size,
                     client_count=_count(self),
-                    **served,
+                    max_clients=max_clients,
+                    origins=origins,
+                    authorize=authorize,
+                    subprotocols=subprotocols,
+                    response_headers=response_headers,
                 )
                 at_path = port.add(path, service)
             except BaseException:
@@ -317,33 +326,11 @@ class WsServer(ServerBase[Down, Up]):
         return {} if self._port is None else self._port.turned_away()
 
 
-def _checked_http(http: Http | None, http_authorize: Authorize | None) -> dict[str, Any]:
-    plain = checked(http=http, http_authorize=http_authorize)
-    if plain["http"] is not None:
-        plain["http"] = handler_of(plain["http"])
-    elif http_authorize is not None:
-        raise ValueError("http_authorize is for what http= serves, which is not given")
-    return plain
-
-
-def _checked_forwarding(
-    forwarded_from: Collection[str] | bool | None, forwarded_header: str, forwarded_host: bool
-) -> Forwarding:
-    trust, header, host = checked(
-        forwarded_from=forwarded_from, forwarded_header=forwarded_header, forwarded_host=forwarded_host
-    ).values()
-    if trust is None and (header != FORWARDED_HEADER or host):
-        name = "forwarded_host" if host else "forwarded_header"
+def _forwarding(*, proxies: Any, header: ForwardedHeader, has_host: bool) -> Forwarding:
+    if proxies is None and (header != FORWARDED_HEADER or has_host):
+        name = "forwarded_host" if has_host else "forwarded_header"
         raise ValueError(f"{name} is what proxies of forwarded_from say, which is not given")
-    return Forwarding(trust, header, host)
-
-
-def _check_shared(server: ServerBase[Any, Any], **is_given: bool) -> None:
-    if not isinstance(server, WsServer):
-        raise TypeError(f"only a WsServer's port has paths to share, {server!r} is none")
-    for name, given in is_given.items():
-        if given:
-            raise ValueError(f"{name} belongs to the port: give it to the bind of {server!r}")
+    return Forwarding(proxies, header, has_host)
 
 
 def _port_of(server: WsServer[Any, Any]) -> Port:
