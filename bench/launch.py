@@ -18,6 +18,7 @@ from typing import Any
 
 from control import Control
 from drive import Job
+from foreign import command
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE / "_build"
@@ -58,7 +59,9 @@ def options(values: dict[str, Any]) -> list[str]:
 
 
 def program(name: str) -> list[str]:
-    """The command of a server or client program: C where a .c of that name exists."""
+    """The command of a program: a peer of another language, C where a .c of that name exists, or Python."""
+    if name.startswith("peers/"):
+        return command(name.removeprefix("peers/"))
     if (HERE / f"{name}.c").exists():
         return [str(compiled(name))]
     return [sys.executable, str(HERE / f"{name}.py")]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from drive import Job
 from launch import run_client, run_server
+from rows_peers import PEERS, Peers, why_missing
 
 SIZES = (64, 1024, 65_536, 1_000_000)
 CLIENTS = (1, 10, 100, 1000)
@@ -46,6 +47,7 @@ SERVERS = {
     "deli-com, recv": Program("servers/ours", "recv", "deli_com"),
     "deli-com, recv_many": Program("servers/ours", "recv_many", "deli_com"),
 }
+SERVERS |= {lib: Program(f"peers/{language}", style) for lib, (language, style) in PEERS.items()}
 PROTOCOLS = {"pyzmq": "zmq", "deli-com, TCP": "tcp"}  # of the load; the others are WebSocket
 RECEIVERS = {
     "picows, listener": Program("clients/picows_listener", "", "picows"),
@@ -62,7 +64,9 @@ RECEIVERS = {
 
 
 def installed(lib: str) -> bool:
-    """Whether this interpreter can import what `lib` measures."""
+    """Whether this interpreter can import what `lib` measures, or its other language could be built."""
+    if lib in PEERS:
+        return not why_missing(lib)
     module = (SERVERS.get(lib) or RECEIVERS[lib]).measures
     return not module or importlib.util.find_spec(module) is not None
 
@@ -322,8 +326,8 @@ class Footprint:
 
 from rows_tls import Tls  # noqa: E402 - it is made of the above
 
-Bench = Fanout | Latency | Stalled | Receive | Uplink | Idle | Footprint | Tls
+Bench = Fanout | Latency | Stalled | Receive | Uplink | Idle | Footprint | Tls | Peers
 BENCHES: dict[str, Bench] = {
     bench.name: bench
-    for bench in (Fanout(), Stalled(), Latency(), Receive(), Uplink(), Idle(), Footprint(), Tls())
+    for bench in (Fanout(), Stalled(), Latency(), Receive(), Uplink(), Idle(), Footprint(), Tls(), Peers())
 }

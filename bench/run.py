@@ -24,6 +24,7 @@ from launch import HERE, RunFailed, cores
 from machine import describe
 from report import Row, case_name, chart, tables
 from rows import BENCHES, QUICK, Bench, Pace, installed
+from rows_peers import PEERS, Peers, why_missing
 
 NAMES = [*BENCHES, "codec"]
 
@@ -76,7 +77,7 @@ def select(benches: list[Bench], pace: Pace, only: list[str], case_filter: str, 
             libs = [
                 lib
                 for lib in bench.libs(case)
-                if installed(lib) and (not only or lib in only or lib == bench.base)
+                if (not only or lib in only or lib == bench.base) and installed(lib)
             ]
             rows: dict[str, Row] = {
                 lib: {"bench": bench.name, "case": case, "lib": lib, "rounds": []} for lib in libs
@@ -163,6 +164,11 @@ def main(argv: list[str] | None = None) -> int:
             codec = run_codec(1 if pace.quick else 3 if short else None, log)
         benches = [BENCHES[name] for name in names if name != "codec"]
         chosen = select(benches, pace, only, options.case, short)
+        for bench in benches:
+            if isinstance(bench, Peers):
+                for lib in PEERS:
+                    if (not only or lib in only) and (why := why_missing(lib)):
+                        log(f"peers: {lib} is left out: {why}")
         if chosen:
             rows = run_all(chosen, pace, until, log)
             meta["rounds"] = max(len(row["rounds"]) for row in rows)

@@ -139,6 +139,36 @@ class TestSettle:
         assert settle.once(settle.ROOT / "src", case, rows.QUICK) > 0
 
 
+class TestPeers:
+    """Libraries of other languages broadcast the same messages, which the load checks."""
+
+    @pytest.mark.parametrize(("language", "libs"), [
+        ("go", {"gorilla, prepared", "coder/websocket"}),
+        ("node", {"ws", "ws, corked"}),
+    ])  # fmt: skip
+    def test_each_of_a_language(
+        self, language: str, libs: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Rust's take minutes to build: `bench/run.py peers` runs them."""
+        monkeypatch.setenv("DELI_COM_BENCH_PEERS", language)
+        out = tmp_path / "result"
+        done = run("peers", "--quick", "--out", str(out))
+        assert done.returncode == 0, done.stderr
+        found = {row["lib"] for row in json.loads(out.with_suffix(".json").read_text())["rows"]}
+        missing = [line for line in done.stderr.splitlines() if "is left out" in line]
+        if any(lib in line for lib in libs for line in missing):
+            pytest.skip("; ".join(missing)[:300])
+        assert found == {"C floor", "deli-com", "picows"} | libs
+        assert len(missing) == 8 - len(libs)
+
+    def test_what_is_missing_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        foreign = module("foreign")
+        foreign.command.cache_clear()
+        monkeypatch.setattr("shutil.which", lambda name: None)
+        assert module("rows_peers").why_missing("ws") == "npm is not installed"
+        foreign.command.cache_clear()
+
+
 class TestRecording:
     """What it counts is complete; its figures come out."""
 

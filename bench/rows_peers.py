@@ -1,0 +1,67 @@
+"""What a user would pick instead: fan-out of other languages' libraries, in one table with ours.
+
+Each is in the best form that its own documentation recommends; the sources in peers/ say which. The clients
+are those of load_client.c for everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from foreign import NotBuilt, command
+
+if TYPE_CHECKING:
+    from rows import Case, Metrics, Pace
+
+# Library -> language and style; the program is built by foreign.py.
+PEERS = {
+    "tokio-websockets": ("rust", "tokio-websockets"),
+    "fastwebsockets": ("rust", "fastwebsockets"),
+    "tungstenite": ("rust", "tungstenite"),
+    "deli (Rust)": ("rust", "deli"),
+    "gorilla, prepared": ("go", "gorilla"),
+    "coder/websocket": ("go", "coder"),
+    "ws": ("node", "ws"),
+    "ws, corked": ("node", "corked"),
+}
+
+
+def why_missing(lib: str) -> str:
+    """Why a peer cannot take part, or an empty str. Builds it."""
+    try:
+        command(PEERS[lib][0])
+    except NotBuilt as error:
+        return str(error)
+    return ""
+
+
+class Peers:
+    """CPU and wall time a delivery, server core, as `Fanout`; libraries of other languages."""
+
+    name = "peers"
+    is_steady = False
+    headline = "cpu_ns"
+    base: str | None = "C floor"
+
+    def cases(self, pace: Pace) -> Iterator[Case]:
+        if pace.quick:
+            yield {"clients": 3, "size": 64, "burst": 4}
+            return
+        for clients in (1, 100):
+            for burst in (1, 16, 64):
+                yield {"clients": clients, "size": 64, "burst": burst}
+        yield {"clients": 100, "size": 65_536, "burst": 1}
+
+    def is_main(self, case: Case) -> bool:
+        return case["size"] == 64 and case["burst"] != 16
+
+    def libs(self, case: Case) -> list[str]:
+        return ["C floor", "deli-com", "picows", *PEERS]
+
+    def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
+        from rows import BENCHES, Fanout
+
+        fanout = BENCHES["fanout"]
+        assert isinstance(fanout, Fanout)
+        return fanout.measure(lib, case, pace)
