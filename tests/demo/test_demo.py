@@ -28,6 +28,8 @@ SUMMARY = re.compile(
     re.MULTILINE,
 )
 
+PAGE = re.compile(r"two robots on a page: (http://127\.0\.0\.1:\d+/)\n")
+
 
 def sample(seq: int, *, sent_ns: int = 0, last: bool = False) -> Telemetry:
     return Telemetry(
@@ -181,6 +183,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[psuti
         clients: list[psutil.Process] = []
         try:
             assert process.stdout is not None
+            assert PAGE.fullmatch(process.stdout.readline())
             assert "client 0" in process.stdout.readline()
             clients = psutil.Process(process.pid).children(recursive=True)
             yield process, clients

@@ -31,7 +31,7 @@ class Down(Codec):
 
 
 async def websocket() -> None:
-    async with WsServer[Down, Up].bind("127.0.0.1:0") as server:
+    async with WsServer[Down, Up].bind("127.0.0.1:0", page="send", hosts=["robot"]) as server:
         assert_type(server, WsServer[Down, Up])
         assert_type(server.local_addr(), Address)
         client = await asyncio.create_task(WsClient[Down, Up].connect(server.local_addr()))

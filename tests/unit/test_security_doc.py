@@ -41,6 +41,8 @@ NO_LIMITS = {
     "server_hostname",
     "http",
     "http_authorize",
+    "page",
+    "hosts",
     "record",
 }
 

@@ -28,7 +28,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
         parser,
         """Broadcasts this machine's load, memory and network counters as typed values, 100 times a second,
         to client processes, and shows what each receives. Exits with 1 if any message was lost or out of
-        order.""",
+        order. The first line is the URL of a page that shows two robots, from the same port.""",
         """deli-com demo
         deli-com demo --clients 8 --seconds 30""",
     )

@@ -26,6 +26,7 @@ COMMANDS = {
     "repair": "give a recording its end whose recorder was killed",
     "replay": "serve a recording again",
     "schema": "print what a type or a server sends, and compare",
+    "view": "show what a server sends in the browser",
 }
 
 

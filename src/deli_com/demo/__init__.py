@@ -1,9 +1,10 @@
-"""The demo: one server process, several client processes, typed telemetry between them.
+"""The demo: one server process, several client processes, typed telemetry between them, and a page.
 
 ::
 
     broadcast.py    the server: 100 samples a second, starts the clients, judges their final reports
     client.py       one client process: receives, checks order and completeness, reports back
+    robots.py       two robots, which the page shows that the server serves
     telemetry.py    the two types on the wire, and where the numbers come from
     view.py         what the reports say, as a live table or as plain lines
 

@@ -1,4 +1,4 @@
-"""The server process of the demo: broadcasts, starts the clients, judges what they report."""
+"""The server process of the demo: broadcasts, starts the clients, judges their reports; serves the page."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from deli_com import WsServer
+from deli_com.demo.robots import Scene, drive
 from deli_com.demo.telemetry import RATE_HZ, Report, Sampler, Telemetry
 from deli_com.demo.view import Board, View, make_view
 
 START_S = 30.0  # for all clients to connect
 FINISH_S = 5.0  # for all final reports, and then for the processes to end
 SHOW_S = 0.25
+PATH = "/telemetry"  # of what goes to the client processes; the page and its robots are at "/"
 
 INTERRUPTED = 130
 
@@ -45,6 +47,17 @@ async def client_processes(addr: str, count: int) -> AsyncGenerator[list[Process
                     process.kill()
         for process in processes:
             await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def driving(scene: WsServer[Scene, None]) -> AsyncGenerator[None]:
+    """Let the robots drive while the block runs."""
+    task = asyncio.create_task(drive(scene))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
@@ -119,8 +132,13 @@ async def serve(seconds: float, clients: int) -> int:
     stop_on_signals(stop)
     board = Board(clients)
     loop = asyncio.get_running_loop()
-    async with WsServer[Telemetry, Report].bind("127.0.0.1:0") as server:
-        async with client_processes(str(server.local_addr()), clients) as processes:
+    async with (
+        WsServer[Scene, None].bind("127.0.0.1:0", path="/", page=True) as scene,
+        WsServer[Telemetry, Report].bind(scene, path=PATH) as server,
+        driving(scene),
+    ):
+        print(f"two robots on a page: http://{scene.local_addr()}/", flush=True)
+        async with client_processes(f"ws://{scene.local_addr()}{PATH}", clients) as processes:
             problem = await all_connected(server, processes, stop)
             if problem is not None:
                 print(problem or "interrupted", file=sys.stderr)

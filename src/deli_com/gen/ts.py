@@ -24,7 +24,7 @@ from deli_com.schema.tree import (
     Type,
 )
 
-__all__ = ["typescript"]
+__all__ = ["generic_decoder", "typescript"]
 
 _KEYWORDS = """
 abstract any arguments as async await boolean break case catch class const continue debugger declare default
@@ -107,11 +107,19 @@ def typescript(
     if u64 not in ("bigint", "number"):
         raise ValueError(f"u64 is 'bigint' or 'number', not {u64!r}")
     text = _TypeScript(Plan.of(schema, up), u64=u64, generic=generic or client, client=client).file()
-    if js:
-        # Lines that say nothing but types go, then types within lines, then what they leave behind.
-        text = re.sub(r"(?m)^ *⟦[^⟧]*⟧\n", "", text)
-        return re.sub(r"\n{3,}", "\n\n", _TYPE.sub("", text))
-    return _TYPE.sub(r"\1", text)
+    return _untyped(text) if js else _TYPE.sub(r"\1", text)
+
+
+def generic_decoder() -> str:
+    """Return the classes `Generic`, `Reader` and `Writer` in JavaScript, for a script that is no module."""
+    text = "\n".join([runtime("core.ts"), runtime("generic.ts", big="true")])
+    return re.sub(r"(?m)^export ", "", _untyped(text))
+
+
+def _untyped(text: str) -> str:
+    # Lines that say nothing but types go, then types within lines, then what they leave behind.
+    text = re.sub(r"(?m)^ *⟦[^⟧]*⟧\n", "", text)
+    return re.sub(r"\n{3,}", "\n\n", _TYPE.sub("", text))
 
 
 def _t(text: str) -> str:

@@ -203,6 +203,10 @@ def _names(name: str, value: Any, /) -> Any:
     return names
 
 
+def _hosts(name: str, value: Any, /) -> Any:
+    return None if value is None else _names(name, value)
+
+
 def _origins(name: str, value: Any, /) -> Any:
     expected = "a list of str such as 'https://example.com', a function (origin) -> bool, or None"
     if value is None or callable(value):
@@ -233,6 +237,14 @@ def _http(name: str, value: Any, /) -> Any:
     # What the paths and values of a mapping may be is looked at by ws/site.py.
     if value is not None and not callable(value) and not isinstance(value, Mapping):
         raise TypeError(_text(name, value, "a function (request), a mapping of paths, or None"))
+    return value
+
+
+def _page(name: str, value: Any, /) -> Any:
+    if not isinstance(value, bool) and value != "send":
+        raise (ValueError if isinstance(value, str) else TypeError)(
+            _text(name, value, 'True, False, or "send": with a form that sends values')
+        )
     return value
 
 
@@ -360,6 +372,8 @@ RULES: Mapping[str, Rule] = {
     "on_reconnect": Function("(seconds_away)"),
     "authorize": Function("(request)"),
     "http": _http,
+    "page": _page,
+    "hosts": _hosts,
     "record": _record,
     "http_authorize": Function("(request)"),
     "loop_factory": Function("() that makes an event loop"),

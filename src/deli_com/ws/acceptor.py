@@ -30,7 +30,7 @@ import functools
 import logging
 import socket
 import ssl as ssl_module
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any
 
 from deli_com.ground.waiter import Waiter
@@ -97,6 +97,11 @@ class WsAcceptor:
         ``(request)``, may be async: the answer to a GET or HEAD that is no upgrade. None: those get 426.
     http_authorize : callable, optional
         Asked before `http`, as a service's ``authorize`` is for WebSockets.
+    hosts : collection of str, optional
+        Names that requests may be addressed to, besides IP addresses and localhost; others get 403. None:
+        any.
+    has_page : bool
+        `http` serves a page whose WebSockets are always taken, as far as ``origins`` has a say.
     """
 
     def __init__(
@@ -113,6 +118,8 @@ class WsAcceptor:
         transports: Transports = "aiofastnet",
         http: Handler | None = None,
         http_authorize: Authorize | None = None,
+        hosts: Collection[str] | None = None,
+        has_page: bool = False,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -126,6 +133,8 @@ class WsAcceptor:
         self._transports: Transports = transports
         self.http = http
         self.http_authorize = http_authorize
+        self.hosts = hosts
+        self.has_page = has_page
         self._budget = LogBudget(_log)
         self._refusals = LogBudget(_log)  # of its own: refusals must not hide what is worse
         # Every read of every handshake goes here first: get_buffer, the read and buffer_updated are one step

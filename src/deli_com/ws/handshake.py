@@ -41,7 +41,7 @@ from deli_com.ws.head import (
     parse_request,
     server_feed,
 )
-from deli_com.ws.origins import origin_allowed
+from deli_com.ws.origins import host_allowed, is_own, origin_allowed
 from deli_com.ws.picows_adapter import feed, server_protocol
 from deli_com.ws.service import Service, Verdict, refusal_of
 
@@ -333,6 +333,9 @@ class Handshake(asyncio.BufferedProtocol):
             via=seen.via,
             host=seen.host,
         )
+        if (refusal := self._misaddressed(request)) is not None:
+            self.refuse(refusal)
+            return
         if isinstance(head, PlainHead):
             self.state = State.ANSWERING
             self.transport.set_write_buffer_limits(high=1, low=0)
@@ -357,13 +360,28 @@ class Handshake(asyncio.BufferedProtocol):
         else:
             self._on_verdict(request, service, verdict)
 
+    def _misaddressed(self, request: Request) -> Refusal | None:
+        hosts, host = self.acceptor.hosts, request.host
+        if hosts is None or host_allowed(host, hosts):
+            return None
+        self.acceptor._budget.log(
+            logging.WARNING,
+            "refused a request from %s that is addressed to %r, which is not among hosts=",
+            request.remote,
+            host[:200],
+        )
+        return Refusal(403, f"requests may not be addressed to {host[:200]!r} here")
+
     def _judge(self, request: Request, service: Service, seen: Asker) -> Refusal | None:
         headers = request.headers
         origins = headers.getall("Origin", [])
         if len(origins) > 1:
             return Refusal(400, "more than one Origin header")
-        if origins and not origin_allowed(
-            origins[0], seen.host, service.origins, host_is_proxys=seen.host_is_proxys
+        own = self.acceptor.has_page and bool(origins) and is_own(origins[0], seen.host)
+        if (
+            origins
+            and not own
+            and not origin_allowed(origins[0], seen.host, service.origins, host_is_proxys=seen.host_is_proxys)
         ):
             shown = origins[0][:200]
             self.acceptor._budget.log(

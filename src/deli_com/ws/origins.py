@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection
 from typing import TypeAlias, Union
 from urllib.parse import urlsplit
 
-__all__ = ["Origins", "check_origins", "origin_allowed"]
+__all__ = ["Origins", "check_hosts", "check_origins", "host_allowed", "is_own", "origin_allowed"]
 
 Origins: TypeAlias = Union[Collection[str], Callable[[str], bool]]
 
@@ -59,6 +59,37 @@ def check_origins(origins: Origins | None) -> None:
             _listed(item)
 
 
+def is_own(origin: str, host: str) -> bool:
+    """Whether a page of `origin` has come from the very address that it now connects to."""
+    return _normal(origin) in (_normal(f"http://{host}"), _normal(f"https://{host}"))
+
+
+def host_allowed(host: str, hosts: Collection[str]) -> bool:
+    """Whether a request may be addressed to `host`, where names are not to be taken on trust.
+
+    An IP literal and localhost always may be. For another name anybody can answer the address of this machine
+    (DNS rebinding), whose page then is of the same origin as this server.
+    """
+    name = _host_of(f"//{host}")
+    if name is None:
+        return False
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return any(name == item.lower().rstrip(".") for item in hosts)
+    return True
+
+
+def check_hosts(hosts: Collection[str]) -> None:
+    """Raise `ValueError` for what is listed and can be no host's name."""
+    for item in hosts:
+        if not _NAME.fullmatch(item):
+            raise ValueError(f"hosts has {item!r} in it, expected a name alone, such as 'robot.local'")
+
+
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^/?#@:\[\]\s]*)(?::([0-9]+))?")
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl as ssl_module
+from collections.abc import Collection
 
 from deli_com.link.request import Request
 from deli_com.net.listener import Listener
@@ -69,6 +70,10 @@ class Port:
         Which HTTP proxies are believed when they say for whom they ask.
     http, http_authorize : callable, optional
         The handler of plain requests, and who is asked before it.
+    hosts : collection of str, optional
+        Names that requests may be addressed to.
+    has_page : bool
+        A page that this port serves may connect to it.
     """
 
     def __init__(
@@ -82,6 +87,8 @@ class Port:
         forwarding: Forwarding = NOBODY,
         http: Handler | None = None,
         http_authorize: Authorize | None = None,
+        hosts: Collection[str] | None = None,
+        has_page: bool = False,
     ) -> None:
         self._services: dict[str | None, Service] = {}
         self.is_closed = False
@@ -99,6 +106,8 @@ class Port:
                 forwarding=forwarding,
                 http=http,
                 http_authorize=http_authorize,
+                hosts=hosts,
+                has_page=has_page,
             )
         except BaseException:
             listener.close()

@@ -29,10 +29,11 @@ from deli_com.typed import Down, Up
 from deli_com.types.delivery import Policy
 from deli_com.ws.forwarded import ForwardedHeader, Forwarding
 from deli_com.ws.head import HeadersLike, Refusal, checked_headers, checked_subprotocols
-from deli_com.ws.origins import Origins, check_origins
+from deli_com.ws.origins import Origins, check_hosts, check_origins
 from deli_com.ws.port import Port, check_path
 from deli_com.ws.service import Authorize, Service
-from deli_com.ws.site import Http, handler_of
+from deli_com.ws.site import Handler, Http, handler_of
+from deli_com.ws.viewer import PageUse, with_page
 
 if TYPE_CHECKING:
     from deli_com.link.endpoint import Pairs
@@ -53,6 +54,8 @@ _OF_THE_PORT: Mapping[str, object] = {
     "forwarded_from": None,
     "http": None,
     "http_authorize": None,
+    "page": False,
+    "hosts": None,
 }
 
 
@@ -125,6 +128,8 @@ class WsServer(ServerBase[Down, Up]):
         record: RecordTo | None = None,
         http: Http | None = None,
         http_authorize: Authorize | None = None,
+        page: PageUse = False,
+        hosts: Collection[str] | None = None,
         on_connect: OnConnect | None = None,
         on_disconnect: OnDisconnect | None = None,
     ) -> Opening[Self]:
@@ -158,8 +163,8 @@ class WsServer(ServerBase[Down, Up]):
             Let other processes listen on the same port, if they set ``SO_REUSEPORT`` too.
         ssl : ssl.SSLContext, optional
             Use TLS. This option belongs to the port, as do `sock`, `mode`, `reuse_port`, `proxy_protocol`,
-            `forwarded_from`, `forwarded_header`, `forwarded_host`, `max_head_bytes`, `open_timeout`, `http`
-            and `http_authorize`: they cannot be given if `addr` is a server.
+            `forwarded_from`, `forwarded_header`, `forwarded_host`, `max_head_bytes`, `open_timeout`, `http`,
+            `http_authorize`, `page` and `hosts`: they cannot be given if `addr` is a server.
         proxy_protocol : list of str, or True, optional
             Networks of load balancers that send the client's address by the PROXY protocol, version 1 or 2.
             True means loopback and Unix sockets. Connections from these networks must begin with the header;
@@ -228,7 +233,14 @@ class WsServer(ServerBase[Down, Up]):
             mapping gives bytes, a file, a folder or such a function for each path. The port's, as is
             ``ssl``. **Such requests do not pass** `authorize` **nor** `origins`; see `http_authorize`.
         http_authorize : callable, optional
-            As `authorize`, for what `http` serves.
+            As `authorize`, for what `http` and `page` serve.
+        page : bool or "send"
+            Serve a page at ``/`` that shows the values of this server: the newest of each class and key,
+            plots, pictures and tables. It passes its own query string on to the stream. ``"send"``: with a
+            form that sends values to the server; requests are then taken as `hosts` says.
+        hosts : collection of str, optional
+            Names that requests may be addressed to (``Host``), besides IP addresses and localhost; others
+            are answered 403. None: any; with ``page="send"``: no name, against DNS rebinding.
         on_connect : callable, optional
             ``(peer)``, called when a client is counted, before anything is received from it. Messages that it
             sends come before all that are sent later.
@@ -256,9 +268,11 @@ class WsServer(ServerBase[Down, Up]):
         check_origins(origins)
         check_path(path)
         forwarding = _forwarding(proxies=forwarded_from, header=forwarded_header, has_host=forwarded_host)
-        handler = None if http is None else handler_of(http)
-        if http is None and http_authorize is not None:
-            raise ValueError("http_authorize is for what http= serves, which is not given")
+        if page and schema is None:
+            raise ValueError("page needs to be told what it shows, which schema=None does not")
+        handler = _handler(http, http_authorize, page, path)
+        named = () if hosts is None and page == "send" else hosts
+        check_hosts(named or ())
         if not isinstance(addr, ServerBase):
             check_listening(addr, sock, mode=mode, reuse_port=reuse_port)
 
@@ -277,6 +291,8 @@ class WsServer(ServerBase[Down, Up]):
                     forwarding=forwarding,
                     http=handler,
                     http_authorize=http_authorize,
+                    hosts=named,
+                    has_page=bool(page),
                 )
             try:
                 port.check(path)
@@ -324,6 +340,16 @@ class WsServer(ServerBase[Down, Up]):
 
     def _turned_away(self) -> dict[int, int]:
         return {} if self._port is None else self._port.turned_away()
+
+
+def _handler(
+    http: Http | None, http_authorize: Authorize | None, page: PageUse, path: str | None
+) -> Handler | None:
+    if page:
+        return with_page(http, page, path)
+    if http is None and http_authorize is not None:
+        raise ValueError("http_authorize is for what http= serves, which is not given")
+    return None if http is None else handler_of(http)
 
 
 def _forwarding(*, proxies: Any, header: ForwardedHeader, has_host: bool) -> Forwarding:

@@ -32,7 +32,7 @@ from deli_com.link.request import Request
 from deli_com.ws.head import Refusal
 from deli_com.ws.response import FileSlice, Reply, Response
 
-__all__ = ["Handler", "Http", "handler_of"]
+__all__ = ["Handler", "Http", "conditional", "entity_tag", "handler_of"]
 
 Answer: TypeAlias = Union[Response, Refusal, None]
 Handler: TypeAlias = Callable[[Request], Union[Answer, Awaitable[Answer]]]
@@ -105,12 +105,12 @@ class _Content:
 
     def __init__(self, path: str, body: bytes) -> None:
         self._body = body
-        self._tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        self._tag = entity_tag(body)
         name = path.rpartition("/")[2]
         self._type = _content_type(name if "." in name else "page.html" if not name else "text.txt")
 
     def __call__(self, request: Request) -> Reply:
-        status, headers, start, size = _conditional(request, self._tag, len(self._body), self._type)
+        status, headers, start, size = conditional(request, self._tag, len(self._body), self._type)
         return Reply(status, tuple(headers), self._body[start : start + size])
 
 
@@ -126,7 +126,7 @@ async def _open_file(request: Request, place: Path) -> Reply | Refusal:
     file, status = found
     try:
         tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
-        code, headers, start, size = _conditional(request, tag, status.st_size, _content_type(place.name))
+        code, headers, start, size = conditional(request, tag, status.st_size, _content_type(place.name))
     except BaseException:
         file.close()
         raise
@@ -211,7 +211,12 @@ def _content_type(name: str) -> str:
     return f"{kind}; charset=utf-8" if kind.startswith("text/") or kind in _TEXTS else kind
 
 
-def _conditional(request: Request, tag: str, size: int, kind: str) -> tuple[int, Headers, int, int]:
+def entity_tag(body: bytes) -> str:
+    """Return the ``ETag`` of content that is known whole."""
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+
+def conditional(request: Request, tag: str, size: int, kind: str) -> tuple[int, Headers, int, int]:
     """Return status, headers, and which bytes are sent (RFC 9110 sections 13 and 14)."""
     headers = [("ETag", tag), ("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff")]
     known = [t.strip() for line in request.headers.getall("If-None-Match", []) for t in line.split(",")]

@@ -1,0 +1,118 @@
+"""The page as one file: its sources, and the generated decoder of any schema.
+
+::
+
+    page = made_page(path="live", sends=False, title="")
+    page.body         HTML, with script and style inside; nothing is loaded from elsewhere
+    page.policy       its Content-Security-Policy, but for the hosts that it may connect to
+
+What a server sends reaches the page as data of its stream, never as a part of this file.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import html
+import re
+from importlib import resources
+from typing import NamedTuple
+
+from deli_com.gen.ts import generic_decoder
+
+__all__ = ["Page", "made_page"]
+
+# In the order in which they are one script: later ones use what earlier ones define.
+SCRIPTS = (
+    "stream.js",
+    "text.js",
+    "store.js",
+    "node.js",
+    "list.js",
+    "picture.js",
+    "plot.js",
+    "table.js",
+    "board.js",
+    "form.js",
+    "main.js",
+)
+
+
+class Page(NamedTuple):
+    """A page that is ready to be served.
+
+    Attributes
+    ----------
+    body : bytes
+        HTML in UTF-8.
+    policy : str
+        Directives of the ``Content-Security-Policy``; ``connect-src`` is the server's to add.
+    """
+
+    body: bytes
+    policy: str
+
+
+@functools.lru_cache(maxsize=64)
+def made_page(*, path: str, sends: bool, title: str) -> Page:
+    """Make the page of one stream.
+
+    Parameters
+    ----------
+    path : str
+        Where the stream is, relative to the page and without a slash in front; empty: where the page is.
+    sends : bool
+        With a form that sends values to the server.
+    title : str
+        What the page is called; empty: as the type that the server sends.
+    """
+    script, style = _script(), _style()
+    words = {
+        "path": html.escape(path),
+        "send": "yes" if sends else "no",
+        "title": html.escape(title),
+        "style": style,
+        "script": script,
+    }
+    body = re.sub(r"\{\{(\w+)\}\}", lambda found: words[found[1]], _source("shell.htm"))
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src '{_hash(script)}'",
+            f"style-src '{_hash(style)}'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
+        ]
+    )
+    return Page(body.encode(), policy)
+
+
+@functools.cache
+def _script() -> str:
+    parts = [generic_decoder(), *map(_source, SCRIPTS)]
+    return '"use strict";\n(() => {\n' + _bare("\n".join(parts)) + "})();\n"
+
+
+@functools.cache
+def _style() -> str:
+    return _bare(_source("style.css"))
+
+
+def _source(name: str) -> str:
+    return resources.files("deli_com.page").joinpath("source", name).read_text(encoding="utf-8")
+
+
+def _bare(text: str) -> str:
+    # Without comments that stand on lines of their own, and without indentation.
+    text = re.sub(r"(?ms)^ */\*\*.*?\*/\n", "", text)
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//")) + "\n"
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
