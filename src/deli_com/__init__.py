@@ -14,6 +14,7 @@ if "free-threading build" in _sys.version:  # before any compiled module runs wi
 from deli_com import _abi  # first: refuses to go on beside another picows than the one built for
 from deli_com._fastcodec import TypeCodec
 from deli_com.background import Background, serve_background
+from deli_com.blocking import BlockingClient, connect_blocking
 from deli_com.coding.codec_class import Codec
 from deli_com.coding.registry import codec
 from deli_com.errors import (
@@ -27,6 +28,7 @@ from deli_com.errors import (
     InvalidVariant,
     IoError,
     MessageTooLarge,
+    NotConnected,
     SchemaMismatch,
     UnexpectedEof,
     UnknownVariant,
@@ -38,13 +40,14 @@ from deli_com.link.peer import Peer
 from deli_com.link.request import Request
 from deli_com.link.stats import PeerStats, ServerStats
 from deli_com.net.address import Address
+from deli_com.schema.control import Gap
 from deli_com.schema.schema import Schema
+from deli_com.stream import Stream, StreamStats
 from deli_com.tcp.client import Client
 from deli_com.tcp.server import Server
 from deli_com.types.kinds import Array, FixedArray, f32, f64, field, i8, i16, i32, i64, u8, u16, u32, u64
 from deli_com.ws.client import WsClient
 from deli_com.ws.head import Refusal
-from deli_com.ws.reconnect import Stream
 from deli_com.ws.response import Response
 from deli_com.ws.server import WsServer
 
@@ -57,6 +60,7 @@ __all__ = [
     "Array",
     "Background",
     "BacklogFull",
+    "BlockingClient",
     "Client",
     "Codec",
     "ComError",
@@ -65,12 +69,14 @@ __all__ = [
     "Departure",
     "EncodeError",
     "FixedArray",
+    "Gap",
     "Group",
     "InvalidBool",
     "InvalidUtf8",
     "InvalidVariant",
     "IoError",
     "MessageTooLarge",
+    "NotConnected",
     "Peer",
     "PeerStats",
     "Recording",
@@ -83,6 +89,7 @@ __all__ = [
     "Server",
     "ServerStats",
     "Stream",
+    "StreamStats",
     "TypeCodec",
     "UnexpectedEof",
     "UnknownVariant",
@@ -90,6 +97,7 @@ __all__ = [
     "WsClient",
     "WsServer",
     "codec",
+    "connect_blocking",
     "f32",
     "f64",
     "field",

@@ -6,12 +6,15 @@ import asyncio
 import errno
 import math
 import warnings
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, Self
 
 from deli_com.errors import ConnectionClosed, IoError
 from deli_com.ground.waiter import Waiter
 from deli_com.link.endpoint import Endpoint
+from deli_com.link.hearing import Hearing, OnGap
+from deli_com.link.stats import ServerStats
 from deli_com.log.log import Log
 from deli_com.recordable import Recordable
 from deli_com.schema.terms import PeerSchema, Use, silent, terms_for
@@ -53,6 +56,7 @@ class ClientBase(Typed, Recordable, Endpoint[Up, Down], Generic[Down, Up]):
             progress_timeout=math.inf,
             **limits,
         )
+        self._hearing = Hearing(self.logger)
         self.peer_schema = silent(up is not None)
         self.terms = terms_for(up, down, is_client=True, use=schema, logger=self.logger)
 
@@ -60,6 +64,76 @@ class ClientBase(Typed, Recordable, Endpoint[Up, Down], Generic[Down, Up]):
     def schema(self) -> PeerSchema:
         """What is known of the server's schemas: ``client.schema.down.how`` and ``.theirs``, and ``up``."""
         return self.peer_schema
+
+    # --- what the server tells beside values ---
+
+    def on_gap(self, function: OnGap, /) -> OnGap:
+        """Call `function(gap)` where the server has left messages out because this client was behind.
+
+        It is called on the event loop, before the next message of the class can be received; gaps are told in
+        the order in which they come. A coroutine function becomes a task. What it raises is logged.
+        Servers tell only clients that exchange schemas: over TCP ``connect(schema="check")``.
+
+        Parameters
+        ----------
+        function : callable
+            Its argument is a `Gap`: ``name`` of the class, how many were ``skipped`` and ``superseded``,
+            ``reason`` and ``seconds``.
+
+        Returns
+        -------
+        callable
+            `function`.
+
+        Raises
+        ------
+        RuntimeError
+            In another thread, or another event loop than the client's.
+        """
+        self._check_home("client.on_gap()")
+        assert self._hearing is not None
+        return self._hearing.listen(function)
+
+    async def wait_live(self) -> None:
+        """Wait until everything has come that the server had retained when this client connected.
+
+        Those values can be received then, without waiting. If they may be more than ``max_inbox`` bytes,
+        another task has to receive meanwhile.
+
+        Raises
+        ------
+        ConnectionClosed
+            The connection ended before that.
+        RuntimeError
+            The server does not exchange schemas, or was not asked to (``schema=None``, the default over TCP):
+            it does not tell. Or in another thread, or another event loop than the client's.
+        """
+        self._check_running("client.wait_live()")
+        hearing = self._hearing
+        assert hearing is not None
+        if not hearing.is_told:
+            why = "the server does not exchange schemas"
+            if self.terms is None:
+                why = 'schemas are not exchanged; connect(schema="check") asks for that'
+            raise RuntimeError(f"wait_live(): nobody tells when the retained values have come: {why}")
+        await self.watchers.until(lambda: hearing.is_live or self._is_ended())
+        if not hearing.is_live:
+            self._raise_if_ended()
+
+    def stats(self) -> ServerStats:
+        """Return counters, and what is held now, as `ServerStats`. Legal from any thread."""
+        counted = super().stats()
+        hearing = self._hearing
+        if hearing is None or not hearing.gaps:
+            return counted
+        return replace(
+            counted,
+            skipped=counted.skipped + hearing.skipped,
+            superseded=counted.superseded + hearing.superseded,
+            gaps=hearing.gaps,
+            gap_skipped=hearing.skipped,
+            gap_superseded=hearing.superseded,
+        )
 
     async def _agree(self, target: object, deadline: float | None) -> None:
         """Wait until it is known what is made of the server's values.

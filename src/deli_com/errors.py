@@ -5,6 +5,7 @@
     ComError
     ├── IoError (also OSError) ── out of time: also TimeoutError; refused: also ConnectionRefusedError
     ├── ConnectionClosed (also ConnectionError)
+    ├── NotConnected (also ConnectionError)
     ├── MessageTooLarge (also ValueError)
     ├── WebSocketError
     ├── BacklogFull (also BufferError)
@@ -34,6 +35,7 @@ __all__ = [
     "InvalidVariant",
     "IoError",
     "MessageTooLarge",
+    "NotConnected",
     "SchemaMismatch",
     "UnexpectedEof",
     "UnknownVariant",
@@ -113,6 +115,22 @@ class ConnectionClosed(ComError, ConnectionError):
         if self.code is not None:
             text += f" ({self.code})"
         return f"{text}: {self.reason}" if self.reason else text
+
+
+class NotConnected(ComError, ConnectionError):
+    """A stream has no connection at this moment, so nothing was sent, and nothing is kept.
+
+    Attributes
+    ----------
+    reason : str
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"not connected: {self.reason}" if self.reason else "not connected"
 
 
 class MessageTooLarge(ComError, ValueError):

@@ -11,7 +11,7 @@ import pytest
 from helpers import until
 
 from deli_com import ConnectionClosed, DecodeError, IoError, WebSocketError, WsClient, WsServer, u32
-from deli_com.ws import reconnect as stream_module
+from deli_com import stream as stream_module
 
 
 class TestStream:

@@ -20,6 +20,7 @@ from deli_com import (
     InvalidVariant,
     IoError,
     MessageTooLarge,
+    NotConnected,
     SchemaMismatch,
     UnexpectedEof,
     UnknownVariant,
@@ -60,6 +61,13 @@ ALL: list[tuple[ComError, tuple[type, ...], str, dict[str, object]]] = [
     ),
     (ConnectionClosed(1000), (ConnectionError,), "connection closed (1000)", {"code": 1000, "reason": ""}),
     (ConnectionClosed(None, "reset"), (ConnectionError,), "connection closed: reset", {"code": None}),
+    (
+        NotConnected("the connection was lost 1.0 s ago"),
+        (ConnectionError, OSError),
+        "not connected: the connection was lost 1.0 s ago",
+        {"reason": "the connection was lost 1.0 s ago"},
+    ),
+    (NotConnected(), (ConnectionError,), "not connected", {"reason": ""}),
     (
         MessageTooLarge(70, 64),
         (ValueError,),

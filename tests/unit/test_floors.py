@@ -19,9 +19,9 @@ FLOORS = [
     ["fanout"],
     ["receive", "recording"],
     ["net"],
-    ["link", "typed", "opening", "recordable", "server_base", "client_base"],
+    ["link", "typed", "opening", "recordable", "server_base", "client_base", "stream"],
     ["ws", "tcp"],
-    ["background", "demo", "metrics", "replay", "server_thread", "__init__"],
+    ["background", "blocking", "demo", "metrics", "replay", "server_thread", "shared_loop", "__init__"],
     ["cli"],
     ["__main__"],
 ]

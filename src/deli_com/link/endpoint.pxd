@@ -44,6 +44,7 @@ cdef class Endpoint(Hub):
     cdef public bint is_settled               # of a client: what it makes of the server's values is known
     cdef readonly Py_ssize_t unknown          # values skipped: of variants that `up` lacks
     cdef public object _events                # events.Events: told of who comes and goes; or None
+    cdef public object _hearing               # hearing.Hearing of a client: told of gaps and `live`; or None
     cdef object stuck                         # the first Connection whose transport could not end, or None
     cdef Pacer pacer
     cdef readonly Watchers watchers           # of conditions on this endpoint

@@ -8,6 +8,7 @@ from deli_com._fastcodec import TypeCodec
 from deli_com.fanout.hub import Hub
 from deli_com.ground.watchers import Watchers
 from deli_com.link.connection import Connection
+from deli_com.link.hearing import Hearing
 from deli_com.link.peer import Peer
 from deli_com.link.stats import ServerStats
 from deli_com.log.log import Log
@@ -86,6 +87,7 @@ class Endpoint(Hub, Generic[_Out, _In]):
     terms: Terms | None
     peer_schema: PeerSchema
     is_settled: bool
+    _hearing: Hearing | None
     async def send(self, value: _Out, /, *, except_: Peer[Any, Any] | None = None) -> None: ...
     def send_nowait(self, value: _Out, /, *, except_: Peer[Any, Any] | None = None) -> None: ...
     def forget(self, key: Any = None, /, type: type[Any] | None = None) -> bool: ...

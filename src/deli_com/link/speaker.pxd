@@ -30,4 +30,5 @@ cdef class Speaker(Connection):
     # --- private -----------------------------------------------------------------------
     cdef bytes _gap(self, Lane lane, Py_ssize_t count)
     cdef int _take(self, bytes data) except -1
+    cdef int _hear(self, object gap) except -1
     cdef int _answer(self, object says) except -1

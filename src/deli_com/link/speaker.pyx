@@ -57,6 +57,8 @@ cdef class Speaker(Connection):
             self.agreement = Agreement(self.endpoint.terms, announcement)
         else:
             self.agreement.begin(announcement)
+        if self.endpoint._hearing is not None:
+            self.endpoint._hearing.is_told = True
         if not self.endpoint.is_client and self.endpoint.lanes is not None:
             self.missed = {}  # from here on it is told
         if self.hello_is_owed:
@@ -132,8 +134,8 @@ cdef class Speaker(Connection):
         return self.end_by(broken)
 
     cdef int _take(self, bytes data) except -1:
-        if data == LIVE and self.agreement is not None:
-            return 0  # a server says it to everybody
+        if data == LIVE and self.agreement is not None:  # a server says it to everybody
+            return self._hear(None)
         if len(data) > MAX_BYTES:
             raise Ending(TOO_LONG, f"a control text of more than {MAX_BYTES} bytes")
         if data == self.endpoint.terms.hello:
@@ -153,7 +155,18 @@ cdef class Speaker(Connection):
             return self.settle()
         if isinstance(told, Mark):
             return self.on_mark(told.token)
-        return 0
+        return self._hear(told) if isinstance(told, Gap) else 0
+
+    cdef int _hear(self, object gap) except -1:
+        # The server of a client has told of a gap; None: that all which was retained has been sent.
+        cdef Endpoint endpoint = self.endpoint
+        if endpoint._hearing is None:
+            return 0
+        if gap is not None:
+            endpoint._hearing.heard_gap(gap)
+            return 0
+        endpoint._hearing.is_live = True
+        return endpoint.watchers.changed()
 
     cdef int _answer(self, object says) except -1:
         cdef bint expected = self.agreement is None or self.agreement.theirs is None

@@ -34,7 +34,7 @@ class ServerStats:
         on the wire.
     skipped, superseded : int
         Messages that clients did not get because they were behind: of policy skip and latest. Of a client's
-        stats, also those that its program did not get: see `inbox_skipped` and `inbox_superseded`.
+        stats, also those that its program did not get: see `inbox_skipped`, `inbox_superseded` and `gaps`.
     inbox_bytes : int
         Received, and not taken by the program yet.
     oldest_inbox_s : float
@@ -42,6 +42,10 @@ class ServerStats:
         latest, it is seen only once it has waited for some seconds.
     inbox_skipped, inbox_superseded : int
         Values that came and that the program did not get because it was behind: of policy skip and latest.
+    gaps, gap_skipped, gap_superseded : int
+        Of a client: how often its server has told it that messages are missing because the client was behind,
+        and how many, by policy; `skipped` and `superseded` count them, too. Of a stream, `gaps` counts
+        reconnects, too.
     unknown : int
         Received values that were dropped because their variant exists only in the sender's schema.
     refused : Mapping of str to int
@@ -76,6 +80,9 @@ class ServerStats:
     oldest_inbox_s: float = 0.0
     inbox_skipped: int = 0
     inbox_superseded: int = 0
+    gaps: int = 0
+    gap_skipped: int = 0
+    gap_superseded: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

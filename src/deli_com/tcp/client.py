@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl as ssl_module
-from typing import Self
+from typing import Self, TypedDict
+
+from typing_extensions import Unpack
 
 from deli_com.client_base import ClientBase
 from deli_com.errors import IoError
 from deli_com.fanout.construction import bare
 from deli_com.ground.waiter import Waiter
+from deli_com.link.hearing import OnGap
 from deli_com.link.tcp_link import TcpLink
 from deli_com.link.tcp_read_buffer import ReadBuffer
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven, parse_address, unix_path
@@ -21,9 +24,26 @@ from deli_com.net.unwatched import close_unwatched
 from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import MARKER
 from deli_com.schema.terms import Use
+from deli_com.stream import OnDisconnected, OnLinked, OnReconnect, Stream, check_names
 from deli_com.typed import Down, Up
 
-__all__ = ["Client"]
+__all__ = ["Client", "TcpConnectOptions"]
+
+
+class TcpConnectOptions(TypedDict, total=False):
+    """What `Client.connect` takes by name, and `Client.stream` as well."""
+
+    proxy: str | None
+    ssl: ssl_module.SSLContext | bool | None
+    server_hostname: str | None
+    max_message_size: int
+    max_inbox: int
+    conflate: bool
+    schema: Use | None
+    open_timeout: float | None
+    close_timeout: float
+    keepalive_interval: float | None
+    keepalive_timeout: float | None
 
 
 class Client(ClientBase[Down, Up]):
@@ -177,3 +197,59 @@ class Client(ClientBase[Down, Up]):
 
         connect.__qualname__ = f"{cls.__name__}.connect"  # for Python's own warning if it is never awaited
         return Opening(connect(), f"{cls.__name__}.connect({sock if addr is NOT_GIVEN else addr!r})", cls)
+
+    @classmethod
+    def stream(
+        cls,
+        addr: AddressLike,
+        *,
+        on_connect: OnLinked | None = None,
+        on_disconnect: OnDisconnected | None = None,
+        on_gap: OnGap | None = None,
+        on_reconnect: OnReconnect | None = None,
+        first_delay: float = 0.1,
+        max_delay: float = 30.0,
+        **options: Unpack[TcpConnectOptions],
+    ) -> Stream[Down, Up]:
+        """Receive from a server and send to it, and reconnect when the connection is lost.
+
+        ::
+
+            async with Client[Status, Command].stream("robot:8081") as link:
+                async for status in link:
+                    link.send_nowait(Command(0.5))
+
+        Parameters
+        ----------
+        addr : str or tuple
+            As for `connect`.
+        on_connect, on_disconnect, on_gap, on_reconnect, first_delay, max_delay
+            As for `WsClient.stream`. TCP has no close codes: the stream reconnects after every end. Only with
+            ``schema="check"`` the server tells of gaps.
+        **options
+            As for `connect`.
+
+        Returns
+        -------
+        Stream
+            An asynchronous iterator; see there for what ends it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `connect` does, and at once.
+        """
+        _, up = cls._codecs("stream(addr)")
+        check_names(f"{cls.__name__}.stream()", options, TcpConnectOptions.__annotations__)
+        cls.connect(addr, **options).close()  # for its errors; nothing has begun
+        return Stream(
+            lambda: cls.connect(addr, **options),
+            on_connect=on_connect,
+            on_disconnect=on_disconnect,
+            on_gap=on_gap,
+            on_reconnect=on_reconnect,
+            first_delay=first_delay,
+            max_delay=max_delay,
+            terminal=(),
+            has_up=up is not None,
+        )

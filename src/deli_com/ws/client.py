@@ -6,8 +6,8 @@ import asyncio
 import inspect
 import socket
 import ssl as ssl_module
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, Self, TypeAlias, TypedDict, Union
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Self, TypeAlias, TypedDict, Union
 
 from picows import WSListener
 from typing_extensions import Unpack
@@ -15,17 +15,18 @@ from typing_extensions import Unpack
 from deli_com.client_base import ClientBase
 from deli_com.errors import SchemaMismatch, WebSocketError
 from deli_com.fanout.construction import bare
+from deli_com.link.hearing import OnGap
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.dial import check_way
-from deli_com.net.options import one_checked, taking, unexpected
+from deli_com.net.options import one_checked, taking
 from deli_com.opening import Opening, running_loop
 from deli_com.schema.control import ASK, HEADER, MAX_BYTES
 from deli_com.schema.terms import Terms, Use
+from deli_com.stream import OnDisconnected, OnLinked, OnReconnect, Stream, check_names
 from deli_com.typed import Down, Up
 from deli_com.ws.connect import HandshakeResponse, check_tls, open_websocket, target_of
 from deli_com.ws.head import HeadersLike, checked_headers, checked_subprotocols
-from deli_com.ws.reconnect import OnReconnect, Stream
 
 __all__ = ["ConnectOptions", "WsClient"]
 
@@ -209,19 +210,22 @@ class WsClient(ClientBase[Down, Up]):
         addr: AddressLike,
         *,
         headers: HeadersLike | HeadersFactory | None = None,
+        on_connect: OnLinked | None = None,
+        on_disconnect: OnDisconnected | None = None,
+        on_gap: OnGap | None = None,
         on_reconnect: OnReconnect | None = None,
         first_delay: float = 0.1,
         max_delay: float = 30.0,
         terminal: Collection[int] | None = None,
         **options: Unpack[ConnectOptions],
-    ) -> Stream[Down]:
-        """Receive values from a server, and reconnect when the connection is lost.
+    ) -> Stream[Down, Up]:
+        """Receive from a server and send to it, and reconnect when the connection is lost.
 
         ::
 
-            async with WsClient[T].stream("ws://robot:8080") as values:
-                async for value in values:
-                    ...
+            async with WsClient[Status, Command].stream("ws://robot:8080") as link:
+                async for status in link:
+                    link.send_nowait(Command(0.5))
 
         Parameters
         ----------
@@ -230,6 +234,13 @@ class WsClient(ClientBase[Down, Up]):
         headers : mapping, pairs or callable, optional
             More request headers; or ``()``, may be async, that returns them: called at each attempt, to get
             new tokens. If it raises, the iteration step raises that, and the next step tries again.
+        on_connect : callable, optional
+            ``()``, may be async: called for each connection, before its first value is given out.
+        on_disconnect : callable, optional
+            ``(cause)``, may be async: called as soon as a connection has ended, with the error that ended it.
+        on_gap : callable, optional
+            ``(gap)``, may be async: called where values are missing; after each reconnect, too, with
+            ``gap.reason == "link"`` and ``gap.seconds``.
         on_reconnect : callable, optional
             ``(seconds_away)``, may be async: called when the client has reconnected.
         first_delay, max_delay : float
@@ -250,8 +261,8 @@ class WsClient(ClientBase[Down, Up]):
         TypeError, ValueError
             As `connect` does, and at once.
         """
-        cls._codecs("stream(addr)")
-        _check_names(f"{cls.__name__}.stream()", options)
+        _, up = cls._codecs("stream(addr)")
+        check_names(f"{cls.__name__}.stream()", options, ConnectOptions.__annotations__, ("headers",))
         fresh = headers if callable(headers) else None
         # An iterator, too, is for every connection.
         same: HeadersLike | None = None if callable(headers) else one_checked("headers", headers)
@@ -268,26 +279,16 @@ class WsClient(ClientBase[Down, Up]):
 
         return Stream(
             connect,
+            on_connect=on_connect,
+            on_disconnect=on_disconnect,
+            on_gap=on_gap,
             on_reconnect=on_reconnect,
             first_delay=first_delay,
             max_delay=max_delay,
             terminal=terminal,
             renews=fresh is not None,
+            has_up=up is not None,
         )
-
-
-def _check_names(call: str, options: Mapping[str, Any]) -> None:
-    known = [
-        *ConnectOptions.__annotations__,
-        "headers",
-        "on_reconnect",
-        "first_delay",
-        "max_delay",
-        "terminal",
-    ]
-    for name in options:
-        if name not in ConnectOptions.__annotations__:
-            raise unexpected(call, name, known)
 
 
 def _meet(terms: Terms, response: HandshakeResponse, peer: WsLink) -> None:

@@ -1,0 +1,27 @@
+# Takes values out of an inbox in other threads than the loop's.
+
+from cpython.object cimport PyObject
+
+from deli_com.ground.waiter cimport Waiter
+from deli_com.receive.inbox cimport Entry, Inbox
+from deli_com.receive.policy_inbox cimport PolicyInbox
+
+
+cdef class Bell(Waiter):
+    # What a waiting thread stands behind in the inbox's queue.
+    cdef object lock               # held until it rings
+
+
+cdef class Taker:
+    cdef readonly Inbox inbox
+    # --- private ---
+    cdef bint _is_asked            # it is on its way there
+    cdef dict _newest              # (lane, bytes of the key) -> the value taken last; None: nothing is kept
+
+    cdef bint _wait(self, object timeout) except -1
+    cdef int _ring_in(self, Bell bell, double deadline) except -1
+    cdef bint _take(self, Entry* entry) except -1
+    cdef bint _take_held(self, PolicyInbox inbox, Entry* entry) except -1
+    cdef object _value(self)
+    cdef int _look_for_room(self) except -1
+    cdef int _remember(self, int lane, bytes key, PyObject* value) except -1

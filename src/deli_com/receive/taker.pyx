@@ -1,0 +1,327 @@
+"""Threads that receive: they take from an inbox which an event loop of another thread fills.
+
+There is no second queue, and no turn of the loop for a value. All of an inbox is C that no other thread can
+interrupt while it holds the GIL. So a thread takes an entry out of it as the loop's thread would, and makes
+the value afterwards, from an entry that is its own by then. What it has not taken is still the inbox's: newer
+values replace it, and it counts for its bound.
+
+A thread that finds nothing waits in the inbox's queue, as a coroutine does, with a `Bell` in place of a
+future: ringing it wakes that thread, and needs no turn of the loop either. What is left to the loop is to
+go on reading once there is room again.
+"""
+
+import threading
+from time import monotonic
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_XDECREF
+from libc.math cimport INFINITY
+from libc.string cimport memcmp, memcpy
+
+from deli_com._fastcodec cimport TypeCodec, codec_decode
+from deli_com.coding.decode cimport decode_plain
+from deli_com.ground.waiter cimport Waiter
+from deli_com.receive.inbox cimport Entry, Inbox
+from deli_com.receive.policy_inbox cimport PolicyInbox
+from deli_com.receive.slots cimport Held
+
+cdef enum:
+    PLAIN_BYTES = 128      # of `plain_size`, at most
+    MOST_KEYS = 65536      # whose newest value is remembered after it was taken
+
+cdef double GLANCE_S = 0.5  # a Ctrl-C that comes right before a thread waits does not wake it, so it looks up
+cdef double AGAIN_S = 0.005  # to look for a key again, while values of others wait
+cdef object new_lock = threading.Lock
+
+
+cdef class Bell(Waiter):
+    """A `Waiter` for a thread."""
+
+    def __cinit__(self, loop):
+        self.lock = new_lock()
+        self.lock.acquire()
+
+    cdef bint end(self, object result, bint is_error) except -1:
+        if self._is_done:
+            return False
+        self._is_done = True
+        self.lock.release()
+        return True
+
+
+cdef class Taker:
+    """Receives from one inbox, in any thread.
+
+    Parameters
+    ----------
+    inbox : Inbox
+    remembers : bool
+        Keep the last value of each key that was taken, for `latest`.
+    """
+
+    def __init__(self, Inbox inbox not None, bint remembers=False):
+        self.inbox = inbox
+        self._newest = {} if remembers and isinstance(inbox, PolicyInbox) else None
+
+    def recv(self, timeout=None):
+        """Wait for one value, for so many seconds; then TimeoutError."""
+        self._wait(timeout)
+        return self._value()
+
+    def recv_from(self, timeout=None):
+        """The same, with the connection that it came over."""
+        cdef Entry entry
+        while True:
+            self._wait(timeout)
+            if not self._take(&entry):
+                continue
+            value = <object>entry.value
+            source = <object>entry.source
+            Py_DECREF(value)
+            Py_DECREF(source)
+            if entry.is_error:
+                raise value
+            return source, value
+
+    def recv_many(self, Py_ssize_t most, timeout=None):
+        """Wait for one value; give a list of at most `most` that are there."""
+        cdef Inbox inbox = self.inbox
+        cdef Entry entry
+        self._wait(timeout)
+        cdef list values = [self._value()]
+        while len(values) < most and inbox.count() > inbox._woken and not self._is_error_next():
+            try:
+                if not self._take(&entry):
+                    break
+            except MemoryError:
+                break  # what was taken must not be lost; the next call tells
+            value = <object>entry.value
+            Py_DECREF(value)
+            Py_XDECREF(entry.source)
+            values.append(value)
+        return values
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            self._wait(None)
+        except ConnectionError:
+            if self.inbox._closed is not None and self.inbox._in_order:
+                raise StopIteration from None
+            raise
+        return self._value()
+
+    def has_values(self):
+        """Whether something waits that nobody else is about to take."""
+        return self.inbox.count() > self.inbox._woken
+
+    def latest(self, int lane, bytes key not None, timeout=None):
+        """Wait until there is a value of this key; give the newest, which stays there for `recv`.
+
+        Parameters
+        ----------
+        lane : int
+            Index of its class.
+        key : bytes
+            The key's fields as they are on the wire.
+        timeout : float, optional
+        """
+        cdef Inbox inbox = self.inbox
+        cdef double deadline = INFINITY if timeout is None else monotonic() + <double>timeout
+        cdef double now
+        cdef Bell bell
+        inbox.home.check_process("latest")
+        inbox.wanted = True
+        while True:
+            found = self._look_up(lane, key)
+            if found is not None:
+                return found[0]
+            if inbox._closed is not None:
+                raise inbox._ending()
+            now = monotonic()
+            if now >= deadline:
+                raise TimeoutError(f"no value of this key within {timeout} s")
+            if inbox.count() == 0:
+                bell = Bell(inbox.loop)
+                inbox._waiters.append(bell)
+                inbox._waiting += 1
+                if self._ring_in(bell, min(deadline, now + GLANCE_S)):
+                    inbox._woken -= 1
+                    inbox._wake()
+            else:
+                new_lock_wait(min(AGAIN_S, deadline - now))
+
+    def _look_up(self, int lane, bytes key):
+        # (value,), or None. The newest of a key is the last of it that waits, or else was taken last.
+        cdef Held* held = NULL
+        cdef bytes data
+        if isinstance(self.inbox, PolicyInbox):
+            held = (<PolicyInbox>self.inbox)._last_held
+        while held != NULL:
+            if (
+                held.slot != NULL and held.lane == lane and held.slot.size == PyBytes_GET_SIZE(key)
+                and memcmp(held.slot.key, PyBytes_AS_STRING(key), held.slot.size) == 0
+            ):
+                if held.value != NULL:
+                    return (None,) if held.is_error else (<object>held.value,)
+                data = PyBytes_FromStringAndSize(held.data, held.wire)
+                return (codec_decode(self.inbox._codec, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)),)
+            held = held.before
+        if self._newest is not None and (lane, key) in self._newest:
+            return (self._newest[lane, key],)
+        return None
+
+    # --- private ---
+
+    cdef bint _wait(self, object timeout) except -1:
+        # Returns once there is an entry for this thread; it is taken before the GIL is given away.
+        cdef Inbox inbox = self.inbox
+        cdef double deadline
+        cdef Bell bell
+        inbox.home.check_process("recv")
+        inbox.wanted = True
+        if inbox.count() > 0 and inbox._woken == 0 and inbox._waiting == 0:
+            return True
+        deadline = INFINITY if timeout is None else monotonic() + <double>timeout
+        while True:
+            if inbox._closed is not None and inbox.count() <= inbox._woken:
+                raise inbox._ending()
+            bell = Bell(inbox.loop)
+            inbox._waiters.append(bell)
+            inbox._waiting += 1
+            inbox._wake()  # values may be left over behind those who are ahead
+            if not self._ring_in(bell, deadline):
+                raise TimeoutError(f"no value within {timeout} s")
+            inbox._woken -= 1
+            if inbox.count() > 0:
+                return True
+
+    cdef int _ring_in(self, Bell bell, double deadline) except -1:
+        # False: the time is over, and it has left the queue.
+        cdef double left = GLANCE_S
+        try:
+            while not bell._is_done:
+                if deadline != INFINITY:
+                    left = min(GLANCE_S, deadline - monotonic())
+                if left > 0:
+                    bell.lock.acquire(True, left)
+                elif not bell._is_done:
+                    self.inbox._leave_queue(bell)
+                    return False
+        except BaseException:  # Ctrl-C: what it was woken for goes to the next
+            self.inbox._leave_queue(bell)
+            raise
+        return True
+
+    cdef object _value(self):
+        cdef Entry entry
+        while not self._take(&entry):
+            self._wait(None)
+        value = <object>entry.value
+        Py_DECREF(value)
+        Py_XDECREF(entry.source)
+        if entry.is_error:
+            raise value
+        return value
+
+    def _is_error_next(self):
+        cdef Held* held
+        cdef Inbox inbox = self.inbox
+        if isinstance(inbox, PolicyInbox):
+            held = (<PolicyInbox>inbox)._chosen()
+            return held != NULL and held.is_error
+        return inbox._ring[inbox._first & inbox._mask].is_error
+
+    cdef bint _take(self, Entry* entry) except -1:
+        # False: there was none that is a value. The caller owns what is in `entry`.
+        cdef Inbox inbox = self.inbox
+        cdef char plain[PLAIN_BYTES]
+        cdef Py_ssize_t size
+        if isinstance(inbox, PolicyInbox):
+            return self._take_held(<PolicyInbox>inbox, entry)
+        if inbox.count() == 0:
+            return False
+        entry[0] = inbox._ring[inbox._first & inbox._mask]
+        size = min(entry.wire, inbox.plain_size)
+        if entry.value == NULL:
+            memcpy(plain, inbox._plain + (inbox._first & inbox._mask) * inbox.plain_size, size)
+        inbox._first += 1
+        inbox.held_bytes -= entry.wire
+        # From here on other threads may run.
+        if entry.value == NULL:
+            try:
+                entry.value = decode_plain(inbox._codec.reads, plain, size)
+            except BaseException:
+                Py_XDECREF(entry.source)
+                raise
+        if inbox._held_back:
+            self._look_for_room()
+        return True
+
+    cdef bint _take_held(self, PolicyInbox inbox, Entry* entry) except -1:
+        cdef Held* held
+        cdef bytes key = None
+        cdef int lane
+        while True:
+            held = inbox._chosen()
+            if held == NULL:
+                return False
+            lane = held.lane
+            if self._newest is not None and held.slot != NULL:
+                key = PyBytes_FromStringAndSize(held.slot.key, held.slot.size)
+            inbox._detach(held)
+            # From here on other threads may run.
+            if held.value != NULL or inbox._make(held):
+                break
+            key = None
+        entry.value = held.value
+        entry.source = held.source
+        entry.wire = held.wire
+        entry.is_error = held.is_error
+        held.value = NULL
+        held.source = NULL
+        inbox._free(held)
+        if key is not None and not entry.is_error:
+            self._remember(lane, key, entry.value)
+        if inbox._held_back:
+            self._look_for_room()
+        return True
+
+    cdef int _remember(self, int lane, bytes key, PyObject* value) except -1:
+        cdef dict newest = self._newest
+        place = (lane, key)
+        newest.pop(place, None)  # the last one that is taken is the last in it
+        newest[place] = <object>value
+        if len(newest) > MOST_KEYS:
+            try:
+                del newest[next(iter(newest))]
+            except (KeyError, RuntimeError):
+                pass  # another thread was at it
+        return 0
+
+    cdef int _look_for_room(self) except -1:
+        # Reading goes on, on the loop's thread.
+        if self._is_asked or not self.inbox._has_room():
+            return 0
+        self._is_asked = True
+        try:
+            self.inbox.loop.call_soon_threadsafe(self._go_on_reading)
+        except RuntimeError:
+            pass  # the loop has ended
+        return 0
+
+    def _go_on_reading(self):
+        self._is_asked = False
+        if self.inbox._held_back and self.inbox._has_room():
+            self.inbox._resume_sources()
+
+
+cdef int new_lock_wait(double seconds) except -1:
+    # Sleeps without the GIL; a Ctrl-C ends it.
+    lock = new_lock()
+    lock.acquire()
+    lock.acquire(True, seconds)
+    return 0
