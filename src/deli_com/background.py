@@ -6,34 +6,32 @@
         while True:
             server.send(read_sensor())
 
-A thread that sends encodes the value itself and hands the bytes to the loop (`fanout/handoff`). Received
-values are moved in batches, one batch at a time, into a queue that all receiving threads share. The thread
-itself is `server_thread`.
+A thread that sends encodes the value itself and hands the bytes to the loop (`fanout/handoff`). One that
+receives takes the value out of the server's inbox itself (`receive/taker`). The thread of the loop is
+`server_thread`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+import contextlib
+from collections.abc import Callable, Coroutine, Hashable, Iterator
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from deli_com.errors import ConnectionClosed
-from deli_com.ground.futures import GLANCE_S
+from deli_com.link.group import Group
+from deli_com.link.peer import Peer
+from deli_com.link.stats import ServerStats
 from deli_com.net.address import Address
 from deli_com.net.options import one_checked
 from deli_com.opening import Opening
-from deli_com.receive.policy_inbox import PolicyInbox
+from deli_com.receive.taker import Taker
 from deli_com.server_base import DRAIN_S, GOING_AWAY, ServerBase
 from deli_com.server_thread import ServerThread
 from deli_com.typed import Down, Up
 
 __all__ = ["Background", "serve_background"]
-
-BATCH = 1024  # values brought over at once, where no newer one can replace them in the inbox
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,8 +83,8 @@ class Background(Generic[Down, Up]):
 
     1. Every method may be called from any thread but the loop's; `send_nowait`, `client_count` and
        `local_addr` from that one too. Order is kept for each thread that sends.
-    2. `recv`, `recv_many` and iteration share one queue. Each value goes to one of them. A call that times
-       out or is interrupted loses no value.
+    2. `recv`, `recv_from`, `recv_many` and iteration share the server's inbox. Each value goes to one of
+       them. A call that times out or is interrupted loses no value.
     3. The end of ``with`` closes the server and joins the thread, whatever happened in the block.
     4. The thread is a daemon: a server that was not closed does not keep the program alive, and is closed
        when the interpreter exits.
@@ -100,12 +98,7 @@ class Background(Generic[Down, Up]):
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
     ) -> None:
         self._thread = ServerThread(opening, loop_factory)
-        # What was received and brought over, all under _ready.
-        self._ready = threading.Condition()
-        self._values: deque[Up] = deque()
-        self._fetching = False
-        self._no_more = False
-        self._fetcher: asyncio.Task[None] | None = None
+        self._taker: Taker[Up] | None = None  # once it is bound
 
     # --- starting and ending ---------------------------------------------------------------
 
@@ -120,6 +113,8 @@ class Background(Generic[Down, Up]):
             It was started before.
         """
         self._thread.start(self)
+        assert self._thread.server is not None  # it is bound
+        self._taker = Taker(self._thread.server.inbox)
         return self
 
     def close(self, *, drain: float = DRAIN_S) -> None:
@@ -208,17 +203,19 @@ class Background(Generic[Down, Up]):
         TypeError
             The server is push only (its Up is None).
         """
-        with self._ready:
-            self._await_values("recv", 1, timeout)
-            return self._values.popleft()
+        return self._received("recv", timeout, lambda taker, timeout: taker.recv(timeout))
+
+    def recv_from(self, timeout: float | None = None) -> tuple[Peer[Down, Any], Up]:
+        """Wait for one value as `recv` does; return ``(peer, value)``.
+
+        Of a peer, `Peer.send_nowait` may be called from any thread; use `run` for the rest.
+        """
+        return self._received("recv_from", timeout, lambda taker, timeout: taker.recv_from(timeout))
 
     def recv_many(self, max: int, /, timeout: float | None = None) -> list[Up]:
         """Wait for one value as `recv` does; return a list of at most `max` values that are there."""
         max = one_checked("max", max)
-        with self._ready:
-            self._await_values("recv_many", max, timeout)
-            values = self._values
-            return [values.popleft() for _ in range(min(max, len(values)))]
+        return self._received("recv_many", timeout, lambda taker, timeout: taker.recv_many(max, timeout))
 
     def __iter__(self) -> Iterator[Up]:
         """Iterate over received values until the server is closed."""
@@ -230,86 +227,35 @@ class Background(Generic[Down, Up]):
         except ConnectionClosed:
             raise StopIteration from None
 
-    def _await_values(self, what: str, most: int, timeout: float | None) -> None:
-        # With _ready held; returns with a value in _values. Of what has a policy, no more than `most` are
-        # brought over: in the inbox a newer one can still replace them.
+    def _received(
+        self, what: str, timeout: float | None, receive: Callable[[Taker[Up], float | None], R]
+    ) -> R:
         if timeout is not None:
             timeout = one_checked("timeout", timeout)
-        if self._thread.opened().up is None:
+        server, taker = self._thread.opened(), self._taker
+        assert taker is not None  # else `opened` has raised
+        if server.up is None:
             raise TypeError(f"{self!r} is push only (its Up is None): nothing can be received")
         self._thread.refuse_own_thread(what)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        asked = False
-        while not self._values:
+        if timeout is not None and timeout <= 0 and not taker.has_values() and not server._is_ended():
+            with contextlib.suppress(ConnectionClosed):
+                self.run(asyncio.sleep, 0)  # it may not have had the time to look
+        try:
+            return receive(taker, timeout)
+        except ConnectionClosed:
             self._thread.check()
-            if self._no_more:
-                raise ConnectionClosed(GOING_AWAY, "the server is closed")
-            if not self._fetching:
-                most = most if isinstance(self._thread.opened().inbox, PolicyInbox) else BATCH
-                self._fetching = self._thread.call(self._fetch, most)
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is None or left > 0:
-                self._ready.wait(GLANCE_S if left is None else min(left, GLANCE_S))
-            elif asked:
-                raise TimeoutError(f"no value within {timeout} s")
-            else:  # the loop may not have had the time to look
-                self._ready.release()
-                try:
-                    self._let_loop_turn()
-                finally:
-                    self._ready.acquire()
-            asked = True
+            raise
 
-    def _let_loop_turn(self) -> None:
-        try:
-            self.run(asyncio.sleep, 0)
-        except ConnectionClosed:
-            pass
-
-    # On the loop's thread.
-
-    def _fetch(self, most: int) -> None:
-        if not self._thread.is_ending:  # else `_loop_ended` tells those who wait
-            self._fetcher = asyncio.get_running_loop().create_task(self._fetch_batch(most))
-
-    async def _fetch_batch(self, most: int) -> None:
-        values: list[Up] = []
-        try:
-            values = await self._thread.opened().recv_many(most)
-        except ConnectionClosed:
-            pass  # `_no_more` follows
-        finally:
-            with self._ready:
-                self._values.extend(values)
-                self._fetching = False
-                self._ready.notify_all()
-
-    async def _server_closed(self) -> None:
-        # What its inbox still holds, which is bounded.
-        server = self._thread.server
-        assert server is not None  # it was closed
-        if server.up is None:
-            return
-        if self._fetcher is not None:
-            await self._fetcher
-        try:
-            while True:
-                values = await server.recv_many(BATCH)
-                with self._ready:
-                    self._values.extend(values)
-                    self._ready.notify_all()
-        except ConnectionClosed:
-            pass
+    # Called by the thread.
 
     def _loop_ended(self) -> None:
-        with self._ready:
-            self._fetching = False
-            self._no_more = True
-            self._ready.notify_all()
+        server = self._thread.server
+        if server is not None:  # wakes those who wait for values, where closing it has failed
+            with contextlib.suppress(Exception):
+                server._end(ConnectionClosed(GOING_AWAY, "the server is closed"), True)
 
     def _forked(self) -> None:
         self._thread.forked()
-        self._ready = threading.Condition()
 
     # --- everything else -------------------------------------------------------------------
 
@@ -329,6 +275,31 @@ class Background(Generic[Down, Up]):
     def client_count(self) -> int:
         """Return the number of connected clients."""
         return self._thread.opened().client_count()
+
+    @property
+    def clients(self) -> frozenset[Peer[Down, Any]]:
+        """The set of clients that are connected now. For most of their methods use `run`."""
+        return self.run(_clients_of, self._thread.opened())
+
+    def stats(self) -> ServerStats:
+        """Return counters, and what is held now. See `ServerStats`."""
+        return self._thread.opened().stats()
+
+    def group(self, name: Hashable, /) -> Group[Down]:
+        """Return the group of this name; it is created if there is none.
+
+        Its `Group.send_nowait` may be called from any thread; for all else use `run`:
+        ``server.run(group.add, peer)``.
+        """
+        return self.run(self._thread.opened().group, name)
+
+    def forget(self, key: Any = None, /, type: type[Any] | None = None) -> bool:
+        """Drop the newest message of a key; see `WsServer.forget`. Return whether there was one."""
+        return self.run(self._thread.opened().forget, key, type)
+
+    def flush(self) -> None:
+        """Send queued messages now, as far as the sockets accept them."""
+        self.run(self._thread.opened().flush)
 
     def wait_clients(self, n: int, timeout: float | None = None) -> None:
         """Wait until at least `n` clients are connected.
@@ -373,3 +344,7 @@ class Background(Generic[Down, Up]):
             What `function` raised.
         """
         return self._thread.run(function, args, kwargs)
+
+
+def _clients_of(server: ServerBase[Down, Up]) -> frozenset[Peer[Down, Any]]:
+    return server.clients

@@ -32,7 +32,7 @@ from deli_com.link.hearing import OnGap
 from deli_com.link.stats import ServerStats
 from deli_com.net.address import AddressLike
 from deli_com.net.options import one_checked
-from deli_com.receive.taker import Taker
+from deli_com.receive.taker import Taker, exits
 from deli_com.receive.wire_key import wire_key
 from deli_com.schema.terms import PeerSchema
 from deli_com.shared_loop import shared_loop
@@ -114,6 +114,7 @@ class BlockingClient(Generic[Down, Up]):
 
     def __init__(self, connect: Callable[[], Any]) -> None:
         self._client: ClientBase[Down, Up] | None = None
+        self._taker: Taker[Down]
         self._released = False
         self._closing = threading.Lock()
         self._shared = shared_loop()
@@ -122,8 +123,9 @@ class BlockingClient(Generic[Down, Up]):
                 raise RuntimeError("connect_blocking: this is the thread of blocking clients itself")
             self._shared.run(self._connect(connect))
         except BaseException:
-            if self._client is not None:  # Ctrl-C, and it was connected at that moment
-                self._shared.call(_close_soon, self._client)
+            client: ClientBase[Down, Up] | None = getattr(self, "_client", None)
+            if client is not None:  # Ctrl-C, and it was connected at that moment
+                self._shared.call(_close_soon, client)
             self._release()
             raise
         _open.add(self)
@@ -397,6 +399,7 @@ _closing_tasks: set[asyncio.Future[None]] = set()
 
 def _close_forgotten() -> None:
     """Close what is still open when the interpreter exits."""
+    exits()
     forgotten = list(_open)
     for client in forgotten:
         try:

@@ -15,6 +15,7 @@ from typing import Any, Generic, NoReturn, Protocol
 
 from deli_com.errors import ConnectionClosed
 from deli_com.ground.futures import GLANCE_S, fail, result, succeed
+from deli_com.receive.taker import exits
 from deli_com.server_base import CLOSE_SLACK_S, DRAIN_S, GOING_AWAY, ServerBase, abort_server
 from deli_com.typed import Down, Up
 
@@ -32,9 +33,6 @@ class ThreadOwner(Protocol):
 
     def close(self) -> None:
         """Called when the interpreter exits, in the main thread."""
-
-    async def _server_closed(self) -> None:
-        """The server is closed. The loop still runs, until this returns."""
 
     def _loop_ended(self) -> None:
         """Nothing is run on the loop any more. Called in its thread."""
@@ -256,7 +254,7 @@ class ServerThread(Generic[Down, Up]):
             with asyncio.Runner(loop_factory=self._loop_factory) as runner:
                 runner.get_loop()  # a factory that fails does so before there is a coroutine
                 try:
-                    runner.run(self._serve(opened, owner))
+                    runner.run(self._serve(opened))
                 except asyncio.CancelledError:  # by `_cancel`
                     if self.server is not None:
                         runner.run(abort_server(self.server))
@@ -297,7 +295,7 @@ class ServerThread(Generic[Down, Up]):
         _running.discard(owner)
         self._left.set()
 
-    async def _serve(self, opened: Future[None], owner: ThreadOwner) -> None:
+    async def _serve(self, opened: Future[None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
         self._stop = asyncio.Event()
@@ -309,7 +307,6 @@ class ServerThread(Generic[Down, Up]):
         if succeed(opened, None):  # else `start` was interrupted
             await self._stop.wait()
         await server.close(drain=self._drain)
-        await owner._server_closed()
 
     def _ask_to_stop(self, drain: float) -> None:
         self._drain = drain
@@ -346,6 +343,7 @@ def _close_forgotten() -> None:
     """Close what is still open when the interpreter exits: clients get what was queued, and a close code."""
     global _exiting
     _exiting = True
+    exits()
     forgotten = list(_running)
     for background in forgotten:
         try:

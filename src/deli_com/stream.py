@@ -184,13 +184,12 @@ class Stream(Generic[Down, Up]):
         self._away_s = 0.0
         self._link_gaps = 0
         self._past: dict[str, Any] = {}  # counters of connections that are over
-        for function, register in (
-            (on_connect, self.on_connect),
-            (on_disconnect, self.on_disconnect),
-            (on_gap, self.on_gap),
-        ):
-            if function is not None:
-                register(function)  # type: ignore[operator]
+        if on_connect is not None:
+            self.on_connect(on_connect)
+        if on_disconnect is not None:
+            self.on_disconnect(on_disconnect)
+        if on_gap is not None:
+            self.on_gap(on_gap)
 
     # --- what the program is told ----------------------------------------------------------
 

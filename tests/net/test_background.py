@@ -654,7 +654,7 @@ class TestFailure:
     def test_waiting_threads_are_told(self, serve):
         with serve(WsServer[u32].bind(ADDR)) as server:
             waiting = [in_thread(work) for work in (server.recv, lambda: server.wait_clients(1))]
-            wait_until(lambda: server._thread._waiting and server._fetching)
+            wait_until(lambda: server._thread._waiting and server.server.inbox.wanted)
             self.break_loop(server)
             for thread, outcome in waiting:
                 thread.join(PATIENCE_S)
@@ -822,3 +822,62 @@ def test_importing_starts_no_thread() -> None:
     script = "import threading, deli_com; assert threading.active_count() == 1"
     with warnings.catch_warnings():
         subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, timeout=PATIENCE_S)
+
+
+class Place(Codec, sealed=True):
+    """What is known of places."""
+
+
+class Heat(Place, policy="latest", key="where", retain=True):
+    where: str
+    celsius: u32
+
+
+class TestAllThatAServerHas:
+    """What an ordinary server has, as blocking calls."""
+
+    def test_values_with_their_senders(self, serve) -> None:
+        with serve(WsServer[u32].bind(ADDR)) as server, client_of(server) as one, client_of(server) as two:
+            server.wait_clients(2, PATIENCE_S)
+            one.send(U32.to_bytes(1))
+            peer, value = server.recv_from(PATIENCE_S)
+            assert value == 1 and peer in server.clients and len(server.clients) == 2
+            peer.send_nowait(5)
+            assert received(one, U32, 1) == [5]
+            two.send(U32.to_bytes(2))
+            other, value = server.recv_from(PATIENCE_S)
+            assert value == 2 and {peer, other} == server.clients
+            with pytest.raises(TimeoutError):
+                server.recv_from(0)
+            assert server.stats().messages_in == 2
+
+    def test_groups(self, serve) -> None:
+        with serve(WsServer[u32].bind(ADDR)) as server, client_of(server) as one, client_of(server) as two:
+            server.wait_clients(2, PATIENCE_S)
+            one.send(U32.to_bytes(1))
+            peer, _ = server.recv_from(PATIENCE_S)
+            group = server.group("some")
+            assert server.run(group.add, peer)
+            group.send_nowait(7)
+            server.send_nowait(8)
+            assert received(one, U32, 2) == [7, 8]
+            assert received(two, U32, 1) == [8]
+            assert server.group("some") == group
+
+    def test_forget_and_flush(self, serve) -> None:
+        with serve(WsServer[Place, None].bind(ADDR)) as server:
+            server.send_nowait(Heat("here", 20))
+            server.send_nowait(Heat("there", 30))
+            server.flush()
+            assert server.stats().retained_keys == 2
+            assert server.forget("here") and not server.forget("here")
+            assert server.forget("there", Heat)
+            assert server.stats().retained_keys == 0
+
+    def test_they_are_refused_once_it_is_closed(self, serve) -> None:
+        with serve(WsServer[u32].bind(ADDR)) as server:
+            pass
+        for call in (server.flush, lambda: server.group("a"), lambda: server.clients, server.recv_from):
+            with pytest.raises(ConnectionClosed):
+                call()
+        assert server.stats().clients == 0

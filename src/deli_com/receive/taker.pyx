@@ -14,6 +14,7 @@ import threading
 from time import monotonic
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_XDECREF
 from libc.math cimport INFINITY
@@ -140,6 +141,7 @@ cdef class Taker:
             if found is not None:
                 return found[0]
             if inbox._closed is not None:
+                _let_exit()
                 raise inbox._ending()
             now = monotonic()
             if now >= deadline:
@@ -152,7 +154,7 @@ cdef class Taker:
                     inbox._woken -= 1
                     inbox._wake()
             else:
-                new_lock_wait(min(AGAIN_S, deadline - now))
+                _sleep(min(AGAIN_S, deadline - now))
 
     def _look_up(self, int lane, bytes key):
         # (value,), or None. The newest of a key is the last of it that waits, or else was taken last.
@@ -188,6 +190,7 @@ cdef class Taker:
         deadline = INFINITY if timeout is None else monotonic() + <double>timeout
         while True:
             if inbox._closed is not None and inbox.count() <= inbox._woken:
+                _let_exit()
                 raise inbox._ending()
             bell = Bell(inbox.loop)
             inbox._waiters.append(bell)
@@ -206,6 +209,7 @@ cdef class Taker:
             while not bell._is_done:
                 if deadline != INFINITY:
                     left = min(GLANCE_S, deadline - monotonic())
+                PyErr_CheckSignals()
                 if left > 0:
                     bell.lock.acquire(True, left)
                 elif not bell._is_done:
@@ -319,9 +323,28 @@ cdef class Taker:
             self.inbox._resume_sources()
 
 
-cdef int new_lock_wait(double seconds) except -1:
-    # Sleeps without the GIL; a Ctrl-C ends it.
+cdef int _sleep(double seconds) except -1:
+    # Without the GIL; a Ctrl-C ends it.
     lock = new_lock()
     lock.acquire()
     lock.acquire(True, seconds)
+    PyErr_CheckSignals()
+    return 0
+
+
+def exits():
+    """Note that the interpreter exits: daemon threads that wait are not told of ends any more.
+
+    They would print tracebacks of errors that nobody can do anything about.
+    """
+    global _exits
+    _exits = True
+
+
+cdef bint _exits = False
+
+
+cdef int _let_exit() except -1:
+    while _exits and threading.current_thread().daemon:
+        _sleep(3600)
     return 0

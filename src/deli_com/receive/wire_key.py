@@ -67,7 +67,7 @@ def wire_key(inbox: Inbox, received: Any, key: Any, cls: type | None) -> tuple[i
 
 
 def _encoded(cls: Any, key: Any) -> bytes:
-    names = record_spec(cls).delivery.key or ()
+    names: tuple[str, ...] = record_spec(cls).delivery.key or ()
     if len(names) == 1:
         values = {names[0]: key}
     elif not names and key is None:
