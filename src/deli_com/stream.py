@@ -349,11 +349,8 @@ class Stream(Generic[Down, Up]):
                 continue  # it may have been closed meanwhile
             try:
                 return await client.recv()
-            except ConnectionClosed as error:
+            except (ConnectionClosed, SchemaMismatch) as error:
                 await self._lose(client, error)
-            except SchemaMismatch:
-                await self.aclose()
-                raise
         self._raise_failure()
         raise StopAsyncIteration
 
@@ -442,10 +439,7 @@ class Stream(Generic[Down, Up]):
                     self._back_off(error)
                 continue
             await client.watchers.until(client._is_ended)
-            try:
-                await self._lose(client, _end_of(client))
-            except (ConnectionClosed, SchemaMismatch) as terminal:
-                self._failure = terminal
+            await self._lose(client, _end_of(client))
 
     async def _be_connected(self) -> None:
         """Wait until there is a connection, or an attempt has failed. One task does it for all steps."""
@@ -469,7 +463,9 @@ class Stream(Generic[Down, Up]):
 
     def _connecting_ended(self, task: asyncio.Task[None]) -> None:
         self._connecting = None
-        if not task.cancelled() and (error := task.exception()) is not None and not self._steps:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not self._steps and not self._closed:
             self._failure = error  # for the next step
 
     async def _reconnect(self) -> None:
@@ -478,12 +474,11 @@ class Stream(Generic[Down, Up]):
             await asyncio.sleep(wait)
         try:
             client = await self._connect()
-        except SchemaMismatch:
-            self._closed = True
-            raise
-        except (IoError, ConnectionClosed, WebSocketError) as error:
+        except (SchemaMismatch, IoError, ConnectionClosed, WebSocketError) as error:
             if self._is_hopeless(error):
                 self._closed = True
+                if not self._steps:
+                    self._failure = error  # for the next step
                 raise
             self._back_off(error)
             return
@@ -543,6 +538,7 @@ class Stream(Generic[Down, Up]):
         is_terminal = isinstance(error, SchemaMismatch) or self._is_terminal(error)
         if is_terminal:
             self._closed = True
+            self._failure = error  # for this step, or the next one
         elif now - self._made_at >= max(HELD_S, self._delay):
             self._warned = False  # what comes is another outage
             self._delay = 0.0
@@ -552,8 +548,6 @@ class Stream(Generic[Down, Up]):
             self._back_off(error)
         await client.close()
         self._count(client)
-        if is_terminal:
-            raise error
 
     def _count(self, client: ClientBase[Down, Up]) -> None:
         _add(self._past, client.stats(), OF_NOW)
@@ -572,6 +566,8 @@ class Stream(Generic[Down, Up]):
         return asyncio.get_running_loop().time()
 
     def _is_hopeless(self, error: ComError) -> bool:
+        if isinstance(error, SchemaMismatch):
+            return True
         if isinstance(error, WebSocketError):
             return error.status in self._hopeless
         return self._is_terminal(error) or isinstance(error.__cause__, ssl_module.SSLCertVerificationError)

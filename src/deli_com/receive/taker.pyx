@@ -20,7 +20,7 @@ from cpython.ref cimport Py_DECREF, Py_XDECREF
 from libc.math cimport INFINITY
 from libc.string cimport memcmp, memcpy
 
-from deli_com._fastcodec cimport TypeCodec, codec_decode
+from deli_com._fastcodec cimport codec_decode
 from deli_com.coding.decode cimport decode_plain
 from deli_com.ground.waiter cimport Waiter
 from deli_com.receive.inbox cimport Entry, Inbox
@@ -91,16 +91,16 @@ cdef class Taker:
         cdef Entry entry
         self._wait(timeout)
         cdef list values = [self._value()]
-        while len(values) < most and inbox.count() > inbox._woken and not self._is_error_next():
-            try:
+        try:
+            while len(values) < most and inbox.count() > inbox._woken and not self._is_error_next():
                 if not self._take(&entry):
                     break
-            except MemoryError:
-                break  # what was taken must not be lost; the next call tells
-            value = <object>entry.value
-            Py_DECREF(value)
-            Py_XDECREF(entry.source)
-            values.append(value)
+                value = <object>entry.value
+                Py_DECREF(value)
+                Py_XDECREF(entry.source)
+                values.append(value)
+        except MemoryError:
+            pass  # what was taken must not be lost; the next call tells
         return values
 
     def __iter__(self):
