@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from deli_com._fastcodec import TypeCodec
 from deli_com.errors import EncodeError
@@ -80,8 +80,17 @@ def _encoded(cls: Any, key: Any) -> bytes:
     return b"".join(codec.to_bytes(values[name]) for name, codec in _codecs(cls))
 
 
-@lru_cache(256)
 def _codecs(cls: Any) -> tuple[tuple[str, TypeCodec[Any]], ...]:
+    found = _made.get(cls)
+    if found is None:
+        found = _made[cls] = _make_codecs(cls)
+    return found
+
+
+_made: WeakKeyDictionary[Any, tuple[tuple[str, TypeCodec[Any]], ...]] = WeakKeyDictionary()
+
+
+def _make_codecs(cls: Any) -> tuple[tuple[str, TypeCodec[Any]], ...]:
     spec = record_spec(cls)
     names = spec.delivery.key or ()
     return tuple(
