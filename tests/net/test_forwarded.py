@@ -147,6 +147,11 @@ class TestHost:
         for origin in ("http://localhost:3000", "http://127.0.0.1:8080"):
             assert await status_of({}, origin) == 403
             assert await status_of({}, origin, origins=[origin]) == 101
+        for page in (False, True):  # the address that the proxy has connected to is no page's own
+            async with WsServer[u32].bind(ADDR, forwarded_from=True, page=page) as server:
+                addr = server.local_addr()
+                with pytest.raises(WebSocketError, match="403"):
+                    await WsClient[u32].connect(addr, headers=HEADERS, origin=f"http://{addr}")
         headers = {"X-Forwarded-Host": "localhost:8080"}  # the proxy itself is on the user's machine
         assert await status_of(headers, "http://localhost:3000", forwarded_host=True) == 101
 

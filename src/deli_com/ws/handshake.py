@@ -377,7 +377,8 @@ class Handshake(asyncio.BufferedProtocol):
         origins = headers.getall("Origin", [])
         if len(origins) > 1:
             return Refusal(400, "more than one Origin header")
-        own = self.acceptor.has_page and bool(origins) and is_own(origins[0], seen.host)
+        is_proxys = seen.via is not None and seen.host_is_proxys
+        own = self.acceptor.has_page and not is_proxys and bool(origins) and is_own(origins[0], seen.host)
         if (
             origins
             and not own
