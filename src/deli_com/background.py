@@ -22,6 +22,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 from deli_com.errors import ConnectionClosed
 from deli_com.link.group import Group
 from deli_com.link.peer import Peer
+from deli_com.link.shown_as_table import ShownAsTable
 from deli_com.link.stats import ServerStats
 from deli_com.net.address import Address
 from deli_com.net.options import one_checked
@@ -78,7 +79,7 @@ def serve_background(
     return Background(opening, loop_factory)
 
 
-class Background(Generic[Down, Up]):
+class Background(ShownAsTable, Generic[Down, Up]):
     """A server whose event loop runs in a thread of its own; made by `serve_background`.
 
     1. Every method may be called from any thread but the loop's; `send_nowait`, `client_count` and
@@ -151,6 +152,15 @@ class Background(Generic[Down, Up]):
 
     def __repr__(self) -> str:
         return repr(self._thread)
+
+    _repr_pretty_ = ShownAsTable._repr_pretty_  # IPython takes it from the class that has `__repr__`
+
+    def _table(self) -> tuple[str, list[tuple[str, object]]]:
+        server = self._thread.server
+        if server is None:
+            return repr(self)[1:-1], []
+        title, rows = server._table()
+        return f"Background {title}", rows
 
     # --- sending ---------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from typing_extensions import Unpack
 from deli_com.client_base import ClientBase
 from deli_com.errors import ComError, ConnectionClosed
 from deli_com.link.hearing import OnGap
+from deli_com.link.shown_as_table import ShownAsTable
 from deli_com.link.stats import ServerStats
 from deli_com.net.address import AddressLike
 from deli_com.net.options import one_checked
@@ -100,7 +101,7 @@ def connect_blocking(client: Any, /, *addr: Any, **options: Any) -> Any:
     return BlockingClient(lambda: client.connect(*addr, **options))  # type: ignore[attr-defined]
 
 
-class BlockingClient(Generic[Down, Up]):
+class BlockingClient(ShownAsTable, Generic[Down, Up]):
     """A connected client whose calls wait; made by `connect_blocking`.
 
     1. Every method may be called from any thread, several at a time. Each value goes to one of those that
@@ -334,6 +335,12 @@ class BlockingClient(Generic[Down, Up]):
         if self._client is None:
             return "<BlockingClient, not connected>"
         return f"<BlockingClient {self._client!r}>"
+
+    _repr_pretty_ = ShownAsTable._repr_pretty_  # IPython takes it from the class that has `__repr__`
+
+    def _table(self) -> tuple[str, list[tuple[str, object]]]:
+        title, rows = self._here("repr")._table()
+        return f"Blocking {title}", rows
 
     # --- private ---
 

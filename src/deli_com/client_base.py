@@ -14,6 +14,7 @@ from deli_com.errors import ConnectionClosed, IoError
 from deli_com.ground.waiter import Waiter
 from deli_com.link.endpoint import Endpoint
 from deli_com.link.hearing import Hearing, OnGap
+from deli_com.link.shown_as_table import ShownAsTable, figures
 from deli_com.link.stats import ServerStats
 from deli_com.log.log import Log
 from deli_com.recordable import Recordable
@@ -25,10 +26,19 @@ __all__ = ["ClientBase"]
 NORMAL = 1000  # RFC 6455 section 7.4.1
 DRAIN_S = 1.0
 CLOSE_SLACK_S = 0.5
+OF_CLIENTS = (
+    "messages_in",
+    "messages_out",
+    "inbox_bytes",
+    "queued_bytes",
+    "skipped",
+    "superseded",
+    "unknown",
+)
 MAX_QUEUED = 16 << 20  # bytes that a client's own sends may have queued
 
 
-class ClientBase(Typed, Recordable, Endpoint[Up, Down], Generic[Down, Up]):
+class ClientBase(Typed, Recordable, ShownAsTable, Endpoint[Up, Down], Generic[Down, Up]):
     """A typed client; subclasses connect it. What it sends is `Up`, what it receives `Down`."""
 
     _opened = False
@@ -215,3 +225,14 @@ class ClientBase(Typed, Recordable, Endpoint[Up, Down], Generic[Down, Up]):
         if not self._opened:
             return f"<{type(self).__name__}, not connected>"
         return f"<{type(self).__name__}, {'closed' if self._is_ended() else 'open'}>"
+
+    _repr_pretty_ = ShownAsTable._repr_pretty_  # IPython takes it from the class that has `__repr__`
+
+    def _table(self) -> tuple[str, list[tuple[str, object]]]:
+        if not self._opened:
+            return f"{type(self).__name__}, not connected", []
+        rows: list[tuple[str, object]] = [
+            ("state", "closed" if self._is_ended() else "open"),
+            ("schema", self.schema.down.how),
+        ]
+        return type(self).__name__, rows + figures(self.stats(), *OF_CLIENTS)

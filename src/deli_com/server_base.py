@@ -16,6 +16,7 @@ from deli_com.link.endpoint import Endpoint
 from deli_com.link.events import Events, OnConnect, OnDisconnect
 from deli_com.link.group import Group, group_of
 from deli_com.link.peer import Peer
+from deli_com.link.shown_as_table import ShownAsTable, figures
 from deli_com.log.log import Log
 from deli_com.net.address import Address
 from deli_com.net.options import one_checked
@@ -40,7 +41,7 @@ class Accepting(Protocol):
     async def wait_closed(self) -> None: ...
 
 
-class ServerBase(Typed, Recordable, Endpoint[Down, Up], Generic[Down, Up]):
+class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Down, Up]):
     """A typed server; subclasses bind it to a wire protocol."""
 
     _acceptor: Accepting | None = None
@@ -218,6 +219,26 @@ class ServerBase(Typed, Recordable, Endpoint[Down, Up], Generic[Down, Up]):
             return f"<{type(self).__name__}, not bound>"
         state = "closed" if self._closing is not None else f"{self.client_count()} clients"
         return f"<{type(self).__name__} at {self._addresses[0]}{self._path}, {state}>"
+
+    _repr_pretty_ = ShownAsTable._repr_pretty_  # IPython takes it from the class that has `__repr__`
+
+    def _table(self) -> tuple[str, list[tuple[str, object]]]:
+        if self._acceptor is None:
+            return f"{type(self).__name__}, not bound", []
+        rows: list[tuple[str, object]] = [
+            ("address", f"{self._addresses[0]}{self._path}"),
+            ("state", "closed" if self._closing is not None else "open"),
+        ]
+        names = (
+            "clients",
+            "laggards",
+            "messages_out",
+            "messages_in",
+            "queued_bytes",
+            "skipped",
+            "superseded",
+        )
+        return type(self).__name__, rows + figures(self.stats(), *names)
 
 
 async def abort_server(server: ServerBase[Any, Any]) -> None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, Union
 
-from deli_com.client_base import ClientBase
+from deli_com.client_base import OF_CLIENTS, ClientBase
 from deli_com.errors import ComError, ConnectionClosed, IoError, NotConnected, SchemaMismatch, WebSocketError
 from deli_com.ground.home import Home
 from deli_com.link.hearing import Listeners, OnGap
+from deli_com.link.shown_as_table import ShownAsTable, figures
 from deli_com.link.stats import ServerStats
 from deli_com.net.options import checked, one_checked, unexpected
 from deli_com.opening import running_loop
@@ -73,8 +74,10 @@ class StreamStats(ServerStats):
     connections: int = 0
     away_s: float = 0.0
 
+    _repr_pretty_ = ShownAsTable._repr_pretty_
 
-class Stream(Generic[Down, Up]):
+
+class Stream(ShownAsTable, Generic[Down, Up]):
     """A link to one server; it reconnects when the connection is lost.
 
     ::
@@ -254,7 +257,9 @@ class Stream(Generic[Down, Up]):
         return StreamStats(**counts, connections=self._connections, away_s=self._away_s + self._away())
 
     def _away(self) -> float:
-        return 0.0 if self._lost_at is None or self._closed else self._now() - self._lost_at
+        if self._lost_at is None or self._closed or self._home is None:
+            return 0.0
+        return float(self._home.loop.time() - self._lost_at)
 
     def __repr__(self) -> str:
         if self._closed:
@@ -264,6 +269,13 @@ class Stream(Generic[Down, Up]):
         if self._home is None:
             return "<Stream, not connected: iterate over it with `async for`>"
         return "<Stream, not connected now>"
+
+    _repr_pretty_ = ShownAsTable._repr_pretty_  # IPython takes it from the class that has `__repr__`
+
+    def _table(self) -> tuple[str, list[tuple[str, object]]]:
+        state = "closed" if self._closed else "connected" if self.connected else "not connected"
+        rows: list[tuple[str, object]] = [("state", state), ("schema", self.schema.down.how)]
+        return "Stream", rows + figures(self.stats(), "connections", "away_s", "gaps", *OF_CLIENTS)
 
     # --- sending ---------------------------------------------------------------------------
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from deli_com.link.shown_as_table import ShownAsTable
 
 __all__ = ["PeerStats", "ServerStats"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerStats:
+class ServerStats(ShownAsTable):
     """Counters since the server was bound, and what it holds now. Making it does not take time for each
     client.
 
@@ -84,9 +86,14 @@ class ServerStats:
     gap_skipped: int = 0
     gap_superseded: int = 0
 
+    _repr_pretty_ = ShownAsTable._repr_pretty_  # IPython takes it from the class that has `__repr__`
+
+    def _table(self) -> tuple[str, list[tuple[str, object]]]:
+        return _all_of(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PeerStats:
+class PeerStats(ShownAsTable):
     """The same for one client.
 
     Attributes
@@ -116,3 +123,13 @@ class PeerStats:
     superseded: int
     undecodable: int
     round_trip_s: float | None
+
+    _repr_pretty_ = ShownAsTable._repr_pretty_  # IPython takes it from the class that has `__repr__`
+
+    def _table(self) -> tuple[str, list[tuple[str, object]]]:
+        return _all_of(self)
+
+
+def _all_of(stats: ServerStats | PeerStats) -> tuple[str, list[tuple[str, object]]]:
+    rows = [(field.name.replace("_", " "), getattr(stats, field.name)) for field in fields(stats)]
+    return type(stats).__name__, rows
