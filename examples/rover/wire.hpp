@@ -1,4 +1,4 @@
-// Event, schema de31afddc0e90db6d4938f234037835e: made by deli-com gen, not to be edited.
+// Event, schema de31afddc0e90db6d4938f234037835e: made by deli-com gen. Do not edit.
 #pragma once
 
 #include <array>
@@ -45,7 +45,7 @@ inline constexpr const char* UP_SCHEMA_TEXT =
 
 // --- the wire: little-endian, no padding, no tags (docs/wire.md of deli-com) ---
 
-/// What is wrong with bytes, or with a value.
+/// The kind of a fault in the bytes, or in a value.
 enum class Fault : std::uint8_t {
   none,
   unexpected_eof,
@@ -57,11 +57,11 @@ enum class Fault : std::uint8_t {
   too_long,
 };
 
-/// The outcome of reading or writing: true if it failed.
+/// The result of reading or writing. It is true if there was an error.
 struct Error {
   Fault fault = Fault::none;
-  std::size_t offset = 0;    ///< where in the input, in bytes
-  std::uint32_t number = 0;  ///< the bool, index or count found
+  std::size_t offset = 0;    ///< offset in the input, in bytes
+  std::uint32_t number = 0;  ///< the bool, index or count that was found
 
   explicit operator bool() const noexcept { return fault != Fault::none; }
 
@@ -80,7 +80,7 @@ struct Error {
   }
 };
 
-/// A value in a place of its own, for types that can hold themselves. An empty one is a default value.
+/// A value in its own allocation, for types that can contain themselves. An empty one is a default value.
 template <class T>
 class Box {
  public:
@@ -146,7 +146,7 @@ struct Reader {
   bool need(std::uint64_t count) noexcept {
     return left() >= count || fail(Fault::unexpected_eof, at);
   }
-  /// An unsigned integer of which there are enough bytes.
+  /// An unsigned integer. The caller has checked the bounds.
   template <class U>
   U load() noexcept {
     U found;
@@ -154,11 +154,11 @@ struct Reader {
     at += sizeof(U);
     return little_endian() ? found : swapped(found);
   }
-  /// Numbers and bools one behind the other: true if there are so many bytes.
+  /// Check the bounds of a sequence of numbers and bools.
   bool ready(std::size_t bytes, const char* kinds) noexcept {
     return left() >= bytes || shorter(kinds);
   }
-  /// Says which of them is wrong first: '1' to '8' are bytes of a number, 'b' is a bool.
+  /// Report which of them is faulty first: '1' to '8' is the size of a number, 'b' is a bool.
   bool shorter(const char* kinds) noexcept {
     for (; left() != 0 && *kinds != 0; kinds++) {
       const std::size_t bytes = *kinds == 'b' ? 1 : static_cast<std::size_t>(*kinds - '0');
@@ -173,7 +173,7 @@ struct Reader {
     out = load<std::uint32_t>();
     return out < count || fail(Fault::invalid_variant, at - 4, out);
   }
-  /// A count of elements of at least `least` bytes each, of which there can be as many.
+  /// A count of elements of at least `least` bytes each. It checks that so many can follow.
   bool count(std::uint64_t least, std::size_t& out) noexcept {
     if (!need(4)) return false;
     out = load<std::uint32_t>();
@@ -217,7 +217,7 @@ struct Writer {
   }
 };
 
-/// Where strict UTF-8 ends: the index of the first byte of what is none, or `size`.
+/// The index of the first byte that is not strict UTF-8, or `size`.
 inline std::size_t utf8_end(const std::uint8_t* p, std::size_t size) noexcept {
   std::size_t i = 0;
   const auto more = [&](std::size_t j) { return j < size && (p[j] & 0xc0) == 0x80; };
@@ -243,7 +243,7 @@ inline std::size_t utf8_end(const std::uint8_t* p, std::size_t size) noexcept {
   return size;
 }
 
-/// How a type is read and written; `least` is the fewest bytes of a value.
+/// How a type is read and written. `least` is the least size of a value in bytes.
 template <class T, class = void>
 struct Wire;
 
@@ -284,7 +284,7 @@ struct Wire<T, std::enable_if_t<std::is_arithmetic<T>::value>> {
   }
 };
 
-/// Whether elements lie in memory as they do on the wire.
+/// Whether elements have the same layout in memory as on the wire.
 template <class T>
 constexpr bool is_number = std::is_arithmetic<T>::value && !std::is_same<T, bool>::value;
 
@@ -566,51 +566,51 @@ inline bool Wire<Command>::write(Writer& w, const Command& value) {
 
 }  // namespace detail
 
-/// Bytes to a value; those after it are ignored. `out` is anything if it failed.
+/// Decode a value; bytes after it are ignored. After an error, `out` is unspecified.
 inline Error from_bytes(const std::uint8_t* data, std::size_t size, Mode& out) {
   return detail::decode(data, size, out);
 }
 
-/// A value to bytes.
+/// Encode a value.
 inline Error to_bytes(const Mode& value, std::vector<std::uint8_t>& out) {
   return detail::encode(value, out);
 }
 
-/// The same; no bytes at all where the other one gives an error.
+/// Encode a value; the result is empty if the other overload gives an error.
 inline std::vector<std::uint8_t> to_bytes(const Mode& value) {
   std::vector<std::uint8_t> out;
   (void)detail::encode(value, out);
   return out;
 }
 
-/// Bytes to a value; those after it are ignored. `out` is anything if it failed.
+/// Decode a value; bytes after it are ignored. After an error, `out` is unspecified.
 inline Error from_bytes(const std::uint8_t* data, std::size_t size, Event& out) {
   return detail::decode(data, size, out);
 }
 
-/// A value to bytes.
+/// Encode a value.
 inline Error to_bytes(const Event& value, std::vector<std::uint8_t>& out) {
   return detail::encode(value, out);
 }
 
-/// The same; no bytes at all where the other one gives an error.
+/// Encode a value; the result is empty if the other overload gives an error.
 inline std::vector<std::uint8_t> to_bytes(const Event& value) {
   std::vector<std::uint8_t> out;
   (void)detail::encode(value, out);
   return out;
 }
 
-/// Bytes to a value; those after it are ignored. `out` is anything if it failed.
+/// Decode a value; bytes after it are ignored. After an error, `out` is unspecified.
 inline Error from_bytes(const std::uint8_t* data, std::size_t size, Command& out) {
   return detail::decode(data, size, out);
 }
 
-/// A value to bytes.
+/// Encode a value.
 inline Error to_bytes(const Command& value, std::vector<std::uint8_t>& out) {
   return detail::encode(value, out);
 }
 
-/// The same; no bytes at all where the other one gives an error.
+/// Encode a value; the result is empty if the other overload gives an error.
 inline std::vector<std::uint8_t> to_bytes(const Command& value) {
   std::vector<std::uint8_t> out;
   (void)detail::encode(value, out);

@@ -1,4 +1,4 @@
-// Event, schema de31afddc0e90db6d4938f234037835e: made by deli-com gen, not to be edited.
+// Event, schema de31afddc0e90db6d4938f234037835e: made by deli-com gen. Do not edit.
 #![allow(dead_code, non_camel_case_types, non_snake_case)]
 
 pub const SCHEMA_HASH: &str = "de31afddc0e90db6d4938f234037835e";
@@ -115,18 +115,18 @@ impl Codec for Event {
 }
 
 impl Event {
-    /// Bytes to a value; those after it are ignored.
+    /// Decode a value; bytes after it are ignored.
     #[inline]
     pub fn from_bytes(data: &[u8]) -> Result<Self, DecodeError> {
         Codec::read(&mut Reader::new(data))
     }
 
-    /// A value to bytes. Panics where `try_to_bytes` gives an error.
+    /// Encode the value. Panics if `try_to_bytes` would give an error.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.try_to_bytes().expect("a value that fits the wire")
     }
 
-    /// A value to bytes, if its lists are not too long and it is not nested too deep.
+    /// Encode the value; an error if a list is too long, or the nesting too deep.
     pub fn try_to_bytes(&self) -> Result<Vec<u8>, EncodeError> {
         let mut w = Writer::default();
         self.write(&mut w)?;
@@ -152,18 +152,18 @@ impl Codec for Mode {
 }
 
 impl Mode {
-    /// Bytes to a value; those after it are ignored.
+    /// Decode a value; bytes after it are ignored.
     #[inline]
     pub fn from_bytes(data: &[u8]) -> Result<Self, DecodeError> {
         Codec::read(&mut Reader::new(data))
     }
 
-    /// A value to bytes. Panics where `try_to_bytes` gives an error.
+    /// Encode the value. Panics if `try_to_bytes` would give an error.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.try_to_bytes().expect("a value that fits the wire")
     }
 
-    /// A value to bytes, if its lists are not too long and it is not nested too deep.
+    /// Encode the value; an error if a list is too long, or the nesting too deep.
     pub fn try_to_bytes(&self) -> Result<Vec<u8>, EncodeError> {
         let mut w = Writer::default();
         self.write(&mut w)?;
@@ -189,18 +189,18 @@ impl Codec for Command {
 }
 
 impl Command {
-    /// Bytes to a value; those after it are ignored.
+    /// Decode a value; bytes after it are ignored.
     #[inline]
     pub fn from_bytes(data: &[u8]) -> Result<Self, DecodeError> {
         Codec::read(&mut Reader::new(data))
     }
 
-    /// A value to bytes. Panics where `try_to_bytes` gives an error.
+    /// Encode the value. Panics if `try_to_bytes` would give an error.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.try_to_bytes().expect("a value that fits the wire")
     }
 
-    /// A value to bytes, if its lists are not too long and it is not nested too deep.
+    /// Encode the value; an error if a list is too long, or the nesting too deep.
     pub fn try_to_bytes(&self) -> Result<Vec<u8>, EncodeError> {
         let mut w = Writer::default();
         self.write(&mut w)?;
@@ -213,7 +213,7 @@ impl Command {
 const MAX_DEPTH: u32 = 200;
 const MAX_EMPTY: usize = 65536;
 
-/// The bytes are no value of the type: what is wrong, and where.
+/// The bytes are not a value of the type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DecodeError {
     /// The input ends inside the value.
@@ -224,14 +224,14 @@ pub enum DecodeError {
     InvalidBool { value: u8, offset: usize },
     /// No variant or member has this index.
     InvalidVariant { index: u32, offset: usize },
-    /// More elements without a size than one list may have.
+    /// A list has more zero-size elements than are allowed.
     TooManyEmpty { count: usize, offset: usize },
     /// Values of recursive types are nested too deep.
     TooDeep { offset: usize },
 }
 
 impl DecodeError {
-    /// Where in the input, in bytes.
+    /// Offset of the fault in the input, in bytes.
     pub fn offset(&self) -> usize {
         match *self {
             DecodeError::UnexpectedEof { offset }
@@ -268,12 +268,12 @@ impl std::fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// A value has no form on the wire.
+/// A value cannot be written on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EncodeError {
-    /// A string or list has more bytes or elements than a `u32` counts.
+    /// A string or list has more bytes or elements than a `u32` can count.
     TooLong,
-    /// More elements without a size than one list may have.
+    /// A list has more zero-size elements than are allowed.
     TooManyEmpty,
     /// Values of recursive types are nested too deep.
     TooDeep,
@@ -291,7 +291,7 @@ impl std::fmt::Display for EncodeError {
 
 impl std::error::Error for EncodeError {}
 
-/// Says which of numbers and bools is wrong first: 1 to 8 are bytes of a number, 0 is a bool.
+/// Report which of the numbers and bools is faulty first: 1 to 8 is the size of a number, 0 is a bool.
 #[cold]
 #[inline(never)]
 fn shorter(mut rest: &[u8], mut offset: usize, kinds: &[u8]) -> DecodeError {
@@ -315,7 +315,7 @@ fn invalid_bool(value: u8, offset: usize) -> DecodeError {
     DecodeError::InvalidBool { value, offset }
 }
 
-/// Bytes that are being read.
+/// Reads bytes.
 pub struct Reader<'a> {
     rest: &'a [u8],
     size: usize,
@@ -331,7 +331,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// How many bytes have been read.
+    /// Number of bytes that have been read.
     #[inline]
     pub fn offset(&self) -> usize {
         self.size - self.rest.len()
@@ -366,7 +366,7 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    /// Numbers, and bools at `bools`, one behind the other: all of them, or which is wrong first.
+    /// A sequence of numbers, with bools at the indices `bools`, or the first fault in it.
     #[inline]
     fn plain<const N: usize>(
         &mut self,
@@ -382,14 +382,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The index of a variant or member, and where it stands.
+    /// The index of a variant or member, and its offset.
     #[inline]
     fn index(&mut self) -> Result<(u32, usize), DecodeError> {
         let offset = self.offset();
         Ok((u32::from_le_bytes(self.array()?), offset))
     }
 
-    /// A count of elements of at least `least` bytes each, of which there can be as many.
+    /// A count of elements of at least `least` bytes each. It checks that so many can follow.
     fn count(&mut self, least: u64) -> Result<usize, DecodeError> {
         let offset = self.offset();
         let count = u32::from_le_bytes(self.array()?) as usize;
@@ -414,7 +414,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Bytes that are being written.
+/// Writes bytes.
 #[derive(Default)]
 pub struct Writer {
     data: Vec<u8>,
@@ -445,7 +445,7 @@ impl Writer {
     }
 }
 
-/// A type with a form on the wire.
+/// A type that can be written on the wire.
 pub trait Codec: Sized {
     /// Least bytes of a value.
     const LEAST: u64;
@@ -470,7 +470,7 @@ pub trait Codec: Sized {
     }
 }
 
-/// A number or bool at a place of bytes that have been checked.
+/// A number or bool at an offset of bytes that have been checked.
 trait Plain {
     fn at<const N: usize>(found: &[u8; N], at: usize) -> Self;
 }

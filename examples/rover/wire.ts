@@ -1,4 +1,4 @@
-// Event, schema de31afddc0e90db6d4938f234037835e: made by deli-com gen, not to be edited.
+// Event, schema de31afddc0e90db6d4938f234037835e: made by deli-com gen. Do not edit.
 
 export const SCHEMA_HASH = "de31afddc0e90db6d4938f234037835e";
 export const SCHEMA_TEXT = `deli 1
@@ -132,7 +132,7 @@ function writeCommand(w: Writer, v: Command): void {
   writeMode(w, v.mode);
 }
 
-/** Bytes to a value; those after it are ignored unless `strict`. Throws `DecodeError`. */
+/** Decode a value; bytes after it are ignored unless `strict`. Throws `DecodeError`. */
 export function decodeEvent_(
   bytes: Uint8Array | ArrayBuffer,
   strict: boolean = false,
@@ -141,14 +141,14 @@ export function decodeEvent_(
   return finish(r, readEvent_(r), strict);
 }
 
-/** A value to bytes. Throws `EncodeError`. */
+/** Encode a value. Throws `EncodeError`. */
 export function encodeEvent_(value: Event_): Uint8Array {
   const w = new Writer();
   writeEvent_(w, value);
   return w.done();
 }
 
-/** Bytes to a value; those after it are ignored unless `strict`. Throws `DecodeError`. */
+/** Decode a value; bytes after it are ignored unless `strict`. Throws `DecodeError`. */
 export function decodeMode(
   bytes: Uint8Array | ArrayBuffer,
   strict: boolean = false,
@@ -157,14 +157,14 @@ export function decodeMode(
   return finish(r, readMode(r), strict);
 }
 
-/** A value to bytes. Throws `EncodeError`. */
+/** Encode a value. Throws `EncodeError`. */
 export function encodeMode(value: Mode): Uint8Array {
   const w = new Writer();
   writeMode(w, value);
   return w.done();
 }
 
-/** Bytes to a value; those after it are ignored unless `strict`. Throws `DecodeError`. */
+/** Decode a value; bytes after it are ignored unless `strict`. Throws `DecodeError`. */
 export function decodeCommand(
   bytes: Uint8Array | ArrayBuffer,
   strict: boolean = false,
@@ -173,7 +173,7 @@ export function decodeCommand(
   return finish(r, readCommand(r), strict);
 }
 
-/** A value to bytes. Throws `EncodeError`. */
+/** Encode a value. Throws `EncodeError`. */
 export function encodeCommand(value: Command): Uint8Array {
   const w = new Writer();
   writeCommand(w, value);
@@ -182,7 +182,7 @@ export function encodeCommand(value: Command): Uint8Array {
 
 // --- the wire: little-endian, no padding, no tags (docs/wire.md of deli-com) ---
 
-/** The bytes are no value of the type; `offset` says where. */
+/** The bytes are not a value of the type. `offset` is the place. */
 export class DecodeError extends Error {
   readonly detail: string;
   readonly offset: number;
@@ -233,7 +233,7 @@ export class InvalidVariant extends DecodeError {
   }
 }
 
-/** A value does not fit its type; `path` says where. */
+/** A value does not fit its type. `path` names the field. */
 export class EncodeError extends Error {
   readonly detail: string;
   readonly path: string;
@@ -251,7 +251,7 @@ const MAX_EMPTY = 65536;
 const TOO_DEEP = "values of recursive types are nested more than 200 deep";
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Where strict UTF-8 ends: the index of the first byte of what is none, or -1. */
+/** The index of the first byte that is not strict UTF-8, or -1. */
 function utf8Fault(b: Uint8Array, at: number, end: number): number {
   const more = (i: number) => i < end && (b[i]! & 0xc0) === 0x80;
   while (at < end) {
@@ -288,7 +288,7 @@ function boolAt(view: DataView, at: number): boolean {
   return found === 1;
 }
 
-/** 64 bits as a number, for those who asked for that: up to 2^53. */
+/** 64 bits as a number, up to 2^53 (option `--u64 number`). */
 function safe(read: bigint, at: number): number {
   const found = Number(read);
   if (!Number.isSafeInteger(found)) {
@@ -317,7 +317,7 @@ class Reader {
     return at;
   }
 
-  /** Numbers and bools one behind the other, of which there are so many bytes. */
+  /** Check the bounds of a sequence of numbers and bools, and skip it. Returns its offset. */
   run(size: number, kinds: string): number {
     const at = this.at;
     if (this.end - at < size) this.short(kinds);
@@ -325,7 +325,7 @@ class Reader {
     return at;
   }
 
-  /** Says which of a run is wrong first. */
+  /** Report which of a sequence is faulty first. */
   short(kinds: string): void {
     for (const kind of kinds) {
       if (kind === "b") this.bool();
@@ -378,7 +378,7 @@ class Reader {
     return found;
   }
 
-  /** A count of elements of at least `least` bytes each, of which there can be as many. */
+  /** A count of elements of at least `least` bytes each. It checks that so many can follow. */
   count(least: number): number {
     const at = this.take(4);
     const count = this.view.getUint32(at, true);
@@ -395,7 +395,7 @@ class Reader {
     return count;
   }
 
-  /** Bytes of their own, at offset 0 of their buffer: values lie at odd offsets. */
+  /** A copy at offset 0 of its own buffer, because values may be at odd offsets. */
   copy(size: number): ArrayBuffer {
     const at = this.view.byteOffset + this.take(size);
     return this.view.buffer.slice(at, at + size) as ArrayBuffer;
@@ -571,7 +571,7 @@ class Writer {
     this.view.setUint32(at, v, true);
   }
 
-  /** The place of a name among others. */
+  /** The index of a name in a list. */
   index(v: string, names: readonly string[], path: string): void {
     const found = names.indexOf(v);
     if (found < 0) throw new EncodeError(`${shown(v)} is no member`, path);
@@ -591,7 +591,7 @@ class Writer {
     }
   }
 
-  /** Numbers, one behind the other: copied if the array is one of the type, else one by one. */
+  /** Numbers in sequence: copied at once if the array has the type, else one by one. */
   numbers(
     v: ArrayLike<unknown>,
     type: Function,
@@ -658,9 +658,9 @@ function finish<T>(r: Reader, value: T, strict: boolean): T {
   return value;
 }
 
-// --- values of any schema: from its text, without generated code (docs/wire.md section 9) ---
+// --- values of any schema, read by its text without generated code (docs/wire.md section 9) ---
 
-/** What is sent is not what is read; each difference is said from the reader's side. */
+/** The values that are sent cannot be read. Each difference is described from the reader's side. */
 export class SchemaError extends Error {
   readonly differences: readonly string[];
 
@@ -745,7 +745,7 @@ function arrayOf(tp: SchemaType): NumberArray | undefined {
     : undefined;
 }
 
-/** The text of a type, as it stands in a schema. */
+/** The text of a type in a schema. */
 function typeText(tp: SchemaType): string {
   switch (tp.is) {
     case "scalar":
@@ -763,16 +763,16 @@ function typeText(tp: SchemaType): string {
 }
 
 /**
- * A schema, made of its text: reads values of a type that the program has never seen.
+ * A schema made from its text. It reads values of a type that is not known at build time.
  *
- * Structs are objects, variants objects with `kind`, members of enums their names; a field `kind` of a
- * variant becomes `kind_`. Throws `SchemaError` for a text that is no schema.
+ * Structs become objects, variants objects with `kind`, members of enums their names. A field `kind` of a
+ * variant becomes `kind_`. Throws `SchemaError` if the text is no schema.
  */
 export class Generic {
   readonly text: string;
   readonly root: SchemaType;
   readonly definitions: Map<string, SchemaDefinition> = new Map();
-  /** Names that fields cannot have here get a trailing `_`. */
+  /** Names that fields must not have here. They get a trailing `_`. */
   readonly reserved: ReadonlySet<string>;
   private readonly cells: Map<string, Cell> = new Map();
   private readonly sizes: Map<string, number> = new Map();
@@ -789,30 +789,30 @@ export class Generic {
       );
     }
     const root = /^root ([^ ]+)$/.exec(lines[1] ?? "");
-    if (root === null) throw wrong(lines, 1, "here stands 'root' and a type");
+    if (root === null) throw wrong(lines, 1, "expected 'root' and a type");
     this.root = parseType(root[1]!, lines, 1);
     this.parse(lines);
     this.measure();
   }
 
-  /** Bytes to a value; those after it are ignored unless `strict`. Throws `DecodeError`. */
+  /** Decode a value; bytes after it are ignored unless `strict`. Throws `DecodeError`. */
   decode(bytes: Uint8Array | ArrayBuffer, strict: boolean = false): unknown {
     this.whole ??= this.reader(this.root);
     const r = new Reader(bytes);
     return finish(r, this.whole(r), strict);
   }
-
-  /**
-   * How to read what another schema's writer sends as values of this one: fields by name, what this one
-   * lacks is skipped, what the writer lacks is null, empty, or a difference. `undefined` is a variant
-   * that this one lacks. Throws `SchemaError` with all differences.
-   */
+/**
+ * A function that reads values of another writer's schema as values of this one. Fields are matched by name.
+ * Fields that this schema lacks are skipped. Fields that the writer lacks become null or empty, or are a
+ * difference. The function gives `undefined` for a variant that this schema lacks. Throws `SchemaError` with
+ * all differences.
+ */
   reading(writer: Generic): (bytes: Uint8Array | ArrayBuffer) => unknown {
     const read = new Resolver(this, writer).resolve();
     return (bytes) => read(new Reader(bytes));
   }
 
-  /** What fields are called in values. */
+  /** The names of fields in values. */
   names(fields: readonly SchemaField[], ...taken: string[]): string[] {
     const wanted = new Set([
       ...fields.map((field) => field.name),
@@ -911,7 +911,7 @@ export class Generic {
     };
   }
 
-  /** The same, with its depth counted if a value can hold another of its type. */
+  /** The same function. It counts its depth if a value can contain another of its type. */
   counted(name: string, read: Read): Read {
     if (!this.again.has(name)) return read;
     return (r) => {
@@ -934,7 +934,7 @@ export class Generic {
         throw wrong(
           lines,
           at,
-          "here stands 'struct', 'sealed' or 'enum' and a new name",
+          "expected 'struct', 'sealed' or 'enum' and a new name",
         );
       }
       const [, is, name, notes] = head as unknown as [
@@ -953,7 +953,7 @@ export class Generic {
           parts.every((each) => each.name !== variant[2])
         ) {
           if (Number(variant[1]) !== parts.length)
-            throw wrong(lines, at, "another index belongs here");
+            throw wrong(lines, at, "expected another index");
           parts.push({ name: variant[2]!, fields: [], notes: variant[3]! });
           continue;
         }
@@ -965,7 +965,7 @@ export class Generic {
           part === undefined ||
           lines[at]!.search(/[^ ]/) !== indent
         ) {
-          throw wrong(lines, at, "a field is a name, a type and notes");
+          throw wrong(lines, at, "expected a field: a name, a type and notes");
         }
         if (
           ++count > 65536 ||
@@ -974,7 +974,7 @@ export class Generic {
           throw wrong(
             lines,
             at,
-            "a field stands twice, or there are more than 65536",
+            "a field is declared twice, or there are more than 65536",
           );
         }
         part.fields.push({
@@ -984,7 +984,7 @@ export class Generic {
         });
       }
       if (parts.length === 0)
-        throw wrong(lines, at - 1, "variants or members belong here");
+        throw wrong(lines, at - 1, "expected variants or members");
       if (is === "struct") this.definitions.set(name, { is, ...parts[0]! });
       else if (is === "sealed")
         this.definitions.set(name, { is, name, variants: parts, notes });
@@ -997,7 +997,7 @@ export class Generic {
     }
   }
 
-  /** Sizes, recursion, and what is not defined. */
+  /** Compute least sizes and recursion, and check that all names are defined. */
   private measure(): void {
     const ways = new Map<string, [number, SchemaType[]][]>();
     for (const [name, each] of this.definitions) {
@@ -1025,7 +1025,7 @@ export class Generic {
           throw new SchemaError(`no schema: ${ref} is not defined`);
       }
     }
-    const order = [...ways.keys()].reverse(); // what is inside stands behind, mostly
+    const order = [...ways.keys()].reverse(); // inner definitions mostly come later in the text
     for (let changed = true; changed; ) {
       changed = false;
       for (const name of order) {
@@ -1051,7 +1051,7 @@ export class Generic {
     this.findCycles(inside);
   }
 
-  /** Tarjan's components: a definition of which a value can hold another of the same counts its depth. */
+  /** Tarjan's components: definitions whose values can contain the same definition count their depth. */
   private findCycles(inside: Map<string, Set<string>>): void {
     const low = new Map<string, number>();
     const held: string[] = [];
@@ -1091,7 +1091,7 @@ function refsOf(tp: SchemaType): string[] {
 function parseType(text: string, lines: string[], at: number): SchemaType {
   const tokens = text.match(/[A-Za-z0-9_]+|[^A-Za-z0-9_]/g) ?? [];
   let next = 0;
-  const fail = () => wrong(lines, at, "here is no type");
+  const fail = () => wrong(lines, at, "expected a type");
   const take = (wanted: string) => {
     const token = tokens[next++] ?? "";
     if (token === "" || !wanted.includes(token)) throw fail();
@@ -1133,17 +1133,17 @@ function parseType(text: string, lines: string[], at: number): SchemaType {
   return found;
 }
 
-/** A variant or member that the reader lacks; no error where it is the message itself. */
+/** A variant or member that the reader lacks. It is no error if it is the whole message. */
 class UnknownVariant extends InvalidVariant {}
 
-/** Reads what a writer sends as the reader's values (docs/wire.md section 9). */
+/** Reads a writer's values as the reader's values (docs/wire.md section 9). */
 class Resolver {
   private readonly here: Generic;
   private readonly there: Generic;
   private readonly cells: Map<string, Cell> = new Map();
   private readonly todo: (() => void)[] = [];
   private readonly rows: [string, string][] = [];
-  /** A variant or member at 0 is the whole message. */
+  /** Whether an unknown variant or member at offset 0 is the whole message. */
   private readonly message: boolean;
 
   constructor(here: Generic, there: Generic) {
@@ -1186,7 +1186,7 @@ class Resolver {
     this.rows.push([where, `${typeText(here)} here, ${typeText(there)} there`]);
   }
 
-  /** A function that reads the one as the other; null: it cannot be. */
+  /** A function that reads a writer's type as a reader's type; null if that is not possible. */
   private compare(
     there: SchemaType,
     here: SchemaType,
@@ -1340,7 +1340,7 @@ class Resolver {
         ]);
     });
     this.rows.push(...left);
-    // Values have the reader's fields in the reader's order, whatever the writer's is.
+    // Values have the reader's fields in the reader's order, whatever the order of the writer.
     return (r) => {
       const value: Record<string, unknown> = {};
       if (kind !== undefined) value.kind = kind;
@@ -1354,7 +1354,7 @@ class Resolver {
     };
   }
 
-  /** A function that passes over one value of the writer's. */
+  /** A function that skips one value of the writer. */
   private skipper(tp: SchemaType): Read {
     if (
       tp.is === "list" ||
@@ -1379,7 +1379,7 @@ function itemsOf(tp: SchemaType): Items | null {
   return tp.is === "fixed" ? { item: tp.item, count: tp.count } : null;
 }
 
-/** Members by name; one that the reader lacks is an error. */
+/** Members by name. A member that the reader lacks is an error. */
 function members(there: string[], here: string[]): Read {
   return (r) => {
     const at = r.at;
@@ -1389,7 +1389,7 @@ function members(there: string[], here: string[]): Read {
   };
 }
 
-/** What a field is that nobody sends; null: it needs a default, which a schema does not have. */
+/** The value of a field that is not sent; null if it needs a default, which a schema does not have. */
 function emptyOf(tp: SchemaType): (() => unknown) | null {
   if (tp.is === "option") return () => null;
   if (tp.is === "list" || (tp.is === "scalar" && tp.name === "bytes")) {
@@ -1402,7 +1402,7 @@ function emptyOf(tp: SchemaType): (() => unknown) | null {
   return null;
 }
 
-/** How a number becomes one of a wider kind; null: not every one can. */
+/** A function that converts a number to a wider kind; null if some numbers would not fit. */
 function widened(
   source: string,
   target: string,
@@ -1434,9 +1434,9 @@ const RESERVED_NAMES = `
   var void while with yield bigint
 `.match(/\w+/g)!;
 
-// --- a client: connects, checks the schema, reads, sends, connects again (docs/wire.md section 10) ---
+// --- a client: connects, checks the schema, receives, sends, reconnects (docs/wire.md section 10) ---
 
-/** What is used of a WebSocket: that of a browser, of Node from 22 on, or of the package `ws`. */
+/** The part of a WebSocket that is used: of browsers, of Node from 22 on, or of the package `ws`. */
 export interface Socket {
   binaryType: string;
   onopen: ((event: any) => void) | null;
@@ -1447,7 +1447,7 @@ export interface Socket {
   close(code?: number, reason?: string): void;
 }
 
-/** Messages that the server left out for this client, or a time without its source. */
+/** Messages that the server skipped for this client, or a time without its source. */
 export interface Gap {
   name: string;
   skipped: number;
@@ -1457,22 +1457,22 @@ export interface Gap {
 }
 
 export interface ClientOptions {
-  /** Below Node 22: that of the package `ws`. */
+  /** Required before Node 22: the class of the package `ws`. */
   WebSocket?: new (url: string) => Socket;
-  /** Of values that wait, the newest of each variant; `onValue` then comes once a frame that is drawn. */
+  /** Keep only the newest waiting value of each variant; `onValue` is then called once a drawn frame. */
   newestOnly?: boolean;
-  /** Values that may wait for one iterator (1,024); the oldest make room. */
+  /** Limit on values that wait for one iterator (1,024). Past it, the oldest are dropped. */
   maxWaiting?: number;
-  /** Least and most milliseconds before it connects again (100, 10,000); null: never. */
+  /** Least and most milliseconds before it reconnects (100, 10,000); null: it never reconnects. */
   backoff?: readonly [number, number] | null;
-  /** "require": a server that says nothing of schemas is an error; null: nothing is said to it. */
+  /** "require": a server without schemas is an error; null: no schema is announced or checked. */
   schema?: "check" | "require" | null;
   onValue?: (value: Event_) => void;
   onState?: (state: ClientState) => void;
-  /** All that was kept for late comers has been received. */
+  /** All retained values have been received. */
   onLive?: () => void;
   onGap?: (gap: Gap) => void;
-  /** What went wrong; after a `SchemaError` the client is closed. */
+  /** An error. After a mismatch of the schemas, the client is closed. */
   onError?: (error: Error) => void;
 }
 
@@ -1495,23 +1495,24 @@ class Waiting {
 }
 
 /**
- * A connection to a server of these values.
+ * A connection to a server that sends values of this schema.
  *
- * `for await (const value of client)` or `onValue` receives, `send` sends, `close` ends it. A lost
- * connection is made again. A server of other values is resolved by names, or a `SchemaError`.
+ * `for await (const value of client)` or `onValue` receives, `send` sends, `close` closes it. It reconnects
+ * after a lost connection. If the server has another schema, its fields are matched by name; if that is not
+ * possible, the client closes with a `SchemaError`.
  */
 export class Client implements AsyncIterable<Event_> {
   readonly url: string;
-  /** Settled with the first connection, once it is known what the server sends. */
+  /** Resolved once the schema of the server is known; rejected if the client closes before that. */
   readonly ready: Promise<void>;
   state: ClientState = "connecting";
-  /** What is made of the server's values: read as they are, resolved by names, or unchecked. */
+  /** How the server's values are read: unchanged, matched by name, or unchecked. */
   how: "same" | "resolved" | "unknown" | null = null;
   error: Error | null = null;
   received: number = 0;
-  /** Variants that are not known here. */
+  /** Number of values of variants that are not known here. */
   unknown: number = 0;
-  /** Values that were not taken before newer ones came. */
+  /** Number of values that newer ones replaced before they were taken. */
   superseded: number = 0;
 
   private readonly options: ClientOptions;
@@ -1539,14 +1540,14 @@ export class Client implements AsyncIterable<Event_> {
     this.connect();
   }
 
-  /** Call a function with each value; returns a function that ends that. */
+  /** Call a function with each value. Returns a function that unsubscribes it. */
   onValue(callback: (value: Event_) => void): () => void {
     this.first = null;
     this.callbacks.add(callback);
     return () => this.callbacks.delete(callback);
   }
 
-  /** Values from the first on for the first iterator, for others from now on. Ends when it is closed. */
+  /** The first iterator gives all values since the start, others those from now on. They end on close. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Event_, void, undefined> {
     const waiting = this.first ?? new Waiting();
     this.first = null;
@@ -1564,7 +1565,7 @@ export class Client implements AsyncIterable<Event_> {
     }
   }
 
-  /** Send a value; false: not connected, or the server takes none. Throws `EncodeError`. */
+  /** Send a value. Returns false if not connected, or if the server receives none. Throws `EncodeError`. */
   send(value: Command): boolean {
     const data = encodeCommand(value);
     if (this.state !== "open" || !this.upWanted || this.socket === null)
@@ -1588,7 +1589,7 @@ export class Client implements AsyncIterable<Event_> {
     this.awaited = "";
     try {
       if (found === undefined)
-        throw new Error("there is no WebSocket here: give {WebSocket}");
+        throw new Error("no WebSocket in this environment: pass the option WebSocket");
       const socket = new found(this.url);
       this.socket = socket;
       socket.binaryType = "arraybuffer";
@@ -1605,7 +1606,7 @@ export class Client implements AsyncIterable<Event_> {
           this.onFault(error as Error);
         }
       };
-      socket.onerror = () => undefined; // a close follows
+      socket.onerror = () => undefined; // onclose follows
       socket.onclose = (event) => {
         if (this.socket !== socket) return;
         this.socket = null;
@@ -1623,7 +1624,7 @@ export class Client implements AsyncIterable<Event_> {
   }
 
   private again(): void {
-    if (this.state === "closed") return; // a callback did that
+    if (this.state === "closed") return; // a callback has closed it
     const backoff =
       this.options.backoff === undefined ? [100, 10000] : this.options.backoff;
     if (backoff === null) return this.end(this.error);
@@ -1641,7 +1642,7 @@ export class Client implements AsyncIterable<Event_> {
     this.options.onState?.(state);
   }
 
-  /** It is known what the server sends. */
+  /** The schema of the server is known. */
   private open(
     how: "same" | "resolved" | "unknown",
     read: (bytes: Uint8Array | ArrayBuffer) => unknown,
@@ -1652,7 +1653,7 @@ export class Client implements AsyncIterable<Event_> {
     this.settle?.[0]();
   }
 
-  /** For good. */
+  /** Close without reconnecting. */
   private end(error: Error | null): void {
     if (this.state === "closed") return;
     clearTimeout(this.timer);
@@ -1665,7 +1666,7 @@ export class Client implements AsyncIterable<Event_> {
     for (const waiting of this.iterators) waiting.wake?.();
   }
 
-  /** What was received cannot be: the connection goes, and another is made. */
+  /** A message was invalid: close this connection and make another. A mismatch closes the client. */
   private onFault(error: Error): void {
     const socket = this.socket;
     this.socket = null;
@@ -1696,7 +1697,7 @@ export class Client implements AsyncIterable<Event_> {
     if (word === "hello") {
       const hello = /^down=([0-9a-f]{32}) up=([0-9a-f]{32}|-)$/.exec(words);
       if (hello === null || this.read !== null)
-        throw new Error("a hello that is none");
+        throw new Error("a malformed or repeated hello");
       this.upWanted = CLIENT_UP_HASH !== "-" && hello[2] !== "-";
       if (this.upWanted && hello[2] !== CLIENT_UP_HASH) {
         this.socket?.send(
@@ -1721,7 +1722,7 @@ export class Client implements AsyncIterable<Event_> {
     } else if (word === "refused") {
       const lines = rest.split("\n").filter((line) => line !== "");
       this.error = new SchemaError(
-        "the server cannot read what is sent here",
+        "the server cannot read the values of this client",
         lines,
       );
     } else if (word === "live") {
@@ -1750,7 +1751,7 @@ export class Client implements AsyncIterable<Event_> {
     if (this.read === null) {
       if (this.awaited !== "") throw new Error("a value before its schema");
       if (this.options.schema === "require") {
-        this.end(new SchemaError("the server says nothing of schemas"));
+        this.end(new SchemaError("the server announces no schema"));
         return this.socket?.close();
       }
       this.unchecked();
@@ -1810,7 +1811,7 @@ export class Client implements AsyncIterable<Event_> {
     waiting.wake?.();
   }
 
-  /** The newest for the callbacks, when something is drawn next. */
+  /** Give the newest values to the callbacks at the next drawn frame. */
   private draw(key: number, read: () => Event_ | undefined): void {
     if (this.newest === null) {
       const waiting = (this.newest = new Waiting());
@@ -1831,7 +1832,7 @@ export class Client implements AsyncIterable<Event_> {
   }
 }
 
-/** The hash of a schema: SHA-256 of the text without notes, of which 16 bytes in hexadecimal. */
+/** The hash of a schema: 16 bytes of the SHA-256 of the text without notes, in hexadecimal. */
 export function schemaHash(text: string): string {
   const bytes = TO_UTF8.encode(text.replace(/ @[^\n]*/g, ""));
   const data = new Uint8Array((bytes.length + 72) & ~63);
@@ -1839,7 +1840,7 @@ export function schemaHash(text: string): string {
   data[bytes.length] = 0x80;
   const view = new DataView(data.buffer);
   view.setUint32(data.length - 4, bytes.length * 8);
-  // The constants are the first bits of the roots of the first primes.
+  // The constants are the first bits of the fractional parts of roots of the first primes.
   const primes: number[] = [];
   for (let n = 2; primes.length < 64; n++)
     if (primes.every((p) => n % p !== 0)) primes.push(n);

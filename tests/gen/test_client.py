@@ -323,7 +323,7 @@ def test_a_server_that_knows_nothing_of_schemas(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("says", "words"),
     [
-        (["deli 1 hello down=x up=-"], "a hello that is none"),
+        (["deli 1 hello down=x up=-"], "a malformed or repeated hello"),
         ([f"deli 1 hello down={'0' * 32} up=-", b"\0"], "a value before its schema"),
         (
             [f"deli 1 hello down={'0' * 32} up=-", f"deli 1 schema down {'0' * 32}\ndeli 1\nroot u8\n"],

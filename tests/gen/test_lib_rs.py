@@ -147,10 +147,10 @@ def test_several_roots_have_no_hash() -> None:
     ("text", "words"),
     [
         ("#[derive(Codec)]\nstruct A<T> { x: T }", "line 2: A has generics"),
-        ("#[derive(Codec)]\nstruct A { x: usize }", "line 2: usize is no type that travels"),
+        ("#[derive(Codec)]\nstruct A { x: usize }", "line 2: usize is no type that a schema can express"),
         ("#[derive(Codec)]\nstruct A { x: HashMap<u8, u8> }", "HashMap<u8, u8> is no type"),
-        ("#[derive(Codec)]\nstruct A { x: &'static str }", "is no type that travels"),
-        ("#[derive(Codec)]\nstruct A { x: [u8; N] }", "is no type that travels"),
+        ("#[derive(Codec)]\nstruct A { x: &'static str }", "is no type that a schema can express"),
+        ("#[derive(Codec)]\nstruct A { x: [u8; N] }", "is no type that a schema can express"),
         ("#[derive(Codec)]\nstruct A { x: B }", "A holds B, which does not derive Codec"),
         ("#[derive(Codec)]\nenum A {}", "A has no variants"),
         ("#[derive(Debug)]\nstruct A;", "no type in it derives Codec"),

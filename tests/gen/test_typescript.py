@@ -147,7 +147,7 @@ def test_both_directions_and_names_in_both() -> None:
     text = typescript(down, up)
     assert f'export const UP_SCHEMA_HASH = "{up.hash}";' in text and text.count("function readShape(") == 1
     other = Schema.parse("deli 1\nroot Shape\nstruct Shape\n x u8\n")
-    with pytest.raises(ValueError, match="Shape of what clients send has another shape"):
+    with pytest.raises(ValueError, match="Shape has another shape in what clients send"):
         typescript(down, other)
 
 

@@ -1,4 +1,4 @@
-"""Schemas written down in other languages: what ``deli-com gen`` prints."""
+"""Source text of other languages from a schema: what ``deli-com gen`` prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schemas to C++17: one header without a dependency, exceptions or RTTI."""
+"""Schemas to C++17: one header without dependencies, exceptions or RTTI."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _SCALARS = {"f32": "float", "f64": "double", "bool": "bool", "str": "std::string
 _SCALARS |= {"bytes": "std::vector<std::uint8_t>"}
 _SCALARS |= {f"u{n}": f"std::uint{n}_t" for n in (8, 16, 32, 64)}
 _SCALARS |= {f"i{n}": f"std::int{n}_t" for n in (8, 16, 32, 64)}
-_IN_PLACE = 4096  # items of a fixed array that stands in its struct; larger ones are boxed
+_IN_PLACE = 4096  # items of a fixed array that is stored in its struct; larger ones are boxed
 
 
 def cpp(schema: Schema, up: Schema | None = None, *, namespace: str = "wire") -> str:
-    """Write a schema down in C++17: one header that needs the standard library only.
+    """Write a schema as C++17: one header that needs only the standard library.
 
     It has default-constructible structs, ``Error from_bytes(const std::uint8_t*, std::size_t, Name& out)``,
     ``std::vector<std::uint8_t> to_bytes(const Name&)``, ``SCHEMA_HASH`` and ``SCHEMA_TEXT``. It compiles
@@ -55,22 +55,22 @@ def cpp(schema: Schema, up: Schema | None = None, *, namespace: str = "wire") ->
     Parameters
     ----------
     schema : Schema
-        What the server sends.
+        Schema of the values that the server sends.
     up : Schema, optional
-        What clients send.
+        Schema of the values that clients send.
     namespace : str
-        ``a::b`` nests.
+        Namespace of the header; ``a::b`` is nested.
 
     Raises
     ------
     ValueError
-        A name stands in both schemas with another shape; the namespace is none.
+        A name is used in both schemas for different types, or the namespace is not valid.
     """
     words = namespace.split("::")
     if not all(re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", word) for word in words):
-        raise ValueError(f"{namespace!r} is no namespace")
+        raise ValueError(f"{namespace!r} is not a valid namespace")
     if {*words} & {*_KEYWORDS.split()}:
-        raise ValueError(f"{namespace!r} has a keyword of C++")
+        raise ValueError(f"{namespace!r} contains a keyword of C++")
     return _Cpp(Plan.of(schema, up), namespace).file()
 
 
@@ -81,7 +81,7 @@ class _Cpp:
         spelling = Spelling(plan, [*_KEYWORDS.split(), *_USED.split(), *namespace.split("::")])
         self.names, self.roots, self.variants = spelling.names, spelling.roots, spelling.variants
         self.knots = plan.knots()
-        # A member of the name of a type would hide it in its struct.
+        # A member with the name of a type would hide that type in its struct.
         self.types = spelling.types()
 
     def file(self) -> str:
@@ -93,7 +93,7 @@ class _Cpp:
             parts.append("".join(forward))
         parts += [self.declaration(each) for each in order]
         parts += [
-            f"/// The whole of a message.\nstruct {self.roots[root]} {{\n"
+            f"/// A whole message.\nstruct {self.roots[root]} {{\n"
             f"  {self.type_of(tp, '')} value{{}};\n}};\n"
             for root, tp in self.plan.roots()
         ]
@@ -121,7 +121,7 @@ class _Cpp:
             "vector",
         ]
         return (
-            f"// {summary(self.plan.schema)}: made by deli-com gen, not to be edited.\n#pragma once\n\n"
+            f"// {summary(self.plan.schema)}: made by deli-com gen. Do not edit.\n#pragma once\n\n"
             + "".join(f"#include <{name}>\n" for name in included)
         )
 
@@ -214,14 +214,14 @@ class _Cpp:
         )
 
     def chain(self, fields: tuple[Field, ...], owner: str, function: str, first: str, at: str) -> str:
-        # `a && b && c` of the calls for the fields.
+        # The calls that read or write the fields, joined: `a && b && c`.
         names = self.attributes(field.name for field in fields)
         calls = [
             f"Wire<{self.type_of(each.type, owner)}>::{function}({first}, {at}.{names[each.name]})"
             for each in fields
         ]
         size, kinds = plain_start(fields)
-        if size and function == "read":  # bounds of what comes first are checked once
+        if size and function == "read":  # the bounds of the leading numbers are checked once
             calls.insert(0, f'r.ready({size}, "{kinds}")')
         return " &&\n         ".join(calls) or "true"
 
@@ -280,13 +280,13 @@ class _Cpp:
     @staticmethod
     def public(name: str) -> str:
         return (
-            f"/// Bytes to a value; those after it are ignored. `out` is anything if it failed.\n"
+            f"/// Decode a value; bytes after it are ignored. After an error, `out` is unspecified.\n"
             f"inline Error from_bytes(const std::uint8_t* data, std::size_t size, {name}& out) {{\n"
             f"  return detail::decode(data, size, out);\n}}\n\n"
-            f"/// A value to bytes.\n"
+            f"/// Encode a value.\n"
             f"inline Error to_bytes(const {name}& value, std::vector<std::uint8_t>& out) {{\n"
             f"  return detail::encode(value, out);\n}}\n\n"
-            f"/// The same; no bytes at all where the other one gives an error.\n"
+            f"/// Encode a value; the result is empty if the other overload gives an error.\n"
             f"inline std::vector<std::uint8_t> to_bytes(const {name}& value) {{\n"
             f"  std::vector<std::uint8_t> out;\n  (void)detail::encode(value, out);\n  return out;\n}}\n"
         )

@@ -1,4 +1,4 @@
-"""Schemas to Dart 3: one file without a package, with the surface of the Rust crates' ``Dart`` derive."""
+"""Schemas to Dart 3: one file without a package, with the interface of the Rust crates' ``Dart`` derive."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Iterable Iterator List Map Never Null Object Record Set String Type TypedData Ui
 UnexpectedEof bool double int num utf8 override identical print main SCHEMA_HASH SCHEMA_TEXT UP_SCHEMA_HASH
 UP_SCHEMA_TEXT
 """
-# Members that every class of the file has, and names that stand in its methods.
+# Members that every class of the file has, and names that its methods use.
 _MEMBERS = """
 fromBin toBin decode encode hashCode runtimeType toString noSuchMethod bytes bd buf offset builder r w v
 values index name value1
@@ -57,7 +57,7 @@ _ARRAYS = {
 
 
 def dart(schema: Schema, up: Schema | None = None) -> str:
-    """Write a schema down in Dart 3: a file that needs no package.
+    """Write a schema as Dart 3: a file that needs no package.
 
     It has ``Name.fromBin(bytes)``, ``toBin()``, ``Name.decode(bd, buf, offset)`` and ``encode(builder)`` for
     each type, variants as ``NameVariant``, ``SCHEMA_HASH`` and ``SCHEMA_TEXT``.
@@ -65,14 +65,14 @@ def dart(schema: Schema, up: Schema | None = None) -> str:
     Parameters
     ----------
     schema : Schema
-        What the server sends.
+        Schema of the values that the server sends.
     up : Schema, optional
-        What clients send.
+        Schema of the values that clients send.
 
     Raises
     ------
     ValueError
-        A name stands in both schemas with another shape.
+        A name is used in both schemas for different types.
     """
     return _Dart(Plan.of(schema, up)).file()
 
@@ -80,7 +80,7 @@ def dart(schema: Schema, up: Schema | None = None) -> str:
 class _Dart:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        # What begins with an underscore is private in Dart, and no named parameter.
+        # A name with a leading underscore is private in Dart, and cannot be a named parameter.
         self.spelling = Spelling(plan, [*_KEYWORDS.split(), *_USED.split()], _open)
         self.names = self.spelling.names
         self.fresh = 0
@@ -90,7 +90,7 @@ class _Dart:
         parts = [self.head()]
         parts += [self.declaration(each) for each in self.plan.definitions]
         parts += [
-            self.cls(name, (Field("value", tp),), "/// The whole of a message.\n") for name, tp in roots
+            self.cls(name, (Field("value", tp),), "/// A whole message.\n") for name, tp in roots
         ]
         parts += [self.code(each) for each in self.plan.definitions]
         parts += [self.struct_code(name, (Field("value", tp),), False) for name, tp in roots]
@@ -99,7 +99,7 @@ class _Dart:
 
     def head(self) -> str:
         text = (
-            f"// {summary(self.plan.schema)}: made by deli-com gen, not to be edited.\n"
+            f"// {summary(self.plan.schema)}: made by deli-com gen. Do not edit.\n"
             "// ignore_for_file: camel_case_types, constant_identifier_names, non_constant_identifier_names\n"
             "// ignore_for_file: unused_element\n\n"
             "import 'dart:convert';\nimport 'dart:typed_data';\n\n"
@@ -111,7 +111,7 @@ class _Dart:
         return text
 
     def attributes(self, names: Iterable[str], own: str) -> dict[str, str]:
-        # A member of the name of a type would hide it in its class; one of the class's own name cannot be.
+        # A member with the name of a type would hide that type in its class; one with its class's name is forbidden.
         wanted = [*names]
         space = Names([*_KEYWORDS.split(), *_USED.split(), *_MEMBERS.split(), *self.spelling.types(), own])
         renamed = {name: _open(name) for name in wanted}
@@ -168,14 +168,14 @@ class _Dart:
     @staticmethod
     def surface(name: str) -> str:
         return (
-            f"  /// Bytes to a value; those after it are ignored. Throws [DecodeError].\n"
+            f"  /// Decode a value; bytes after it are ignored. Throws [DecodeError].\n"
             f"  factory {name}.fromBin(Uint8List bytes) =>\n"
             f"      decode(ByteData.sublistView(bytes), bytes, 0).$1;\n\n"
-            f"  /// A value that begins at `offset`, and where it ends.\n"
+            f"  /// Decode the value at `offset`; also gives the offset of its end.\n"
             f"  static ({name}, int) decode(ByteData bd, Uint8List buf, int offset) {{\n"
             f"    final r = _Reader(bd, buf, offset);\n"
             f"    return (_read{name}(r), r.at);\n  }}\n\n"
-            f"  /// A value to bytes. Throws [EncodeError].\n"
+            f"  /// Encode the value. Throws [EncodeError].\n"
             f"  Uint8List toBin() {{\n    final w = _Writer();\n    _write{name}(w, this);\n"
             f"    return w.done();\n  }}\n\n"
             f"  void encode(BytesBuilder builder) => builder.add(toBin());\n"
@@ -204,7 +204,7 @@ class _Dart:
         return (
             f"{name} _read{name}(_Reader r) {{\n{enter}  final {name} found;\n"
             f"  switch (r.index({len(each.variants)})) {{\n{reads}    default:\n"
-            f"      throw StateError('an index that was checked');\n  }}\n{leave}  return found;\n}}\n\n"
+            f"      throw StateError('unreachable');\n  }}\n{leave}  return found;\n}}\n\n"
             f"void _write{name}(_Writer w, {name} v) {{\n{enter_w}  switch (v) {{\n{writes}  }}\n"
             f"{leave_w}}}\n"
         )
@@ -304,7 +304,7 @@ def _array_of(item: Type) -> str | None:
 
 
 def _open(name: str) -> str:
-    # Without the underscores before it, which make a name private.
+    # Without leading underscores, which make a name private.
     bare = name.lstrip("_")
     if bare == name:
         return name

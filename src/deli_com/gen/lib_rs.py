@@ -1,7 +1,7 @@
-"""Rust to Python: the items of a ``lib.rs`` that derive ``Codec``, read by the grammar of tree-sitter.
+"""Rust to Python: the items of a ``lib.rs`` that derive ``Codec``, parsed with tree-sitter.
 
-The Rust crates have no schema of their own, so this is how a program in Python gets their types. Fields
-without a name are called ``f0``, ``f1``, as in the Dart that those crates write.
+The Rust crates have no schemas of their own. A Python program gets their types this way. Fields without a
+name are called ``f0``, ``f1``, as in the Dart code that those crates generate.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ _U8 = Scalar("u8")
 
 
 def python_of_rust(text: str) -> str:
-    """Write the classes of the types in a Rust file that derive ``Codec``.
+    """Write Python classes for the types in a Rust file that derive ``Codec``.
 
     Parameters
     ----------
     text : str
-        Structs, tuple structs and enums, with data or without.
+        Rust source with structs, tuple structs and enums, with data or without.
 
     Returns
     -------
     str
-        A module. If one type holds all others it has the hash and text of its schema, else none.
+        A module. It has the hash and text of its schema if one type contains all others.
 
     Raises
     ------
     ValueError
-        It is no Rust; a type derives ``Codec`` that cannot be written down, with its line: one with
-        generics, a field of a type that is not known here.
+        The text is not Rust, or a type that derives ``Codec`` cannot be translated: it has generics, or a
+        field of an unknown type. The error names the line.
     ImportError
         The extra ``deli-com[rust]`` is not installed.
     """
@@ -75,17 +75,17 @@ def python_of_rust(text: str) -> str:
 
 
 def _roots(definitions: dict[str, Definition]) -> list[str]:
-    # The types that no other type holds, and one of each cycle that nothing else holds.
+    # The types that no other type contains, and one of each cycle that nothing else contains.
     reach = {name: set(_walk([name], definitions)) for name in definitions}
     found: list[str] = []
-    for name in sorted(definitions, key=lambda name: -len(reach[name])):  # in their order where alike
+    for name in sorted(definitions, key=lambda name: -len(reach[name])):  # equal ones keep their order
         if not any(name in reach[root] for root in found):
             found.append(name)
     return [name for name in definitions if name in found]
 
 
 def _walk(roots: list[str], definitions: dict[str, Definition]) -> Iterator[str]:
-    # In the order in which schema texts have them.
+    # In the order of definitions in schema texts.
     met: set[str] = set()
     todo = roots[::-1]
     while todo:
@@ -102,7 +102,7 @@ class _Reader:
             import tree_sitter
             import tree_sitter_rust
         except ImportError as error:
-            raise ImportError('Rust is read with the extra: pip install "deli-com[rust]"') from error
+            raise ImportError('reading Rust needs the extra: pip install "deli-com[rust]"') from error
         parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_rust.language()))
         self.root: Any = parser.parse(text.encode()).root_node
         if self.root.has_error:
@@ -110,7 +110,7 @@ class _Reader:
             raise ValueError(f"line {line + 1} is no Rust")
 
     def items(self) -> Iterator[Definition]:
-        """The types that derive ``Codec``, those in modules too."""
+        """The types that derive ``Codec``, including those in modules."""
         for node in _nodes(self.root):
             if node.type in ("struct_item", "enum_item", "union_item") and _derives(node):
                 yield self.item(node)
@@ -118,7 +118,7 @@ class _Reader:
     def item(self, node: Any) -> Definition:
         name = _text(node.child_by_field_name("name"))
         if node.child_by_field_name("type_parameters") is not None:
-            raise self.error(node, f"{name} has generics: a message has one form")
+            raise self.error(node, f"{name} has generics, which a schema cannot express")
         body = node.child_by_field_name("body")
         if node.type == "struct_item":
             return Struct(name, self.fields(body))
@@ -178,7 +178,7 @@ class _Reader:
                     if name == "Vec":
                         return Scalar("bytes") if item == _U8 else List(item)
                     return Option(item) if name == "Option" else item
-        raise self.error(node, f"{_text(node)} is no type that travels")
+        raise self.error(node, f"{_text(node)} is no type that a schema can express")
 
     @staticmethod
     def error(node: Any, words: str) -> ValueError:
@@ -199,7 +199,7 @@ def _text(node: Any) -> str:
 
 
 def _derives(node: Any) -> bool:
-    # Whether ``Codec`` stands in an attribute ``derive`` of an item.
+    # Whether an item has an attribute ``derive`` with ``Codec``.
     before = node.prev_sibling
     while before is not None and before.type in ("attribute_item", "line_comment", "block_comment"):
         if before.type == "attribute_item":

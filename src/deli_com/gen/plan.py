@@ -1,4 +1,4 @@
-"""What every generator needs of a schema: one or two trees walked once, and names that a language allows."""
+"""The part of every generator that is the same: one or two trees, and names that the language allows."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from deli_com.schema.tree import (
 
 __all__ = ["MAX_EMPTY", "Names", "Plan", "Spelling", "plain_start", "runtime", "summary"]
 
-MAX_EMPTY = 65536  # elements without a size in one list, as docs/wire.md section 6 has it
+MAX_EMPTY = 65536  # zero-size elements in one list (docs/wire.md section 6)
 
 
 @dataclass
 class Plan:
-    """One or two schemas, ready to be written down in a language.
+    """One or two schemas, prepared for a generator.
 
     Attributes
     ----------
     schema, up : Schema
-        What the server sends; what clients send, if they do.
+        Schema of the values that the server sends, and of those that clients send, if they do.
     definitions : list of Struct, Sealed and Enum
-        Those of `schema`, then those that only `up` has.
+        Definitions of `schema`, then those that only `up` has.
     """
 
     schema: Schema
@@ -54,7 +54,7 @@ class Plan:
         Raises
         ------
         ValueError
-            A name stands in both with another shape.
+            A name is used in both schemas for different types.
         """
         plan = cls(schema, up)
         known: dict[str, Definition] = {}
@@ -69,7 +69,7 @@ class Plan:
                     plan.definitions.append(definition)
                 elif _bare(other) != _bare(definition):
                     raise ValueError(
-                        f"{definition.name} of what clients send has another shape than that of what the "
+                        f"{definition.name} has another shape in what clients send than in what the "
                         "server sends: one file can hold one type of a name"
                     )
         return plan
@@ -79,7 +79,7 @@ class Plan:
         return least_size(tp, self.sizes)
 
     def roots(self) -> list[tuple[str, Type]]:
-        """The roots that are no definition, which therefore need a name: ``("Root", type)``."""
+        """The roots that are not definitions, which need a name: ``("Root", type)``."""
         found: list[tuple[str, Type]] = []
         for name, each in (("Root", self.schema), ("UpRoot", self.up)):
             if each is not None and not isinstance(each.tree.root, Ref):
@@ -87,7 +87,7 @@ class Plan:
         return found
 
     def knots(self) -> dict[str, set[str]]:
-        """For each recursive definition those of its own cycle: each can hold the other."""
+        """For each recursive definition, the members of its cycle: each can contain the others."""
         inside = {
             each.name: {name for tp in types_in(each) for name in refs(tp)} & self.recursive
             for each in self.definitions
@@ -106,7 +106,7 @@ class Plan:
         return {name: {other for other in met if name in reach[other]} for name, met in reach.items()}
 
     def inner_first(self) -> list[Definition]:
-        """The definitions so that what one holds stands before it, except where cycles forbid it."""
+        """The definitions, each after those that it contains, except in cycles."""
         by_name = {each.name: each for each in self.definitions}
         done: dict[str, Definition] = {}
         entered: set[str] = set()
@@ -134,7 +134,7 @@ def _bare(definition: Definition) -> tuple[object, ...]:
 
 
 def _docs(schema: Schema) -> dict[str, str]:
-    # Docstrings of a program's own classes, by name. Classes that are made at run time have none.
+    # Docstrings of a program's own classes, by name. Classes made at run time have none.
     found: dict[str, str] = {}
     for name, cls in (schema._types or {}).items():
         text = vars(cls).get("__doc__") if isinstance(cls, type) else None
@@ -144,9 +144,10 @@ def _docs(schema: Schema) -> dict[str, str]:
 
 
 def plain_start(fields: Iterable[Field]) -> tuple[int, str]:
-    """How many bytes the numbers and bools take with which fields begin, and their kinds.
+    """The total size in bytes of the leading fields that are numbers or bools, and their kinds.
 
-    A kind is the count of bytes of a number, or ``b`` for a bool. Both are empty for less than two fields.
+    A kind is the size of a number in bytes, or ``b`` for a bool. With fewer than two such fields, the result
+    is ``(0, "")``.
     """
     names: list[str] = []
     for each in fields:
@@ -160,12 +161,12 @@ def plain_start(fields: Iterable[Field]) -> tuple[int, str]:
 
 
 class Names:
-    """Names in one space of a language: keywords and taken ones get a trailing ``_``.
+    """The names of one scope: a keyword, or a name that is taken, gets a trailing ``_``.
 
     Parameters
     ----------
     reserved : iterable of str
-        Keywords, and what the runtime calls its own.
+        Keywords, and the names that the runtime uses.
     """
 
     def __init__(self, reserved: Iterable[str]) -> None:
@@ -178,7 +179,7 @@ class Names:
         return name
 
     def take_all(self, names: Iterable[str]) -> dict[str, str]:
-        """Names of one definition's own: fields, members. Those that may stay as they are stay so."""
+        """Names for the fields or members of one definition. A name that is allowed stays unchanged."""
         wanted = [*names]
         space = Names(self.taken | set(wanted))
         return {
@@ -188,22 +189,22 @@ class Names:
 
 
 class Spelling:
-    """What definitions, variants and roots are called in a language, all in one space.
+    """The names of definitions, variants and roots in the language, all in one scope.
 
     Parameters
     ----------
     plan : Plan
     reserved : iterable of str
-        Keywords, and what the file calls its own.
+        Keywords, and the names that the file uses.
     spell : callable
-        What a name becomes where the language cannot have it as it is.
+        Converts a name that the language does not allow.
 
     Attributes
     ----------
     names, roots : dict of str to str
-        Of definitions, and of the roots that are none.
+        Names of the definitions, and of the roots that are not definitions.
     variants : dict of (str, str) to str
-        By the names of the sealed type and the variant: ``ShapeCircle``.
+        Names by sealed type and variant: ``ShapeCircle``.
     """
 
     def __init__(
@@ -224,7 +225,7 @@ class Spelling:
 
 
 def runtime(name: str, **values: str) -> str:
-    """A part of a runtime, which is inlined: a file of this package."""
+    """The text of a runtime file of this package, to be inlined into the generated file."""
     text = resources.files("deli_com.gen").joinpath("runtime", name).read_text(encoding="utf-8")
     for word, value in values.items():
         text = text.replace(f"@{word}@", value)
@@ -232,5 +233,5 @@ def runtime(name: str, **values: str) -> str:
 
 
 def summary(schema: Schema) -> str:
-    """The first line of a file: what it was made of."""
+    """The first line of a generated file: the schema from which it was made."""
     return f"{schema.name if len(schema.name) <= 60 else 'a type'}, schema {schema.hash}"

@@ -1,4 +1,4 @@
-"""Schemas to Python: the classes that a program would write for deli-com."""
+"""Schemas to Python: the classes that a program would declare with deli-com."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ _POLICIES = ("reliable", "skip", "latest")
 
 
 def python(schema: Schema, up: Schema | None = None) -> str:
-    """Write a schema down in Python: a module whose classes have that schema.
+    """Write a schema as Python: a module whose classes have that schema.
 
     Parameters
     ----------
     schema : Schema
-        What the server sends.
+        Schema of the values that the server sends.
     up : Schema, optional
-        What clients send.
+        Schema of the values that clients send.
 
     Raises
     ------
     ValueError
-        A name stands in both schemas with another shape, or cannot stand in Python: a field called ``class``
-        would get another name, and so another schema.
+        A name is used in both schemas for different types, or is not allowed in Python. A field called
+        ``class`` would need another name, which would give another schema.
     """
     return Python(Plan.of(schema, up)).file()
 
 
 class Python:
-    """A module in the making."""
+    """The generator of one module."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -61,20 +61,20 @@ class Python:
         self.roots = {name: taken.take(name) for name, _ in plan.roots()}
 
     def check(self, name: str, where: str) -> None:
-        # Names are in the hash: one that Python does not take as it is cannot be written down.
+        # Names are part of the hash, so a name that Python does not allow cannot be renamed.
         reserved = name in {"to_bytes", "encode", "from_bytes", "decode", "mro"} or name.startswith("__")
         if keyword.iskeyword(name) or reserved or name in _IMPORTED:
             raise ValueError(
-                f"{where}: the name {name!r} cannot stand in this module; Schema.load() takes it"
+                f"{where}: the name {name!r} is not allowed in a Python module; Schema.load() can load it"
             )
 
     def file(self, whole: bool = True) -> str:
-        """The module; `whole`: with its root, which otherwise is only there to name all types."""
+        """The text of the module. If `whole` is false, the root, which then only names all types, is left out."""
         body = [self.declaration(each) for each in self.plan.inner_first()]
         if whole:
             body += [f"{self.roots[name]} = {self.type_of(tp)}\n" for name, tp in self.plan.roots()]
         words = summary(self.plan.schema) if whole else "types of a Rust file"
-        head = f'"""{words}: made by deli-com gen, not to be edited."""\n\n'
+        head = f'"""{words}: made by deli-com gen. Do not edit."""\n\n'
         head += "from __future__ import annotations\n\n"
         if any(isinstance(each, Enum) for each in self.plan.definitions):
             head += "import enum\n"
@@ -97,7 +97,7 @@ class Python:
             for i, member in enumerate(each.members):
                 self.check(member, f"{each.name}.{member}")
                 if member.startswith("_") or member in ("name", "value"):
-                    raise ValueError(f"{each.name}.{member}: no name for a member of an enum")
+                    raise ValueError(f"{each.name}.{member}: not allowed as the name of an enum member")
                 lines.append(f"    {member} = {i}\n")
             return f"class {each.name}(enum.Enum):\n{self.doc(each.name)}{''.join(lines)}"
         if isinstance(each, Struct):
@@ -105,13 +105,13 @@ class Python:
         found = [self.cls(each.name, f"Codec, sealed=True{self.delivery(each.notes)}", ())]
         if find_note(each.notes, "latest") is not None:
             raise ValueError(
-                f"{each.name}: a key of the sealed class itself is not written down in Python yet"
+                f"{each.name}: a key of the sealed class itself cannot be written in Python yet"
             )
         names = {definition.name for definition in self.plan.definitions}
         for variant in each.variants:
             self.check(variant.name, variant.name)
             if variant.name in names:
-                raise ValueError(f"{each.name}.{variant.name}: there is another class of this name")
+                raise ValueError(f"{each.name}.{variant.name}: another class has this name")
             names.add(variant.name)
             found.append(self.cls(variant.name, f"{each.name}{self.delivery(variant.notes)}", variant.fields))
         return "\n\n".join(found)
@@ -173,6 +173,6 @@ _IMPORTED = {
 
 
 def _order(name: str) -> tuple[bool, str, int]:
-    # As isort has it: classes first, numbers by their size.
+    # The order of isort: classes first, then numbers by their size.
     found = re.fullmatch(r"([a-z]+)(\d+)", name)
     return (name[0].islower(), found[1] if found else name, int(found[2]) if found else 0)

@@ -1,4 +1,4 @@
-"""Schemas to Rust: one file for ``mod wire;``, without a crate."""
+"""Schemas to Rust: one file for ``mod wire;`` that needs no crate."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ f32 f64 i8 i16 i32 i64 i128 isize str u8 u16 u32 u64 u128 usize char std core al
 SCHEMA_HASH SCHEMA_TEXT UP_SCHEMA_HASH UP_SCHEMA_TEXT numbers tuples Debug Clone Copy PartialEq Eq Hash
 Default From Into Plain Fn FnMut FnOnce Drop Send Sync
 """
-_ON_STACK = 4096  # items of a fixed array that stands in its struct; larger ones are boxed
+_ON_STACK = 4096  # items of a fixed array that is stored in its struct; larger ones are boxed
 
 
 def rust(schema: Schema, up: Schema | None = None) -> str:
-    """Write a schema down in Rust: a file to be a module, which needs no crate.
+    """Write a schema as Rust: a file for a module that needs no crate.
 
     It has plain structs and enums with ``from_bytes(&[u8]) -> Result<Self, DecodeError>``,
     ``to_bytes(&self) -> Vec<u8>`` and ``try_to_bytes``, ``SCHEMA_HASH`` and ``SCHEMA_TEXT``.
@@ -45,14 +45,14 @@ def rust(schema: Schema, up: Schema | None = None) -> str:
     Parameters
     ----------
     schema : Schema
-        What the server sends.
+        Schema of the values that the server sends.
     up : Schema, optional
-        What clients send.
+        Schema of the values that clients send.
 
     Raises
     ------
     ValueError
-        A name stands in both schemas with another shape.
+        A name is used in both schemas for different types.
     """
     return _Rust(Plan.of(schema, up)).file()
 
@@ -77,7 +77,7 @@ class _Rust:
 
     def head(self) -> str:
         text = (
-            f"// {summary(self.plan.schema)}: made by deli-com gen, not to be edited.\n"
+            f"// {summary(self.plan.schema)}: made by deli-com gen. Do not edit.\n"
             "#![allow(dead_code, non_camel_case_types, non_snake_case)]\n\n"
         )
         for prefix, each in (("", self.plan.schema), ("UP_", self.plan.up)):
@@ -95,7 +95,7 @@ class _Rust:
         return "".join(f"{indent}/// {line}".rstrip() + "\n" for line in text.splitlines())
 
     def type_of(self, tp: Type, owner: str, boxed: bool = True) -> str:
-        """The type of a part of a value of `owner`. What can hold its owner is boxed, unless in a list."""
+        """The type of a part of a value of `owner`. A part that can contain its owner is boxed, except in lists."""
         match tp:
             case Scalar("str"):
                 return "String"
@@ -144,7 +144,7 @@ class _Rust:
             parts[variants[variant.name]] = [
                 f"{names[field.name]}: {self.type_of(field.type, each.name)}" for field in variant.fields
             ]
-        # Where one variant is broken, all are.
+        # If one variant is broken over several lines, all are.
         width = 35 if all(len(", ".join(found)) <= 35 for found in parts.values()) else 0
         lines = [_braced(f"    {variant}", found, "    ", width) + ",\n" for variant, found in parts.items()]
         return f"{self.doc(each.name)}{derive}pub enum {name} {{\n{''.join(lines)}}}\n"
@@ -152,7 +152,7 @@ class _Rust:
     def root(self, name: str, tp: Type) -> str:
         size = self.plan.least(tp)
         return (
-            f"/// The whole of a message.\n#[derive(Debug, Clone, PartialEq)]\n"
+            f"/// A whole message.\n#[derive(Debug, Clone, PartialEq)]\n"
             f"pub struct {name}(pub {self.type_of(tp, '')});\n\n"
             f"impl Codec for {name} {{\n    const LEAST: u64 = {size};\n\n"
             f"    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {{\n"
@@ -183,7 +183,7 @@ class _Rust:
         )
 
     def bodies(self, each: Struct | Sealed | Enum, name: str) -> tuple[str, str]:
-        """What `read` and `write` consist of."""
+        """The bodies of `read` and `write`."""
         if isinstance(each, Struct):
             names = self.attributes(field.name for field in each.fields)
             if not each.fields:
@@ -212,7 +212,7 @@ class _Rust:
             own = f"{name}::{variants[variant.name]}"
             parts = [f"{names[field.name]}: Codec::read(r)?" for field in variant.fields]
             arms += _braced(f"            {i} => {own}", parts, "            ", 18) + ",\n"
-            # Fields are bound to names that nothing else can have.
+            # Fields are bound to names that cannot clash.
             bound = [f"{names[field.name]}: v{j}" for j, field in enumerate(variant.fields)]
             pattern = _braced(f"            {own}", bound, "            ", 18)
             wrote = "".join(f"                v{j}.write(w)?;\n" for j in range(len(bound)))
@@ -228,21 +228,21 @@ class _Rust:
     def public(self, name: str) -> str:
         return (
             f"impl {name} {{\n"
-            f"    /// Bytes to a value; those after it are ignored.\n"
+            f"    /// Decode a value; bytes after it are ignored.\n"
             f"    #[inline]\n"
             f"    pub fn from_bytes(data: &[u8]) -> Result<Self, DecodeError> {{\n"
             f"        Codec::read(&mut Reader::new(data))\n    }}\n\n"
-            f"    /// A value to bytes. Panics where `try_to_bytes` gives an error.\n"
+            f"    /// Encode the value. Panics if `try_to_bytes` would give an error.\n"
             f"    pub fn to_bytes(&self) -> Vec<u8> {{\n"
             f'        self.try_to_bytes().expect("a value that fits the wire")\n    }}\n\n'
-            f"    /// A value to bytes, if its lists are not too long and it is not nested too deep.\n"
+            f"    /// Encode the value; an error if a list is too long, or the nesting too deep.\n"
             f"    pub fn try_to_bytes(&self) -> Result<Vec<u8>, EncodeError> {{\n"
             f"        let mut w = Writer::default();\n        self.write(&mut w)?;\n"
             f"        Ok(w.data)\n    }}\n}}\n"
         )
 
     def tuples(self) -> str:
-        """`Codec` for tuples of the sizes that occur."""
+        """`Codec` for tuples of the sizes that the schema has."""
         lines = []
         for arity in sorted(self.arities):
             letters = [f"T{i}" for i in range(arity)]
@@ -263,7 +263,7 @@ class _Rust:
 
 
 def _plain(fields: tuple[Field, ...]) -> tuple[str, list[str]]:
-    # Numbers and bools that come first are checked together: that statement, and how each field is read.
+    # Leading numbers and bools are checked together: that statement, and how each field is read.
     size, kinds = plain_start(fields)
     listed = ", ".join("0" if kind == "b" else kind for kind in kinds)
     reads, bools, at = [], [], 0

@@ -1,4 +1,4 @@
-"""Schemas to TypeScript, or to JavaScript: the same file without its types."""
+"""Schemas to TypeScript, or to JavaScript: the same file without types."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ instanceof interface is keyof let module namespace never new null number object 
 public readonly require return set static string super switch symbol this throw true try type typeof
 undefined unique unknown var void while with yield bigint
 """
-# What the file itself uses: a type of that name would hide it.
+# Names that the file itself uses. A type with such a name would hide it.
 _USED = """
 Array ArrayBuffer ArrayLike AsyncIterator AsyncIterable BigInt BigInt64Array BigUint64Array CloseEvent
 DataView DecodeError EncodeError Error Event Float32Array Float64Array Function Generic Infinity Int16Array
@@ -61,7 +61,7 @@ _ARRAYS = {
 }
 _VIEWS = {name: array.removesuffix("Array") for name, array in _ARRAYS.items()}
 _VIEWS |= {"u64": "BigUint64", "i64": "BigInt64"}
-_WIDTH = 80  # where prettier breaks a line
+_WIDTH = 80  # line width of prettier
 _TYPE = re.compile("⟦([^⟧]*)⟧")
 
 
@@ -74,38 +74,38 @@ def typescript(
     generic: bool = False,
     client: bool = False,
 ) -> str:
-    """Write a schema down in TypeScript: one file without a dependency.
+    """Write a schema as TypeScript: one file without dependencies.
 
-    It has an interface a struct, unions whose ``kind`` is the variant, ``decodeName(bytes)`` and
+    It has an interface for each struct, unions whose ``kind`` is the variant, ``decodeName(bytes)`` and
     ``encodeName(value)`` for each type, ``SCHEMA_HASH`` and ``SCHEMA_TEXT``.
 
     Parameters
     ----------
     schema : Schema
-        What the server sends.
+        Schema of the values that the server sends.
     up : Schema, optional
-        What clients send; ``UP_SCHEMA_HASH`` and ``UP_SCHEMA_TEXT`` are its.
+        Schema of the values that clients send. ``UP_SCHEMA_HASH`` and ``UP_SCHEMA_TEXT`` are written for it.
     js : bool
-        JavaScript: an ES module that browsers load as it is.
+        Write JavaScript: an ES module that browsers can load directly.
     u64 : {"bigint", "number"}
-        What 64-bit integers become. As numbers, those beyond 2^53 are refused.
+        The type of 64-bit integers. With ``number``, integers beyond 2^53 raise an error.
     generic : bool
-        With the class ``Generic``, which reads values of any schema by its text.
+        Add the class ``Generic``, which reads values of any schema by its text.
     client : bool
-        With the class ``Client``, a connection to a server of these values; and with `generic`.
+        Add the class ``Client``, a connection to a server of these values. This implies `generic`.
 
     Returns
     -------
     str
-        The same for the same arguments.
+        The source text. Equal arguments give equal text.
 
     Raises
     ------
     ValueError
-        A name stands in both schemas with another shape.
+        A name is used in both schemas for different types.
     """
     if u64 not in ("bigint", "number"):
-        raise ValueError(f"u64 is 'bigint' or 'number', not {u64!r}")
+        raise ValueError(f"u64 must be 'bigint' or 'number', not {u64!r}")
     text = _TypeScript(Plan.of(schema, up), u64=u64, generic=generic or client, client=client).file()
     return _untyped(text) if js else _TYPE.sub(r"\1", text)
 
@@ -123,7 +123,7 @@ def _untyped(text: str) -> str:
 
 
 def _t(text: str) -> str:
-    # Something that JavaScript does not have.
+    # Marks text that exists in TypeScript only.
     return f"⟦{text}⟧"
 
 
@@ -160,7 +160,7 @@ class _TypeScript:
         return "\n".join(filter(None, parts))
 
     def head(self) -> str:
-        lines = [f"// {summary(self.plan.schema)}: made by deli-com gen, not to be edited.\n"]
+        lines = [f"// {summary(self.plan.schema)}: made by deli-com gen. Do not edit.\n"]
         for prefix, each in (("", self.plan.schema), ("UP_", self.plan.up)):
             if each is not None:
                 lines.append(f'export const {prefix}SCHEMA_HASH = "{each.hash}";')
@@ -174,7 +174,7 @@ class _TypeScript:
         up = None if plan.up is None else self.root_name(plan.up, "UpRoot")
         hash_, text = ('"-"', '""') if up is None else ("UP_SCHEMA_HASH", "UP_SCHEMA_TEXT")
         words = "".join(f"  {word}\n" for word in _folded(_KEYWORDS.split(), _WIDTH - 2))
-        # Without annotations these would be literal types, of which a compiler says what cannot be.
+        # Without annotations these have literal types, and compilers report impossible comparisons.
         constants = (
             f"const CLIENT_UP_HASH{_t(': string')} = {hash_};\n"
             f"const CLIENT_UP_TEXT{_t(': string')} = {text};\n"
@@ -183,7 +183,7 @@ class _TypeScript:
         if up is None:
             constants += (
                 f"function encodeNothing(_value{_t(': never')}){_t(': Uint8Array')} {{\n"
-                '  throw new EncodeError("this server takes no values", "");\n}\n'
+                '  throw new EncodeError("this server receives no values", "");\n}\n'
             )
         values = {
             "down": down,
@@ -239,7 +239,7 @@ class _TypeScript:
     def doc(self, name: str, sealed: str = "") -> str:
         text = self.plan.docs.get(name, "")
         if sealed and name in self.names:
-            text = ""  # that of a definition of the same name
+            text = ""  # it is the docstring of a definition of the same name
         if not text:
             return ""
         lines = [
@@ -276,7 +276,7 @@ class _TypeScript:
                 return f"({inner})[]" if isinstance(item, Option) else f"{inner}[]"
 
     def array_of(self, item: Type) -> str | None:
-        # The typed array of a list of numbers.
+        # The typed array of a list of numbers, if there is one.
         if not isinstance(item, Scalar) or item.name not in _ARRAYS:
             return None
         return None if not self.big and item.name in ("u64", "i64") else _ARRAYS[item.name]
@@ -310,7 +310,7 @@ class _TypeScript:
                 return f"r.fixed({count}, {self.plan.least(tp)}, {self.reader(item)})"
 
     def reads(self, fields: list[Field]) -> list[tuple[str, str]]:
-        """How each field is read. Of numbers and bools one behind the other, bounds are checked once."""
+        """How each field is read. The bounds of a sequence of numbers and bools are checked once."""
         found: list[tuple[str, str]] = []
         while fields:
             run = [*takewhile(lambda each: _is_plain(each.type), fields)]
@@ -329,7 +329,7 @@ class _TypeScript:
         return found
 
     def kind(self, name: str) -> str:
-        # As `Reader.short` has it.
+        # The kind, as `Reader.short` expects it.
         if name in ("u64", "i64") and not self.big:
             return name[0]
         return "b" if name == "bool" else str(SIZES[name])
@@ -342,7 +342,7 @@ class _TypeScript:
         return f"safe({text}, {again})" if name in ("u64", "i64") and not self.big else text
 
     def plain(self, each: Definition) -> bool:
-        """Whether it is a struct of numbers and bools only: those need no reader."""
+        """Whether a struct has only numbers and bools. Such structs need no `Reader`."""
         return (
             isinstance(each, Struct) and len(each.fields) > 1 and all(_is_plain(f.type) for f in each.fields)
         )
@@ -362,7 +362,7 @@ class _TypeScript:
         )
 
     def reader(self, item: Type) -> str:
-        # A function that reads one.
+        # A function that reads one item.
         if isinstance(item, Ref):
             return f"read{self.names[item.name]}"
         return f"(r) => {self.read(item)}"
@@ -437,7 +437,7 @@ class _TypeScript:
         )
 
     def write(self, tp: Type, v: str, path: str, indent: str) -> str:
-        """Statements that write one value."""
+        """The statements that write one value."""
         match tp:
             case Scalar("bytes"):
                 return _call(indent, "w.data", v, path)
@@ -479,7 +479,7 @@ class _TypeScript:
         self.fresh += 1
         return f"{letter}{self.fresh}"
 
-    # --- what others call ---
+    # --- public functions ---
 
     def public(self, name: str, size: int | None) -> str:
         fast = ""
@@ -491,11 +491,11 @@ class _TypeScript:
             if len(fast.splitlines()[-1]) > _WIDTH:
                 fast = fast.replace(f" return at{name}", f"\n    return at{name}")
         return (
-            f"/** Bytes to a value; those after it are ignored unless `strict`. Throws `DecodeError`. */\n"
+            f"/** Decode a value; bytes after it are ignored unless `strict`. Throws `DecodeError`. */\n"
             f"export function decode{name}(\n  bytes{_t(': Uint8Array | ArrayBuffer')},\n"
             f"  strict{_t(': boolean')} = false,\n){_t(f': {name}')} {{\n"
             f"{fast}  const r = new Reader(bytes);\n  return finish(r, read{name}(r), strict);\n}}\n\n"
-            f"/** A value to bytes. Throws `EncodeError`. */\n"
+            f"/** Encode a value. Throws `EncodeError`. */\n"
             f"export function encode{name}(value{_t(f': {name}')}){_t(': Uint8Array')} {{\n"
             f"  const w = new Writer();\n  write{name}(w, value);\n  return w.done();\n}}\n"
         )
@@ -506,7 +506,7 @@ def _is_plain(tp: Type) -> bool:
 
 
 def _call(indent: str, function: str, *arguments: str) -> str:
-    # A statement that is a call, broken where it is too long.
+    # A statement that is a call, broken over lines if it is too long.
     line = f"{indent}{function}({', '.join(arguments)});\n"
     if len(line) <= _WIDTH + 1:
         return line
@@ -514,7 +514,7 @@ def _call(indent: str, function: str, *arguments: str) -> str:
 
 
 def _folded(words: Iterable[str], width: int) -> list[str]:
-    # Words in lines.
+    # Words, wrapped into lines.
     lines = [""]
     for word in words:
         if len(lines[-1]) + len(word) >= width:
@@ -528,7 +528,7 @@ def _block(body: str) -> str:
 
 
 def _unused(head: str) -> str:
-    # The head of a function that needs none of its parameters.
+    # The head of a function that uses none of its parameters.
     return re.sub(r"([(,] ?)(\w+)⟦", r"\1_\2⟦", head)
 
 

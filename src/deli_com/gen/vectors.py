@@ -1,4 +1,4 @@
-"""Test vectors of a schema: bytes, and what they are, for programs in other languages to be tested with."""
+"""Test vectors of a schema: bytes with the values that they encode, to test programs in other languages."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from deli_com.schema.tree import Enum, Fixed, List, Option, Product, Ref, Scalar
 __all__ = ["vectors"]
 
 _COUNT = 20  # values
-_DEEP = 6  # from here on lists are empty and options absent
+_DEEP = 6  # from this depth on, lists are empty and options absent
 _TEXTS = ("", "a", "héllo", "中文", "😀\0", "\ufeffx", "a" * 30)
 
 
 def vectors(schema: Schema) -> str:
-    """Lines of JSON, the same for the same schema.
+    """Make test vectors as lines of JSON. Equal schemas give equal lines.
 
     Returns
     -------
     str
-        ``{"type": …, "hex": …, "value": …}``: the root, bytes, and the value as `plain_data` gives it, where
-        `bytes` are hexadecimal text. ``{"type": …, "hex": …, "error": …, "offset": …}``: bytes that are no
-        value, the class of the error, and where.
+        ``{"type": …, "hex": …, "value": …}``: the root, bytes, and the value as `plain_data` gives it, with
+        `bytes` as hexadecimal text. ``{"type": …, "hex": …, "error": …, "offset": …}``: invalid bytes, the
+        class of the error, and its offset.
 
     Raises
     ------
     ValueError
-        No classes can be made of the schema.
+        No classes can be made from the schema.
     """
     made = _Maker(schema)
     reading = codec(schema.load())
@@ -97,7 +97,7 @@ class _Maker:
         if isinstance(each, Struct):
             return b"".join(self.value(field.type, depth) for field in each.fields)
         index = self.rng.randrange(len(each.variants))
-        if depth > _DEEP:  # a variant that holds no other, so that values end
+        if depth > _DEEP:  # a variant that contains no other, so that values are finite
             flat = [sum(isinstance(field.type, Ref) for field in variant.fields) for variant in each.variants]
             index = flat.index(min(flat))
         fields = each.variants[index].fields

@@ -1,6 +1,6 @@
-// --- a client: connects, checks the schema, reads, sends, connects again (docs/wire.md section 10) ---
+// --- a client: connects, checks the schema, receives, sends, reconnects (docs/wire.md section 10) ---
 
-/** What is used of a WebSocket: that of a browser, of Node from 22 on, or of the package `ws`. */
+/** The part of a WebSocket that is used: of browsers, of Node from 22 on, or of the package `ws`. */
 ⟦export interface Socket {
   binaryType: string;
   onopen: ((event: any) => void) | null;
@@ -11,7 +11,7 @@
   close(code?: number, reason?: string): void;
 }⟧
 
-⟦/** Messages that the server left out for this client, or a time without its source. */
+⟦/** Messages that the server skipped for this client, or a time without its source. */
 export interface Gap {
   name: string;
   skipped: number;
@@ -21,22 +21,22 @@ export interface Gap {
 }⟧
 
 ⟦export interface ClientOptions {
-  /** Below Node 22: that of the package `ws`. */
+  /** Required before Node 22: the class of the package `ws`. */
   WebSocket?: new (url: string) => Socket;
-  /** Of values that wait, the newest of each variant; `onValue` then comes once a frame that is drawn. */
+  /** Keep only the newest waiting value of each variant; `onValue` is then called once a drawn frame. */
   newestOnly?: boolean;
-  /** Values that may wait for one iterator (1,024); the oldest make room. */
+  /** Limit on values that wait for one iterator (1,024). Past it, the oldest are dropped. */
   maxWaiting?: number;
-  /** Least and most milliseconds before it connects again (100, 10,000); null: never. */
+  /** Least and most milliseconds before it reconnects (100, 10,000); null: it never reconnects. */
   backoff?: readonly [number, number] | null;
-  /** "require": a server that says nothing of schemas is an error; null: nothing is said to it. */
+  /** "require": a server without schemas is an error; null: no schema is announced or checked. */
   schema?: "check" | "require" | null;
   onValue?: (value: @down@) => void;
   onState?: (state: ClientState) => void;
-  /** All that was kept for late comers has been received. */
+  /** All retained values have been received. */
   onLive?: () => void;
   onGap?: (gap: Gap) => void;
-  /** What went wrong; after a `SchemaError` the client is closed. */
+  /** An error. After a mismatch of the schemas, the client is closed. */
   onError?: (error: Error) => void;
 }⟧
 
@@ -59,23 +59,24 @@ class Waiting {
 }
 
 /**
- * A connection to a server of these values.
+ * A connection to a server that sends values of this schema.
  *
- * `for await (const value of client)` or `onValue` receives, `send` sends, `close` ends it. A lost
- * connection is made again. A server of other values is resolved by names, or a `SchemaError`.
+ * `for await (const value of client)` or `onValue` receives, `send` sends, `close` closes it. It reconnects
+ * after a lost connection. If the server has another schema, its fields are matched by name; if that is not
+ * possible, the client closes with a `SchemaError`.
  */
 export class Client⟦ implements AsyncIterable<@down@>⟧ {
   ⟦readonly url: string;⟧
-  /** Settled with the first connection, once it is known what the server sends. */
+  /** Resolved once the schema of the server is known; rejected if the client closes before that. */
   ⟦readonly ready: Promise<void>;⟧
   state⟦: ClientState⟧ = "connecting";
-  /** What is made of the server's values: read as they are, resolved by names, or unchecked. */
+  /** How the server's values are read: unchanged, matched by name, or unchecked. */
   how⟦: "same" | "resolved" | "unknown" | null⟧ = null;
   error⟦: Error | null⟧ = null;
   received⟦: number⟧ = 0;
-  /** Variants that are not known here. */
+  /** Number of values of variants that are not known here. */
   unknown⟦: number⟧ = 0;
-  /** Values that were not taken before newer ones came. */
+  /** Number of values that newer ones replaced before they were taken. */
   superseded⟦: number⟧ = 0;
 
   ⟦private readonly options: ClientOptions;⟧
@@ -103,14 +104,14 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
     this.connect();
   }
 
-  /** Call a function with each value; returns a function that ends that. */
+  /** Call a function with each value. Returns a function that unsubscribes it. */
   onValue(callback⟦: (value: @down@) => void⟧)⟦: () => void⟧ {
     this.first = null;
     this.callbacks.add(callback);
     return () => this.callbacks.delete(callback);
   }
 
-  /** Values from the first on for the first iterator, for others from now on. Ends when it is closed. */
+  /** The first iterator gives all values since the start, others those from now on. They end on close. */
   async *[Symbol.asyncIterator]()⟦: AsyncGenerator<@down@, void, undefined>⟧ {
     const waiting = this.first ?? new Waiting();
     this.first = null;
@@ -128,7 +129,7 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
     }
   }
 
-  /** Send a value; false: not connected, or the server takes none. Throws `EncodeError`. */
+  /** Send a value. Returns false if not connected, or if the server receives none. Throws `EncodeError`. */
   send(value⟦: @up@⟧)⟦: boolean⟧ {
     const data = @encode@(value);
     if (this.state !== "open" || !this.upWanted || this.socket === null)
@@ -152,7 +153,7 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
     this.awaited = "";
     try {
       if (found === undefined)
-        throw new Error("there is no WebSocket here: give {WebSocket}");
+        throw new Error("no WebSocket in this environment: pass the option WebSocket");
       const socket = new found(this.url);
       this.socket = socket;
       socket.binaryType = "arraybuffer";
@@ -169,7 +170,7 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
           this.onFault(error⟦ as Error⟧);
         }
       };
-      socket.onerror = () => undefined; // a close follows
+      socket.onerror = () => undefined; // onclose follows
       socket.onclose = (event) => {
         if (this.socket !== socket) return;
         this.socket = null;
@@ -187,7 +188,7 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
   }
 
   ⟦private ⟧again()⟦: void⟧ {
-    if (this.state === "closed") return; // a callback did that
+    if (this.state === "closed") return; // a callback has closed it
     const backoff =
       this.options.backoff === undefined ? [100, 10000] : this.options.backoff;
     if (backoff === null) return this.end(this.error);
@@ -205,7 +206,7 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
     this.options.onState?.(state);
   }
 
-  /** It is known what the server sends. */
+  /** The schema of the server is known. */
   ⟦private ⟧open(
     how⟦: "same" | "resolved" | "unknown"⟧,
     read⟦: (bytes: Uint8Array | ArrayBuffer) => unknown⟧,
@@ -216,7 +217,7 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
     this.settle?.[0]();
   }
 
-  /** For good. */
+  /** Close without reconnecting. */
   ⟦private ⟧end(error⟦: Error | null⟧)⟦: void⟧ {
     if (this.state === "closed") return;
     clearTimeout(this.timer);
@@ -229,7 +230,7 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
     for (const waiting of this.iterators) waiting.wake?.();
   }
 
-  /** What was received cannot be: the connection goes, and another is made. */
+  /** A message was invalid: close this connection and make another. A mismatch closes the client. */
   ⟦private ⟧onFault(error⟦: Error⟧)⟦: void⟧ {
     const socket = this.socket;
     this.socket = null;
@@ -260,7 +261,7 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
     if (word === "hello") {
       const hello = /^down=([0-9a-f]{32}) up=([0-9a-f]{32}|-)$/.exec(words);
       if (hello === null || this.read !== null)
-        throw new Error("a hello that is none");
+        throw new Error("a malformed or repeated hello");
       this.upWanted = CLIENT_UP_HASH !== "-" && hello[2] !== "-";
       if (this.upWanted && hello[2] !== CLIENT_UP_HASH) {
         this.socket?.send(
@@ -285,7 +286,7 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
     } else if (word === "refused") {
       const lines = rest.split("\n").filter((line) => line !== "");
       this.error = new SchemaError(
-        "the server cannot read what is sent here",
+        "the server cannot read the values of this client",
         lines,
       );
     } else if (word === "live") {
@@ -314,7 +315,7 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
     if (this.read === null) {
       if (this.awaited !== "") throw new Error("a value before its schema");
       if (this.options.schema === "require") {
-        this.end(new SchemaError("the server says nothing of schemas"));
+        this.end(new SchemaError("the server announces no schema"));
         return this.socket?.close();
       }
       this.unchecked();
@@ -374,7 +375,7 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
     waiting.wake?.();
   }
 
-  /** The newest for the callbacks, when something is drawn next. */
+  /** Give the newest values to the callbacks at the next drawn frame. */
   ⟦private ⟧draw(key⟦: number⟧, read⟦: () => @down@ | undefined⟧)⟦: void⟧ {
     if (this.newest === null) {
       const waiting = (this.newest = new Waiting());
@@ -395,7 +396,7 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
   }
 }
 
-/** The hash of a schema: SHA-256 of the text without notes, of which 16 bytes in hexadecimal. */
+/** The hash of a schema: 16 bytes of the SHA-256 of the text without notes, in hexadecimal. */
 export function schemaHash(text⟦: string⟧)⟦: string⟧ {
   const bytes = TO_UTF8.encode(text.replace(/ @[^\n]*/g, ""));
   const data = new Uint8Array((bytes.length + 72) & ~63);
@@ -403,7 +404,7 @@ export function schemaHash(text⟦: string⟧)⟦: string⟧ {
   data[bytes.length] = 0x80;
   const view = new DataView(data.buffer);
   view.setUint32(data.length - 4, bytes.length * 8);
-  // The constants are the first bits of the roots of the first primes.
+  // The constants are the first bits of the fractional parts of roots of the first primes.
   const primes⟦: number[]⟧ = [];
   for (let n = 2; primes.length < 64; n++)
     if (primes.every((p) => n % p !== 0)) primes.push(n);

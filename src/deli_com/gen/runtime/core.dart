@@ -1,10 +1,10 @@
 // --- the wire: little-endian, no padding, no tags (docs/wire.md of deli-com) ---
 
-/// The bytes are no value of the type; `offset` says where.
+/// The bytes are not a value of the type. `offset` is the place.
 class DecodeError extends FormatException {
   const DecodeError(String message, int at) : super(message, null, at);
 
-  /// Where in the input, in bytes.
+  /// Offset of the fault in the input, in bytes.
   int get at => offset!;
 }
 
@@ -33,7 +33,7 @@ class InvalidVariant extends DecodeError {
       : super('invalid enum variant: $index', at);
 }
 
-/// A value does not fit its type; `path` says where.
+/// A value does not fit its type. `path` names the field.
 class EncodeError implements Exception {
   final String detail;
   final String path;
@@ -49,10 +49,10 @@ const int _maxEmpty = 65536;
 const int _twoTo32 = 4294967296;
 const String _tooDeep = 'values of recursive types are nested more than 200 deep';
 
-/// Whether integers are those of JavaScript, which are exact up to 2^53.
+/// Whether integers are JavaScript numbers, which are exact up to 2^53.
 const bool _web = identical(1, 1.0);
 
-/// Where strict UTF-8 ends: the index of the first byte of what is none, or `end`.
+/// The index of the first byte that is not strict UTF-8, or `end`.
 int _utf8End(Uint8List b, int at, int end) {
   bool more(int i) => i < end && (b[i] & 0xc0) == 0x80;
   while (at < end) {
@@ -103,7 +103,7 @@ class _Reader {
   double f32() => bd.getFloat32(take(4), Endian.little);
   double f64() => bd.getFloat64(take(8), Endian.little);
 
-  /// 64 bits, which `getUint64` has not on the web. From 2^63 on it is negative, as there.
+  /// 64 bits, because the web has no `getUint64`. Values from 2^63 on are negative, as in `getUint64`.
   int u64() {
     final start = take(8);
     final high = bd.getUint32(start + 4, Endian.little);
@@ -138,7 +138,7 @@ class _Reader {
     return found;
   }
 
-  /// A count of elements of at least `least` bytes each, of which there can be as many.
+  /// A count of elements of at least `least` bytes each. It checks that so many can follow.
   int count(int least) {
     final start = take(4);
     final found = bd.getUint32(start, Endian.little);
@@ -155,7 +155,7 @@ class _Reader {
     return found;
   }
 
-  /// Bytes of their own, at offset 0 of their buffer: values lie at odd offsets.
+  /// A copy at offset 0 of its own buffer, because values may be at odd offsets.
   Uint8List copy(int size) {
     final start = take(size);
     return buf.sublist(start, start + size);
@@ -169,7 +169,7 @@ class _Reader {
     final fault = _utf8End(buf, start, start + size);
     if (fault != start + size) throw InvalidUtf8(fault);
     final found = utf8.decode(Uint8List.sublistView(buf, start, start + size));
-    // The decoder drops a byte order mark, which is a character like others here.
+    // The decoder drops a byte order mark, which must be kept like any other character.
     final marked = size >= 3 &&
         buf[start] == 0xef &&
         buf[start + 1] == 0xbb &&
@@ -309,7 +309,7 @@ class _Writer {
     if (length != count) throw EncodeError('$length elements, not $count', path);
   }
 
-  /// Numbers, one behind the other, as they lie in memory.
+  /// Numbers in sequence, in the byte order of the machine.
   void numbers(TypedData v) {
     final raw = Uint8List.sublistView(v);
     final start = room(raw.length);

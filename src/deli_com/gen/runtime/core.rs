@@ -3,7 +3,7 @@
 const MAX_DEPTH: u32 = 200;
 const MAX_EMPTY: usize = 65536;
 
-/// The bytes are no value of the type: what is wrong, and where.
+/// The bytes are not a value of the type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DecodeError {
     /// The input ends inside the value.
@@ -14,14 +14,14 @@ pub enum DecodeError {
     InvalidBool { value: u8, offset: usize },
     /// No variant or member has this index.
     InvalidVariant { index: u32, offset: usize },
-    /// More elements without a size than one list may have.
+    /// A list has more zero-size elements than are allowed.
     TooManyEmpty { count: usize, offset: usize },
     /// Values of recursive types are nested too deep.
     TooDeep { offset: usize },
 }
 
 impl DecodeError {
-    /// Where in the input, in bytes.
+    /// Offset of the fault in the input, in bytes.
     pub fn offset(&self) -> usize {
         match *self {
             DecodeError::UnexpectedEof { offset }
@@ -58,12 +58,12 @@ impl std::fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// A value has no form on the wire.
+/// A value cannot be written on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EncodeError {
-    /// A string or list has more bytes or elements than a `u32` counts.
+    /// A string or list has more bytes or elements than a `u32` can count.
     TooLong,
-    /// More elements without a size than one list may have.
+    /// A list has more zero-size elements than are allowed.
     TooManyEmpty,
     /// Values of recursive types are nested too deep.
     TooDeep,
@@ -81,7 +81,7 @@ impl std::fmt::Display for EncodeError {
 
 impl std::error::Error for EncodeError {}
 
-/// Says which of numbers and bools is wrong first: 1 to 8 are bytes of a number, 0 is a bool.
+/// Report which of the numbers and bools is faulty first: 1 to 8 is the size of a number, 0 is a bool.
 #[cold]
 #[inline(never)]
 fn shorter(mut rest: &[u8], mut offset: usize, kinds: &[u8]) -> DecodeError {
@@ -105,7 +105,7 @@ fn invalid_bool(value: u8, offset: usize) -> DecodeError {
     DecodeError::InvalidBool { value, offset }
 }
 
-/// Bytes that are being read.
+/// Reads bytes.
 pub struct Reader<'a> {
     rest: &'a [u8],
     size: usize,
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// How many bytes have been read.
+    /// Number of bytes that have been read.
     #[inline]
     pub fn offset(&self) -> usize {
         self.size - self.rest.len()
@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    /// Numbers, and bools at `bools`, one behind the other: all of them, or which is wrong first.
+    /// A sequence of numbers, with bools at the indices `bools`, or the first fault in it.
     #[inline]
     fn plain<const N: usize>(
         &mut self,
@@ -172,14 +172,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The index of a variant or member, and where it stands.
+    /// The index of a variant or member, and its offset.
     #[inline]
     fn index(&mut self) -> Result<(u32, usize), DecodeError> {
         let offset = self.offset();
         Ok((u32::from_le_bytes(self.array()?), offset))
     }
 
-    /// A count of elements of at least `least` bytes each, of which there can be as many.
+    /// A count of elements of at least `least` bytes each. It checks that so many can follow.
     fn count(&mut self, least: u64) -> Result<usize, DecodeError> {
         let offset = self.offset();
         let count = u32::from_le_bytes(self.array()?) as usize;
@@ -204,7 +204,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Bytes that are being written.
+/// Writes bytes.
 #[derive(Default)]
 pub struct Writer {
     data: Vec<u8>,
@@ -235,7 +235,7 @@ impl Writer {
     }
 }
 
-/// A type with a form on the wire.
+/// A type that can be written on the wire.
 pub trait Codec: Sized {
     /// Least bytes of a value.
     const LEAST: u64;
@@ -260,7 +260,7 @@ pub trait Codec: Sized {
     }
 }
 
-/// A number or bool at a place of bytes that have been checked.
+/// A number or bool at an offset of bytes that have been checked.
 trait Plain {
     fn at<const N: usize>(found: &[u8; N], at: usize) -> Self;
 }

@@ -1,6 +1,6 @@
 // --- the wire: little-endian, no padding, no tags (docs/wire.md of deli-com) ---
 
-/** The bytes are no value of the type; `offset` says where. */
+/** The bytes are not a value of the type. `offset` is the place. */
 export class DecodeError extends Error {
 ⟦  readonly detail: string;
   readonly offset: number;
@@ -51,7 +51,7 @@ export class InvalidVariant extends DecodeError {
   }
 }
 
-/** A value does not fit its type; `path` says where. */
+/** A value does not fit its type. `path` names the field. */
 export class EncodeError extends Error {
 ⟦  readonly detail: string;
   readonly path: string;
@@ -69,7 +69,7 @@ const MAX_EMPTY = 65536;
 const TOO_DEEP = "values of recursive types are nested more than 200 deep";
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Where strict UTF-8 ends: the index of the first byte of what is none, or -1. */
+/** The index of the first byte that is not strict UTF-8, or -1. */
 function utf8Fault(b⟦: Uint8Array⟧, at⟦: number⟧, end⟦: number⟧)⟦: number⟧ {
   const more = (i⟦: number⟧) => i < end && (b[i]⟦!⟧ & 0xc0) === 0x80;
   while (at < end) {
@@ -106,7 +106,7 @@ function boolAt(view⟦: DataView⟧, at⟦: number⟧)⟦: boolean⟧ {
   return found === 1;
 }
 
-/** 64 bits as a number, for those who asked for that: up to 2^53. */
+/** 64 bits as a number, up to 2^53 (option `--u64 number`). */
 function safe(read⟦: bigint⟧, at⟦: number⟧)⟦: number⟧ {
   const found = Number(read);
   if (!Number.isSafeInteger(found)) {
@@ -135,7 +135,7 @@ class Reader {
     return at;
   }
 
-  /** Numbers and bools one behind the other, of which there are so many bytes. */
+  /** Check the bounds of a sequence of numbers and bools, and skip it. Returns its offset. */
   run(size⟦: number⟧, kinds⟦: string⟧)⟦: number⟧ {
     const at = this.at;
     if (this.end - at < size) this.short(kinds);
@@ -143,7 +143,7 @@ class Reader {
     return at;
   }
 
-  /** Says which of a run is wrong first. */
+  /** Report which of a sequence is faulty first. */
   short(kinds⟦: string⟧)⟦: void⟧ {
     for (const kind of kinds) {
       if (kind === "b") this.bool();
@@ -196,7 +196,7 @@ class Reader {
     return found;
   }
 
-  /** A count of elements of at least `least` bytes each, of which there can be as many. */
+  /** A count of elements of at least `least` bytes each. It checks that so many can follow. */
   count(least⟦: number⟧)⟦: number⟧ {
     const at = this.take(4);
     const count = this.view.getUint32(at, true);
@@ -213,7 +213,7 @@ class Reader {
     return count;
   }
 
-  /** Bytes of their own, at offset 0 of their buffer: values lie at odd offsets. */
+  /** A copy at offset 0 of its own buffer, because values may be at odd offsets. */
   copy(size⟦: number⟧)⟦: ArrayBuffer⟧ {
     const at = this.view.byteOffset + this.take(size);
     return this.view.buffer.slice(at, at + size)⟦ as ArrayBuffer⟧;
@@ -389,7 +389,7 @@ class Writer {
     this.view.setUint32(at, v, true);
   }
 
-  /** The place of a name among others. */
+  /** The index of a name in a list. */
   index(v⟦: string⟧, names⟦: readonly string[]⟧, path⟦: string⟧)⟦: void⟧ {
     const found = names.indexOf(v);
     if (found < 0) throw new EncodeError(`${shown(v)} is no member`, path);
@@ -409,7 +409,7 @@ class Writer {
     }
   }
 
-  /** Numbers, one behind the other: copied if the array is one of the type, else one by one. */
+  /** Numbers in sequence: copied at once if the array has the type, else one by one. */
   numbers(
     v⟦: ArrayLike<unknown>⟧,
     type⟦: Function⟧,

@@ -1,6 +1,6 @@
-// --- values of any schema: from its text, without generated code (docs/wire.md section 9) ---
+// --- values of any schema, read by its text without generated code (docs/wire.md section 9) ---
 
-/** What is sent is not what is read; each difference is said from the reader's side. */
+/** The values that are sent cannot be read. Each difference is described from the reader's side. */
 export class SchemaError extends Error {
   ⟦readonly differences: readonly string[];⟧
 
@@ -85,7 +85,7 @@ function arrayOf(tp⟦: SchemaType⟧)⟦: NumberArray | undefined⟧ {
     : undefined;
 }
 
-/** The text of a type, as it stands in a schema. */
+/** The text of a type in a schema. */
 function typeText(tp⟦: SchemaType⟧)⟦: string⟧ {
   switch (tp.is) {
     case "scalar":
@@ -103,16 +103,16 @@ function typeText(tp⟦: SchemaType⟧)⟦: string⟧ {
 }
 
 /**
- * A schema, made of its text: reads values of a type that the program has never seen.
+ * A schema made from its text. It reads values of a type that is not known at build time.
  *
- * Structs are objects, variants objects with `kind`, members of enums their names; a field `kind` of a
- * variant becomes `kind_`. Throws `SchemaError` for a text that is no schema.
+ * Structs become objects, variants objects with `kind`, members of enums their names. A field `kind` of a
+ * variant becomes `kind_`. Throws `SchemaError` if the text is no schema.
  */
 export class Generic {
   ⟦readonly text: string;⟧
   ⟦readonly root: SchemaType;⟧
   ⟦readonly ⟧definitions⟦: Map<string, SchemaDefinition>⟧ = new Map();
-  /** Names that fields cannot have here get a trailing `_`. */
+  /** Names that fields must not have here. They get a trailing `_`. */
   ⟦readonly reserved: ReadonlySet<string>;⟧
   ⟦private readonly ⟧cells⟦: Map<string, Cell>⟧ = new Map();
   ⟦private readonly ⟧sizes⟦: Map<string, number>⟧ = new Map();
@@ -129,30 +129,30 @@ export class Generic {
       );
     }
     const root = /^root ([^ ]+)$/.exec(lines[1] ?? "");
-    if (root === null) throw wrong(lines, 1, "here stands 'root' and a type");
+    if (root === null) throw wrong(lines, 1, "expected 'root' and a type");
     this.root = parseType(root[1]⟦!⟧, lines, 1);
     this.parse(lines);
     this.measure();
   }
 
-  /** Bytes to a value; those after it are ignored unless `strict`. Throws `DecodeError`. */
+  /** Decode a value; bytes after it are ignored unless `strict`. Throws `DecodeError`. */
   decode(bytes⟦: Uint8Array | ArrayBuffer⟧, strict⟦: boolean⟧ = false)⟦: unknown⟧ {
     this.whole ??= this.reader(this.root);
     const r = new Reader(bytes);
     return finish(r, this.whole(r), strict);
   }
-
-  /**
-   * How to read what another schema's writer sends as values of this one: fields by name, what this one
-   * lacks is skipped, what the writer lacks is null, empty, or a difference. `undefined` is a variant
-   * that this one lacks. Throws `SchemaError` with all differences.
-   */
+/**
+ * A function that reads values of another writer's schema as values of this one. Fields are matched by name.
+ * Fields that this schema lacks are skipped. Fields that the writer lacks become null or empty, or are a
+ * difference. The function gives `undefined` for a variant that this schema lacks. Throws `SchemaError` with
+ * all differences.
+ */
   reading(writer⟦: Generic⟧)⟦: (bytes: Uint8Array | ArrayBuffer) => unknown⟧ {
     const read = new Resolver(this, writer).resolve();
     return (bytes) => read(new Reader(bytes));
   }
 
-  /** What fields are called in values. */
+  /** The names of fields in values. */
   names(fields⟦: readonly SchemaField[]⟧, ...taken⟦: string[]⟧)⟦: string[]⟧ {
     const wanted = new Set([
       ...fields.map((field) => field.name),
@@ -251,7 +251,7 @@ export class Generic {
     };
   }
 
-  /** The same, with its depth counted if a value can hold another of its type. */
+  /** The same function. It counts its depth if a value can contain another of its type. */
   counted(name⟦: string⟧, read⟦: Read⟧)⟦: Read⟧ {
     if (!this.again.has(name)) return read;
     return (r) => {
@@ -274,7 +274,7 @@ export class Generic {
         throw wrong(
           lines,
           at,
-          "here stands 'struct', 'sealed' or 'enum' and a new name",
+          "expected 'struct', 'sealed' or 'enum' and a new name",
         );
       }
       const [, is, name, notes] = head⟦ as unknown as [
@@ -293,7 +293,7 @@ export class Generic {
           parts.every((each) => each.name !== variant[2])
         ) {
           if (Number(variant[1]) !== parts.length)
-            throw wrong(lines, at, "another index belongs here");
+            throw wrong(lines, at, "expected another index");
           parts.push({ name: variant[2]⟦!⟧, fields: [], notes: variant[3]⟦!⟧ });
           continue;
         }
@@ -305,7 +305,7 @@ export class Generic {
           part === undefined ||
           lines[at]⟦!⟧.search(/[^ ]/) !== indent
         ) {
-          throw wrong(lines, at, "a field is a name, a type and notes");
+          throw wrong(lines, at, "expected a field: a name, a type and notes");
         }
         if (
           ++count > 65536 ||
@@ -314,7 +314,7 @@ export class Generic {
           throw wrong(
             lines,
             at,
-            "a field stands twice, or there are more than 65536",
+            "a field is declared twice, or there are more than 65536",
           );
         }
         part.fields.push({
@@ -324,7 +324,7 @@ export class Generic {
         });
       }
       if (parts.length === 0)
-        throw wrong(lines, at - 1, "variants or members belong here");
+        throw wrong(lines, at - 1, "expected variants or members");
       if (is === "struct") this.definitions.set(name, { is, ...parts[0]⟦!⟧ });
       else if (is === "sealed")
         this.definitions.set(name, { is, name, variants: parts, notes });
@@ -337,7 +337,7 @@ export class Generic {
     }
   }
 
-  /** Sizes, recursion, and what is not defined. */
+  /** Compute least sizes and recursion, and check that all names are defined. */
   ⟦private ⟧measure()⟦: void⟧ {
     const ways = new Map⟦<string, [number, SchemaType[]][]>⟧();
     for (const [name, each] of this.definitions) {
@@ -365,7 +365,7 @@ export class Generic {
           throw new SchemaError(`no schema: ${ref} is not defined`);
       }
     }
-    const order = [...ways.keys()].reverse(); // what is inside stands behind, mostly
+    const order = [...ways.keys()].reverse(); // inner definitions mostly come later in the text
     for (let changed = true; changed; ) {
       changed = false;
       for (const name of order) {
@@ -391,7 +391,7 @@ export class Generic {
     this.findCycles(inside);
   }
 
-  /** Tarjan's components: a definition of which a value can hold another of the same counts its depth. */
+  /** Tarjan's components: definitions whose values can contain the same definition count their depth. */
   ⟦private ⟧findCycles(inside⟦: Map<string, Set<string>>⟧)⟦: void⟧ {
     const low = new Map⟦<string, number>⟧();
     const held⟦: string[]⟧ = [];
@@ -431,7 +431,7 @@ function refsOf(tp⟦: SchemaType⟧)⟦: string[]⟧ {
 function parseType(text⟦: string⟧, lines⟦: string[]⟧, at⟦: number⟧)⟦: SchemaType⟧ {
   const tokens = text.match(/[A-Za-z0-9_]+|[^A-Za-z0-9_]/g) ?? [];
   let next = 0;
-  const fail = () => wrong(lines, at, "here is no type");
+  const fail = () => wrong(lines, at, "expected a type");
   const take = (wanted⟦: string⟧) => {
     const token = tokens[next++] ?? "";
     if (token === "" || !wanted.includes(token)) throw fail();
@@ -473,17 +473,17 @@ function parseType(text⟦: string⟧, lines⟦: string[]⟧, at⟦: number⟧)�
   return found;
 }
 
-/** A variant or member that the reader lacks; no error where it is the message itself. */
+/** A variant or member that the reader lacks. It is no error if it is the whole message. */
 class UnknownVariant extends InvalidVariant {}
 
-/** Reads what a writer sends as the reader's values (docs/wire.md section 9). */
+/** Reads a writer's values as the reader's values (docs/wire.md section 9). */
 class Resolver {
   ⟦private readonly here: Generic;⟧
   ⟦private readonly there: Generic;⟧
   ⟦private readonly ⟧cells⟦: Map<string, Cell>⟧ = new Map();
   ⟦private readonly ⟧todo⟦: (() => void)[]⟧ = [];
   ⟦private readonly ⟧rows⟦: [string, string][]⟧ = [];
-  /** A variant or member at 0 is the whole message. */
+  /** Whether an unknown variant or member at offset 0 is the whole message. */
   ⟦private readonly message: boolean;⟧
 
   constructor(here⟦: Generic⟧, there⟦: Generic⟧) {
@@ -526,7 +526,7 @@ class Resolver {
     this.rows.push([where, `${typeText(here)} here, ${typeText(there)} there`]);
   }
 
-  /** A function that reads the one as the other; null: it cannot be. */
+  /** A function that reads a writer's type as a reader's type; null if that is not possible. */
   ⟦private ⟧compare(
     there⟦: SchemaType⟧,
     here⟦: SchemaType⟧,
@@ -680,7 +680,7 @@ class Resolver {
         ]);
     });
     this.rows.push(...left);
-    // Values have the reader's fields in the reader's order, whatever the writer's is.
+    // Values have the reader's fields in the reader's order, whatever the order of the writer.
     return (r) => {
       const value⟦: Record<string, unknown>⟧ = {};
       if (kind !== undefined) value.kind = kind;
@@ -694,7 +694,7 @@ class Resolver {
     };
   }
 
-  /** A function that passes over one value of the writer's. */
+  /** A function that skips one value of the writer. */
   ⟦private ⟧skipper(tp⟦: SchemaType⟧)⟦: Read⟧ {
     if (
       tp.is === "list" ||
@@ -719,7 +719,7 @@ function itemsOf(tp⟦: SchemaType⟧)⟦: Items | null⟧ {
   return tp.is === "fixed" ? { item: tp.item, count: tp.count } : null;
 }
 
-/** Members by name; one that the reader lacks is an error. */
+/** Members by name. A member that the reader lacks is an error. */
 function members(there⟦: string[]⟧, here⟦: string[]⟧)⟦: Read⟧ {
   return (r) => {
     const at = r.at;
@@ -729,7 +729,7 @@ function members(there⟦: string[]⟧, here⟦: string[]⟧)⟦: Read⟧ {
   };
 }
 
-/** What a field is that nobody sends; null: it needs a default, which a schema does not have. */
+/** The value of a field that is not sent; null if it needs a default, which a schema does not have. */
 function emptyOf(tp⟦: SchemaType⟧)⟦: (() => unknown) | null⟧ {
   if (tp.is === "option") return () => null;
   if (tp.is === "list" || (tp.is === "scalar" && tp.name === "bytes")) {
@@ -742,7 +742,7 @@ function emptyOf(tp⟦: SchemaType⟧)⟦: (() => unknown) | null⟧ {
   return null;
 }
 
-/** How a number becomes one of a wider kind; null: not every one can. */
+/** A function that converts a number to a wider kind; null if some numbers would not fit. */
 function widened(
   source⟦: string⟧,
   target⟦: string⟧,
