@@ -1589,7 +1589,7 @@ export class Client implements AsyncIterable<Event_> {
     this.awaited = "";
     try {
       if (found === undefined)
-        throw new Error("no WebSocket in this environment: pass the option WebSocket");
+        throw new Error("no WebSocket here: pass the option WebSocket");
       const socket = new found(this.url);
       this.socket = socket;
       socket.binaryType = "arraybuffer";

@@ -148,7 +148,7 @@ class TestReading:
         assert found.dtype.names == ("at", "stamp", "price", "where")
         assert found["where"]["y"].tolist() == [tick.where.y for tick in ticks]
         assert found["price"].tolist() == [tick.price for tick in ticks]
-        with pytest.raises(ValueError, match="an array is of one channel, name it: /Pose, /Tick, /up/Stop"):
+        with pytest.raises(ValueError, match="an array holds one channel, name it: /Pose, /Tick, /up/Stop"):
             Recording(path).numpy()
         with pytest.raises(TypeError, match="robot"):
             Recording(path).numpy("Pose")

@@ -93,8 +93,7 @@ class _Cpp:
             parts.append("".join(forward))
         parts += [self.declaration(each) for each in order]
         parts += [
-            f"/// A whole message.\nstruct {self.roots[root]} {{\n"
-            f"  {self.type_of(tp, '')} value{{}};\n}};\n"
+            f"/// A whole message.\nstruct {self.roots[root]} {{\n  {self.type_of(tp, '')} value{{}};\n}};\n"
             for root, tp in self.plan.roots()
         ]
         parts.append("namespace detail {\n")

@@ -89,9 +89,7 @@ class _Dart:
         roots = [(self.spelling.roots[name], tp) for name, tp in self.plan.roots()]
         parts = [self.head()]
         parts += [self.declaration(each) for each in self.plan.definitions]
-        parts += [
-            self.cls(name, (Field("value", tp),), "/// A whole message.\n") for name, tp in roots
-        ]
+        parts += [self.cls(name, (Field("value", tp),), "/// A whole message.\n") for name, tp in roots]
         parts += [self.code(each) for each in self.plan.definitions]
         parts += [self.struct_code(name, (Field("value", tp),), False) for name, tp in roots]
         parts.append(runtime("core.dart"))
@@ -111,7 +109,7 @@ class _Dart:
         return text
 
     def attributes(self, names: Iterable[str], own: str) -> dict[str, str]:
-        # A member with the name of a type would hide that type in its class; one with its class's name is forbidden.
+        # A member with a type's name would hide that type in its class. Its class's name is an error.
         wanted = [*names]
         space = Names([*_KEYWORDS.split(), *_USED.split(), *_MEMBERS.split(), *self.spelling.types(), own])
         renamed = {name: _open(name) for name in wanted}

@@ -69,7 +69,7 @@ class Python:
             )
 
     def file(self, whole: bool = True) -> str:
-        """The text of the module. If `whole` is false, the root, which then only names all types, is left out."""
+        """The text of the module. If `whole` is false, it has no root, which then only names all types."""
         body = [self.declaration(each) for each in self.plan.inner_first()]
         if whole:
             body += [f"{self.roots[name]} = {self.type_of(tp)}\n" for name, tp in self.plan.roots()]
@@ -104,9 +104,7 @@ class Python:
             return self.cls(each.name, f"Codec{self.delivery(each.notes)}", each.fields)
         found = [self.cls(each.name, f"Codec, sealed=True{self.delivery(each.notes)}", ())]
         if find_note(each.notes, "latest") is not None:
-            raise ValueError(
-                f"{each.name}: a key of the sealed class itself cannot be written in Python yet"
-            )
+            raise ValueError(f"{each.name}: a key of the sealed class itself cannot be written in Python yet")
         names = {definition.name for definition in self.plan.definitions}
         for variant in each.variants:
             self.check(variant.name, variant.name)

@@ -95,7 +95,7 @@ class _Rust:
         return "".join(f"{indent}/// {line}".rstrip() + "\n" for line in text.splitlines())
 
     def type_of(self, tp: Type, owner: str, boxed: bool = True) -> str:
-        """The type of a part of a value of `owner`. A part that can contain its owner is boxed, except in lists."""
+        """The type of a part of a value of `owner`. A part that can contain it is boxed, unless in lists."""
         match tp:
             case Scalar("str"):
                 return "String"

@@ -1,1 +1,1 @@
-"""What went over the wire, kept in a file: MCAP recordings, written, read and mended."""
+"""MCAP recordings of the messages on the wire: writing, reading and repairing them."""

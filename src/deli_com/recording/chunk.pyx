@@ -1,6 +1,6 @@
-"""The messages of one MCAP chunk, as the file has them: the only work that is done for each message.
+"""The messages of one MCAP chunk, as in the file. It is compiled because it runs once a message.
 
-A record of a message is 31 bytes, then the payload (https://mcap.dev/spec, little-endian):
+The record of a message is 31 bytes, then the payload (https://mcap.dev/spec, little-endian):
 
 ======  =======  ==========================
 offset  type     meaning
@@ -44,7 +44,7 @@ cdef enum:
 
 @cython.final
 cdef class Chunk:
-    """Messages that become one chunk of a file."""
+    """The messages of one chunk of a file."""
 
     def __cinit__(self):
         self.kept = []
@@ -62,16 +62,16 @@ cdef class Chunk:
         Parameters
         ----------
         channel : int
-            Its id in the file, from 0 to 65,535.
+            Id of the channel in the file, from 0 to 65,535.
         at : int
-            Nanoseconds since the epoch: log time and publish time.
+            Nanoseconds since the epoch. It becomes both log time and publish time.
         payload : bytes-like
-            Read during the call; exact `bytes` of 32 KiB or more are kept by reference.
+            Read during the call. Exact `bytes` of 32 KiB or more are kept by reference.
 
         Raises
         ------
         MemoryError
-            The chunk is as it was before.
+            The chunk is unchanged.
         """
         cdef Py_buffer view
         if PyBytes_CheckExact(payload):
@@ -139,12 +139,12 @@ cdef class Chunk:
         return 0
 
     def pieces(self):
-        """The chunk's records as the file has them.
+        """The records of the chunk, as in the file.
 
         Returns
         -------
         list of bytes-like
-            In order. While one of the views is alive, `add` and `clear` raise BufferError.
+            In order. While a view of the chunk is alive, `add` and `clear` raise `BufferError`.
         """
         cdef Py_ssize_t begin = 0, cut
         cdef list found = []
@@ -165,7 +165,7 @@ cdef class Chunk:
         self.exported -= 1
 
     def indexes_of(self):
-        """The pairs of (time, offset) of each channel that has messages, as a MessageIndex record has them.
+        """The pairs of (time, offset) of each channel that has messages, as in a MessageIndex record.
 
         Returns
         -------
@@ -178,7 +178,7 @@ cdef class Chunk:
         }
 
     def clear(self):
-        """Empty the chunk for the next messages; sequence numbers go on, memory stays."""
+        """Empty the chunk for the next messages. Sequence numbers continue, and the memory is kept."""
         cdef Py_ssize_t i
         if self.exported:
             raise BufferError("the chunk is being written")
@@ -199,7 +199,7 @@ cdef class Chunk:
 
 
 cdef void* _grown(char* data, Py_ssize_t* room, Py_ssize_t need, Py_ssize_t first) except NULL:
-    # The same memory with room for `need` bytes at least; doubled, so that adding is O(1).
+    # Grows the memory to at least `need` bytes. The size doubles, so that adding is O(1) amortised.
     cdef Py_ssize_t wanted = room[0] if room[0] else first
     cdef void* grown
     while wanted < need:
@@ -219,7 +219,7 @@ cdef class Walk:
     data : bytes
         The records of the chunk.
     readers : list
-        By channel id: None passes the channel over, True gives the payload as `bytes`, a `TypeCodec` decodes.
+        By channel id: None skips the channel, True gives the payload as `bytes`, a `TypeCodec` decodes it.
         Channels beyond the list are skipped.
     start, end : int
         Only messages with ``start <= at < end``, ns.
@@ -227,16 +227,16 @@ cdef class Walk:
     Raises
     ------
     ValueError
-        On iteration: the records are no records, with the offset in the chunk.
+        On iteration: a record is malformed. The error has its offset in the chunk.
     DecodeError
-        On iteration: a payload is no value of its type.
+        On iteration: a payload is not a value of its type.
     """
 
     cdef readonly bytes data
     cdef Py_ssize_t pos
     cdef list readers
     cdef uint64_t start, end
-    cdef readonly int channel    # of the message that was given last; -1 before the first
+    cdef readonly int channel    # channel of the latest message; -1 before the first
 
     def __cinit__(
         self, bytes data not None, list readers not None, uint64_t start=0, uint64_t end=DC_MAX_U64
@@ -286,7 +286,7 @@ cdef class Walk:
 
 
 def is_ordered(bytes data not None):
-    """Whether the messages of an uncompressed chunk stand in the order of their log times."""
+    """Whether the messages of an uncompressed chunk are in the order of their log times."""
     cdef const char* head = PyBytes_AS_STRING(data)
     cdef const char* end = head + PyBytes_GET_SIZE(data)
     cdef uint64_t last = 0, at, length
@@ -304,7 +304,7 @@ def is_ordered(bytes data not None):
 
 
 def index_chunk(bytes data not None):
-    """The pairs of (time, offset) of each channel of an uncompressed chunk, as a MessageIndex has them.
+    """The pairs of (time, offset) of each channel of an uncompressed chunk, as in a MessageIndex record.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The values of a recording as one numpy array, a field a column."""
+"""The values of a recording as one structured numpy array."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def columns(recording: Recording[Any]) -> Any:
     numbers = recording.wanted_channels()
     if len(numbers) != 1:
         topics = ", ".join(sorted(recording.channel_of(number).topic for number in numbers)) or "none"
-        raise ValueError(f"an array is of one channel, name it: {topics}")
+        raise ValueError(f"an array holds one channel, name it: {topics}")
     [number] = numbers
     skipped, dtype = recording.layout_of(number)
     names, formats = [*dtype.names], [dtype.fields[name][0] for name in dtype.names]
@@ -30,7 +30,7 @@ def columns(recording: Recording[Any]) -> Any:
         {
             "names": ["at", *names],
             "formats": ["<u8", *formats],
-            # As the records have them: the log time stands 15 bytes after their begin.
+            # Offsets in a record: the log time is at byte 15.
             "offsets": [15, *(MESSAGE_HEAD + skipped + dtype.fields[name][1] for name in names)],
             "itemsize": MESSAGE_HEAD + skipped + dtype.itemsize,
         }
@@ -41,7 +41,7 @@ def columns(recording: Recording[Any]) -> Any:
 
 
 def _rows(recording: Recording[Any], number: int, wanted: Any) -> Any:
-    # Arrays of records, a chunk each: views of the chunk where the records stand at equal distances.
+    # Arrays of records, one for each chunk. They are views of the chunk if the records are equally spaced.
     import numpy
 
     low, high = recording.time_range

@@ -1,7 +1,7 @@
-"""One MCAP file while it is written: header, channels, chunks with their indexes, and the end.
+"""One MCAP file while it is written: header, channels, chunks with their indexes, and the summary.
 
-The records themselves are formatted by the `mcap` package; a chunk's messages come ready from `chunk.Chunk`.
-Schemas and channels stand before the first chunk that needs them, so that a file without its end can be read.
+The `mcap` package formats the records; `chunk.Chunk` formats the messages of a chunk. Schemas and channels
+are written before the first chunk that needs them, so that a file without a summary can be read.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 __all__ = ["COMPRESSIONS", "McapFile", "compressor", "index_records"]
 
 COMPRESSIONS = (None, "zstd", "lz4")
-ZSTD_LEVEL = 1  # the fastest of the usual ones: a recorder has to keep up
+ZSTD_LEVEL = 1  # the fastest common level, because a recorder has to keep up
 
 
 def compressor(compression: str | None) -> Any:
-    """A function from pieces to compressed pieces, or None where nothing is compressed.
+    """A function that compresses a list of pieces; None for no compression.
 
     Raises
     ------
     ValueError
-        Not one of `COMPRESSIONS`.
+        `compression` is not one of `COMPRESSIONS`.
     ImportError
-        The package that compresses is not installed; the text names it.
+        The package that compresses is not installed. The error names it.
     """
     if compression is None:
         return None
@@ -59,12 +59,12 @@ def compressor(compression: str | None) -> Any:
 
 
 def lock(fd: int, path: object) -> None:
-    """Make the file this process's own while it is open, where the system can.
+    """Lock the file for this process while it is open, if the system supports locks.
 
     Raises
     ------
     BlockingIOError
-        Another one writes it.
+        Another recording writes to the file.
     """
     try:
         import fcntl
@@ -84,18 +84,18 @@ def index_records(pairs: Mapping[int, bytes], begin: int) -> tuple[bytes, dict[i
     Parameters
     ----------
     pairs : mapping
-        Of each channel: pairs of (time, offset), 16 bytes each.
+        For each channel: pairs of (time, offset), 16 bytes each.
     begin : int
-        Where the records will stand in the file.
+        Offset in the file where the records will be written.
 
     Returns
     -------
     bytes
         The records.
     dict of int to int
-        Of each channel, where its record stands.
+        The offset of each channel's record in the file.
     dict of int to int
-        Of each channel, how many messages it has.
+        The number of messages of each channel.
     """
     records = bytearray()
     offsets, counts = {}, {}
@@ -107,30 +107,30 @@ def index_records(pairs: Mapping[int, bytes], begin: int) -> tuple[bytes, dict[i
 
 
 class McapFile:
-    """Writes one file, front to back.
+    """Writes one file from front to back.
 
     Parameters
     ----------
     path : Path
-        A file that does not exist, or is empty.
+        A file that does not exist or is empty.
     compress : callable or None
-        As `compressor` gives it.
+        The result of `compressor`.
     compression : str or None
-        Its name.
+        Name of the compression.
 
     Attributes
     ----------
     size : int
-        Bytes written.
+        Bytes written so far.
     index : FileIndex
-        What has been written.
+        Index of what has been written so far.
 
     Raises
     ------
     FileExistsError
-        There is a file with something in it.
+        The file exists and is not empty.
     OSError
-        From every method: what the system says. The file is then as long as it is, and can be repaired.
+        From every method: a system call failed. The file is then incomplete, and can be repaired.
     """
 
     def __init__(self, path: Path, compression: str | None = None, compress: Any = None) -> None:
@@ -152,10 +152,10 @@ class McapFile:
             self.close()
             raise
 
-    # --- what stands in the file ------------------------------------------------------------------------
+    # --- records -----------------------------------------------------------------------------------------
 
     def add_schema(self, name: str, encoding: str, data: bytes) -> int:
-        """Write a schema; gives its id, from 1."""
+        """Write a schema. Returns its id, from 1."""
         from mcap.records import Schema
 
         number = len(self.index.schemas) + 1
@@ -167,7 +167,7 @@ class McapFile:
     def add_channel(
         self, channel: int, topic: str, encoding: str, schema: int, metadata: Mapping[str, str]
     ) -> None:
-        """Write a channel under an id of the caller's."""
+        """Write a channel with an id that the caller chooses."""
         from mcap.records import Channel
 
         record = Channel(
@@ -196,7 +196,7 @@ class McapFile:
         stored_size = sum(len(piece) for piece in stored)
         name = self._compression.encode()
         offset = self.size
-        # Formatted here: the package's Chunk wants the records in one piece and copies them twice.
+        # Formatted here, because the package's Chunk needs the records in one piece and copies them twice.
         head = struct.pack(
             f"<BQQQQII{len(name)}sQ",
             0x06,
@@ -229,16 +229,16 @@ class McapFile:
         )
 
     def sync(self) -> None:
-        """Wait until the system has the bytes on the disk."""
+        """Wait until the bytes are on the disk."""
         getattr(os, "fdatasync", os.fsync)(self._fd)
 
     def finish(self) -> None:
-        """Write the end, which readers find everything by, and close the file."""
+        """Write the summary and the footer, and close the file."""
         self._write(self.index.ending(self.size))
         self.close()
 
     def close(self) -> None:
-        """Close the file as it is; after `finish` it is whole."""
+        """Close the file without writing the summary. After `finish` this has no effect."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

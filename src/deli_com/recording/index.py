@@ -1,6 +1,6 @@
-"""What a file holds and where: kept while it is written, read from its summary, or found by `scan`.
+"""The index of a file: built while it is written, read from its summary, or rebuilt by `scan`.
 
-Records are read and formatted by the `mcap` package.
+The `mcap` package reads and formats the records.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FOOTER_BYTES = 9 + 20 + len(MAGIC)
 
 
 class FileIndex:
-    """What stands in a file.
+    """The contents of a file, and where they are.
 
     Attributes
     ----------
@@ -34,11 +34,11 @@ class FileIndex:
     statistics : Statistics
         Counts, and the times of the first and last message.
     plain : list of (int, int)
-        (offset, length) of runs of messages outside chunks; files of other writers have them.
+        (offset, length) of runs of messages outside chunks, which some other writers make.
     end : int
-        Offset behind the last whole record of the data section.
+        Offset after the last whole record of the data section.
     is_whole : bool
-        The file has its end.
+        True if the file has its summary and footer.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class FileIndex:
         self.statistics.metadata_count += 1
 
     def add_chunk(self, chunk: ChunkIndex, counts: dict[int, int]) -> None:
-        """Enter a chunk with its messages by channel."""
+        """Add a chunk, with its number of messages by channel."""
         statistics = self.statistics
         if counts:
             first = not statistics.message_count
@@ -95,7 +95,7 @@ class FileIndex:
         self.chunks.append(chunk)
 
     def ending(self, begin: int) -> bytes:
-        """The end of a file whose data section ends at `begin`: summary, footer and the closing magic."""
+        """The end of a file whose data section ends at `begin`: summary, footer and closing magic."""
         from mcap.data_stream import RecordBuilder
         from mcap.opcode import Opcode
         from mcap.records import DataEnd, Footer, SummaryOffset
@@ -121,7 +121,7 @@ class FileIndex:
         for entry in offsets:
             entry.write(summary)
         data: bytes = summary.end()  # type: ignore[no-untyped-call]
-        # The checksum covers the summary, and the footer up to itself.
+        # The checksum covers the summary, and the footer up to the checksum field.
         places = struct.pack("<BQQQ", Opcode.FOOTER, 20, begin + start, begin + offsets_start)
         crc = zlib.crc32(places, zlib.crc32(memoryview(data)[start:]))
         footer = RecordBuilder()
@@ -131,7 +131,7 @@ class FileIndex:
 
 
 def from_summary(stream: IO[bytes]) -> FileIndex | None:
-    """The index that the end of a file gives, or None: the file has no end, or its chunks have no indexes."""
+    """The index from a file's summary; None if it has no summary, or its chunks have no message indexes."""
     from mcap.exceptions import McapError
     from mcap.reader import SeekingReader
 
@@ -150,7 +150,7 @@ def from_summary(stream: IO[bytes]) -> FileIndex | None:
         return None
     indexed = found.chunk_indexes and all(chunk.message_index_offsets for chunk in found.chunk_indexes)
     if found.statistics.message_count and not indexed:
-        return None  # messages outside chunks, or chunks without indexes: only a scan knows what is in them
+        return None  # messages outside chunks, or chunks without indexes: they need a scan
     index = FileIndex()
     index.schemas, index.channels = found.schemas, found.channels
     index.chunks = sorted(found.chunk_indexes, key=lambda chunk: chunk.chunk_start_offset)

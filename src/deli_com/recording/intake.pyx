@@ -1,7 +1,7 @@
-"""Where messages of a recording go until its thread writes them.
+"""The queue of a recording: messages wait here until the writer thread writes them.
 
-Whoever sends fills a chunk; the thread takes full ones, and a part-filled one that is old enough. Both run
-with the GIL, and `take` runs no Python code but what an allocation may cause: a flag is lock enough.
+The sender fills a chunk. The thread takes full chunks, and at intervals one that is not full. Both hold the
+GIL, and `take` runs no Python code except what an allocation may cause. Therefore a flag is enough as a lock.
 """
 
 cimport cython
@@ -19,20 +19,20 @@ from deli_com.recording.chunk cimport MESSAGE_HEAD, Chunk
 from deli_com.errors import BacklogFull
 
 cdef enum:
-    CHUNK_BYTES = 1048576    # a chunk of this size is handed over
+    CHUNK_BYTES = 1048576    # a chunk that has reached this size is handed over
     SPARE_CHUNKS = 2
 
 
 @cython.final
 cdef class Intake:
-    """Takes messages; gives chunks.
+    """Takes messages and gives chunks.
 
     Parameters
     ----------
     limit : int
-        Bytes that may wait to be written. Beyond it messages are left out and counted.
+        Limit on the bytes that wait to be written. Past it, messages are left out and counted.
     wake : callable
-        Called, in whatever thread sends, when a chunk is full.
+        Called when a chunk is full, in the thread that sends.
     """
 
     def __init__(self, Py_ssize_t limit, wake):
@@ -43,24 +43,24 @@ cdef class Intake:
         self.spare = []
         self.full = deque()
         self.gaps = {}
-        # Times of one recording never go back, whatever is done to the system's clock meanwhile.
+        # The monotonic clock: times of one recording never go back, even if the system's clock is set.
         self.epoch = <uint64_t>time.time_ns() - deli_com_clock_ns()
 
     def now(self):
-        """The time that a message taken now would get, ns since the epoch."""
+        """The time that a message would get now, in ns since the epoch."""
         return self.moment()
 
     def set_chunk_bytes(self, Py_ssize_t size):
-        """Hand over chunks of this size."""
+        """Set the size at which chunks are handed over."""
         self.chunk_bytes = size
 
     def add(self, uint16_t channel, payload not None, at=None):
-        """Take one message that was sent now, or at this time: `take` for Python.
+        """Take one message that was sent now or at the given time. This is `take` for Python callers.
 
         Raises
         ------
         BacklogFull
-            There is no room, and `raises` is set.
+            The limit is reached, and `raises` is set.
         """
         cdef Py_buffer view
         cdef uint64_t when = 0 if at is None else at
@@ -116,7 +116,7 @@ cdef class Intake:
         return 0
 
     cdef int _hand_over(self) except -1:
-        # Chunks are in the order of their messages: sequence numbers go on in the next one.
+        # The next chunk continues the sequence numbers, because chunks keep the order of messages.
         cdef Chunk fresh = self.spare.pop() if self.spare else Chunk()
         fresh.follow(self.chunk)
         self.full.append(self.chunk)
@@ -124,7 +124,7 @@ cdef class Intake:
         self.chunk = fresh
         return 0
 
-    # --- what the thread calls ------------------------------------------------------------------------
+    # --- for the writer thread -------------------------------------------------------------------------
 
     def next_chunk(self, bint part_filled):
         """The oldest chunk to write, or None.
@@ -132,30 +132,30 @@ cdef class Intake:
         Parameters
         ----------
         part_filled : bool
-            Whether one will do that is not full yet.
+            Whether a chunk that is not full may be given.
         """
         if part_filled and not self.full and self.chunk.count and not self.is_busy:
             self._hand_over()
         return self.full.popleft() if self.full else None
 
     def give_back(self, Chunk chunk not None):
-        """A chunk is written, or lost: its bytes no longer wait."""
+        """Return a chunk that is written or lost. Its bytes no longer count as waiting."""
         self.waiting -= chunk.size
         chunk.clear()
         if len(self.spare) < SPARE_CHUNKS:
             self.spare.append(chunk)
 
     def lose(self, Chunk chunk not None):
-        """A chunk could not be written: its messages count as left out."""
+        """Return a chunk that could not be written. Its messages count as left out."""
         self.left_out += chunk.count
         self.give_back(chunk)
 
     def take_gaps(self):
-        """What was left out since the last call: channel -> [messages, time of the first, of the last]."""
+        """The messages left out since the last call: channel -> [messages, first time, last time]."""
         cdef dict gaps = self.gaps
         self.gaps = {}
         return gaps
 
     def close(self):
-        """Take nothing from now on."""
+        """Take no more messages."""
         self.is_closed = True

@@ -1,4 +1,4 @@
-"""Recordings of a server or client that runs: `LiveRecorder` writes a file, `Box` keeps the last seconds."""
+"""Recordings of a running server or client: `LiveRecorder` writes a file, `Box` keeps the last seconds."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Box", "LiveRecorder", "Recorded", "record_to"]
 
-KEYFRAME_S = 10.0  # the retained values are written again after this time
+KEYFRAME_S = 10.0  # interval at which the retained values are written again
 
 
 class Recorded(Protocol):
-    """What a recording needs of the endpoint that it records."""
+    """The methods that a recording needs of its endpoint."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
@@ -49,7 +49,7 @@ class Recorded(Protocol):
 
 
 class Streams:
-    """The two directions of an endpoint, as a file knows them.
+    """The two directions of an endpoint, with their names in the file.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Streams:
         sent = None if endpoint.down is None else endpoint.down.schema
         received = None if endpoint.up is None else endpoint.up.schema
         if endpoint.is_client and endpoint.peer_schema is not None:
-            # The bytes that arrive are the server's, whatever this program makes of them.
+            # The file needs the server's schema: the bytes are recorded as received, before any conversion.
             received = endpoint.peer_schema.down.theirs or received
         self.ways = ways
         self.schemas: dict[str, Schema] = {
@@ -69,13 +69,13 @@ class Streams:
         }
 
     def variants(self, way: int) -> int:
-        """How many variants the type of that way has; 0: it is not sealed."""
+        """Number of variants of the type of a direction; 0 if the type is not sealed."""
         schema = self.schemas.get(self.ways[way])
         root = None if schema is None else schema.tree.by_name.get(str(schema.tree.root))
         return len(root.variants) if isinstance(root, Sealed) else 0
 
     def describe(self, way: int, variant: int, scope: object, keyframe: bool = False) -> ChannelInfo:
-        """The channel of messages of one class."""
+        """The channel for messages of one class."""
         direction = self.ways[way]
         schema = self.schemas[direction]
         root = schema.tree.by_name.get(str(schema.tree.root))
@@ -90,10 +90,10 @@ class LiveRecorder(Recorder):
     Parameters
     ----------
     endpoint : Recorded
-        Its loop's thread makes this.
+        The recorder must be made in the thread of its loop.
     path : path
     **options
-        Of `Recorder`.
+        Options of `Recorder`.
     """
 
     def __init__(self, endpoint: Recorded, path: str | os.PathLike[str], **options: Any) -> None:
@@ -125,7 +125,7 @@ class LiveRecorder(Recorder):
             print(f"deli_com: waiting for {self.path} to be whole", file=sys.stderr)
         self.close()
 
-    LARGE = 8 << 20  # bytes that wait to be written: worth a word to whoever waits
+    LARGE = 8 << 20  # waiting bytes from which `__exit__` prints that it waits
 
     # --- private ----------------------------------------------------------------------------------------
 
@@ -144,16 +144,16 @@ class LiveRecorder(Recorder):
             self._loop.call_later(KEYFRAME_S, self._on_time)
 
     def _on_split(self) -> None:
-        # In the writer's thread. The first call may come before this is made in full.
+        # Runs in the writer's thread. The first call may come before __init__ has finished.
         if self.__dict__.get("_has_keyframes"):
-            with contextlib.suppress(RuntimeError):  # the loop is closed
+            with contextlib.suppress(RuntimeError):  # the loop may be closed
                 self._loop.call_soon_threadsafe(self._write_keyframes)
 
     def _write_keyframes(self) -> None:
         endpoint = self._endpoint()
         if endpoint is None or not self._is_told:
             return
-        at = self.intake.now()  # one time for all: they are one state
+        at = self.intake.now()  # the keyframes describe one state, so all get the same time
         variants = self._streams.variants(0)
         for payload in endpoint._retained_payloads():
             variant = int.from_bytes(payload[:4], "little") if variants else 0
@@ -165,20 +165,20 @@ class LiveRecorder(Recorder):
 
 
 class Box:
-    """The last seconds of an endpoint, in memory; `dump` writes them to a file.
+    """The last seconds of an endpoint's messages, in memory; `dump` writes them to a file.
 
     Parameters
     ----------
     endpoint : Recorded
     seconds : float
-        How far back it reaches.
+        How far back the messages reach.
     max_bytes : int
-        That it holds at most; the oldest messages go first.
+        Limit on the bytes of full chunks. Past it, the oldest chunks are dropped.
 
     Raises
     ------
     ValueError
-        A number is not more than 0.
+        A number is 0 or less.
     ImportError
         The extra ``deli-com[record]`` is not installed.
     """
@@ -205,11 +205,11 @@ class Box:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes that it holds now."""
+        """Bytes of the chunks that it holds, without the chunk that is being filled."""
         return self._intake.waiting
 
     async def dump(self, path: str | os.PathLike[str], *, compression: str | None = None) -> Path:
-        """Write what it holds to a file, and go on.
+        """Write the messages that it holds to a file. It continues to record.
 
         Parameters
         ----------
@@ -225,11 +225,11 @@ class Box:
         Raises
         ------
         OSError
-            It cannot be written.
+            The file cannot be written.
         """
         self._collect(part_filled=True)
         since = self._intake.now() - int(self.seconds * 1e9)
-        # Bytes are copied here: the chunks go on being filled and emptied while a thread writes.
+        # The bytes are copied here, because the chunks are reused while a thread writes the file.
         held = [b"".join(bytes(piece) for piece in chunk.pieces()) for chunk in self._chunks]
         channels = [*self._channels]
         target = Path(path)
@@ -239,7 +239,7 @@ class Box:
         return target
 
     def close(self) -> None:
-        """Hold nothing, and take nothing from now on."""
+        """Drop all messages, and stop recording."""
         endpoint = self._endpoint()
         if endpoint is not None:
             endpoint._hide_from(self._sink)
@@ -300,7 +300,7 @@ class Box:
 
 
 def record_to(endpoint: Recorded, where: str | os.PathLike[str] | Mapping[str, Any]) -> LiveRecorder:
-    """Begin the recording that ``bind(record=...)`` asks for."""
+    """Start the recording that ``bind(record=...)`` asks for."""
     if isinstance(where, Mapping):
         return LiveRecorder(endpoint, **where)
     return LiveRecorder(endpoint, where)

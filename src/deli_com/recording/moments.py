@@ -1,4 +1,4 @@
-"""Points in time of a recording, as people write them."""
+"""Points in time of a recording, in the forms that people write."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def nanoseconds(moment: Moment, start: int, end: int) -> int:
         Nanoseconds since the epoch; ``"+1.5m"`` from `start` or ``"-10s"`` from `end`; a datetime with a
         time zone; a timedelta from `start`.
     start, end : int
-        Of the recording, ns.
+        Times of the first and the last message, ns.
 
     Raises
     ------
     TypeError, ValueError
-        It is none of these.
+        The value is none of these.
     """
     match moment:
         case bool():

@@ -1,4 +1,4 @@
-"""The files of one recording: when the next one begins, what each is called, which of them stay."""
+"""The files of one recording: when to begin the next one, their names, and which are kept."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ log = logging.getLogger("deli_com.recording")
 
 @dataclass(frozen=True)
 class ChannelInfo:
-    """A channel as each file names it.
+    """A channel, as it is declared in each file.
 
     Attributes
     ----------
     topic : str
         For example ``/Pose``.
     encoding : str
-        Of its messages: ``ros1`` or ``deli``.
+        Encoding of its messages: ``ros1`` or ``deli``.
     schema : tuple
         (name, encoding, data) of the schema record.
     metadata : mapping
-        Of the channel record.
+        Metadata of the channel record.
     """
 
     topic: str
@@ -38,27 +38,28 @@ class ChannelInfo:
 
 
 def part_path(path: Path, number: int) -> Path:
-    """The file of one part: ``run.mcap``, then ``run_1.mcap``, ``run_2.mcap``."""
+    """The path of one file: ``run.mcap``, then ``run_1.mcap``, ``run_2.mcap``."""
     return path.with_name(f"{path.stem}_{number}{path.suffix}") if number else path
 
 
 class Parts:
-    """Writes chunks into one file after the other.
+    """Writes chunks into one file after another.
 
     Parameters
     ----------
     path : Path
-        Of the first file.
+        Path of the first file.
     compression : str or None
         None, ``"zstd"`` or ``"lz4"``.
     split_bytes : int or None
         A file that has reached this size is finished, and the next one begins.
     split_seconds : float or None
-        The same for the time between its first and its last message.
+        The same for the time between the first and the last message of a file.
     keep : int or None
-        How many files stay; the oldest are removed.
+        How many files are kept. The oldest are removed.
     metadata : callable
-        Gives what each file says of the stream: by direction, the values of a ``deli.schema`` record.
+        Gives the description of the stream for each file: by direction, the values of a ``deli.schema``
+        record.
     """
 
     def __init__(
@@ -80,13 +81,13 @@ class Parts:
         self._keep = keep
         self._metadata = metadata
         self._count = 0
-        self._named = 0  # channels that the file under way has named
+        self._named = 0  # number of channels that the current file has declared
         self._schemas: dict[tuple[str, str, bytes], int] = {}
         self._file: McapFile | None = None
         self._begin()
 
     def write(self, chunk: Chunk) -> bool:
-        """Write a chunk; True if a new file has begun with it."""
+        """Write a chunk. Returns True if it is the first of a new file."""
         file = self._file
         assert file is not None
         split = self._is_full(file, chunk)
@@ -100,23 +101,23 @@ class Parts:
         return split
 
     def add_metadata(self, name: str, values: Mapping[str, str]) -> None:
-        """Write a metadata record into the file under way."""
+        """Write a metadata record into the current file."""
         assert self._file is not None
         self._file.add_metadata(name, values)
 
     def sync(self) -> None:
-        """Wait until the disk has what was written."""
+        """Wait until the disk has all that was written."""
         assert self._file is not None
         self._file.sync()
 
     def finish(self) -> None:
-        """Write the end of the file under way."""
+        """Write the end of the current file."""
         if self._file is not None:
             self._name_channels(self._file)
             self._file.finish()
 
     def close(self) -> None:
-        """Leave the file under way as it is, for `repair`."""
+        """Close the current file without writing its end. `repair` can write it later."""
         if self._file is not None:
             self._file.close()
 

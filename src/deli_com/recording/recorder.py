@@ -1,4 +1,4 @@
-"""`Recorder`: a recording under way."""
+"""`Recorder`: writes messages to MCAP files in a thread."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from deli_com.schema.tree import Sealed
 
 __all__ = ["MAX_WAITING", "Recorder", "RecorderStats", "describe_channel", "need_mcap", "schema_values"]
 
-MAX_WAITING = 64 << 20  # bytes that may wait to be written; beyond it messages are left out
-MIN_CHUNK = 64 << 10  # bytes of a chunk where files are split by size ...
-MAX_CHUNK = 1 << 20  # ... and at most
+MAX_WAITING = 64 << 20  # limit on bytes that wait to be written; past it, messages are left out
+MIN_CHUNK = 64 << 10  # least bytes of a chunk if files are split by size
+MAX_CHUNK = 1 << 20  # most bytes of a chunk
 ON_FULL = ("count", "raise")
 
-# Recorders that nobody has closed: their files get their end when the interpreter ends.
+# Recorders that are not closed. They are closed when the interpreter exits.
 _open: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
 def need_mcap() -> None:
-    """Raise ImportError, with a way out, where the extra is not installed."""
+    """Raise `ImportError` with the install command if the extra is not installed."""
     try:
         import mcap  # noqa: F401
     except ImportError as error:
@@ -38,7 +38,7 @@ def need_mcap() -> None:
 
 
 def schema_values(schemas: Mapping[str, Schema]) -> dict[str, dict[str, str]]:
-    """By direction, the values of a ``deli.schema`` record."""
+    """The values of the ``deli.schema`` records, by direction."""
     return {
         direction: {"direction": direction, "hash": schema.hash, "text": schema.text}
         for direction, schema in schemas.items()
@@ -54,20 +54,20 @@ def describe_channel(
     *,
     alone: bool = False,
 ) -> ChannelInfo:
-    """The channel of messages of one class.
+    """The channel for messages of one class.
 
     Parameters
     ----------
     schema : Schema
-        Of the direction.
+        Schema of the direction.
     direction : str
         ``down`` or ``up``.
     type_name : str
-        Of the variant where the root is sealed.
+        Name of the variant, if the root is sealed.
     group : str, optional
-        Whom the messages are for.
+        The group that receives the messages.
     keyframe : bool
-        For the state of a moment, not for messages that were sent then.
+        The channel is for keyframes: a state at one moment, not messages that were sent then.
     alone : bool
         Each message is for one client only.
     """
@@ -94,20 +94,20 @@ def describe_channel(
 
 @dataclass(frozen=True)
 class RecorderStats:
-    """What a recording has taken.
+    """The counts of a recording.
 
     Attributes
     ----------
     messages : int
-        Taken.
+        Messages taken.
     bytes : int
-        Of their payloads.
+        Bytes of their payloads.
     left_out : int
-        Messages for which there was no room, or that could not be written.
+        Messages past the limit, and messages that could not be written.
     waiting : int
-        Bytes that wait to be written.
+        Bytes of full chunks that wait to be written.
     error : str or None
-        Why nothing is written any more.
+        Why writing has ended; None while it has not failed.
     """
 
     messages: int
@@ -118,34 +118,34 @@ class RecorderStats:
 
 
 class Recorder:
-    """Writes a stream to a file until it is closed.
+    """Writes a stream of messages to a file until it is closed.
 
-    Leaving a ``with`` block waits until the file is whole, and blocks meanwhile; ``async with`` lets the
-    event loop run. Writing is a thread's work: no sender ever waits for the disk.
+    Leaving a ``with`` block waits until the file is complete, and blocks the thread. ``async with`` lets the
+    event loop run meanwhile. A thread does the writing, so no sender waits for the disk.
 
     Parameters
     ----------
     path : path
-        A file that does not exist or is empty; with `split_bytes` or `split_seconds` the next ones are called
-        ``run_1.mcap``, ``run_2.mcap``, …
+        A file that does not exist or is empty. With `split_bytes` or `split_seconds` the next files are
+        called ``run_1.mcap``, ``run_2.mcap``, …
     schemas : mapping of str to Schema
-        By direction, ``down`` and ``up``.
+        Schemas by direction, ``down`` and ``up``.
     compression : None, "zstd" or "lz4"
-        Of the chunks.
+        Compression of the chunks.
     on_full : "count" or "raise"
-        What happens to a message for which there is no room: it is left out, counted, and named in the file
-        (``deli.gap``); or the sender gets `BacklogFull`.
+        What happens to a message past the limit. ``count``: the message is left out, counted, and reported in
+        the file (``deli.gap``). ``raise``: the sender gets `BacklogFull`.
     split_bytes, split_seconds : int, float, optional
-        The next file begins once one has this size, or holds messages of this time.
+        The next file begins once the current one has this size, or holds messages of this duration.
     keep : int, optional
-        How many files stay; the oldest are removed.
+        How many files are kept. The oldest are removed.
 
     Raises
     ------
     FileExistsError
-        There is a file with something in it.
+        The file exists and is not empty.
     ValueError
-        An option is none of these.
+        An option has another value.
     ImportError
         The extra ``deli-com[record]`` is not installed.
     """
@@ -184,7 +184,7 @@ class Recorder:
 
     @property
     def stats(self) -> RecorderStats:
-        """What it has taken so far."""
+        """The counts so far."""
         intake = self._thread.intake
         return RecorderStats(
             intake.messages, intake.bytes, intake.left_out, intake.waiting, self._thread.error
@@ -192,29 +192,29 @@ class Recorder:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files of this recording that are there, the oldest first."""
+        """The files of this recording that are kept, oldest first."""
         return tuple(self._parts.written)
 
     @property
     def intake(self) -> Any:
-        """Where messages go: see intake.pxd."""
+        """The queue of messages; see intake.pxd."""
         return self._thread.intake
 
     def channel(
         self, direction: str, type_name: str | None = None, group: str | None = None, keyframe: bool = False
     ) -> int:
-        """The channel of messages of one class; made when it is first asked for.
+        """The id of the channel for messages of one class. The channel is made on first use.
 
         Parameters
         ----------
         direction : str
             ``down`` or ``up``.
         type_name : str, optional
-            Of the variant where the type of that direction is sealed.
+            Name of the variant, if the type of that direction is sealed.
         group : str, optional
-            Whom the messages are for.
+            The group that receives the messages.
         keyframe : bool
-            For the state of a moment, not for messages that were sent then.
+            The channel is for keyframes: a state at one moment, not messages that were sent then.
         """
         key = (direction, type_name or "", group, keyframe)
         found = self._channels.get(key)
@@ -224,23 +224,23 @@ class Recorder:
         return found
 
     def add_channel(self, info: ChannelInfo) -> int:
-        """A further channel; gives its id."""
+        """Add a channel. Returns its id."""
         self._parts.channels.append(info)
         return len(self._parts.channels) - 1
 
     @property
     def is_closed(self) -> bool:
-        """It takes nothing any more, and its file has its end."""
+        """Whether writing has ended. The file is then complete, unless ``stats.error`` is set."""
         return not self._thread.is_alive()
 
     def close(self) -> None:
-        """Write what waits and the end of the file; blocks until it is done. A second call does nothing."""
+        """Write all waiting messages and the end of the file, and block until that is done. Idempotent."""
         self._thread.end()
         self._thread.join()
         _open.discard(self)
 
     async def aclose(self) -> None:
-        """The same, while the event loop runs."""
+        """`close`, without blocking the event loop."""
         self._thread.end()
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
         _open.discard(self)
@@ -268,7 +268,7 @@ class Recorder:
         return schema_values(self._schemas)
 
     def _on_split(self) -> None:
-        """A file has begun; whoever knows the retained values sends keyframes then."""
+        """Called when another file has begun. `LiveRecorder` writes keyframes then."""
 
 
 @atexit.register

@@ -1,4 +1,4 @@
-"""`Recording`: what is in a file, as values."""
+"""`Recording`: the contents of a recorded file, as values."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class RecordedChannel:
     Attributes
     ----------
     topic : str
-        ``/Pose``; ``/up/Stop`` for what clients sent; ``/group/left/Pose``; ``/keyframe/Pose``.
+        For example ``/Pose``; ``/up/Stop`` for what clients sent; ``/group/left/Pose``; ``/keyframe/Pose``.
     type : str
         Name of the class in the schema.
     direction : str
-        ``down`` or ``up``; empty in files of other writers.
+        ``down`` or ``up``; empty in files of other programs.
     encoding : str
-        Of the messages: ``ros1`` or ``deli``.
+        Encoding of the messages: ``ros1`` or ``deli``.
     messages : int
-        How many there are.
+        Number of messages.
     """
 
     topic: str
@@ -59,12 +59,12 @@ class RecordedChannel:
 
 
 class Recording(Generic[T]):
-    """A recorded stream, read from a file; iterating gives ``(at, value)``.
+    """A recorded stream, read from a file. Iterating gives ``(at, value)``.
 
-    ``Recording[Pose](path)`` gives values of a class of the program, also where the file was written with
-    another version of it (docs: When both ends change). ``Recording(path)`` gives whatever is in the file,
-    in classes that are made of the schema in it. A file whose writer was killed is read up to where it is
-    whole.
+    ``Recording[Pose](path)`` gives values of the program's own class, even if the file was written with
+    another version of it (docs: When both ends change). ``Recording(path)`` gives all values in the file;
+    their classes are made from the schema in the file. A file whose writer was killed is read up to its last
+    whole record.
 
     Parameters
     ----------
@@ -74,22 +74,22 @@ class Recording(Generic[T]):
     Attributes
     ----------
     channels : tuple of RecordedChannel
-        What is in the file.
+        The channels of the file.
     schemas : mapping of str to Schema
-        By direction, ``down`` and ``up``; in files of other writers by topic.
+        By direction, ``down`` and ``up``; in files of other programs, by topic.
     start, end : int
-        Times of the first and the last message, ns since the epoch; 0 where there is none.
+        Times of the first and the last message, ns since the epoch; 0 if there is none.
     duration : float
         Seconds between them.
     is_whole : bool
-        The file has its end; if not, `deli-com repair` gives it one.
+        True if the file has its summary; if not, `deli-com repair` writes it.
 
     Raises
     ------
     ValueError
-        It is no MCAP file.
+        The file is not an MCAP file.
     SchemaMismatch
-        Nothing in the file can be read as the class.
+        No stream of the file can be read as the class.
     ImportError
         The extra ``deli-com[record]`` is not installed.
     """
@@ -147,7 +147,7 @@ class Recording(Generic[T]):
     # --- what to read -----------------------------------------------------------------------------------
 
     def between(self, start: Moment | None = None, end: Moment | None = None) -> Self:
-        """The same recording, but only messages with ``start <= at < end``.
+        """The same recording, limited to messages with ``start <= at < end``.
 
         Parameters
         ----------
@@ -165,15 +165,15 @@ class Recording(Generic[T]):
         return made
 
     def select(self, *topics: str, key: Any = None) -> Self:
-        """The same recording, but only some channels or one key.
+        """The same recording, limited to some channels or one key.
 
         Parameters
         ----------
         *topics : str
-            Topics (``/Pose``) or class names (``Pose``); all that there are if none is named.
+            Topics (``/Pose``) or class names (``Pose``); all channels if none is named.
         key : object, optional
-            Value of the key field, a tuple where there are several. Types without a key have no such
-            messages.
+            Value of the key field; a tuple if there are several. Messages of types without a key are left
+            out.
 
         Raises
         ------
@@ -193,7 +193,7 @@ class Recording(Generic[T]):
             ]
             for number, channel in self._ids.items():
                 if channel.topic in topics and made._readers[number] is None:
-                    made._readers[number] = self._reader_of(number)  # keyframes are read where they are named
+                    made._readers[number] = self._reader_of(number)  # keyframes are read only if named
         if key is not None:
             made._key = key
         return made
@@ -209,7 +209,7 @@ class Recording(Generic[T]):
         return self._of_key(found)
 
     def __len__(self) -> int:
-        """Messages that iterating gives; counted by reading where a time or a key was asked for."""
+        """Number of messages that iterating gives. With a time range or a key, it reads them to count."""
         if self._range != (0, FOREVER) or self._key is not None:
             return sum(1 for _ in self)
         return sum(
@@ -217,7 +217,7 @@ class Recording(Generic[T]):
         )
 
     def raw(self) -> Iterator[tuple[int, RecordedChannel, bytes]]:
-        """The messages as they are in the file: (at, channel, payload), keyframes included."""
+        """The messages as stored in the file: (at, channel, payload), including keyframes."""
         wanted: list[Any] = [True if number in self._ids else None for number in range(len(self._readers))]
         for place, walk in self._walks(wanted):
             del place
@@ -230,26 +230,26 @@ class Recording(Generic[T]):
         Parameters
         ----------
         topic : str, optional
-            Topic or class name, where the recording has several.
+            Topic or class name; needed if the recording has several.
 
         Returns
         -------
         numpy.ndarray, shape (messages,)
-            Fields ``at`` (uint64, ns since the epoch) and those of the type.
+            Field ``at`` (uint64, ns since the epoch), then the fields of the type.
 
         Raises
         ------
         TypeError
-            The type has a field without a fixed width; the text names it.
+            The type has a field without a fixed width. The error names it.
         ValueError
-            There are several types and none was named, or no such channel.
+            There are several types and none was named, or there is no such channel.
         """
         from deli_com.recording.columns import columns
 
         return columns(self.select(topic) if topic is not None else self)
 
     def close(self) -> None:
-        """Close the file; recordings made of this one by `between` and `select` share it."""
+        """Close the file. Recordings made by `between` and `select` share it."""
         self._stream.close()
 
     def __enter__(self) -> Self:
@@ -274,11 +274,11 @@ class Recording(Generic[T]):
 
     @property
     def time_range(self) -> tuple[int, int]:
-        """The times that were asked for, ns: from, and up to."""
+        """The selected time range, ns: start, and end (exclusive)."""
         return self._range
 
     def wanted_channels(self) -> list[int]:
-        """Ids of the channels that iterating gives values of."""
+        """Ids of the channels whose values iterating gives."""
         return [
             number
             for number, channel in self._ids.items()
@@ -286,15 +286,15 @@ class Recording(Generic[T]):
         ]
 
     def channel_of(self, number: int) -> RecordedChannel:
-        """The channel of an id."""
+        """The channel with an id."""
         return self._ids[number]
 
     def _walks_of(self, number: int) -> Iterator[tuple[ChunkIndex | None, Walk]]:
-        """The chunks that hold messages of one channel."""
+        """The chunks that have messages of one channel."""
         return self._walks([None] * number + [True])
 
     def layout_of(self, number: int) -> tuple[int, Any]:
-        """How values of a channel lie in memory: bytes to skip (the index of a variant), and their dtype.
+        """The memory layout of a channel's values: bytes to skip (the index of a variant), and the dtype.
 
         Raises
         ------
@@ -337,7 +337,7 @@ class Recording(Generic[T]):
                     try:
                         found[channel.topic] = schema_of_ros1(record.name, record.data.decode())
                     except ValueError:
-                        continue  # a type that has no counterpart: its channel is not read
+                        continue  # the type cannot be expressed; its channel is not read
         return found
 
     def _make_readers(self) -> list[Any]:
@@ -352,11 +352,11 @@ class Recording(Generic[T]):
         stream = channel.direction or channel.topic
         spec = record_spec(self._type) if isinstance(self._type, RecordType) else None
         if spec is not None and spec.variant_of is not None and channel.type != self._type.__name__:
-            return None  # a variant: one channel of its sealed type
+            return None  # a variant is in one channel of its sealed type
         return self._codecs.get(stream)
 
     def _find_codecs(self) -> dict[str, Any]:
-        """What decodes each stream of the file, where there is something."""
+        """The codec of each stream of the file that can be read."""
         if self._type is None:
             return {stream: codec(schema.load()) for stream, schema in self.schemas.items()}
         spec = record_spec(self._type) if isinstance(self._type, RecordType) else None
@@ -364,7 +364,7 @@ class Recording(Generic[T]):
         same = {stream: own for stream, schema in self.schemas.items() if schema == own.schema}
         if same or not self.schemas:
             return same
-        # Another version of it: that of its name, and only if there is none whatever can be read as it.
+        # Another version of the type: use the stream of its name; without one, all streams that can be read.
         named = {name: schema for name, schema in self.schemas.items() if schema.name == own.schema.name}
         found, mismatch = {}, None
         for stream, schema in (named or self.schemas).items():
@@ -395,7 +395,7 @@ class Recording(Generic[T]):
         return chain.from_iterable(self._runs(readers))  # no Python frame for each message
 
     def _runs(self, readers: list[Any]) -> Iterator[Iterator[tuple[int, T]]]:
-        run: list[Iterator[tuple[int, T]]] = []  # of chunks that overlap in time
+        run: list[Iterator[tuple[int, T]]] = []  # readers of chunks that overlap in time
         until = -1
         for place, walk in self._walks(readers):
             start, end = (0, FOREVER) if place is None else (place.message_start_time, place.message_end_time)
@@ -417,7 +417,7 @@ class Recording(Generic[T]):
 
 
 class _OpenFile:
-    # Closes the file with the last recording that reads it: a loop over `Recording(path)` needs no `with`.
+    # Closes the file when the last recording that uses it is freed, so that a loop needs no `with`.
 
     def __init__(self, path: Path) -> None:
         self.stream: IO[bytes] = path.open("rb")
@@ -428,7 +428,7 @@ class _OpenFile:
 
 
 def struct_of(tree: Tree, variant: Variant) -> Schema:
-    """A variant's fields as a struct of their own, without the index before them."""
+    """The fields of a variant as a struct, without the index before them."""
     definitions: dict[str, Definition] = {}
 
     def reach(definition: Definition) -> None:

@@ -1,4 +1,4 @@
-"""Gives a file its end: what a killed writer left becomes a file that every reader takes."""
+"""Writes the missing summary of a file whose writer was killed, so that every reader can open it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["Repaired", "repair"]
 
 
 class Repaired(NamedTuple):
-    """What `repair` found and did.
+    """The result of `repair`.
 
     Attributes
     ----------
     was_whole : bool
-        The file had its end: nothing was changed.
+        The file was complete, and is unchanged.
     messages : int
-        That the file holds now.
+        Messages in the file now.
     cut : int
-        Bytes removed from its torn tail.
+        Bytes of the incomplete record that were removed from its end.
     """
 
     was_whole: bool
@@ -32,12 +32,12 @@ class Repaired(NamedTuple):
 
 
 def repair(path: str | os.PathLike[str]) -> Repaired:
-    """Cut the torn tail of a recording and write its end, in place.
+    """Remove the incomplete record at the end of a recording and write its summary, in place.
 
     Parameters
     ----------
     path : path
-        A file that no one writes any more.
+        A file that no program is writing.
 
     Returns
     -------
@@ -46,11 +46,11 @@ def repair(path: str | os.PathLike[str]) -> Repaired:
     Raises
     ------
     ValueError
-        It does not begin as an MCAP file. Nothing was changed.
+        The file does not begin like an MCAP file. It is unchanged.
     BlockingIOError
-        A recording is writing it. Nothing was changed.
+        A recording is writing to the file. It is unchanged.
     OSError
-        It cannot be read or written.
+        The file cannot be read or written.
     """
     with Path(path).open("r+b") as stream:
         lock(stream.fileno(), path)
@@ -63,11 +63,11 @@ def repair(path: str | os.PathLike[str]) -> Repaired:
         if index.chunks:
             last = index.chunks[-1]
             pairs = index_chunk(load_chunk(stream, last))
-            if {*pairs} != {*last.message_index_offsets}:  # killed between the chunk and its indexes
+            if {*pairs} != {*last.message_index_offsets}:  # killed before all indexes were written
                 end = last.chunk_start_offset + last.chunk_length
                 tail, last.message_index_offsets, _ = index_records(pairs, end)
                 last.message_index_length = len(tail)
-        # Cut first: the end may be shorter than the torn tail.
+        # Truncate first, because the summary may be shorter than the removed bytes.
         stream.truncate(end)
         stream.seek(end)
         stream.write(tail + index.ending(end + len(tail)))

@@ -1,9 +1,9 @@
-"""Message definitions of ROS 1 for types whose bytes are the same there.
+"""ROS 1 message definitions for types that have the same bytes in ROS 1.
 
-The wire is ROS 1's serialization of numbers, bool, str, bytes, lists, fixed arrays and structs of such. An
-enum is a uint32 there, the index of a variant a leading field ``uint32 variant``. A list of lists and a tuple
-become messages of their own, which add no byte. Nothing stands for ``T | None``, recursion, or a sealed type
-within another type.
+The wire format equals the serialization of ROS 1 for numbers, bool, str, bytes, lists, fixed arrays, and
+structs of these. An enum becomes a uint32, and the index of a variant a leading field ``uint32 variant``. A
+list of lists and a tuple become messages of their own, which add no bytes. ROS 1 cannot express ``T | None``,
+recursion, or a sealed type inside another type.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class _Inexpressible(Exception):
 
 
 class _Messages:
-    # The messages that one definition needs, in the order met. Each is its name and its lines.
+    # The messages that one definition needs, in the order of use: name and lines of each.
 
     def __init__(self, tree: Tree) -> None:
         self.definitions: dict[str, Definition] = {found.name: found for found in tree.definitions}
         self.texts: dict[str, list[str]] = {}
-        self.open: set[str] = set()  # being written: met again, it is recursive
+        self.open: set[str] = set()  # messages under construction; a second visit means recursion
 
     def struct(self, name: str, fields: tuple[Field, ...], first: tuple[str, ...] = ()) -> list[str]:
         lines, used = [*first], {line.split()[-1] for line in first}
@@ -58,7 +58,7 @@ class _Messages:
         return lines
 
     def type(self, type: Type, hint: str) -> str:
-        # How a field of that type is declared. `hint` names a message that has no name of its own.
+        # The declaration of a field's type. `hint` names a message for a type without a name.
         match type:
             case Scalar(name):
                 return SCALARS[name]
@@ -74,7 +74,7 @@ class _Messages:
         raise _Inexpressible  # Option
 
     def item(self, type: Type, hint: str) -> str:
-        # The same for an item of an array: ROS 1 has no arrays of arrays.
+        # The declaration of an array item. ROS 1 has no arrays of arrays.
         if isinstance(type, List | Fixed) or type == Scalar("bytes"):
             return self.add(f"{hint}_item", (Field("data", type),))
         return self.type(type, hint)
@@ -88,7 +88,7 @@ class _Messages:
                     raise _Inexpressible
                 if name not in self.texts:
                     self.open.add(name)
-                    self.texts[name] = []  # its place in the order
+                    self.texts[name] = []  # reserves its position in the order
                     self.texts[name] = self.struct(name, fields)
                     self.open.discard(name)
                 return f"{PACKAGE}/{name}"
@@ -104,7 +104,7 @@ class _Messages:
 
 
 def _label(name: str, used: set[str]) -> str:
-    # ROS 1 takes letters first.
+    # Names in ROS 1 begin with a letter.
     label = name if re.match("[A-Za-z]", name) else f"f{name}"
     while label in used:
         label += "_"
@@ -113,7 +113,7 @@ def _label(name: str, used: set[str]) -> str:
 
 
 def _constants(enum: Enum, used: set[str]) -> Iterator[str]:
-    # Constants before a field of their type are how viewers know its names; they take no bytes.
+    # Constants before a field of their type tell viewers the names of its values. They take no bytes.
     if used.isdisjoint(enum.members) and all(re.match("[A-Za-z]", name) for name in enum.members):
         used.update(enum.members)
         for number, name in enumerate(enum.members):
@@ -121,19 +121,19 @@ def _constants(enum: Enum, used: set[str]) -> Iterator[str]:
 
 
 def ros1_definition(tree: Tree, variant: Variant | None = None) -> tuple[str, str] | None:
-    """What a ``ros1msg`` schema record says of the root of a tree, or of one variant of it.
+    """The name and text of a ``ros1msg`` schema record for the root of a tree, or for one variant of it.
 
     Parameters
     ----------
     tree : Tree
-        Of a schema.
+        Tree of a schema.
     variant : Variant, optional
-        Of the root, if that is a sealed type.
+        Variant of the root, if the root is a sealed type.
 
     Returns
     -------
     (str, str) or None
-        Name and text; None where ROS 1 has no such bytes.
+        Name and text; None if ROS 1 cannot express these bytes.
     """
     messages = _Messages(tree)
     try:

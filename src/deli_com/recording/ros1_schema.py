@@ -1,4 +1,4 @@
-"""Schemas of files that other programs wrote: ROS 1 message definitions, read."""
+"""Schemas for files of other programs, read from ROS 1 message definitions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def schema_of_ros1(name: str, text: str) -> Schema:
     name : str
         ``package/Message``.
     text : str
-        Its definition and those of the messages in it, as an MCAP file has them. Constants are ignored.
+        Its definition, followed by those of the messages in it, as in an MCAP file. Constants are ignored.
 
     Raises
     ------
     ValueError
-        The text is no such definition, or has no counterpart.
+        The text is not such a definition, or has a type that a schema cannot express.
     """
     parts = re.split(r"^=+\n", text, flags=re.M)
     messages = {name: parts[0]}
@@ -48,7 +48,7 @@ def schema_of_ros1(name: str, text: str) -> Schema:
 
 
 def _add(full: str, messages: dict[str, str], made: dict[str, list[str]], used: dict[str, str]) -> str:
-    # The name of the struct for a message; definitions stand in the order in which they are met.
+    # The struct name for a message. Definitions are in the order of their first use.
     if full in used:
         return used[full]
     name = short = full.rpartition("/")[2]

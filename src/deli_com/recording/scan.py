@@ -1,6 +1,6 @@
-"""Finds what a file holds without its end: record by record, up to the first that is cut off.
+"""Reads a file without a summary, record by record, up to the first incomplete one.
 
-A killed writer leaves a file like that, and one that is written now looks the same.
+A file has no summary if its writer was killed, or is still writing.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["load_chunk", "read_index", "scan"]
 
 HEAD = struct.Struct("<BQ")  # opcode and length of every record
 CHUNK_HEAD = struct.Struct("<QQQII")  # earliest, latest, size, checksum, length of the compression's name
-MAX_SMALL = 1 << 26  # bytes of a record other than a chunk or a message; a longer one is taken for rubbish
+MAX_SMALL = 1 << 26  # bytes of a record that is no chunk or message; a longer one counts as garbage
 
 
 def read_index(stream: IO[bytes]) -> FileIndex:
-    """The index of a file: from its end if it has one, else what a scan finds.
+    """The index of a file, from its summary; without one, from a scan.
 
     Raises
     ------
@@ -38,12 +38,12 @@ def read_index(stream: IO[bytes]) -> FileIndex:
 
 
 def load_chunk(stream: IO[bytes], chunk: ChunkIndex, *, check: bool = False) -> bytes:
-    """The records of a chunk, uncompressed.
+    """The uncompressed records of a chunk.
 
     Raises
     ------
     ValueError
-        There is no such chunk at its place; with `check`, also where the checksum differs.
+        There is no chunk at the given offset; with `check`, also if the checksum differs.
     """
     stream.seek(chunk.chunk_start_offset)
     record = stream.read(chunk.chunk_length)
@@ -54,11 +54,11 @@ def load_chunk(stream: IO[bytes], chunk: ChunkIndex, *, check: bool = False) -> 
     _, _, size, crc, name_size = CHUNK_HEAD.unpack_from(record, HEAD.size)
     data = memoryview(record)[prefix + name_size + 8 :]
     if len(data) != int.from_bytes(record[prefix + name_size : prefix + name_size + 8], "little"):
-        raise ValueError(f"{where} holds another number of bytes than it says")
+        raise ValueError(f"{where} does not have the number of bytes that its header gives")
     name = record[prefix : prefix + name_size].decode(errors="replace")
     found = _decompress(name, data, where)
     if len(found) != size:
-        raise ValueError(f"{where} has {len(found)} bytes, not the {size} that it says")
+        raise ValueError(f"{where} has {len(found)} bytes, not the {size} that its header gives")
     if check and crc and zlib.crc32(found) != crc:
         raise ValueError(f"{where} is damaged: its checksum differs")
     return found
@@ -72,7 +72,7 @@ def _decompress(name: str, data: memoryview, where: str) -> bytes:
         import zstandard
 
         try:
-            # Piece by piece: memory follows what is there, not the size that the head claims.
+            # Decompressed as a stream: memory grows with the data, not with the size that the header claims.
             found = zstandard.ZstdDecompressor().decompressobj().decompress(data)
         except zstandard.ZstdError as error:
             raise ValueError(f"{where} is damaged: {error}") from error
@@ -89,7 +89,7 @@ def _decompress(name: str, data: memoryview, where: str) -> bytes:
 
 
 class _Scan:
-    """One pass over a file. `index.end` moves behind each record that is whole."""
+    """One pass over a file. `index.end` is the offset after the last whole record."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
@@ -102,7 +102,7 @@ class _Scan:
         place = len(MAGIC)
         while (found := self._head(place)) is not None:
             opcode, length = found
-            if opcode in (0x0F, 0x02):  # DataEnd, Footer: what follows repeats what was found
+            if opcode in (0x0F, 0x02):  # DataEnd, Footer: the rest repeats what the scan has found
                 self.stream.seek(self.size - len(MAGIC))
                 self.index.is_whole = self.stream.read() == MAGIC
                 break
@@ -123,7 +123,7 @@ class _Scan:
         return (opcode, length) if opcode > 0 and length <= self.size - place - HEAD.size else None
 
     def _record(self, opcode: int, place: int, length: int) -> bool:
-        # Whether the record can be read.
+        # Returns whether the record could be read.
         from mcap.data_stream import ReadDataStream
         from mcap.records import Channel, MessageIndex, Metadata, MetadataIndex, Schema
 
@@ -153,7 +153,7 @@ class _Scan:
                 self.pending.message_index_offsets[entries.channel_id] = place
                 self.pending.message_index_length += HEAD.size + length
                 self.counts[entries.channel_id] = len(entries.records)
-        except Exception:  # whatever the package raises for rubbish: nothing behind it is believed
+        except Exception:  # the package may raise anything for garbage; the scan ends here
             return False
         return True
 
@@ -185,7 +185,7 @@ class _Scan:
         return True
 
     def _plain(self, place: int, length: int) -> None:
-        # A message outside a chunk: runs of them are read as if they were a chunk.
+        # A message outside a chunk. A run of such messages is read like a chunk.
         channel, _, at = struct.unpack("<HIQ", self.stream.read(14)) if length >= 22 else (0, 0, 0)
         runs, statistics = self.index.plain, self.index.statistics
         if runs and sum(runs[-1]) == place:
@@ -199,7 +199,7 @@ class _Scan:
         statistics.channel_message_counts[channel] += 1
 
     def _close_chunk(self, is_last: bool = False) -> None:
-        # Enters the last chunk. Where its indexes may be missing or name unknown channels,
+        # Adds the last chunk to the index. If its message indexes may be missing, or name unknown channels,
         # its records are read.
         chunk, self.pending = self.pending, None
         if chunk is None:
@@ -209,7 +209,7 @@ class _Scan:
             try:
                 counts = self._look_into(load_chunk(self.stream, chunk))
             except ValueError:
-                return  # damaged: its messages are not to be had
+                return  # damaged: its messages cannot be read
         self.index.add_chunk(chunk, counts)
 
     def _look_into(self, data: bytes) -> dict[int, int]:
@@ -233,16 +233,16 @@ class _Scan:
 
 
 def scan(stream: IO[bytes]) -> FileIndex:
-    """What stands in a file up to the first record that is cut off or is none.
+    """The contents of a file up to its first incomplete or invalid record.
 
     Parameters
     ----------
     stream : binary file
-        Seekable; begins with the magic.
+        Seekable file that begins with the magic.
 
     Returns
     -------
     FileIndex
-        ``end`` is the offset behind the last record that is whole.
+        ``end`` is the offset after the last whole record.
     """
     return _Scan(stream).run()

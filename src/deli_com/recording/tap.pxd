@@ -1,4 +1,4 @@
-# What an endpoint shows of its messages to those who record them.
+# Passes the messages of an endpoint to its recordings.
 
 from libc.stdint cimport int32_t
 
@@ -6,14 +6,14 @@ from deli_com.recording.intake cimport Intake
 
 
 cdef enum Way:
-    WAY_SENT             # by the endpoint that is recorded
+    WAY_SENT             # sent by the recorded endpoint
     WAY_RECEIVED
 
 
 cdef class Sink:
     cdef readonly Intake intake
     # --- private ---
-    cdef object _channel_of          # (way, variant, scope) -> channel; called once for each
+    cdef object _channel_of          # (way, variant, scope) -> channel; called once for each combination
     cdef bint _sealed[2]             # by way: the payload begins with the index of a variant
     cdef int32_t* _to_all[2]         # by way and variant: channel, -1 while unknown; owned
     cdef Py_ssize_t _variants[2]
@@ -26,7 +26,7 @@ cdef class Sink:
 cdef class Tap:
     cdef readonly tuple sinks
 
-    # One message. `size` bytes that are read during the call, then `tail` (None: nothing). `scope`: None
-    # where it is for everybody, the name of its group, or ALONE. BacklogFull, of what is sent: a sink has
-    # no room and says so.
+    # Records one message: `size` bytes that are read during the call, then `tail` (None if there is none).
+    # `scope` is None for all clients, the name of a group, or ALONE for one client. BacklogFull, for sent
+    # messages only: a sink is at its limit and has `raises` set.
     cdef int note(self, Way way, const char* payload, Py_ssize_t size, bytes tail, object scope) except -1

@@ -1,7 +1,7 @@
-"""What an endpoint shows of its messages to those who record them: payloads, before they are framed.
+"""Passes the messages of an endpoint to its recordings, as payloads without frames.
 
-An endpoint has a `Tap` while somebody records. Each recording is a `Sink`: it knows the channel of every
-class, and puts payloads into an intake.
+An endpoint has a `Tap` while it is recorded. Each recording is a `Sink`. It knows the channel of each class,
+and puts payloads into an intake.
 """
 
 cimport cython
@@ -21,22 +21,22 @@ class _Alone:
         return "ALONE"
 
 
-ALONE = _Alone()  # the scope of what is for one client
+ALONE = _Alone()  # the scope of messages to one client
 
 
 @cython.final
 cdef class Sink:
-    """One recording, as the endpoint sees it.
+    """One recording of an endpoint.
 
     Parameters
     ----------
     intake : Intake
-        Where payloads go.
+        The queue for payloads.
     channel_of : callable
-        ``(way, variant, scope)`` gives the channel: way 0 is sent, 1 received; variant is its index, 0 where
-        the type is not sealed. Asked once for each.
+        ``(way, variant, scope)`` gives the channel. Way 0 is sent, 1 is received. The variant is an index; it
+        is 0 if the type is not sealed. Called once for each combination.
     sent, received : int
-        Variants of the type of that way; 0 where it is not sealed.
+        Number of variants of the type of each way; 0 if it is not sealed.
     """
 
     def __cinit__(self, Intake intake not None, channel_of, Py_ssize_t sent, Py_ssize_t received):
@@ -67,7 +67,7 @@ cdef class Sink:
             elif tail is not None and PyBytes_GET_SIZE(tail) >= 4:
                 variant = <Py_ssize_t>load_u32(PyBytes_AS_STRING(tail))
             if variant >= self._variants[<int>way]:
-                return 0  # of a newer writer: this file has no name for it
+                return 0  # a variant of a newer writer, which this file cannot name
         if scope is None:
             channel = self._to_all[<int>way][variant]
         if channel < 0:
@@ -86,7 +86,7 @@ cdef class Sink:
 
 @cython.final
 cdef class Tap:
-    """Shows every message to each of its sinks.
+    """Passes each message to all its sinks.
 
     Parameters
     ----------
@@ -107,5 +107,5 @@ cdef class Tap:
             try:
                 (<Sink>PyTuple_GET_ITEM(sinks, i)).note(way, payload, size, tail, scope)
             except BacklogFull:
-                pass  # who sent it is at the other end, and cannot wait
+                pass  # a received message is dropped: its sender is the peer
         return 0

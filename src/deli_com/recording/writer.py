@@ -1,4 +1,4 @@
-"""The thread of a recording: it compresses, writes and waits for the disk, so that nobody else does."""
+"""The thread of a recording. It compresses, writes and waits for the disk."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["WriterThread"]
 
 log = logging.getLogger("deli_com.recording")
 
-CHUNK_S = 0.25  # a chunk that is not full is written after this time
-SYNC_S = 1.0  # the disk is waited for at least so often
+CHUNK_S = 0.25  # a chunk that is not full is written after this time at the latest
+SYNC_S = 1.0  # interval between calls of fsync
 
 
 class WriterThread(threading.Thread):
-    """Writes the chunks of an intake until it is told to end.
+    """Writes the chunks of an intake until `end`.
 
-    An error of the system ends the writing, not the program: one log record says so, `error` has the text,
-    and what comes later is counted as left out.
+    An error ends the writing, not the program. It is logged once, and its text is in `error`. Later messages
+    are counted as left out.
 
     Parameters
     ----------
     parts : Parts
-        Where chunks go; this thread's alone while it runs.
+        Where chunks are written. Only this thread uses it while it runs.
     limit : int
-        Bytes that may wait.
+        Limit on the bytes that wait.
     on_split : callable
         Called in this thread when another file has begun.
     """
@@ -45,7 +45,7 @@ class WriterThread(threading.Thread):
         self.intake = Intake(limit, self._wake.set)
 
     def end(self) -> None:
-        """Write what waits and the end of the file, then stop. `join` waits for it."""
+        """Tell the thread to write what waits and the end of the file, and to stop. `join` waits for it."""
         self.intake.close()
         self._end = True
         self._wake.set()
