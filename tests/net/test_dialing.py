@@ -155,7 +155,7 @@ class TestSocket:
                 connect()
             with pytest.raises(ValueError, match="not connected"):
                 connect(sock=sock)
-            with pytest.raises(ValueError, match="server_hostname is given, and TLS is not spoken"):
+            with pytest.raises(ValueError, match="server_hostname is given without TLS"):
                 connect("h:1", server_hostname="h")
             with pytest.raises(ValueError, match="server_hostname is ''"):
                 connect("h:1", ssl=True, server_hostname="")

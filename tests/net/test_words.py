@@ -92,7 +92,7 @@ def test_a_factory_is_shown_as_that_of_a_dataclass() -> None:
 @pytest.mark.parametrize("kind", [WsServer, Server])
 async def test_a_port_that_this_process_holds(kind: Any) -> None:
     async with kind[u32].bind(ADDR) as server:
-        with pytest.raises(IoError, match="in use, by this very process"):
+        with pytest.raises(IoError, match="in use, by this process"):
             await kind[u32].bind(server.local_addr())
 
 
@@ -317,8 +317,8 @@ async def test_a_tcp_client_whose_server_says_nothing() -> None:
     [
         ("max_bakclog", "did you mean 'max_backlog'?"),
         ("timeout", "unexpected keyword argument 'timeout'"),
-        ("polizy", "policy is said of a class of messages"),
-        ("retain", "retain is said of a class of messages"),
+        ("polizy", "policy is an option of a message class"),
+        ("retain", "retain is an option of a message class"),
     ],
 )
 def test_an_option_that_is_none(option: str, words: str) -> None:

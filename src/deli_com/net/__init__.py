@@ -1,1 +1,1 @@
-"""Addresses, sockets and transports, before any protocol is spoken."""
+"""Addresses, sockets and transports: the layer below every protocol."""

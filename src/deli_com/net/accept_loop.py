@@ -1,9 +1,9 @@
-"""The accept loop: bounded batches a turn, and a way out when file descriptors run out.
+"""The accept loop. It accepts in bounded batches, and recovers when file descriptors run out.
 
-A listening socket stays readable while a connection waits, so an ``accept`` that fails with EMFILE or ENFILE
-is called again at once, for ever. So this class closes a spare descriptor, accepts and closes the waiting
-connections (their peers see that at once, not after a timeout), opens the spare again, and pauses accepting:
-50 ms, doubling up to 1 s, until an accept succeeds.
+A listening socket stays readable while a connection waits, so a loop whose ``accept`` fails with EMFILE or
+ENFILE would spin. Therefore this class closes a spare descriptor, accepts and closes the waiting connections
+(their peers see that at once, without a timeout), and reopens the spare. Then it pauses accepting: 50 ms,
+doubling up to 1 s, until an accept succeeds.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from deli_com.net.unwatched import close_unwatched
 __all__ = ["AcceptLoop"]
 
 ACCEPTS_A_TURN = (
-    8  # the loop's other work waits for so many accepts, and then for their handshakes: about 2 ms
+    8  # accepts in one turn; the loop's other work waits about 2 ms for them and their handshakes
 )
-SHED_A_TURN = 64  # connections turned away when descriptors have run out, before the pause
+SHED_A_TURN = 64  # connections closed at once before a pause, when descriptors have run out
 PAUSE_MIN_S = 0.05
-PAUSE_MAX_S = 1.0  # service resumes within this time after descriptors are free again
+PAUSE_MAX_S = 1.0  # accepting resumes within this time after descriptors are free again
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-# Errors of one connection and not of the listener, by accept(2): try the next one.
+# Errors of one connection, not of the listener (accept(2)). The loop goes on with the next connection.
 _GONE = {
     errno.ECONNABORTED,
     errno.ENETDOWN,
@@ -49,20 +49,21 @@ _log = logging.getLogger("deli_com.server")
 
 
 class AcceptLoop:
-    """Calls back with each accepted socket.
+    """Calls a function with each accepted socket.
 
     1. It owns the listening socket and the spare descriptor; `close` closes both.
-    2. `on_socket` owns the socket that it gets, non-blocking, whatever happens then.
-    3. No task, and a timer only while descriptors have run out.
+    2. `on_socket` owns the non-blocking socket that it gets, unless it raises: then the socket is closed.
+    3. It uses no task, and a timer only while accepting is paused.
 
     Parameters
     ----------
     loop : asyncio.AbstractEventLoop
-        One with ``add_reader``: every loop but Windows' proactor, for which NotImplementedError is raised.
+        A loop with ``add_reader``: every loop except Windows' proactor, for which it raises
+        NotImplementedError.
     sock : socket.socket
-        Listening and non-blocking.
+        Listening and non-blocking socket.
     on_socket : callable
-        Gets each accepted socket; what it raises goes to the loop's exception handler.
+        Gets each accepted socket. If it raises, the loop's exception handler gets the error.
     """
 
     __slots__ = ("_budget", "_forks", "_loop", "_on_socket", "_pause_s", "_sock", "_spare", "_timer")
@@ -75,7 +76,7 @@ class AcceptLoop:
         self._forks = forks()
         self._on_socket = on_socket
         self._spare: int | None = None
-        self._pause_s = 0.0  # the last pause; 0 when accepting went well
+        self._pause_s = 0.0  # the last pause; 0 after an accept that succeeded
         self._timer: asyncio.TimerHandle | None = None
         self._budget = LogBudget(_log)
         check_socket(sock)
@@ -89,19 +90,19 @@ class AcceptLoop:
         self._spare = _open_spare()
 
     def close(self) -> None:
-        """Stop, and close the listening socket. May be called again."""
+        """Stop accepting, and close the listening socket. May be called again."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if forks() != self._forks:
-            # A child has the descriptor, and the port would listen for as long as it lives.
+            # A forked child has the descriptor, too. Without shutdown, the port stays open while it lives.
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
         close_unwatched(self._loop, self._sock)
         self._close_spare()
 
     def __del__(self) -> None:
-        self._close_spare()  # of a server that nobody has closed before its event loop has ended
+        self._close_spare()  # for a server that was not closed before its loop ended
 
     def _close_spare(self) -> None:
         if self._spare is not None:
@@ -132,19 +133,19 @@ class AcceptLoop:
     def _rest(self, error: OSError) -> None:
         shed, emptied = self._shed() if error.errno in (errno.EMFILE, errno.ENFILE) else (0, False)
         if emptied and not shed:
-            return  # the kernel wants a free descriptor before it looks whether anybody waits; nobody does
+            return  # no connection waits; accept() fails first because it needs a free descriptor
         self._pause_s = min(max(self._pause_s * 2, PAUSE_MIN_S), PAUSE_MAX_S)
         if error.errno in _EXHAUSTED:
             self._budget.log(
                 logging.WARNING,
-                "cannot accept connections: %s; %d turned away, next try in %.2f s",
+                "cannot accept connections: %s; %d closed, next attempt in %.2f s",
                 error.strerror,
                 shed,
                 self._pause_s,
             )
         else:
-            self._budget.log(logging.ERROR, "accept failed: %s; next try in %.2f s", error, self._pause_s)
-        self._timer = self._loop.call_later(self._pause_s, self._resume)  # first: else nobody would come back
+            self._budget.log(logging.ERROR, "accept failed: %s; next attempt in %.2f s", error, self._pause_s)
+        self._timer = self._loop.call_later(self._pause_s, self._resume)  # first, because it may fail
         self._loop.remove_reader(self._sock.fileno())
 
     def _resume(self) -> None:
@@ -153,12 +154,12 @@ class AcceptLoop:
         try:
             self._loop.add_reader(self._sock.fileno(), self._ready)
             self._timer = None
-        except OSError as error:  # the kernel has no memory for it: later, again
+        except OSError as error:  # the kernel is out of memory; retry later
             self._budget.log(logging.WARNING, "cannot watch for connections: %s", error)
             self._timer = self._loop.call_later(PAUSE_MAX_S, self._resume)
 
     def _shed(self) -> tuple[int, bool]:
-        """Accept and close on the spare descriptor. Returns how many, and whether these were all."""
+        """Accept and close with the spare descriptor. Returns the number, and whether the queue is empty."""
         count = 0
         while self._spare is not None and count < SHED_A_TURN:
             os.close(self._spare)
@@ -168,7 +169,7 @@ class AcceptLoop:
             except BlockingIOError:
                 return count, True
             except OSError:
-                break  # another thread took the descriptor
+                break  # another thread has taken the descriptor
             else:
                 sock.close()
                 count += 1
@@ -181,4 +182,4 @@ def _open_spare() -> int | None:
     try:
         return os.open(os.devnull, os.O_RDONLY)
     except OSError:
-        return None  # opened again after the next pause
+        return None  # retried after the next pause

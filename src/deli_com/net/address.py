@@ -1,14 +1,14 @@
-"""Where a server listens and a client connects: parsing and resolving.
+"""The addresses of servers and clients: parsing and resolving.
 
 ::
 
     Address(host, port)                 what local_addr() returns; str(): host:port, [v6]:port, unix:/path
     parse_address(addr) -> Address      for bind: such a str, (host, port), an Address
     parse_target(addr, ...) -> Target   for connect: the same, or a ws:// or wss:// URL
-    address_of(sockaddr) -> Address     what the kernel says, in the form that people and lists know
+    address_of(sockaddr) -> Address     a kernel address, in the form that people and lists use
     await resolve(address)              addresses to try, in the resolver's order
 
-Everything that is not one of these forms is a `ValueError` that lists them.
+All other input raises `ValueError`, which lists the valid forms.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ AddrInfo: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
 
 
 class NotGiven(enum.Enum):
-    """The default of an `addr` that may be left out; None is something that a user may write."""
+    """The default of an `addr` that may be omitted. None cannot serve, because a user may pass it."""
 
     NOT_GIVEN = "not given"
 
@@ -58,27 +58,27 @@ NOT_GIVEN: Final[Literal[NotGiven.NOT_GIVEN]] = NotGiven.NOT_GIVEN
 UNIX = "unix:"
 UNIX_PATH_BYTES = (
     107 if os.name == "posix" and os.uname().sysname == "Linux" else 103
-)  # of sun_path, less a NUL
+)  # of sun_path, without the NUL
 
 _BIND_FORMS = '"host:port", "[v6]:port", "unix:/path", (host, port) or what local_addr() returned'
 _CONNECT_FORMS = _BIND_FORMS + ', or a "ws://" or "wss://" URL'
 _NOT_IN_HOST = re.compile(
     r"[\x00-\x20\x7f/?#@\\:\[\]<>^|%]"
 )  # delimiters of RFC 3986 and the WHATWG host rules
-_HOST_HINT = '; write "127.0.0.1:{}"'  # where there is a port and no more
-_URL_SAFE = ":/?#[]@!$&'()*+,;=%~"  # left as they are when a path with other characters is quoted
+_HOST_HINT = '; write "127.0.0.1:{}"'  # hint if only a port is given
+_URL_SAFE = ":/?#[]@!$&'()*+,;=%~"  # not quoted when a path has other characters to quote
 
 
 class Address(NamedTuple):
-    """A host and a port; compares equal to the plain tuple.
+    """A host and a port. It compares equal to a plain tuple.
 
     Attributes
     ----------
     host : str
-        Name or address, an IPv6 address without brackets and with its scope (``fe80::1%eth0``). Of a Unix
-        socket ``unix:`` and the path; no path for one that has none, as clients.
+        Name or address. An IPv6 address has no brackets, and keeps its scope (``fe80::1%eth0``). For a Unix
+        socket it is ``unix:`` and the path; the path is empty for a socket without one, such as a client's.
     port : int
-        0 to 65535; 0 lets the kernel choose when binding, and is that of a Unix socket.
+        0 to 65535. When binding, 0 lets the kernel choose. It is 0 for a Unix socket.
     """
 
     host: str
@@ -90,26 +90,26 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-AddressLike: TypeAlias = Union[str, tuple[str, int], Address]  # no text in it: get_type_hints resolves it
+AddressLike: TypeAlias = Union[str, tuple[str, int], Address]  # no strings: get_type_hints resolves it
 
 
 def unix_path(address: Address) -> str | None:
-    """Path of a Unix socket, a leading ``@`` for Linux's abstract ones; None for all other addresses."""
+    """Path of a Unix socket, with a leading ``@`` for Linux's abstract names; None for other addresses."""
     return address.host[len(UNIX) :] if address.host.startswith(UNIX) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a client connects to.
+    """The destination of a client.
 
     Attributes
     ----------
     address : Address
         Port 1 to 65535.
     secure : bool
-        TLS is wanted (``wss://``).
+        Whether TLS is used (``wss://``).
     resource : str
-        Path and query as they go on the request line, ASCII, beginning with ``/``.
+        Path and query as on the request line: ASCII, beginning with ``/``.
     """
 
     address: Address
@@ -118,12 +118,12 @@ class Target:
 
     @property
     def host_header(self) -> str:
-        """Value of the ``Host`` header, without the port if it is the scheme's own (RFC 6455 section 4.1)."""
+        """Value of the ``Host`` header, without the default port of the scheme (RFC 6455 section 4.1)."""
         if unix_path(self.address) is not None:
             return "localhost"
         address = self.address._replace(
             host=self.address.host.partition("%")[0]
-        )  # a scope is of this machine
+        )  # a scope has no meaning on other machines
         if address.port == (443 if self.secure else 80):
             return str(address).rpartition(":")[0]
         return str(address)
@@ -146,7 +146,7 @@ def parse_address(addr: AddressLike) -> Address:
     Raises
     ------
     ValueError
-        For anything else, listing these forms.
+        For any other value. The error lists these forms.
     """
     return _parse(addr, _BIND_FORMS)
 
@@ -160,9 +160,9 @@ def parse_target(addr: AddressLike, *, path: str | None = None, secure: bool = F
         As for `parse_address`, or ``ws://host[:port][/path][?query]``, or ``wss://…`` (ports 80 and 443 by
         default).
     path : str, optional
-        Path and query, beginning with ``/``; not together with a URL that has a path of its own.
+        Path and query, beginning with ``/``. Not valid together with a URL that has a path.
     secure : bool
-        TLS for an address that is no URL; for a ``ws://`` URL it is a contradiction.
+        Use TLS for an address that is not a URL. For a ``ws://`` URL it raises.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def _parse(addr: object, forms: str) -> Address:
 
 
 def _parse_url(url: str, secure: bool) -> Target:
-    # urlsplit drops tabs and line ends in silence: refuse them, and all that no URL may contain, first.
+    # urlsplit silently drops tabs and line ends. All characters that a URL may not contain are refused first.
     if re.search(r"[\x00-\x20\x7f]", url):
         raise _bad(url, "white space or control characters", _CONNECT_FORMS)
     try:
@@ -248,7 +248,7 @@ def _parse_url(url: str, secure: bool) -> Target:
     if parts.netloc.endswith(":"):
         raise _bad(url, "the port is missing", _CONNECT_FORMS)
     host, percent, scope = (parts.hostname or "").partition("%")
-    if percent:  # RFC 6874: the percent sign of a scope is itself encoded; browsers' users write it bare
+    if percent:  # RFC 6874 encodes the percent sign of a scope; users write it unencoded, too
         host = f"{host}%{scope[2:] if scope.startswith('25') and len(scope) > 2 else scope}"
     host = (
         _check_v6(host, url, _CONNECT_FORMS)
@@ -269,7 +269,7 @@ def _quote(resource: str) -> str:
 def _check_unix(host: str, addr: object, forms: str) -> str:
     path = host[len(UNIX) :]
     if path.startswith("///"):
-        path = path[2:]  # unix:///path, the URL's way to write it
+        path = path[2:]  # unix:///path, the form of a URL
     if not hasattr(socket, "AF_UNIX"):
         raise _bad(addr, "this Python has no Unix sockets", forms)
     if not path or path == "@" or "\0" in path:
@@ -291,12 +291,12 @@ def _check_name(host: str, addr: object, forms: str) -> str:
     if not host:
         hint = ""
         if forms is _BIND_FORMS:
-            hint = " (127.0.0.1 is this machine alone; 0.0.0.0 and [::] are all of its addresses)"
+            hint = " (127.0.0.1 accepts from this machine only; 0.0.0.0 and [::] are all its addresses)"
         raise _bad(addr, f"the host is empty{hint}", forms)
     if _NOT_IN_HOST.search(host):
         raise _bad(addr, f"{host!r} is no host name", forms)
     try:
-        # The resolver encodes names like this, and would raise far from here.
+        # The resolver encodes names like this, and would raise a less clear error later.
         return (
             host if host.isascii() and len(host) < 64 and ".." not in host else host.encode("idna").decode()
         )
@@ -317,7 +317,7 @@ def _bad(addr: object, why: str, forms: str) -> ValueError:
 
 
 def plain_ip(host: str) -> str:
-    """An IPv4 address that is mapped into IPv6 (``::ffff:a.b.c.d``) as itself; anything else as it is."""
+    """The IPv4 address that is mapped into an IPv6 address (``::ffff:a.b.c.d``); other hosts unchanged."""
     if ":" in host and "ffff" in host.lower():
         try:
             mapped = ipaddress.IPv6Address(host).ipv4_mapped
@@ -329,10 +329,10 @@ def plain_ip(host: str) -> str:
 
 
 def address_of(sockaddr: Any) -> Address | None:
-    """What ``getsockname`` or ``getpeername`` gave, as an `Address`; None for what is no address.
+    """The result of ``getsockname`` or ``getpeername`` as an `Address`; None if it is no address.
 
-    An IPv6 address keeps its scope, by the name of the interface, so that one can connect to it. A mapped
-    IPv4 address is that IPv4 address: lists of who may connect are written so.
+    An IPv6 address keeps its scope as an interface name, so that one can connect to it. A mapped IPv4 address
+    becomes the IPv4 address, because access lists use that form.
     """
     if isinstance(sockaddr, (str, bytes)):
         path = os.fsdecode(sockaddr)
@@ -343,21 +343,21 @@ def address_of(sockaddr: Any) -> Address | None:
     if len(sockaddr) == 4 and sockaddr[3] and "%" not in host:
         try:
             host += f"%{socket.if_indextoname(sockaddr[3])}"
-        except OSError:  # it is gone
+        except OSError:  # the interface is gone
             host += f"%{sockaddr[3]}"
     return Address(plain_ip(host), port)
 
 
 async def resolve(address: Address, *, passive: bool = False) -> list[AddrInfo]:
-    """Resolve to the addresses to try, in order, by ``loop.getaddrinfo``; literals are not looked up.
+    """Resolve to a list of addresses to try in order, by ``loop.getaddrinfo``. Literals need no lookup.
 
     Raises
     ------
     OSError
-        `socket.gaierror` of the resolver; the caller wraps it, saying what it was doing.
+        The resolver's `socket.gaierror`. The caller wraps it in an error that names the operation.
     """
     host, port = address
-    if "%" not in host:  # a scope id needs the resolver
+    if "%" not in host:  # a scope needs the resolver
         try:
             literal = ipaddress.ip_address(host)
         except ValueError:

@@ -1,12 +1,13 @@
-"""From an address to a connected socket: the race of RFC 8305, Unix paths, and the way through a proxy.
+"""From an address to a connected socket: the race of RFC 8305, Unix paths, and tunnels through a proxy.
 
 ::
 
     proxy = check_way(address, sock=None, proxy=True, server_hostname=None, secure=False)   # at the call
     sock = await open_socket(loop, address, sock=None, proxy=proxy, secure=False)
 
-Addresses of a name are tried in turn, the families alternating; the next one begins as soon as one has
-failed, or has not answered within `ATTEMPT_S`. The first that answers is taken, the others are given up.
+Addresses of a name are tried in turn, with alternating families. The next attempt begins as soon as one has
+failed, or has not connected within `ATTEMPT_S`. The first connection is used; the other attempts are
+cancelled.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from deli_com.net.unwatched import close_unwatched
 
 __all__ = ["address_of_peer", "check_way", "connect_socket", "open_socket"]
 
-ATTEMPT_S = 0.2  # that one address has alone; RFC 8305 section 5 recommends 0.25, and at least 0.1
-FULL_PAUSE_S = 0.02  # between two attempts at a Unix socket whose queue is full, of which nothing tells
+ATTEMPT_S = 0.2  # delay before the next attempt; RFC 8305 section 5 recommends 0.25, at least 0.1
+FULL_PAUSE_S = 0.02  # retry delay for a Unix socket with a full queue; there is no event to wait for
 
-# What says more of this machine than of the one that is to be reached.
+# Errors that describe this machine rather than the remote one.
 _NO_WAY = {errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
@@ -45,25 +46,25 @@ async def open_socket(
     secure: bool = False,
     on_stage: Callable[[str], None] = _no_stage,
 ) -> socket.socket:
-    """Connect to `address`, through a proxy if there is one, or take the socket that is connected.
+    """Connect to `address`, through a proxy if there is one; or use a socket that is already connected.
 
     Parameters
     ----------
     sock : socket.socket, optional
-        Connected.
+        A connected socket.
     proxy : HttpProxy or True, optional
-        Asked for a tunnel; it resolves the name. True is the one of the environment, if that names one.
+        The proxy to ask for a tunnel; it resolves the name. True uses the proxy of the environment, if any.
     secure : bool
-        TLS will be spoken, for which the environment may have a proxy of its own.
+        TLS will be used. The environment may have another proxy for it.
     on_stage : callable
-        Told what is waited for, for the text of a timeout.
+        Called with the current stage, for the text of a timeout.
 
     Raises
     ------
     IoError
-        The name, the way, or the proxy.
+        The name does not resolve, or connecting fails, or the proxy refuses.
     ValueError
-        The environment names a proxy of a kind that is not spoken.
+        The environment names a proxy of an unsupported kind.
     """
     if sock is not None:
         sock.setblocking(False)
@@ -91,37 +92,37 @@ def check_way(
     server_hostname: str | None,
     secure: bool,
 ) -> HttpProxy | Literal[True] | None:
-    """Check how `address` is to be reached, and return what `open_socket` takes as its proxy.
+    """Check how `address` is to be reached. Returns the proxy argument for `open_socket`.
 
     Raises
     ------
     ValueError
-        Options that contradict each other, no proxy's URL, or an empty name.
+        Options contradict each other, the proxy's URL is malformed, or a name is empty.
     """
     if server_hostname is not None and (not secure or not server_hostname):
         raise ValueError(
             f"server_hostname is {server_hostname!r}, expected the name in the server's certificate"
             if secure
-            else "server_hostname is given, and TLS is not spoken: it needs ssl= or wss://"
+            else "server_hostname is given without TLS: it needs ssl= or wss://"
         )
     if not isinstance(proxy, str):
         return True if proxy and sock is None else None
     if sock is not None:
-        raise ValueError("proxy is given, and a sock that is connected already")
+        raise ValueError("proxy is given together with a connected sock")
     if unix_path(address) is not None:
-        raise ValueError(f"proxy is given, and {address} is on this machine")
+        raise ValueError(f"proxy is given, but {address} is on this machine")
     return parse_proxy(proxy)
 
 
 def address_of_peer(addr: object, sock: socket.socket | None) -> Address | None:
-    """Return what a socket of the user's is connected to where no address is given; None where one is.
+    """The address to which a user's socket is connected; None if there is no socket.
 
     Raises
     ------
     TypeError
-        Neither is given.
+        Neither an address nor a socket is given.
     ValueError
-        It is not connected, or no stream.
+        The socket is not connected, or is no stream socket.
     """
     if sock is None:
         if addr is NOT_GIVEN:
@@ -146,7 +147,7 @@ def _check_connected(sock: socket.socket) -> None:
 async def connect_socket(
     loop: asyncio.AbstractEventLoop, address: Address, doing: str | None = None
 ) -> socket.socket:
-    """Resolve, and connect to the first address that answers."""
+    """Resolve, and connect to the address that answers first."""
     doing = doing or f"connect to {address}"
     path = unix_path(address)
     try:
@@ -165,7 +166,7 @@ async def connect_socket(
 
 
 def alternating(infos: list[AddrInfo]) -> list[AddrInfo]:
-    """The same addresses, the families in turn, beginning with that of the first (RFC 8305 section 4)."""
+    """The same addresses with alternating families, beginning with the first one's (RFC 8305 section 4)."""
     families: dict[int, list[AddrInfo]] = {}
     for info in infos:
         families.setdefault(info[0], []).append(info)
@@ -215,7 +216,7 @@ def _close_loser(task: asyncio.Task[socket.socket]) -> None:
 
 
 def _told(failures: list[tuple[AddrInfo, OSError]]) -> OSError:
-    """The error to raise for several: what happened most notably, with all of them in its text."""
+    """The error to raise for several failures: the most significant one, with all of them in its text."""
     errors = [error for _, error in failures]
     chosen = next((error for error in errors if error.errno not in _NO_WAY), errors[0])
     if len({error.errno for error in errors}) == 1:
@@ -244,7 +245,7 @@ async def _connect_path(loop: asyncio.AbstractEventLoop, path: str) -> socket.so
             try:
                 sock.connect(sockaddr_of(path))
                 return sock  # type: ignore[no-any-return]
-            except BlockingIOError:  # the queue is full: no connection is on its way, whatever select says
+            except BlockingIOError:  # the queue is full; no connection is pending, even if select reports one
                 await asyncio.sleep(FULL_PAUSE_S)
     except BaseException:
         sock.close()

@@ -1,9 +1,9 @@
-"""The way out through an HTTP proxy: which one, and the tunnel that it is asked for (RFC 9110 section 9.3.6).
+"""Connecting through an HTTP proxy: choosing it, and asking it for a tunnel (RFC 9110 section 9.3.6).
 
 ::
 
-    proxy = parse_proxy("http://user:secret@proxy:3128")      # str() of it has no password
-    proxy = proxy_of_environment(address, secure=True)        # HTTPS_PROXY and its kin; or None
+    proxy = parse_proxy("http://user:secret@proxy:3128")      # str() shows no password
+    proxy = proxy_of_environment(address, secure=True)        # HTTPS_PROXY and the like; or None
     await open_tunnel(loop, sock, proxy, address)             # sock is connected to the proxy
 """
 
@@ -25,7 +25,7 @@ from deli_com.net.address import Address, parse_address, plain_ip, unix_path
 
 __all__ = ["HttpProxy", "is_loopback", "open_tunnel", "parse_proxy", "proxy_of_environment"]
 
-MAX_ANSWER_BYTES = 16 * 1024  # all heads of a proxy's answer together
+MAX_ANSWER_BYTES = 16 * 1024  # of all response heads of a proxy together
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: (.*))?")
 
 
@@ -36,9 +36,9 @@ class HttpProxy:
     Attributes
     ----------
     address : Address
-        Where it listens.
+        Address where it listens.
     authorization : str or None
-        Value of ``Proxy-Authorization``; not shown by repr and str.
+        Value of ``Proxy-Authorization``. repr and str do not show it.
     """
 
     address: Address
@@ -49,12 +49,12 @@ class HttpProxy:
 
 
 def parse_proxy(url: str, name: str = "proxy") -> HttpProxy:
-    """Read ``http://[user[:password]@]host[:port]``; the scheme may be left out, port 80 is the default.
+    """Read ``http://[user[:password]@]host[:port]``. The scheme may be omitted; the default port is 80.
 
     Raises
     ------
     ValueError
-        Anything else. The text has no password in it.
+        For any other text. The error contains no password.
     """
     full = url if "://" in url else f"http://{url}"
     shown = re.sub(r"://[^/?#]*@", "://...@", full)[:100]
@@ -68,7 +68,7 @@ def parse_proxy(url: str, name: str = "proxy") -> HttpProxy:
         raise ValueError(f"{name} is {shown!r}, {expected}: {error}") from None
     if parts.scheme.lower() != "http":
         raise ValueError(
-            f"{name} is {shown!r}, {expected}: proxies are spoken to by HTTP CONNECT, without TLS"
+            f"{name} is {shown!r}, {expected}: only HTTP CONNECT without TLS is supported"
         )
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"{name} is {shown!r}, {expected}: a proxy has no path")
@@ -86,7 +86,7 @@ def parse_proxy(url: str, name: str = "proxy") -> HttpProxy:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by its very name."""
+    """Whether the name or address itself says that a host is this machine."""
     host = host.partition("%")[0].rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 section 6.3
         return True
@@ -99,16 +99,16 @@ def is_loopback(host: str) -> bool:
 def proxy_of_environment(address: Address, *, secure: bool) -> HttpProxy | None:
     """The proxy that the environment names for a connection, as the standard library reads it.
 
-    ``HTTPS_PROXY`` where TLS is spoken, ``HTTP_PROXY`` else, then ``ALL_PROXY``; not for what ``NO_PROXY``
-    names. This machine's own addresses and Unix sockets are reached directly, whatever it says.
+    ``HTTPS_PROXY`` for TLS, otherwise ``HTTP_PROXY``; then ``ALL_PROXY``. Hosts in ``NO_PROXY`` are excluded.
+    Loopback addresses and Unix sockets never use a proxy.
 
     Raises
     ------
     ValueError
-        It names a proxy of a kind that is not spoken.
+        It names a proxy of an unsupported kind.
     """
     if not any(name.lower().endswith("_proxy") for name in os.environ):
-        return None  # the import below is not cheap
+        return None  # avoids the import below, which is slow
     if unix_path(address) is not None or is_loopback(address.host):
         return None
     import urllib.request
@@ -133,12 +133,12 @@ def proxy_of_environment(address: Address, *, secure: bool) -> HttpProxy | None:
 async def open_tunnel(
     loop: asyncio.AbstractEventLoop, sock: socket.socket, proxy: HttpProxy, address: Address
 ) -> None:
-    """Ask for a tunnel to `address`; not one byte behind the proxy's answer is read.
+    """Ask for a tunnel to `address`. It reads no byte beyond the proxy's response.
 
     Raises
     ------
     IoError
-        The proxy refused, left, or speaks something else.
+        The proxy refused, closed the connection, or is no HTTP proxy.
     """
     host = address.host.partition("%")[0]
     where = f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
@@ -155,7 +155,7 @@ async def open_tunnel(
         kind = errno.EACCES if status in (401, 403, 407) else errno.ECONNREFUSED
         text = f"the proxy answered {status} {phrase}".rstrip()
         if status == 407:
-            text += ": it wants to know who asks, proxy='http://user:password@host:port'"
+            text += ": it requires authentication, proxy='http://user:password@host:port'"
         refusal = OSError(kind, text)
         raise IoError.of(refusal, doing) from refusal
 
@@ -164,20 +164,20 @@ async def _answer(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> tuple
     total = 0
     while True:
         head = bytearray()
-        # Byte by byte: who is behind the proxy may speak first, and its transport is yet to come.
+        # Byte by byte: the server behind the proxy may send first, and its bytes belong to the transport.
         while not head.endswith(b"\r\n\r\n"):
             piece = await loop.sock_recv(sock, 1)
             if not piece:
-                raise ConnectionResetError(errno.ECONNRESET, "the proxy ended the connection")
+                raise ConnectionResetError(errno.ECONNRESET, "the proxy closed the connection")
             head += piece
             total += 1
             if not b"HTTP/1.".startswith(head[:7]):
-                raise OSError(errno.EPROTO, "what answers is no HTTP proxy")
+                raise OSError(errno.EPROTO, "the answer is not from an HTTP proxy")
             if total > MAX_ANSWER_BYTES:
                 raise OSError(errno.EPROTO, f"the proxy's answer is over {MAX_ANSWER_BYTES} bytes")
         found = _STATUS.fullmatch(bytes(head.partition(b"\r\n")[0]))
         if not found:
-            raise OSError(errno.EPROTO, "what answers is no HTTP proxy")
+            raise OSError(errno.EPROTO, "the answer is not from an HTTP proxy")
         status = int(found[1])
         if status >= 200:
             words = (found[2] or b"").decode("latin-1")

@@ -1,10 +1,10 @@
-"""Listening sockets: all addresses of a name with one port, a Unix path, or a socket that was made elsewhere.
+"""Listening sockets: all addresses of a name with one port, a Unix path, or a socket that the user made.
 
 ::
 
     listener = await open_listener("localhost:8765")     # or open_listener(sock=...)
     listener.sockets                                     # non-blocking, listening
-    listener.addresses                                   # of each, as local_addrs() gives them
+    listener.addresses                                   # one for each, as local_addrs() gives them
     listener.close()
 """
 
@@ -33,28 +33,28 @@ from deli_com.net.unix_socket import listen_at, remove_path
 
 __all__ = ["Listener", "check_listening", "open_listener"]
 
-LISTEN_BACKLOG = 1024  # connections the kernel completes before accept(); it may cap this lower (somaxconn)
-PORT_TRIES = 20  # times that the kernel may choose a port which another address of the name has in use
+LISTEN_BACKLOG = 1024  # connections that the kernel completes before accept(); somaxconn may limit it further
+PORT_TRIES = 20  # attempts with port 0, in case the chosen port is in use at another address of the name
 
-# Of one address of several: this machine has no such family, or no such address.
+# Errors of one address among several: this machine lacks the family or the address.
 _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
-_listening: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # of this process, for an error's text
+_listening: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # of this process, for error texts
 
 
 class Listener:
-    """Sockets that listen for one server.
+    """The listening sockets of one server.
 
-    1. It owns them, and the path of a Unix socket that it has made; `close` closes and removes.
-    2. Who accepts on them may close them first.
+    1. It owns the sockets, and the path of a Unix socket that it has made. `close` closes and removes them.
+    2. An accept loop may close its socket first.
 
     Attributes
     ----------
     sockets : list of socket.socket
-        Listening, non-blocking; at least one.
+        Listening and non-blocking; at least one.
     addresses : tuple of Address
-        Of each.
+        The address of each socket.
     """
 
     def __init__(self, sockets: list[socket.socket], path: tuple[str, tuple[int, int]] | None = None) -> None:
@@ -67,7 +67,7 @@ class Listener:
             for sock in sockets:
                 sock.close()
             raise
-        # The process may go to another folder.
+        # The process may change its working directory.
         self._path = None if path is None else (os.path.abspath(path[0]), path[1])
         self._pid = os.getpid()
 
@@ -77,7 +77,7 @@ class Listener:
             sock.close()
         if (
             self._path is not None and os.getpid() == self._pid
-        ):  # a child has the sockets, the path is the parent's
+        ):  # in a forked child the path belongs to the parent
             remove_path(*self._path)
         self._path = None
 
@@ -85,14 +85,14 @@ class Listener:
 def check_listening(
     addr: object, sock: socket.socket | None, *, mode: int | None, reuse_port: bool
 ) -> Address | None:
-    """Check what `open_listener` is given, before anything is done; returns the address, None with a socket.
+    """Check the arguments of `open_listener` before it acts. Returns the address; None if there is a socket.
 
     Raises
     ------
     TypeError
         Both an address and a socket, or neither.
     ValueError
-        No address; a socket that cannot listen; an option that is not for this kind of address.
+        The address is malformed, the socket cannot listen, or an option is not for this kind of address.
     """
     if sock is not None:
         if addr is not NOT_GIVEN:
@@ -100,7 +100,7 @@ def check_listening(
         for name, given in (("mode", mode is not None), ("reuse_port", reuse_port)):
             if given:
                 raise ValueError(
-                    f"{name} is for a socket that is made here; set it on the sock that is given"
+                    f"{name} is for a socket that bind makes; set it on the given sock"
                 )
         _check_socket(sock)
         return None
@@ -118,7 +118,7 @@ def check_listening(
         raise ValueError(
             "reuse_port is for a port, and Unix sockets have none"
             if is_unix
-            else "reuse_port is not to be had here"
+            else "reuse_port is not available on this system"
         )
     return address
 
@@ -149,28 +149,28 @@ async def open_listener(
     reuse_port: bool = False,
     backlog: int = LISTEN_BACKLOG,
 ) -> Listener:
-    """Listen at every address that `addr` has, or on a socket.
+    """Listen at every address of `addr`, or on a given socket.
 
     Parameters
     ----------
     addr : str or tuple
-        As for `parse_address`. A name may have several addresses: all of them, with one port. Those that this
-        machine does not have are left out, as long as one remains.
+        As for `parse_address`. If a name has several addresses, all are used, with one port. Those that this
+        machine does not have are skipped, as long as one remains.
     sock : socket.socket, optional
-        In place of an address: bound, listening or not. It belongs to the listener from here on.
+        In place of an address: a bound socket, listening or not. The listener owns it from now on.
     mode : int, optional
         Permissions of a Unix path, 0o600 if None.
     reuse_port : bool
-        Let other processes that ask for it, too, listen at the same port.
+        Let other processes listen at the same port, if they set this option too.
     backlog : int
-        Completed connections that the kernel keeps until they are accepted.
+        Length of the kernel's queue of completed connections.
 
     Raises
     ------
     TypeError, ValueError
         See `check_listening`.
     IoError
-        It does not resolve, is in use, or may not be bound.
+        The address does not resolve, is in use, or cannot be bound.
     """
     address = check_listening(addr, sock, mode=mode, reuse_port=reuse_port)
     if address is None:
@@ -248,7 +248,7 @@ def _listen_at_all(infos: list[AddrInfo], backlog: int, reuse_port: bool) -> lis
             sockets.append(sock)
             port = sock.getsockname()[1]
         if not sockets:
-            assert failure is not None  # resolve() returns at least one address
+            assert failure is not None  # resolve() gives at least one address
             raise failure
     except BaseException:
         for sock in sockets:
@@ -269,11 +269,11 @@ def _listen(
     sock = socket.socket(family, kind, proto)
     try:
         sock.setblocking(False)
-        if os.name == "posix":  # on Windows this option would let two servers share the port
+        if os.name == "posix":  # on Windows it would let two servers share the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if v6_only and family == socket.AF_INET6:  # else the IPv4 address of a wildcard would be in use
+        if v6_only and family == socket.AF_INET6:  # else the wildcard would take the IPv4 port too
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(sockaddr)
         sock.listen(backlog)

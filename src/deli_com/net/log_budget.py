@@ -1,4 +1,4 @@
-"""Logging that a hostile peer cannot turn into a flood: a bounded number of records a second."""
+"""A limit on the rate of log records, so that a hostile peer cannot flood the log."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["LogBudget"]
 
 
 class LogBudget:
-    """Logs at most `per_second` records a second; the number of dropped records is added to the next one.
+    """Logs at most `per_second` records a second. The next record reports the number of dropped ones.
 
     Parameters
     ----------
     logger : logging.Logger
-        Where the records go.
+        Logger for the records.
     per_second : int
-        Records in each second on the monotonic clock.
+        Limit in each second of the monotonic clock.
     """
 
     __slots__ = ("_left", "_logger", "_per_second", "_second", "_suppressed", "_told")
@@ -24,13 +24,13 @@ class LogBudget:
     def __init__(self, logger: logging.Logger, per_second: int = 2) -> None:
         self._logger = logger
         self._per_second = per_second
-        self._second = -1  # whole second that _left counts for
+        self._second = -1  # the whole second that _left belongs to
         self._left = per_second
         self._suppressed = 0
         self._told: set[str] = set()
 
     def log(self, level: int, message: str, *args: object, exc_info: BaseException | None = None) -> None:
-        """Log, or count, one record."""
+        """Log one record, or count it as dropped."""
         second = int(time.monotonic())
         if second != self._second:
             self._second = second
@@ -46,7 +46,7 @@ class LogBudget:
         self._logger.log(level, message, *args, exc_info=exc_info)
 
     def once(self, kind: str, level: int, message: str, *args: object) -> None:
-        """Log the first record of a kind; the next ones are DEBUG."""
+        """Log the first record of a kind at `level`, and later ones at DEBUG."""
         if kind in self._told:
             self._logger.debug(message, *args)
             return

@@ -1,4 +1,4 @@
-"""What the options of `bind`, `connect` and their kin may be: one rule an option, whatever call takes it.
+"""The rules for the options of `bind`, `connect` and related calls: one rule for each option.
 
 ::
 
@@ -10,7 +10,7 @@ The signature and the docstring of a call say what it takes; `RULES` says what e
 gets values that have been checked, and ``bind(max_bakclog=…)`` is told which name was meant. An option of two
 calls has one default (tests/unit/test_options.py).
 
-An error names the option, what was given, and what is expected: `TypeError` for a wrong kind of object,
+An error names the option, its value, and what is expected. It is a `TypeError` for a wrong type and a
 `ValueError` for a wrong value.
 """
 
@@ -34,33 +34,33 @@ from deli_com.types.delivery import POLICIES
 
 __all__ = ["RULES", "checked", "one_checked", "taking", "unexpected"]
 
-MOST = (1 << 63) - 1  # sys.maxsize, which programs write for "no limit"
-USED = 1 << 60  # what that comes to inside, where some are multiplied
-LEAST_S = 0.001  # of what is waited for again and again: less would be a busy loop
-LONGEST_S = 1e8  # three years; event loops fail at numbers that are far beyond
-ALWAYS = "there is always a limit, so None is not taken"
+MOST = (1 << 63) - 1  # sys.maxsize, which programs use for "no limit"
+USED = 1 << 60  # its internal value, so that products do not overflow
+LEAST_S = 0.001  # least value of a repeated interval, to prevent a busy loop
+LONGEST_S = 1e8  # three years; event loops fail with much larger numbers
+ALWAYS = "a limit is required, so None is not allowed"
 _SIZE = re.compile(r"\s*(\d{1,9})\s*([kmg])(?:i?b)?\s*", re.IGNORECASE)
 _SHIFT = {"k": 10, "m": 20, "g": 30}
-OF_CLASSES = ("policy", "key", "retain")  # said where a type of messages is defined
+OF_CLASSES = ("policy", "key", "retain")  # options of message classes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Rule(Protocol):
-    """Gives the value of one option as it is used inside, or raises."""
+    """Checks the value of one option and returns its internal value, or raises."""
 
     def __call__(self, name: str, value: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """An integer: an int, or what has ``__index__``; no bool."""
+    """An integer: an int or an object with ``__index__``, but no bool."""
 
-    unit: str  # of one: "byte"
+    unit: str  # singular, such as "byte"
     least: int = 1
     most: int = MOST
-    none: str = ""  # what None means, where it may be given
-    why: str = ""  # of `most`
+    none: str = ""  # what None means; empty if None is not allowed
+    why: str = ""  # the reason for `most`
 
     def __call__(self, name: str, value: Any, /) -> int | None:
         if self.none and value is None:
@@ -91,10 +91,10 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """A real number, no bool; infinity is None where that may be given."""
+    """A real number, but no bool. Infinity is the same as None if None is allowed."""
 
     least: float = 0.0
-    none: str = ""  # what None means, where it may be given
+    none: str = ""  # what None means; empty if None is not allowed
 
     def __call__(self, name: str, value: Any, /) -> float | None:
         if self.none and value is None:
@@ -110,7 +110,7 @@ class Seconds:
             seconds = math.inf if number > 0 else -math.inf
         if self.none and seconds > LONGEST_S:
             return None
-        if not self.least <= seconds <= LONGEST_S:  # nor is NaN
+        if not self.least <= seconds <= LONGEST_S:  # also false for NaN
             raise ValueError(_text(name, value, self._expected()))
         return seconds
 
@@ -124,7 +124,7 @@ class Seconds:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of several names, or None where that is one of the choices."""
+    """One of several names, or None if it is a choice."""
 
     names: tuple[str, ...]
     none: bool = False
@@ -145,7 +145,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """Something that can be called, or None."""
+    """A callable, or None."""
 
     signature: str
 
@@ -157,7 +157,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A str, or None where that is the default."""
+    """A str, or None for the default."""
 
     what: str
 
@@ -169,7 +169,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """A context for this side, or None; for a client True and False as well."""
+    """An SSL context for this side, or None. A client may also pass True and False."""
 
     is_client: bool
 
@@ -192,7 +192,7 @@ class Tls:
 
 
 def _names(name: str, value: Any, /) -> Any:
-    # Each of them is looked at by ws/head.py, which knows the grammar. An iterator can be read once only.
+    # ws/head.py checks the syntax of each. They are copied, because an iterator can be read only once.
     expected = "a list or tuple of str"
     if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
         raise TypeError(_text(name, value, expected))
@@ -220,7 +220,7 @@ def _origins(name: str, value: Any, /) -> Any:
 
 
 def _headers(name: str, value: Any, /) -> Any:
-    # As pairs: an iterator can be read once only. Their grammar is ws/head.py's.
+    # Copied as pairs, because an iterator can be read only once. ws/head.py checks their syntax.
     expected = "a mapping of str to str, or pairs of them"
     if value is None:
         return None
@@ -234,7 +234,7 @@ def _headers(name: str, value: Any, /) -> Any:
 
 
 def _http(name: str, value: Any, /) -> Any:
-    # What the paths and values of a mapping may be is looked at by ws/site.py.
+    # ws/site.py checks the paths and values of a mapping.
     if value is not None and not callable(value) and not isinstance(value, Mapping):
         raise TypeError(_text(name, value, "a function (request), a mapping of paths, or None"))
     return value
@@ -301,7 +301,7 @@ def _mode(name: str, value: Any, /) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """Who is trusted: networks, True for this machine, or None."""
+    """Trusted peers: networks, True for this machine, or None."""
 
     none: str  # what None means
 
@@ -330,7 +330,7 @@ class Networks:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy's URL, whose grammar is net/http_proxy.py's, or None; True is the environment's."""
+    """A proxy's URL (checked by net/http_proxy.py), or None. True uses the environment."""
 
     has_environment: bool
 
@@ -360,7 +360,7 @@ RULES: Mapping[str, Rule] = {
     "progress_timeout": Seconds(LEAST_S, none=NEVER),
     "close_timeout": Seconds(),
     "drain": Seconds(),
-    "timeout": Seconds(-math.inf, none="no limit"),  # of what is left of a deadline, maybe nothing
+    "timeout": Seconds(-math.inf, none="no limit"),  # may be what is left of a deadline: 0 or less
     "ping_interval": Seconds(LEAST_S, none=NEVER),
     "ping_timeout": Seconds(LEAST_S, none=NEVER),
     "keepalive_interval": Seconds(LEAST_S, none=NEVER),
@@ -383,8 +383,8 @@ RULES: Mapping[str, Rule] = {
     "mode": _mode,
     "reuse_port": _flag,
     "max_head_bytes": Count("byte", 128),
-    "proxy_protocol": Networks("the PROXY protocol is not spoken"),
-    "forwarded_from": Networks("no proxy's headers are believed"),
+    "proxy_protocol": Networks("the PROXY protocol is not used"),
+    "forwarded_from": Networks("headers of proxies are ignored"),
     "forwarded_header": Choice(("x-forwarded-for", "forwarded")),
     "forwarded_host": _flag,
     "proxy": Proxy(has_environment=True),
@@ -401,7 +401,7 @@ RULES: Mapping[str, Rule] = {
     "max": Count("value"),
 }
 
-# Rules of another name than the option, which depends on the call.
+# The names of options whose rule has another name, which depends on the call.
 _SHOWN = {
     "server_ssl": "ssl",
     "client_ssl": "ssl",
@@ -411,24 +411,24 @@ _SHOWN = {
 
 
 def checked(**options: Any) -> dict[str, Any]:
-    """Give the options as they are used inside; the first that cannot be raises.
+    """Check options and return their internal values. The first invalid one raises.
 
     Parameters
     ----------
     **options
-        By the names in `RULES`. ``server_ssl`` and ``client_ssl`` are ``ssl`` to the user,
-        ``max_frame_bytes`` is ``max_message_size`` where four bytes hold the length.
+        Keyed by the names in `RULES`. ``server_ssl`` and ``client_ssl`` are ``ssl`` for the user;
+        ``max_frame_bytes`` is ``max_message_size`` on TCP, whose lengths have four bytes.
 
     Raises
     ------
     TypeError, ValueError
-        The text has the option's name, what was given, and what is expected.
+        The error has the option's name, its value, and what is expected.
     """
     return {_SHOWN.get(name, name): one_checked(name, value) for name, value in options.items()}
 
 
 def one_checked(name: str, value: Any) -> Any:
-    """Give one option as `checked` does."""
+    """Check one option, as `checked` does."""
     return RULES[name](_SHOWN.get(name, name), value)
 
 
@@ -438,7 +438,7 @@ def _text(name: str, value: object, expected: str, hint: str = "") -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
-        return f"an int of {value.bit_length()} bits"  # too long for repr() from 4,300 digits on
+        return f"an int of {value.bit_length()} bits"  # repr() fails from 4,300 digits on
     try:
         text = repr(value)
     except Exception:
@@ -447,12 +447,12 @@ def _shown(value: object) -> str:
 
 
 def unexpected(call: str, name: str, known: Iterable[str]) -> TypeError:
-    """Return what tells that `call` has no option `name`, and which one was meant."""
+    """The error for a call without an option `name`. It suggests the option that was meant."""
     near = get_close_matches(name, [*known, *OF_CLASSES], 1)
     if not near:
         hint = ""
     elif near[0] in OF_CLASSES:
-        hint = f"; {near[0]} is said of a class of messages: class Pose(Codec, {near[0]}=...)"
+        hint = f"; {near[0]} is an option of a message class: class Pose(Codec, {near[0]}=...)"
     else:
         hint = f"; did you mean {near[0]!r}?"
     return TypeError(f"{call} got an unexpected keyword argument {name!r}{hint}")

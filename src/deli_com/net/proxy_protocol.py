@@ -1,13 +1,13 @@
-"""The PROXY protocol, versions 1 and 2: a balancer says for whom it has connected, ahead of all else.
+"""The PROXY protocol, versions 1 and 2: a load balancer sends the client's address before all other bytes.
 
 ::
 
-    trusts(proxy_protocol, address)        whether what this peer says is believed, and must be said
-    await read_header(loop, sock)          the client's address; None where the balancer speaks for itself
-    is_header_start(data)                  whether somebody says it who was not asked
+    trusts(proxy_protocol, address)        whether a header from this peer is accepted, and required
+    await read_header(loop, sock)          the client's address; None if the balancer connects for itself
+    is_header_start(data)                  whether a peer sends a header that is not expected
     tell_unasked(log, remote)              the one WARNING of a port about that
 
-``proxy_protocol`` is None (not spoken), True (loopback and Unix sockets), or a tuple of networks.
+``proxy_protocol`` is None (off), True (trust loopback and Unix sockets), or a tuple of networks.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ __all__ = ["LOOK_BYTES", "HeaderMissing", "Trust", "is_header_start", "read_head
 Network: TypeAlias = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Trust: TypeAlias = Union[bool, "tuple[Network, ...]", None]
 
-SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # of version 2
-V1_BYTES = 107  # of a whole line, by the specification
-V2_BYTES = 4096  # of what version 2 may carry: addresses and TLVs
+SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # first bytes of version 2
+V1_BYTES = 107  # limit on a whole line, from the specification
+V2_BYTES = 4096  # limit on the payload of version 2: addresses and TLVs
 
-LOOK_BYTES = len(SIGNATURE)  # enough to know a header; fewer than any has
+LOOK_BYTES = len(SIGNATURE)  # enough to recognise a header; every header is longer
 
 
 class HeaderMissing(ValueError):
-    """What came first is no PROXY header."""
+    """The first bytes are not a valid PROXY header."""
 
 
 def trusts(trust: Trust, peer: Address | None) -> bool:
-    """Whether `peer` is a balancer that is believed."""
+    """Whether `peer` is a trusted load balancer."""
     if not trust or peer is None:
         return False
     if isinstance(trust, bool):
@@ -53,7 +53,7 @@ def trusts(trust: Trust, peer: Address | None) -> bool:
 
 
 def is_header_start(data: bytes | bytearray) -> bool:
-    """Whether the first bytes are those of a PROXY header, whose empty lines may be gone already."""
+    """Whether the first bytes are of a PROXY header. Leading empty lines may have been removed."""
     start = bytes(data[: len(SIGNATURE)])
     return start.startswith((b"PROXY ", SIGNATURE)) or (
         start[:1] == b"\x00" and SIGNATURE[4:].startswith(start[:8])
@@ -61,25 +61,25 @@ def is_header_start(data: bytes | bytearray) -> bool:
 
 
 def tell_unasked(log: LogBudget, remote: Address | None) -> None:
-    """Say once for a port what option would believe the headers that somebody sends to it."""
+    """Log once for a port which option would accept the headers that a peer sends."""
     log.once(
         "PROXY",
         logging.WARNING,
-        "%s sends PROXY protocol headers, as balancers do: proxy_protocol=[%r] would believe them",
+        "%s sends PROXY protocol headers, as balancers do: proxy_protocol=[%r] would accept them",
         remote,
         None if remote is None else remote.host,
     )
 
 
 async def read_header(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Address | None:
-    """Read a header, and not one byte of what follows it.
+    """Read a header, and no byte beyond it.
 
     Raises
     ------
     HeaderMissing
-        There is none, or none that is good.
+        There is no header, or it is malformed.
     EOFError, OSError
-        The peer has left.
+        The peer closed the connection.
     """
     first = await _exactly(loop, sock, LOOK_BYTES)
     if first == SIGNATURE:
@@ -100,13 +100,13 @@ def _version_1(line: bytes) -> Address | None:
         return None
     kinds = {b"TCP4": ipaddress.IPv4Address, b"TCP6": ipaddress.IPv6Address}
     if words[1] not in kinds or len(words) != 6:
-        raise HeaderMissing("a PROXY line that is none")
+        raise HeaderMissing("a malformed PROXY line")
     try:
         source, _ = (str(kinds[words[1]](word.decode("ascii"))) for word in words[2:4])
         port = _port(words[4])
         _port(words[5])
     except ValueError:
-        raise HeaderMissing("a PROXY line that is none") from None
+        raise HeaderMissing("a malformed PROXY line") from None
     return Address(plain_ip(source), port)
 
 
@@ -123,7 +123,7 @@ async def _version_2(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Ad
             "a PROXY header of an unknown version" if size <= V2_BYTES else "a PROXY header too long"
         )
     body = await _exactly(loop, sock, size)
-    if version == 0x20:  # LOCAL: the balancer's own, to see whether we are there
+    if version == 0x20:  # LOCAL: a health check of the balancer
         return None
     if family == 0x11 and size >= 12:
         return Address(str(ipaddress.IPv4Address(body[:4])), int.from_bytes(body[8:10], "big"))
@@ -134,7 +134,7 @@ async def _version_2(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Ad
         return Address("unix:" + path.decode("utf-8", "replace").replace("\x00", "@"), 0)
     if family in (0x11, 0x12, 0x21, 0x22, 0x31, 0x32) and family & 0x0F == 1:
         raise HeaderMissing("a PROXY header without the addresses that it announces")
-    return None  # UNSPEC, or a kind that is no stream: the connection's own address stands
+    return None  # UNSPEC, or no stream: use the address of the connection
 
 
 async def _exactly(loop: asyncio.AbstractEventLoop, sock: socket.socket, size: int) -> bytes:
@@ -142,6 +142,6 @@ async def _exactly(loop: asyncio.AbstractEventLoop, sock: socket.socket, size: i
     while len(data) < size:
         piece = await loop.sock_recv(sock, size - len(data))
         if not piece:
-            raise EOFError("the peer left within the PROXY header")
+            raise EOFError("the peer closed the connection within the PROXY header")
         data += piece
     return data

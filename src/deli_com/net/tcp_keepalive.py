@@ -1,8 +1,8 @@
-"""Keepalive where the wire has none: the system asks the peer's system whether it is there.
+"""TCP keepalive: the kernel probes the peer's machine, because the TCP protocol of deli-com has no PING.
 
-A frame of the TCP protocol is a message, so there is no PING to send. TCP itself can ask: a probe that is not
-answered says that the peer's machine or the way to it is gone. It does not say whether a program still runs
-there. What the answers were, `deli_com.link.tcp_link` reads from the kernel.
+Each frame of that protocol is a message, so it has no PING frame. An unanswered probe means that the peer's
+machine or the network is down. An answer does not mean that the peer's program still runs.
+`deli_com.link.tcp_link` reads the results from the kernel.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import socket
 
 __all__ = ["probe"]
 
-MOST_S = 32767  # that Linux takes
-PROBES = 8  # unanswered, before the system itself gives up; ours comes first where the kernel can be asked
-# macOS names the first one differently.
+MOST_S = 32767  # the most that Linux accepts
+PROBES = 8  # unanswered probes until the kernel gives up; our timeout mostly comes first
+# macOS has another name for the first option.
 _IDLE = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
 
 
 def probe(sock: socket.socket, interval: float, timeout: float) -> None:
-    """Let the system probe the peer of `sock` after so many seconds of silence, and within `timeout` again.
+    """Let the kernel probe the peer of `sock` after `interval` seconds of silence, at least once a `timeout`.
 
-    The system counts in whole seconds, at least one. An infinite interval leaves the socket as it is,
-    and so does a socket that is none of TCP.
+    The kernel counts whole seconds, at least one. An infinite interval leaves the socket unchanged, and so
+    does a socket that is not TCP.
     """
     if math.isinf(interval) or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return

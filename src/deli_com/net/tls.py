@@ -1,12 +1,12 @@
-"""How both ends use TLS: which engine, small buffers, our own deadline, no log record for a peer that left.
+"""TLS of both ends: the choice of engine, small buffers, our own deadline, no log records for lost peers.
 
-aiofastnet takes 257 KiB each way by default, which is for few connections. And it reports a peer that ends
-the stream within the TLS handshake to the loop's exception handler: what it passes on is the class
-`ConnectionResetError`, no instance. Anyone can cause that at will, so `TlsLoop` drops it.
+By default aiofastnet takes 257 KiB each way, which is meant for few connections. It also reports a peer that
+closes within the TLS handshake to the loop's exception handler, with the class `ConnectionResetError` in
+place of an instance. Anyone can cause that, so `TlsLoop` drops it.
 
-aiofastnet's own engine makes its SSL objects beside Python's `ssl`, without the application data in which
-`ssl`'s callbacks look their object up: a context with one of them ends the process at its first call. Such a
-context gets aiofastnet's other engine, which is made of `ssl.SSLObject`: `prepare` chooses at each one.
+aiofastnet's native engine makes SSL objects without the application data in which the callbacks of `ssl` look
+up their object. A context with such a callback crashes the process at its first call. For such a context,
+`prepare` selects aiofastnet's other engine, which uses `ssl.SSLObject`. It runs before each connection.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from typing import Any, cast
 
 __all__ = ["CERTIFICATE_HINT", "TlsLoop", "prepare", "tls_hint", "tls_options"]
 
-BUFFER_BYTES = 32 * 1024  # each way
+BUFFER_BYTES = 32 * 1024  # in each direction
 CERTIFICATE_HINT = "want a certificate of this client (ssl_context.load_cert_chain)"
-SHUTDOWN_S = 2.0  # how long a close waits for the peer's close_notify; 30 s by default
-# Our own deadline ends a handshake; that of the transport must only not come first. The loops want a number.
+SHUTDOWN_S = 2.0  # how long a close waits for the peer's close_notify; the default is 30 s
+# Our own deadline ends a handshake, so the transport's must be longer. The loops require a number.
 HANDSHAKE_S = 24 * 3600.0
-# Up to OpenSSL 1.1 a peer may begin another handshake at any time, and with it call what a first one calls.
+# Up to OpenSSL 1.1, a peer may renegotiate at any time, which runs the callbacks of a handshake again.
 RENEGOTIATES = ssl_module.OPENSSL_VERSION_INFO < (3,)
 
 
 def tls_options(context: ssl_module.SSLContext | None, *, small_buffers: bool) -> dict[str, Any]:
-    """Keyword arguments of ``create_connection`` and ``connect_accepted_socket``; none without a context.
+    """Keyword arguments for ``create_connection`` and ``connect_accepted_socket``; empty without a context.
 
     Parameters
     ----------
     context : ssl.SSLContext or None
-        None is plain TCP.
+        None for plain TCP.
     small_buffers : bool
-        aiofastnet's functions take their sizes, the loops' own do not.
+        Whether to set buffer sizes, which aiofastnet's functions accept and those of the loops do not.
     """
     if context is None:
         return {}
@@ -52,16 +52,16 @@ def tls_options(context: ssl_module.SSLContext | None, *, small_buffers: bool) -
 
 
 def calls_python(context: ssl_module.SSLContext) -> bool:
-    """Whether a connection that exists already can call Python through this context, as it is now."""
+    """Whether an established connection can call Python through this context in its present state."""
     return context.sni_callback is not None or context.keylog_filename is not None
 
 
 @functools.cache
 def _psk_slots() -> tuple[int, ...]:
-    """Where contexts keep their callbacks for pre-shared keys, in words: nothing public tells of them.
+    """Offsets, in words, of a context's callbacks for pre-shared keys. There is no public way to read them.
 
-    Found by setting both; empty where there are none (before 3.13). With these callbacks aiofastnet's engine
-    does not crash; it only finds no key.
+    They are found by setting both callbacks. The result is empty before Python 3.13, which has none. With
+    these callbacks aiofastnet's native engine does not crash; it only finds no key.
     """
     if not getattr(ssl_module, "HAS_PSK", False):
         return ()
@@ -87,16 +87,16 @@ def _words(context: ssl_module.SSLContext) -> list[int]:
 
 
 def has_psk(context: ssl_module.SSLContext) -> bool:
-    """Whether this context has a callback for pre-shared keys, as far as it can be known."""
+    """Whether this context has a callback for pre-shared keys, as far as that can be found out."""
     slots = _psk_slots()
     return bool(slots) and any(map(_words(context).__getitem__, slots))
 
 
 def needs_ssl_objects(context: ssl_module.SSLContext) -> bool:
-    """Whether connections of this context must be `ssl.SSLObject`.
+    """Whether connections of this context must use `ssl.SSLObject`.
 
-    So they must where the context has a callback, and where its class makes them its own way: the engine of
-    aiofastnet would go past ``wrap_bio``, and past the checks that a subclass adds there.
+    They must if the context has a callback, or if its class overrides how connections are made: the native
+    engine bypasses ``wrap_bio``, and with it the checks that a subclass adds.
     """
     return (
         calls_python(context)
@@ -108,29 +108,30 @@ def needs_ssl_objects(context: ssl_module.SSLContext) -> bool:
 
 
 def prepare(context: ssl_module.SSLContext) -> None:
-    """Choose aiofastnet's engine for the next connection of this context; once chosen, Python's stays."""
+    """Select aiofastnet's engine for the next connection. Once `ssl.SSLObject` is selected, it stays so."""
     if needs_ssl_objects(context):
-        # An attribute that aiofastnet looks for; the class of the standard library does not declare it.
+        # aiofastnet reads this attribute, which the class of the standard library does not declare.
         context._aiofastnet_force_fallback_ssl = True  # type: ignore[attr-defined]
 
 
 class TlsLoop:
-    """An event loop to one of aiofastnet's TLS transports: the real one but for four things.
+    """The event loop that one TLS transport of aiofastnet gets. It differs from the real loop in four ways.
 
-    1. The exception handler does not hear of peers that left within the handshake.
-    2. A callback may be set while a handshake waits for its peer, whose engine was chosen before that: such a
-       handshake is aborted instead of going on.
-    3. `first` is called before the first read.
-    4. A transport of the engine made of `ssl.SSLObject` that goes on reading asks by a method of the other
+    1. The exception handler gets no error for a peer that closed within the handshake.
+    2. If a callback is set during a handshake whose native engine is already chosen, the handshake is
+    aborted. 3. `first` is called before the first read.
+    4. To continue reading, the `ssl.SSLObject` engine calls a method that only the native engine has. This
+    would
+       raise, and the connection would stall. The loop calls the right method instead.
        engine, which raises, and the connection would stand still for ever.
 
     Parameters
     ----------
     loop : asyncio.AbstractEventLoop
     context : ssl.SSLContext
-        After `prepare`.
+        The context, after `prepare`.
     is_made : callable
-        Whether the handshake is done.
+        Tells whether the handshake is done.
     first : callable, optional
     """
 
@@ -144,13 +145,13 @@ class TlsLoop:
         self._loop = loop
         self._context = context
         self._is_made = is_made
-        # What a transport calls often is found without __getattr__.
+        # Methods that a transport calls often are attributes, which bypasses __getattr__.
         self.remove_reader = loop.remove_reader
         self.add_writer, self.remove_writer = loop.add_writer, loop.remove_writer
         self.call_later = loop.call_later
         self._first = first
         self._is_native = not getattr(context, "_aiofastnet_force_fallback_ssl", False)
-        # What goes to the loop itself hides the method here. (A bound method in its place would be a cycle.)
+        # For the native engine, the loop's method hides the one below. (A bound method would make a cycle.)
         if self._is_native:
             self.__dict__["call_soon"] = loop.call_soon
 
@@ -167,7 +168,7 @@ class TlsLoop:
         return self._loop.call_soon(callback, *args, **options)
 
     def add_reader(self, fd: int, read: Callable[[], None]) -> None:
-        # The engine made of SSL objects adds it in a later turn, before which a write may have failed.
+        # The `ssl.SSLObject` engine adds the reader in a later turn. A write may have failed before that.
         if self._is_native or not cast(Any, read).__self__.is_closing():
             self._loop.add_reader(fd, self._read, fd, read)
 
@@ -197,12 +198,12 @@ class TlsLoop:
 
 
 def _read_on(transport: Any) -> None:
-    """Have a transport deliver what it has read and not decrypted yet."""
+    """Make a transport deliver data that it has received but not decrypted yet."""
     transport.get_tls_protocol().data_received(b"")
 
 
 def tls_hint(error: BaseException) -> str:
-    """What stands at the other end, if OpenSSL's words say it to those who know them; else nothing."""
+    """A hint about the other end from an OpenSSL error whose text is obscure; empty if there is none."""
     text = f"{getattr(error, 'reason', None) or ''} {error}".upper().replace("_", " ")
     if "CERTIFICATE REQUIRED" in text or "HANDSHAKE FAILURE" in text:
         return f"the server may {CERTIFICATE_HINT}"
@@ -210,6 +211,6 @@ def tls_hint(error: BaseException) -> str:
         return "the server does not accept the certificate of this client"
     if any(words in text for words in ("WRONG VERSION NUMBER", "HTTP REQUEST", "RECORD LAYER FAILURE")):
         return "the server does not speak TLS at this port (ws:// instead of wss://, no ssl=)"
-    if isinstance(error, ConnectionResetError) and not error.args:  # aiofastnet's, within the TLS handshake
-        return f"the server has ended it: it may not speak TLS at this port, or {CERTIFICATE_HINT}"
+    if isinstance(error, ConnectionResetError) and not error.args:  # from aiofastnet, within the handshake
+        return f"the server closed the connection: it may not speak TLS at this port, or {CERTIFICATE_HINT}"
     return ""

@@ -1,15 +1,15 @@
-"""From a socket to a transport: connected or accepted, plain or TLS.
+"""From a socket to a transport: for connected or accepted sockets, plain or with TLS.
 
 ::
 
     await attach_connected(loop, sock, protocol, ...)      # its transport, TLS handshake done
     await attach_accepted(loop, sock, protocol, ...)
-    attach_plain(loop, sock, protocol)                     # without TLS nothing needs to be awaited
+    attach_plain(loop, sock, protocol)                     # plain transports need no await
 
-Who passes a socket owns it no more, whatever happens. A transport calls ``connection_made`` in a later turn
-of the loop, and a plain one adds its reader one callback after that, closed or not: by a protocol that gave
-it up, or by a write that failed there. The next owner of the descriptor would inherit the reader, so it is
-taken away right behind that callback.
+These functions take ownership of the socket in every case. A transport calls ``connection_made`` in a later
+turn of the loop. A plain transport adds its reader one callback after that, even if it has been closed by the
+protocol or by a failed write. The next owner of the descriptor would inherit that reader, so it is removed
+directly after that callback.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
 
 Transports: TypeAlias = Literal[
     "aiofastnet", "loop"
-]  # whose transports and TLS; "loop" is the event loop's own
+]  # who makes the transports and TLS; "loop" is the event loop
 
 
 @contextlib.asynccontextmanager
@@ -56,18 +56,18 @@ async def connecting(
     stage: Callable[[], str],
     discard: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[None]:
-    """One deadline over all steps of connecting; a failure of any kind discards what there is.
+    """One deadline for all steps of connecting. Any failure discards what has been made.
 
     Parameters
     ----------
     target : object
-        For the error's text.
+        The destination, for the text of the error.
     seconds : float or None
-        When they have passed, the block is cancelled and an `IoError` raised that is a `TimeoutError`.
+        After this time the block is cancelled, and an `IoError` is raised that is also a `TimeoutError`.
     stage : callable
-        Says where that was, for the text.
+        Gives the current stage, for the text.
     discard : callable
-        Aborts; awaited before any error goes on.
+        Aborts the connection. It is awaited before the error is raised.
     """
     scope = asyncio.timeout(seconds)
     try:
@@ -82,7 +82,7 @@ async def connecting(
 
 
 def check_socket(sock: socket.socket) -> None:
-    """Refuse sockets that only look like Python's own: transports would have none that they can name."""
+    """Refuse sockets of a class that replaces Python's own: transports cannot use them."""
     if type(sock).__module__.startswith("eventlet."):
         raise RuntimeError(
             "eventlet has replaced Python's sockets by its own, which asyncio's transports do not take: "
@@ -93,9 +93,9 @@ def check_socket(sock: socket.socket) -> None:
 def attach_plain(
     loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.BaseProtocol
 ) -> None:
-    """Make a transport without TLS: aiofastnet's own functions, less their task and future.
+    """Make a plain transport, as aiofastnet's own functions do, but without a task and a future.
 
-    They could not be cancelled either: they would close the socket before its ``add_reader`` has run.
+    Those functions cannot be cancelled safely: they would close the socket before its ``add_reader`` has run.
     """
     try:
         sock = as_transported(sock)
@@ -103,8 +103,8 @@ def attach_plain(
     except BaseException:
         close_unwatched(loop, sock)
         raise
-    # Behind its `add_reader`, ahead of the close of a transport that has failed in `connection_made`. The
-    # transport has the socket now: without memory for this step, it goes without. (`suppress` needs memory.)
+    # This runs after the `add_reader`, and before the close of a transport that failed in `connection_made`.
+    # The transport owns the socket by now. Without memory this step is skipped. (`suppress` needs memory.)
     try:
         loop.call_soon(unwatch_if_closing, loop, transport, sock)
     except MemoryError:
@@ -127,16 +127,16 @@ async def attach_connected(
     Parameters
     ----------
     address : Address
-        What was connected to; TLS checks the certificate for its host.
+        The destination. TLS checks the certificate for its host.
     server_hostname : str, optional
-        For another name than that.
+        Checks the certificate for this name instead.
     is_made : callable
-        Whether ``connection_made`` was called: then the transport owns the socket.
+        Tells whether ``connection_made`` was called. Then the transport owns the socket.
 
     Raises
     ------
     IoError
-        TLS failed, or the peer left.
+        TLS failed, or the peer closed the connection.
     """
     try:
         check_socket(sock)
@@ -167,7 +167,7 @@ async def attach_connected(
             doing = f"connect to {address}" if ssl is None else f"TLS with {address}"
             if ssl is not None and (hint := tls_hint(error)):
                 doing += f" ({hint})"
-            # A future of aiofastnet's has the error, and a frame in its traceback has that future.
+            # aiofastnet's future holds the error, and a frame of the error's traceback holds that future.
             raise IoError.of(error, doing) from error.with_traceback(None)
         raise
 
@@ -184,8 +184,9 @@ async def attach_accepted(
 ) -> None:
     """Make the transport of an accepted socket; with TLS, return when its handshake is done.
 
-    An `OSError` is TLS that failed, or a peer that left. For `is_made` see `attach_connected`. `look` is
-    called with the socket and its first bytes, which TLS gets too; the loops' own transports never call it.
+    `OSError` means that TLS failed or the peer closed the connection. For `is_made` see `attach_connected`.
+    `look` is called with the socket and its first bytes, which TLS also gets. The loops' own transports never
+    call it.
     """
     if ssl is None and transports == "aiofastnet":
         attach_plain(loop, sock, protocol)
@@ -216,7 +217,7 @@ def _peek(sock: socket.socket) -> bytes:
 
 
 def peer_of(sock: socket.socket) -> Address | None:
-    """Return the peer's address of a socket that has no transport yet; None where the peer has left."""
+    """The peer's address of a socket without a transport; None if the peer has disconnected."""
     try:
         return address_of(sock.getpeername())
     except OSError:
@@ -224,11 +225,11 @@ def peer_of(sock: socket.socket) -> Address | None:
 
 
 def remote_address(transport: asyncio.BaseTransport) -> Address | None:
-    """Return the peer's address; None where the kernel does not say, as for a peer that has left."""
+    """The peer's address; None if the kernel does not give it, for example after a disconnect."""
     return address_of(transport.get_extra_info("peername"))
 
 
 def _tls_name(address: Address) -> str:
     if unix_path(address) is not None:
         return "localhost"
-    return address.host.partition("%")[0]  # a scope is this machine's own, no certificate has it
+    return address.host.partition("%")[0]  # a scope is local to this machine and not in certificates

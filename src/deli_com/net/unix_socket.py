@@ -1,4 +1,4 @@
-"""Sockets with a path: TCP's options are no-ops, who may connect, and paths that nobody listens at."""
+"""Unix sockets: TCP options are ignored, the path has permissions, and stale paths are replaced."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import sys
 import time
 from collections.abc import Iterator
 
-if sys.platform != "win32":  # where Python has no Unix sockets
+if sys.platform != "win32":  # Python has no Unix sockets there
     import fcntl
 
 __all__ = ["UnixSocket", "as_transported", "listen_at", "remove_path", "sockaddr_of"]
 
-TURN_S = 1.0  # how long others may take to bind in the same folder
-MODE = 0o600  # of the path, unless it is given: whoever may write to it may connect
+TURN_S = 1.0  # limit on waiting for other processes that bind in the same directory
+MODE = 0o600  # default permissions of the path; write permission allows connecting
 
 
 class UnixSocket(socket.socket):
-    """A Unix socket that takes the options of TCP, as protocols set them, and ignores them."""
+    """A Unix socket that accepts and ignores the TCP options that protocols set."""
 
     def setsockopt(self, level: int, *args: object) -> None:
         if level != socket.IPPROTO_TCP:
@@ -32,34 +32,34 @@ class UnixSocket(socket.socket):
 
 
 def as_transported(sock: socket.socket) -> socket.socket:
-    """Return the socket that a transport is given; the one that was passed is used up where it is another."""
+    """The socket to pass to a transport. If it is another object, the given one is detached."""
     if isinstance(sock, UnixSocket) or sock.family != getattr(socket, "AF_UNIX", None):
         return sock
     return UnixSocket(fileno=sock.detach())
 
 
 def sockaddr_of(path: str) -> str:
-    """What the kernel is given for a path; ``@name`` is one of Linux's abstract names."""
+    """The kernel's form of a path; ``@name`` is one of Linux's abstract names."""
     return "\0" + path[1:] if path.startswith("@") else path
 
 
 def listen_at(path: str, backlog: int, mode: int | None) -> tuple[socket.socket, tuple[int, int] | None]:
-    """Listen at a path, and take the place of a socket at which nobody answers.
+    """Listen at a path. A path at which nobody listens is replaced.
 
     Parameters
     ----------
     mode : int, optional
-        Permissions of the path, set before anybody can connect. 0o600 if None.
+        Permissions of the path, set before any client can connect. 0o600 if None.
 
     Returns
     -------
     (socket.socket, (int, int) or None)
-        Non-blocking; and what tells the path from one that another has put there since.
+        The non-blocking socket, and the identity of its path, to recognise one that replaced it later.
 
     Raises
     ------
     OSError
-        EADDRINUSE: somebody listens there, or the path is no socket.
+        EADDRINUSE: another server listens there, or the path is not a socket.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -72,7 +72,7 @@ def listen_at(path: str, backlog: int, mode: int | None) -> tuple[socket.socket,
             if _is_stale(path):
                 os.unlink(path)
             sock.bind(path)
-            os.chmod(path, MODE if mode is None else mode)  # nobody can connect before listen()
+            os.chmod(path, MODE if mode is None else mode)  # clients cannot connect before listen()
             found = os.lstat(path)
             sock.listen(backlog)
         return sock, (found.st_dev, found.st_ino)
@@ -82,7 +82,7 @@ def listen_at(path: str, backlog: int, mode: int | None) -> tuple[socket.socket,
 
 
 def remove_path(path: str, identity: tuple[int, int]) -> None:
-    """Remove the path of a socket that was closed, unless another is there now."""
+    """Remove the path of a closed socket, unless another socket has replaced it."""
     with contextlib.suppress(OSError), _alone_in(os.path.dirname(path) or "."):
         found = os.lstat(path)
         if (found.st_dev, found.st_ino) == identity:
@@ -91,10 +91,10 @@ def remove_path(path: str, identity: tuple[int, int]) -> None:
 
 @contextlib.contextmanager
 def _alone_in(folder: str) -> Iterator[None]:
-    """Let one process at a time look who listens at a path of this folder, and take its place.
+    """Let one process at a time check the paths of this directory for listeners, and replace stale ones.
 
-    Between `bind` and `listen` a path looks like one that nobody listens at. The lock ends with its process.
-    A folder that may not be read, or whose lock somebody else keeps, is used without it.
+    Between `bind` and `listen` a path looks stale. The lock ends with its process. If the directory cannot be
+    read, or another process keeps the lock for too long, it goes on without the lock.
     """
     if sys.platform == "win32":
         yield
@@ -123,7 +123,7 @@ def _alone_in(folder: str) -> Iterator[None]:
 def _is_stale(path: str) -> bool:
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return False  # bind() says that something is there
+            return False  # bind() will report that the path exists
     except OSError:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -1,1 +1,1 @@
-"""Received values, and those who wait for them."""
+"""The inbox for received values, and `recv`, which takes values from it."""

@@ -1,4 +1,4 @@
-# Received values, in order, until somebody takes them.
+# The inbox: received values wait here, in order, until the program takes them.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
@@ -9,25 +9,25 @@ from deli_com.ground.waiter cimport Waiter
 
 
 cdef struct Entry:
-    PyObject* value          # owned; an exception to raise where `is_error`. NULL: still plain bytes
-    PyObject* source         # owned; the connection it came over
-    Py_ssize_t wire          # bytes it took on the wire
+    PyObject* value          # owned; an exception to raise if `is_error`. NULL: not decoded yet
+    PyObject* source         # owned; the connection that received it
+    Py_ssize_t wire          # bytes on the wire
     bint is_error
 
 
 cdef class Inbox:
-    cdef readonly Py_ssize_t max_bytes    # wire bytes at which the inbox is full
-    cdef readonly Py_ssize_t max_count    # values at which it is full
-    cdef readonly Py_ssize_t held_bytes   # wire bytes of the values held
-    cdef readonly Py_ssize_t dropped      # values dropped because nobody had asked for any
-    cdef readonly Py_ssize_t superseded   # values whose key had a newer one before they were taken
-    cdef readonly Py_ssize_t skipped      # values of policy skip that had to make room
-    cdef readonly Py_ssize_t undecodable  # of a client: messages that turned out to be no value
-    cdef bint is_client                   # such a one is raised by `recv`; else its source is told
-    cdef readonly bint wanted             # a first recv has been called
-    cdef readonly Py_ssize_t plain_size   # bytes of a plain value at most; 0: there are none
+    cdef readonly Py_ssize_t max_bytes    # limit on `held_bytes` at which the inbox is full
+    cdef readonly Py_ssize_t max_count    # limit on the number of values at which it is full
+    cdef readonly Py_ssize_t held_bytes   # wire bytes of the waiting values
+    cdef readonly Py_ssize_t dropped      # values dropped: no recv so far, or their source was closed
+    cdef readonly Py_ssize_t superseded   # values replaced by a newer one of their key before they were taken
+    cdef readonly Py_ssize_t skipped      # values of policy skip that were dropped to make room
+    cdef readonly Py_ssize_t undecodable  # in a client: messages that failed to decode when they were taken
+    cdef bint is_client                   # `recv` raises the decode error; in a server its source is told
+    cdef readonly bint wanted             # recv has been called at least once
+    cdef readonly Py_ssize_t plain_size   # most bytes of a value that waits undecoded; 0: no value does
     cdef object loop
-    cdef Home home                        # where values are taken
+    cdef Home home                        # the thread and loop in which values are taken
 
     cdef Py_ssize_t count(self) noexcept
     cdef bint is_full(self) noexcept
@@ -49,21 +49,21 @@ cdef class Inbox:
 
     # --- private ---------------------------------------------------------------------
     cdef Entry* _ring                     # capacity is a power of two
-    cdef char* _plain                     # `plain_size` bytes for each place of the ring
-    cdef TypeCodec _codec                 # of plain values
-    cdef bint _is_checked                 # not any bytes are a value
+    cdef char* _plain                     # `plain_size` bytes for each entry of the ring
+    cdef TypeCodec _codec                 # decodes plain values
+    cdef bint _is_checked                 # bytes must be checked, because not all are a valid value
     cdef size_t _mask
     cdef size_t _first
     cdef size_t _next
     cdef size_t _seen                     # `_next` when `give_back` was last called
-    cdef size_t _aged                     # the values before that place came before `_aged_ns`
+    cdef size_t _aged                     # entries before this index arrived before `_aged_ns`
     cdef uint64_t _aged_ns
-    cdef object _waiters                  # deque of Waiters that were not woken yet
-    cdef Py_ssize_t _waiting              # Waiters in it
+    cdef object _waiters                  # deque of Waiters that are not woken yet
+    cdef Py_ssize_t _waiting              # number of Waiters in it
     cdef Py_ssize_t _woken                # woken waiters that have not taken their value yet
     cdef list _held_back                  # sources whose reading is paused
-    cdef object _closed                   # the exception that ends it, or None
-    cdef bint _in_order                   # `async for` ends quietly
+    cdef object _closed                   # the exception that later recv calls raise, or None
+    cdef bint _in_order                   # `async for` ends without an error
 
     cdef Entry* _add(self, object source, Py_ssize_t wire) except? NULL
     cdef bint _added(self) except -1

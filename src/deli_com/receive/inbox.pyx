@@ -1,16 +1,16 @@
-"""Received values that wait: a ring, and the queue of those who wait for one.
+"""The queue of received values: a ring, and a queue of waiters.
 
-A value stays in the ring until somebody takes it (`Recv`, in receive/recv.pyx); the future of a waiter
-carries the wake-up only. So a cancelled waiter loses no value: the wake-up passes to the next one. Each value
-goes to one waiter, in order of waiting.
+A value stays in the ring until the program takes it (`Recv`, in receive/recv.pyx). The future of a waiter
+only carries the wake-up. So a cancelled waiter loses no value: the wake-up passes to the next waiter. Each
+value goes to one waiter, in the order of waiting.
 
-A small value of plain fields (`wait_as_bytes`) waits as the bytes that came and is made when it is taken.
-The memory of the value that the program dropped before is then still in the CPU cache and free lists, and a
-waiting value takes at most 160 bytes.
+A small value of plain fields (`wait_as_bytes`) waits as bytes, and is decoded when it is taken. Then the
+memory of the value that the program has just freed is still in the CPU cache and the free lists. A waiting
+value takes at most 160 bytes.
 
-Bounds: `max_bytes` on the wire and `max_count`. Past them, `push` still takes what one
-read buffer holds, and the source is paused; before anybody has asked for a value there is
-no point in pausing, so values past the bound are dropped and counted instead.
+Limits: `max_bytes` on the wire and `max_count`. Past them, `push` still accepts the rest of one read buffer,
+and the source pauses reading. Before the first `recv` call the source is not paused; values past the limit
+are dropped and counted instead.
 """
 
 from collections import deque
@@ -29,8 +29,8 @@ from deli_com.ground.sockets cimport deli_com_clock_ns
 from deli_com.ground.waiter cimport Waiter
 
 cdef enum:
-    FEW = 15           # places of a new ring, less one
-    PLAIN_BYTES = 128  # of a value that waits as it came; larger ones are worth their own memory
+    FEW = 15           # entries of a new ring, minus one
+    PLAIN_BYTES = 128  # most bytes of a value that waits undecoded; larger ones get their own memory
 
 
 cdef inline char* _plain_at(Inbox inbox, size_t place) noexcept:
@@ -38,8 +38,8 @@ cdef inline char* _plain_at(Inbox inbox, size_t place) noexcept:
 
 
 cdef inline PyObject* _made(Inbox inbox, Entry* oldest) except NULL:
-    # What the oldest entry stands for, if it is plain. No code but the allocator's runs meanwhile. Numbers
-    # may be followed by bytes that were not kept.
+    # Decodes the oldest entry, which is plain. Only the allocator's code runs meanwhile. Bytes after a value
+    # of numbers are not kept.
     return decode_plain(
         inbox._codec.reads, _plain_at(inbox, inbox._first), min(oldest.wire, inbox.plain_size))
 
@@ -51,11 +51,11 @@ cdef class Inbox:
     ----------
     loop : asyncio.AbstractEventLoop
     codec : TypeCodec, optional
-        Of the values; None where nothing is received, or all come as objects.
+        Codec of the values; None if nothing is received, or if all values are pushed as objects.
     max_bytes : int
-        Bytes on the wire of the values held, at which the inbox is full.
+        Limit on the wire bytes of the waiting values, at which the inbox is full.
     max_count : int
-        Values held at which it is full.
+        Limit on the number of waiting values, at which the inbox is full.
     """
 
     def __cinit__(
@@ -97,7 +97,7 @@ cdef class Inbox:
         return self.held_bytes >= self.max_bytes or self.count() >= self.max_count
 
     cdef bint push(self, object source, object value, Py_ssize_t wire, bint is_error) except -1:
-        # True: the inbox is full, and the source should pause (`hold_back`).
+        # Returns True if the inbox is full, and the source should pause reading (`hold_back`).
         cdef Entry* entry = self._add(source, wire)
         if entry == NULL:
             return False
@@ -107,13 +107,13 @@ cdef class Inbox:
         return self._added()
 
     cdef bint may_wait(self, const char* data, Py_ssize_t size) noexcept:
-        # Whether `push_plain` takes this message; if not, whoever has it decodes it and calls `push`.
+        # Whether `push_plain` accepts this message. If not, the caller decodes it and calls `push`.
         if self._is_checked:
             return size <= self.plain_size and is_plain_value(self._codec.reads, data, size)
         return 0 < self.plain_size <= size
 
     cdef bint push_plain(self, object source, const char* data, Py_ssize_t size) except -1:
-        # As `push`, for `size` bytes at `data`, which are copied: `may_wait` has said yes.
+        # As `push`, for `size` bytes at `data`, which are copied. `may_wait` must have returned True.
         cdef Entry* entry = self._add(source, size)
         if entry == NULL:
             return False
@@ -123,7 +123,7 @@ cdef class Inbox:
         return self._added()
 
     cdef Entry* _add(self, object source, Py_ssize_t wire) except? NULL:
-        # A new last entry, to be filled by the caller; NULL without an exception: nobody wants it.
+        # Adds a last entry, for the caller to fill. NULL without an exception: the value is dropped.
         cdef Entry* entry
         if self._closed is not None:
             return NULL
@@ -146,7 +146,7 @@ cdef class Inbox:
         return self.wanted and self.is_full()
 
     cdef int _resize(self, size_t mask) except -1:
-        # To `mask` + 1 places, a power of two and enough for what is held.
+        # Resizes to `mask` + 1 entries, a power of two that is large enough for the waiting values.
         cdef size_t i
         cdef Py_ssize_t size = self.plain_size
         cdef char* plain = <char*>PyMem_RawMalloc((mask + 1) * size)
@@ -166,7 +166,7 @@ cdef class Inbox:
         return 0
 
     cdef int give_back(self) except -1:
-        # Called now and then: memory of an inbox that stays empty goes, and what has failed is tried again.
+        # Called periodically: frees the memory of an inbox that stays empty, and retries what has failed.
         if self._waiting:
             self._wake()
         if self._held_back and self._has_room():
@@ -180,12 +180,12 @@ cdef class Inbox:
         return 0
 
     cdef int hold_back(self, object source) except -1:
-        # `source` has paused reading; its `resume_reading()` is called once there is room.
+        # `source` has paused reading. Its `resume_reading()` is called once there is room.
         self._held_back.append(source)
         return 0
 
     cdef int _resume_sources(self) except -1:
-        # What raises is told to the loop, and comes again with `give_back`: the caller has taken a value.
+        # An error goes to the loop's handler, and `give_back` retries: the caller has already taken a value.
         cdef list sources = self._held_back
         self._held_back = []
         for source in sources:
@@ -194,12 +194,12 @@ cdef class Inbox:
             except Exception as error:
                 self._held_back.append(source)
                 self.loop.call_exception_handler(
-                    {"message": "reading was not resumed; it is tried again", "exception": error})
+                    {"message": "reading was not resumed; it will be retried", "exception": error})
         return 0
 
     cdef int _wake(self) except -1:
         # Wakes waiters while there are values that no woken waiter will take.
-        # One that cannot be woken stays: the next value, or the next sweep, tries again.
+        # If waking fails, the waiter stays in the queue. The next value or the next sweep retries.
         cdef Waiter waiter
         try:
             while self._waiting and (self._woken < self.count() or self._closed is not None):
@@ -209,11 +209,11 @@ cdef class Inbox:
                 self._waiting -= 1
         except Exception as error:
             self.loop.call_exception_handler(
-                {"message": "a recv() was not woken; it is tried again", "exception": error})
+                {"message": "a recv() was not woken; it will be retried", "exception": error})
         return 0
 
     cdef int _leave_queue(self, Waiter waiter) except -1:
-        # A waiter goes without a value; what it was woken for goes to the next.
+        # Removes a waiter that takes no value. If it was woken, the wake-up passes to the next.
         if waiter.is_done() and not waiter.cancelled():
             self._woken -= 1
             self._wake()
@@ -227,16 +227,16 @@ cdef class Inbox:
         return 0
 
     def _left(self, Waiter waiter not None):
-        # `_leave_queue` for a waiter that died in another thread.
+        # `_leave_queue` for a waiter that was freed in another thread.
         self._leave_queue(waiter)
 
     cdef bint may_take(self) except -1:
-        # Whether whoever comes now takes a value. Waiters that are ahead come first, woken or not.
+        # Whether a new call may take a value. Earlier waiters come first, woken or not.
         return self._next != self._first and self._woken == 0 and self._waiting == 0
 
     cdef bint take(self, Entry* entry) except -1:
-        # The oldest entry, with a value; the caller owns its references. There is one. True: it was no value,
-        # and nothing else is left.
+        # Takes the oldest entry, decoded; the caller owns its references. There must be one. Returns True if
+        # it failed to decode and no other value is left (`PolicyInbox` only).
         entry[0] = self._ring[self._first & self._mask]
         if entry.value == NULL:
             entry.value = _made(self, entry)
@@ -247,7 +247,8 @@ cdef class Inbox:
         return False
 
     cdef int take_more(self, list values, Py_ssize_t most) except -1:
-        # Up to `most` values in all. Those of woken waiters stay; so does an error, for the next to raise.
+        # Takes until there are `most` values. Values for woken waiters stay, and so does an error, for the
+        # next call.
         cdef Entry entry
         try:
             while (
@@ -260,12 +261,12 @@ cdef class Inbox:
                 Py_XDECREF(entry.source)
                 values.append(value)
         except MemoryError:
-            pass  # what was taken must not be lost; the next recv tells
+            pass  # the values taken so far must not be lost; the next recv raises
         return 0
 
     cdef PyObject* take_at_once(self) except? NULL:
-        # The oldest value, where nothing else is to be looked at, the common case. NULL without an
-        # exception: something is.
+        # The common case: takes the oldest value if nothing else needs attention. NULL without an exception:
+        # the caller must use the general path.
         cdef Entry entry
         if (
             self._next == self._first or self._woken or self._waiting or self._held_back
@@ -283,11 +284,12 @@ cdef class Inbox:
         return entry.value
 
     cdef uint64_t oldest_ns(self) noexcept:
-        # When the oldest of what waits has come, by the system's clock; 0: nothing waits, or not for long.
+        # A time (monotonic clock) before which the oldest waiting value arrived; 0: nothing waits, or not for
+        # long.
         return self._aged_ns if self._first < self._aged else 0
 
     cdef dict shares(self):
-        # Wire bytes held, by the source they came from.
+        # Wire bytes of the waiting values, by source.
         cdef dict shares = {}
         cdef size_t i
         cdef Entry* entry
@@ -298,7 +300,7 @@ cdef class Inbox:
         return shares
 
     cdef int replace_sources(self, object source) except -1:
-        # All that is held came from this.
+        # Makes `source` the source of all waiting values.
         cdef size_t i
         cdef Entry* entry
         cdef PyObject* before
@@ -307,13 +309,13 @@ cdef class Inbox:
             before = entry.source
             Py_INCREF(source)
             entry.source = <PyObject*>source
-            Py_XDECREF(before)  # the caller has another reference: nothing is freed here
+            Py_XDECREF(before)  # the caller holds another reference, so nothing is freed here
         return 0
 
     cdef Py_ssize_t drop_from(self, object source) except -1:
-        # Drops and counts what came from `source`; returns its wire bytes. The others keep their order.
-        # A waiter that was woken for one of these waits anew.
-        cdef list gone = []  # freed at the end: that may run code of the user's
+        # Drops and counts the values from `source`, and returns their wire bytes. The others keep their
+        # order. A waiter that was woken for one of them waits again.
+        cdef list gone = []  # freed at the end, because that may run the user's code
         cdef size_t i
         cdef size_t kept = self._first
         cdef Py_ssize_t wire = 0
@@ -346,7 +348,7 @@ cdef class Inbox:
         return 2 * self.held_bytes <= self.max_bytes and 2 * self.count() <= self.max_count
 
     cdef int close(self, object error, bint in_order) except -1:
-        # What is held can still be taken; then every recv raises a copy of `error`.
+        # Waiting values can still be taken. After that, every recv raises a copy of `error`.
         if self._closed is None:
             self._closed = error
             self._in_order = in_order
@@ -355,15 +357,15 @@ cdef class Inbox:
         return 0
 
     cdef object _ending(self):
-        # A new exception each time: tracebacks must not pile up on one object.
+        # A new exception each time, because tracebacks would accumulate on a shared one.
         cause = self._closed
         error = type(cause)(*cause.args)
         error.__cause__ = cause.__cause__
         return error
 
 
-# The ring is C memory: without these two, the collector would not see that a value left in the
-# inbox holds its connection, which holds the endpoint, which holds the inbox.
+# The ring is C memory. Without these two functions the collector would not see the cycle inbox, value,
+# connection, endpoint, inbox.
 
 cdef traverseproc _traverse_fields = (<CollectedType*>Inbox).tp_traverse
 cdef inquiry _clear_fields = (<CollectedType*>Inbox).tp_clear

@@ -1,4 +1,4 @@
-# Of a message that waits as bytes: how its class is delivered, and what tells its slot from others.
+# The delivery policy of a message that waits as bytes, and the key that identifies its slot.
 
 from deli_com._fastcodec cimport TypeCodec
 from deli_com.coding.program cimport Prog
@@ -6,42 +6,42 @@ from deli_com.ground.delivery_class cimport DeliveryClass
 
 
 cdef struct KeyPart:
-    Prog* prog            # of the fields that it covers, where their size varies; borrowed from `_codecs`
-    Py_ssize_t size       # bytes, where that is fixed; -1
+    Prog* prog            # program of its fields, if their size varies; borrowed from `_codecs`
+    Py_ssize_t size       # bytes, if fixed; else -1
     bint is_key
 
 
 cdef struct KeyWay:
-    # How to reach the key of one class: parts from the first field up to the last of the key.
+    # How to find the key of one class: parts from the first field up to the last field of the key.
     DeliveryClass kind
     KeyPart* parts
     int count
-    bint is_split         # other fields lie between those of the key
+    bint is_split         # there are other fields between those of the key
 
 
 cdef struct MessageKey:
-    int lane              # index of the class among the variants; 0 where there are none
+    int lane              # index of the class among the variants; 0 if there are none
     DeliveryClass kind
-    const char* data      # the key's fields as they are on the wire; borrowed until the next message
+    const char* data      # the key's fields as on the wire; borrowed until the next message
     Py_ssize_t size
 
 
 cdef class MessageKeys:
-    # False: the bytes are no message, or none that the key can be told of.
+    # Returns False if the bytes are no message, or if their key cannot be found.
     cdef bint find(self, const char* data, Py_ssize_t size, MessageKey* found) noexcept
 
     # --- private ---
     cdef TypeCodec _codec
-    cdef KeyWay* _ways            # owned, by lane
+    cdef KeyWay* _ways            # owned; indexed by lane
     cdef int _count
-    cdef bint _is_sealed          # the index of the variant comes first
+    cdef bint _is_sealed          # messages begin with the index of the variant
     cdef Py_ssize_t _first        # bytes before the first field
-    cdef char* _scratch           # owned; of split keys
+    cdef char* _scratch           # owned; split keys are joined here
     cdef Py_ssize_t _room
-    cdef list _codecs             # own what the parts refer to
+    cdef list _codecs             # own the programs of the parts
     cdef int _add_way(self, int lane, object cls, object delivery) except -1
     cdef bint _append(self, const char* data, Py_ssize_t size, MessageKey* found) noexcept
 
 
-# None where no class of the messages says a policy that drops any.
+# None if no class of the messages has a policy that drops values.
 cdef MessageKeys message_keys(TypeCodec codec)

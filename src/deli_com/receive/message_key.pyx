@@ -1,7 +1,7 @@
-"""Policy and key of a message, from its bytes.
+"""Finds the delivery policy and the key of a message in its bytes.
 
-Keys are equal exactly if their fields are equal on the wire, so the bytes of those fields are the key:
-nothing is decoded to compare them.
+Two keys are equal exactly if their fields are equal on the wire. So the bytes of these fields serve as the
+key, and keys are compared without decoding.
 """
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_RawFree, PyMem_RawRealloc
@@ -21,7 +21,7 @@ cdef dict KINDS = {"skip": DELIVER_SKIP, "latest": DELIVER_LATEST}
 
 
 cdef class MessageKeys:
-    """Finds policies and keys in the messages of one type; made by `message_keys`."""
+    """Finds policies and keys in the messages of one type. `message_keys` makes it."""
 
     def __cinit__(self):
         self._codecs = []

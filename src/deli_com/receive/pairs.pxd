@@ -1,4 +1,4 @@
-# Values with the peers that they are from, for `async for`.
+# Values with the peers that sent them, for `async for`.
 
 from deli_com.receive.inbox cimport Inbox
 

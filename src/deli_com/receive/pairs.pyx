@@ -1,11 +1,11 @@
-"""Values with the peers that they are from."""
+"""Values with the peers that sent them."""
 
 from deli_com.receive.inbox cimport Inbox
 from deli_com.receive.recv cimport NEXT_PAIR, recv_from_inbox
 
 
 cdef class Pairs:
-    """The asynchronous iterator behind `Endpoint.with_peer`; shares the endpoint's inbox."""
+    """The asynchronous iterator of `Endpoint.with_peer`. It shares the endpoint's inbox."""
 
     def __cinit__(self, Inbox inbox not None):
         self._inbox = inbox

@@ -1,4 +1,4 @@
-# An inbox for types with policies: it keeps the newest of each key, as the sender's log does.
+# An inbox for types with policies. It keeps the newest value of each key, as the sender's log does.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
@@ -13,30 +13,30 @@ cdef class PolicyInbox(Inbox):
     # --- private ---------------------------------------------------------------------
     cdef MessageKeys _keys
     cdef SlotTable _slots
-    cdef dict _lane_of                # class to lane, of classes that are not reliable
+    cdef dict _lane_of                # class -> lane, for classes with policy latest or skip
     cdef bint _is_always_plain
     cdef bint _is_never_plain
-    cdef bint _is_dead                # the collector has cleared it
-    cdef MessageKey _found            # by `may_wait`, for `push_plain`
+    cdef bint _is_dead                # the garbage collector has cleared it
+    cdef MessageKey _found            # set by `may_wait` for `push_plain`
     cdef Held* _first_held
     cdef Held* _last_held
-    cdef Held* _first_fixed           # of those that keep their place: reliable ones, skip, errors
+    cdef Held* _first_fixed           # list of values that keep their place: reliable, skip, errors
     cdef Held* _last_fixed
     cdef Held* _oldest_skip
-    cdef Held* _spare                 # freed ones, by `after`
+    cdef Held* _spare                 # free list, linked by `after`
     cdef Py_ssize_t _spares
     cdef Py_ssize_t _held
-    cdef Py_ssize_t _latest           # of them, those of policy latest
-    cdef bint _is_fair                # they are taken by turns, not in order: some are of an earlier turn
-    cdef uint64_t _latest_since       # turn in which there came to be any
-    cdef uint64_t _number             # of the last arrival
+    cdef Py_ssize_t _latest           # number of those with policy latest
+    cdef bint _is_fair                # latest values are taken in turns by key, not in order of arrival
+    cdef uint64_t _latest_since       # loop turn since which there are latest values
+    cdef uint64_t _number             # number of the last arrival
     cdef uint64_t _turn
     cdef uint64_t _turn_ns
-    cdef bint _is_marked              # `_on_turn` is on its way
+    cdef bint _is_marked              # `_on_turn` is scheduled
     cdef uint64_t _taken_ns           # when the last value was taken
-    cdef uint64_t _taken_turn         # and in which turn
-    cdef int _refreshes               # turns for which what waits is not given out; 0: it is
-    cdef uint64_t _refreshed          # `_number` in the last of them
+    cdef uint64_t _taken_turn         # loop turn in which the last value was taken
+    cdef int _refreshes               # loop turns for which taking has been suspended; 0: not suspended
+    cdef uint64_t _refreshed          # `_number` in the last of these turns
 
     cdef bint _push_held(
         self, object source, PyObject* value, const char* data, Py_ssize_t size, bint is_error) except -1
@@ -59,6 +59,6 @@ cdef class PolicyInbox(Inbox):
     cdef bint _was_away(self) noexcept
 
 
-# The inbox for what a codec reads: a plain one where its types have no policy.
+# Makes the inbox for the values that a codec reads: a plain `Inbox` if their classes have no policy.
 cdef Inbox inbox_for(
     object loop, TypeCodec codec, Py_ssize_t max_bytes, bint conflate, bint is_client)

@@ -1,23 +1,24 @@
-"""An inbox that follows the policies of what it receives.
+"""An inbox that applies the delivery policies of the values that it receives.
 
 ::
 
     in order of arrival    P1 P2 | R | P3 P1' | S R | P2'        R reliable, S skip, P latest, by key
 
-Values that are reliable, or of policy skip, keep their places. A newer value of policy latest takes the
-waiting one of its key away, wherever that stands, and goes to the end: it passes nothing that keeps its
-place. Those before the first place that is kept may be taken next. Among them it goes by turns, the key
-first that was not taken for longest; by arrival, a program that is slower than the stream would see the
-first key again and again.
+Reliable values and values of policy skip keep their places. A newer value of policy latest replaces the
+waiting one of its key, wherever that is, and goes to the end of the queue. So it never overtakes a value that
+keeps its place. The values before the first one that keeps its place may be taken next. Among them the keys
+take turns: first comes the key that was not taken for longest. In order of arrival, a program that is slower
+than the stream would get the first key again and again.
 
-A value is taken away only by one that came in a later turn of the loop, and no turn ends while somebody who
-was woken has yet to take. So whoever keeps up gets every value, in the order of arrival.
+A value is replaced only by one that arrived in a later turn of the event loop, and no turn counts as ended
+while a woken waiter has not taken its value. So a program that keeps up gets every value, in the order of arrival.
 
-What may be taken away waits as the bytes that came. Its key is read from them (`message_key`), and whoever
-takes it has it decoded.
+A value that may be replaced waits as bytes. Its key is read from them (`message_key`). It is decoded when it
+is taken.
 
-A program that computes without letting the loop turn would find what had come before, while newer values wait
-in the kernel. So after `AWAY_NS` between two takes the loop reads first, until nothing more comes.
+A program that computes for long without awaiting would get old values, while newer ones wait in the kernel.
+So if more than `AWAY_NS` have passed since the last take in the same turn, the loop reads first, until no
+more arrives.
 """
 
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawRealloc
@@ -40,8 +41,8 @@ from deli_com.receive.slots cimport NO_PLACE, Held, Slot, SlotTable
 from deli_com.types.instance import record_spec
 
 cdef enum:
-    AWAY_NS = 10000000      # between two takes within one turn, until the loop reads before the next
-    REFRESH_LEAST = 2       # turns until what the kernel has can have been read: the first may come before it
+    AWAY_NS = 10000000      # time between two takes in one turn, after which the loop reads first
+    REFRESH_LEAST = 2       # turns until the kernel's data is surely read; the first may precede the read
     REFRESH_MOST = 50
     PLAIN_BYTES = 256
     MOST_SPARES = 64
@@ -104,9 +105,9 @@ cdef class PolicyInbox(Inbox):
         return self._found.kind != DELIVER_RELIABLE or self._is_plain(data, size)
 
     cdef bint _is_plain(self, const char* data, Py_ssize_t size) noexcept:
-        # Whether making it cannot fail, nor run code of the user's.
+        # Whether decoding it can neither fail nor run the user's code.
         if size > PLAIN_BYTES:
-            return False  # the look would take long
+            return False  # the check would take too long
         if self._is_always_plain:
             return self._codec.min_size <= size
         return not self._is_never_plain and is_plain_value(self._codec.reads, data, size)
@@ -118,7 +119,8 @@ cdef class PolicyInbox(Inbox):
         cdef bytes data
         self._found.kind = DELIVER_RELIABLE
         if not is_error and type(value) in self._lane_of:
-            # Read as another writer's schema says: the key is that of the value as it is written here.
+            # The value was converted from another writer's schema. The key is that of the value as this end
+            # writes it.
             data = self._codec.to_bytes(value)
             self._keys.find(data, len(data), &self._found)
         return self._push_held(source, <PyObject*>value, NULL, wire, is_error)
@@ -126,7 +128,7 @@ cdef class PolicyInbox(Inbox):
     cdef bint _push_held(
         self, object source, PyObject* value, const char* data, Py_ssize_t size, bint is_error
     ) except -1:
-        # As `_found` says. Either a value, or bytes that are copied.
+        # Adds a value, or bytes that are copied. `_found` has its policy and key.
         cdef Slot* slot = NULL
         cdef Held* held
         if self._closed is not None or self._is_dead:
@@ -184,7 +186,7 @@ cdef class PolicyInbox(Inbox):
             self._wake()
         if not self._is_marked:
             self.loop.call_soon(self._on_turn)
-            self._is_marked = True  # last: where that raises, the next value tries again
+            self._is_marked = True  # last, so that the next value retries if call_soon raises
         return self.wanted and self.is_full()
 
     cdef void _link_fixed(self, Held* held) noexcept:
@@ -222,7 +224,7 @@ cdef class PolicyInbox(Inbox):
         return 0
 
     cdef int _make_room_to_skip(self, Py_ssize_t size) except -1:
-        # Past half, the oldest of policy skip go; the newest always stays.
+        # Past half of the limits, the oldest values of policy skip are dropped. The newest always stays.
         cdef Held* held
         while self._oldest_skip != NULL and (
             2 * (self.held_bytes + size) > self.max_bytes or 2 * (self._held + 1) > self.max_count
@@ -234,7 +236,7 @@ cdef class PolicyInbox(Inbox):
         return 0
 
     def _on_turn(self):
-        # A turn has passed since the first arrival of this one.
+        # Runs one turn after the first arrival of this turn.
         self._is_marked = False
         if self._woken == 0:
             self._turn += 1
@@ -269,7 +271,7 @@ cdef class PolicyInbox(Inbox):
         return held
 
     cdef void _free(self, Held* held) noexcept:
-        # It is in no list any more. What its references free may run code of the user's: last.
+        # The value is in no list. Its references are freed last, because that may run the user's code.
         cdef PyObject* value = held.value
         cdef PyObject* source = held.source
         held.value = NULL
@@ -317,7 +319,7 @@ cdef class PolicyInbox(Inbox):
             self._last_fixed = held.previous_fixed
 
     cdef int _admit(self, Held* held) except -1:
-        # From there to the next that keeps its place, they may be taken next.
+        # Allows the values from here up to the next one that keeps its place to be taken next.
         while held != NULL and held.slot != NULL:
             if held.slot.place == NO_PLACE:
                 self._slots.enter(held.slot)
@@ -325,7 +327,7 @@ cdef class PolicyInbox(Inbox):
         return 0
 
     cdef int _detach(self, Held* held) except -1:
-        # Out of all lists: it was taken, or is dropped. Of its key it is the first.
+        # Removes a value, the first of its key, from all lists: it was taken, or is dropped.
         cdef Slot* slot = held.slot
         cdef Held* following = held.after
         cdef bint was_first_fixed = held == self._first_fixed
@@ -349,7 +351,7 @@ cdef class PolicyInbox(Inbox):
         return 0
 
     cdef void _put_first(self, Held* held) noexcept:
-        # Back again, before all others; from now on it keeps its place.
+        # Puts a value back in front of all others. From now on it keeps its place.
         while self._slots.heaped:
             self._slots.leave(self._slots.heap[0])
         self._is_fair = False
@@ -376,14 +378,14 @@ cdef class PolicyInbox(Inbox):
     # --- what is taken -------------------------------------------------------------------
 
     cdef Held* _chosen(self) noexcept:
-        # The one to be taken next.
+        # The value to take next.
         cdef Held* held = self._first_held
         if held == NULL or held.slot == NULL or not self._is_fair:
             return held
         return self._slots.heap[0].first
 
     cdef Held* _next_made(self) except? NULL:
-        # Taken out, with its value; the caller frees it. NULL without an exception: none is left.
+        # Takes the next value, decoded; the caller frees it. NULL without an exception: none is left.
         cdef Held* held
         while True:
             held = self._chosen()
@@ -394,12 +396,12 @@ cdef class PolicyInbox(Inbox):
                 return held
 
     cdef bint _make(self, Held* held) except -1:
-        # False: it was no value, and is freed.
+        # Returns False if it failed to decode; then it is freed.
         held.value = _decode(self._codec, held.data, held.wire)
         return held.value != NULL or self._refuse(held)
 
     cdef bint _refuse(self, Held* held) except -1:
-        # The decoder has set its exception.
+        # Handles the exception that the decoder has set.
         try:
             _reraise()
         except MemoryError:
@@ -459,7 +461,7 @@ cdef class PolicyInbox(Inbox):
                 values.append(value)
                 self._free(held)
         except MemoryError:
-            pass  # what was taken must not be lost; the next recv tells
+            pass  # the values taken so far must not be lost; the next recv raises
         self._now()
         if self._held_back and self._has_room():
             self._resume_sources()
@@ -497,18 +499,18 @@ cdef class PolicyInbox(Inbox):
         return True
 
     cdef bint _was_away(self) noexcept:
-        # Whether the program has kept the loop from turning since it took the last value.
+        # Whether the program has blocked the loop since it took the last value.
         return (
             self._taken_turn == self._turn and self._taken_ns != 0
             and deli_com_clock_ns() - self._taken_ns > AWAY_NS
         )
 
     def _on_refresh(self):
-        # A turn has passed. Reading goes on until nothing more has come.
+        # Runs after a turn of the loop. Reading continues until nothing more arrives.
         cdef Py_ssize_t turns = self._refreshes
         cdef bint goes_on = (
             turns < REFRESH_LEAST or self._number != self._refreshed and turns < REFRESH_MOST)
-        self._refreshes = 0  # until the next turn is sure to come
+        self._refreshes = 0  # stays 0 unless the next turn is scheduled
         try:
             if self._closed is None and goes_on:
                 self._refreshed = self._number
@@ -558,7 +560,7 @@ cdef class PolicyInbox(Inbox):
             before = held.source
             Py_INCREF(source)
             held.source = <PyObject*>source
-            Py_XDECREF(before)  # the caller has another reference: nothing is freed here
+            Py_XDECREF(before)  # the caller holds another reference, so nothing is freed here
             held = held.after
         return 0
 
@@ -574,7 +576,7 @@ cdef class PolicyInbox(Inbox):
                 self._unlink(held)
                 if held.slot == NULL:
                     self._unlink_fixed(held)
-                else:  # all of its key are of this source
+                else:  # all values of its key are from this source
                     self._latest -= 1
                     held.slot.first = held.next_of_key
                     if held.slot.first == NULL:
@@ -608,7 +610,7 @@ cdef Inbox inbox_for(
     return inbox
 
 
-# What waits is C memory, as in `Inbox`.
+# The waiting values are in C memory, as in `Inbox`.
 
 cdef traverseproc _traverse_fields = (<CollectedType*>PolicyInbox).tp_traverse
 cdef inquiry _clear_fields = (<CollectedType*>PolicyInbox).tp_clear

@@ -1,4 +1,4 @@
-# The bound on input that waits in memory, for all connections of an endpoint together.
+# The limit on received data in memory, for all connections of an endpoint together.
 
 from cpython.object cimport PyObject
 
@@ -6,19 +6,19 @@ from deli_com.receive.inbox cimport Inbox
 
 
 cdef class InputQuota:
-    cdef readonly Py_ssize_t limit            # bytes of input in memory: `buffered`, and what the inbox holds
-    cdef readonly Py_ssize_t buffered         # of them in read buffers and fragments: sum of all `held`
+    cdef readonly Py_ssize_t limit            # bytes: limit on `buffered` plus the wire bytes in the inbox
+    cdef readonly Py_ssize_t buffered         # bytes in read buffers and fragments: the sum of all `held`
     cdef Inbox inbox
     # --- private ---
-    cdef PyObject* _owner                     # borrowed: the endpoint, which has this
+    cdef PyObject* _owner                     # borrowed: the endpoint, which owns this
     cdef object _log
 
     cdef inline int check(self) except -1:
-        # After a message was delivered. It may end connections.
+        # Call after a message was delivered. It may close connections.
         return self.enforce() if self.buffered + self.inbox.held_bytes > self.limit else 0
 
     cdef inline int keep(self, Py_ssize_t more) except -1:
-        # A connection keeps so many more bytes of input than before. It may end connections.
+        # Call when a connection holds `more` bytes of input than before. It may close connections.
         self.buffered += more
         return self.check() if more > 0 else 0
 

@@ -1,7 +1,7 @@
-"""The bound on input that waits in memory, for all connections of an endpoint together (`max_inbound`).
+"""The limit on received data in memory, for all connections of an endpoint together (`max_inbound`).
 
-Each connection adds what it keeps to one sum, so a read costs one comparison. Connections are looked
-at one by one only when the sum and the inbox are over the bound.
+Each connection adds the bytes that it holds to one sum, so a read costs one comparison. Only when the sum and
+the inbox exceed the limit are the connections examined one by one.
 """
 
 import logging
@@ -11,8 +11,8 @@ from cpython.object cimport PyObject
 from deli_com.receive.inbox cimport Inbox
 
 cdef enum:
-    # The part of the bound that must be free after it was reached: before the next look at all
-    # connections, the peers have to send at least so much.
+    # The fraction of the limit that must be free after it was exceeded. So the peers must send at least that
+    # much before all connections are examined again.
     SPARE_PART = 16
 
 
@@ -22,13 +22,14 @@ cdef class InputQuota:
     Parameters
     ----------
     limit : int
-        Bytes.
+        Limit in bytes.
     inbox : Inbox
     owner : Endpoint
-        It has this. ``owner._connections()`` are the connections that count. Each has ``held`` (bytes),
-        ``remote_addr``, ``_release_memory()``, ``_is_open()`` and ``_on_too_much(cause)``, which ends it.
+        The endpoint, which owns this. ``owner._connections()`` are the connections that count. Each has
+        ``held`` (bytes), ``remote_addr``, ``_release_memory()``, ``_is_open()`` and ``_on_too_much(cause)``,
+        which closes it.
     log : LogBudget
-        Told of each client that is closed.
+        Logs each client that is closed.
     """
 
     def __cinit__(self, Py_ssize_t limit, Inbox inbox not None, owner, log):
@@ -38,8 +39,8 @@ cdef class InputQuota:
         self._log = log
 
     cdef int enforce(self) except -1:
-        # First, memory is returned that only waits for more input. If that is not enough, the connections
-        # that hold most are closed, and their values that nobody has received are dropped.
+        # First the connections free memory that only waits for more input. If that is not enough, the
+        # connections that hold most are closed, and their waiting values are dropped.
         cdef Py_ssize_t before = self.buffered + self.inbox.held_bytes
         cdef Py_ssize_t enough = self.limit - self.limit // SPARE_PART
         cdef dict shares

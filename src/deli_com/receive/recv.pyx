@@ -1,7 +1,7 @@
-"""`recv` and its siblings: the coroutine objects that take from an inbox.
+"""`recv` and related calls: the coroutine objects that take values from an inbox.
 
-A value is taken in the last step, so one that is cancelled, closed or dropped loses nothing. One that
-finds its value waiting ends in its first step, without a turn of the loop.
+A value is taken in the last step, so a coroutine that is cancelled, closed or dropped loses no value. If a
+value is waiting, the coroutine ends in its first step, without a turn of the loop.
 """
 
 cimport cython
@@ -38,8 +38,8 @@ cdef extern from *:
         return NULL;
     }
 
-    /* With am_send, `await` takes the result from C, without a StopIteration: in the bytecode of 3.11, and in
-     * the steps of a task. From 3.12 on the bytecode calls tp_iternext. */
+    /* With am_send, `await` gets the result in C, without a StopIteration: in the bytecode of 3.11, and in
+     * the steps of a task. From 3.12 on, the bytecode calls tp_iternext. */
     static void deli_com_set_slots(PyTypeObject *type, int (*send)(PyObject *, PyObject *, PyObject **)) {
         type->tp_as_async->am_send = (deli_com_sendfunc)(void (*)(void))send;
         type->tp_flags |= Py_TPFLAGS_HAVE_AM_SEND;
@@ -49,7 +49,7 @@ cdef extern from *:
 
     #define deli_com_revive(self) Py_SET_REFCNT(self, 1)
 
-    /* The exception that is set, if one is, while something is deallocated. */
+    /* Takes the current exception, if there is one, for the time of a deallocation. */
     static PyObject *deli_com_put_error_aside(void) {
     #if PY_VERSION_HEX >= 0x030C0000
         return PyErr_GetRaisedException();
@@ -140,7 +140,7 @@ cdef class Recv:
         raise StopIteration(result)
 
     def throw(self, type, value=None, traceback=None):
-        """Raise inside the wait: cancellation arrives here. No value is lost."""
+        """Raise inside the wait. A cancellation arrives here. No value is lost."""
         self._give_up()
         if value is None:
             value = type() if isinstance(type, _TYPE) else type
@@ -151,7 +151,7 @@ cdef class Recv:
         self._give_up()
 
     cdef object _step(self):
-        # The result, or PENDING where `_awaited` is to be yielded.
+        # The result, or PENDING if the caller must yield `_awaited`.
         cdef Inbox inbox = self._inbox
         if inbox is None:
             raise RuntimeError("not made by recv(), recv_from(), recv_many() or an async for")
@@ -179,11 +179,11 @@ cdef class Recv:
         inbox._waiters.append(self._waiter)
         self._state = WAITING
         inbox._waiting += 1
-        inbox._wake()  # values may be left over behind waiters that are ahead
+        inbox._wake()  # there may be more values than earlier waiters will take
         return PENDING
 
     cdef object _awaited(self):
-        # Woken at once, it still lets those who are ahead run first: a bare yield takes one turn of the loop.
+        # If it is woken already, a bare yield of one loop turn lets the earlier waiters run first.
         if self._waiter.is_done():
             return None
         self._waiter._asyncio_future_blocking = True
@@ -245,14 +245,14 @@ cdef int _recv_am_send(PyObject* self, PyObject* argument, PyObject** result) ex
     return 0
 
 
-# One that was driven by hand and is dropped in mid-wait, without close(), gives its place up too.
+# A coroutine that was driven by hand and dropped while waiting, without close(), leaves the queue, too.
 
 cdef destructor _free_recv = (<CollectedType*>Recv).tp_dealloc
 cdef inquiry _clear_recv = (<CollectedType*>Recv).tp_clear
 
 
-# A free list of one, for a program that awaits one `recv` after the other. What lies in it holds nothing
-# and is not tracked by the collector, which may be at work when it comes here.
+# A free list of one, for a program that awaits one `recv` after another. The spare object holds nothing
+# and is not tracked by the collector, which may be running when it gets here.
 cdef PyObject* _spare = NULL
 
 
@@ -263,7 +263,7 @@ cdef void _recv_dealloc(PyObject* self) noexcept:
         _abandon(<PyObject*>(<Recv>self)._inbox, <PyObject*>(<Recv>self)._waiter)
     if _spare == NULL:
         PyObject_GC_UnTrack(self)
-        (<Recv>self)._inbox = None  # which may run code that takes the place
+        (<Recv>self)._inbox = None  # may run code that sets `_spare`
         if (<Recv>self)._waiter is not None:
             (<Recv>self)._waiter = None
         if _spare == NULL:
@@ -282,7 +282,7 @@ cdef int _recv_clear(PyObject* self) noexcept:
 
 
 cdef int _abandon(PyObject* of, PyObject* waited_by) noexcept:
-    # Reports nothing: there is nobody to tell, and an inbox or a loop that is gone has no next waiter.
+    # Errors are not reported: there is no caller, and a freed inbox or closed loop has no next waiter.
     cdef Inbox inbox
     cdef Waiter waiter
     cdef PyObject* error = deli_com_put_error_aside()
@@ -291,7 +291,7 @@ cdef int _abandon(PyObject* of, PyObject* waited_by) noexcept:
         waiter = <Waiter>waited_by
         if PyThread_get_thread_ident() == inbox.home.thread:
             inbox._leave_queue(waiter)
-        else:  # the collector runs in any thread
+        else:  # the collector may run in any thread
             inbox.loop.call_soon_threadsafe(inbox._left, waiter)
     except BaseException:
         pass

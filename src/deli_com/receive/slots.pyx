@@ -1,8 +1,8 @@
-"""Slots: what is known of each key for which a value waits, or was taken lately.
+"""Slots: one for each key that has a waiting value, or had one lately.
 
-A table by source, class and key bytes finds them. Of those whose turn may be next, a heap has the one first
-that was not taken for longest; a slot that is new counts as taken when it came, so that keys that are always
-new cannot keep another one waiting.
+A table finds them by source, class and key bytes. A heap of the slots whose turn may be next gives the one
+that was not taken for longest. A new slot counts as taken when it arrives, so that a stream of new keys
+cannot starve another key.
 """
 
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memcpy
 
 cdef extern from *:
     """
-    /* Keys are chosen by peers, so the hash is CPython's own, with its secret. */
+    /* Peers choose the keys, so this uses CPython's own hash, which has a secret seed. */
     static inline uint64_t deli_com_hash(const char *data, Py_ssize_t size) {
     #if PY_VERSION_HEX >= 0x030E0000
         return (uint64_t)Py_HashBuffer(data, size);
@@ -24,7 +24,7 @@ cdef extern from *:
     uint64_t deli_com_hash(const char* data, Py_ssize_t size) noexcept
 
 cdef enum:
-    MOST_IDLE = 4096      # slots that are remembered though nothing waits for them
+    MOST_IDLE = 4096      # limit on idle slots that are kept
     FEW_BUCKETS = 16
 
 
@@ -110,7 +110,7 @@ cdef class SlotTable:
         return 0
 
     cdef void taken(self, Slot* slot) noexcept:
-        # Just now. One in the heap goes to its end.
+        # Marks it as taken now. A slot in the heap moves to the end.
         self._tick += 1
         slot.since = self._tick
         if slot.place != NO_PLACE:
@@ -119,7 +119,7 @@ cdef class SlotTable:
     cdef void rest(self, Slot* slot) noexcept:
         if slot.place != NO_PLACE:
             self.leave(slot)
-        if slot.key != slot.own:  # a long key is not worth its memory
+        if slot.key != slot.own:  # a long key is not kept
             self._drop(slot)
             return
         slot.is_idle = True
@@ -135,7 +135,7 @@ cdef class SlotTable:
             self.forget_idle(MOST_IDLE)
 
     cdef void forget_idle(self, Py_ssize_t most) noexcept:
-        # Those first that have rested for longest.
+        # Frees the slots that have been idle for longest.
         cdef Slot* slot
         while self.idle > most:
             slot = self._oldest

@@ -1,16 +1,16 @@
 /* The StopIteration that carries a result out of `await`, from CPython 3.12 on.
  *
- * A new one for each `recv` is a third of its cost. So the one that has died is used for the next result: it
- * is of a class of its own, whose deallocation lets go of everything and keeps the bare object. While
- * anybody holds it, it is not dead, and the next result gets another.
+ * Making a new one for each `recv` is a third of its cost. So a freed one is reused for the next result: it
+ * has a class of its own, whose deallocation clears it and keeps the bare object. While anything holds a
+ * reference, it is not freed, and the next result gets another one.
  */
 #ifndef DELI_COM_STOP_H
 #define DELI_COM_STOP_H
 
 #include <Python.h>
 
-/* As CPython's generators end, but for the traceback: a tuple or an exception would be taken for the
- * arguments of StopIteration. */
+/* As CPython's generators end, but without the traceback: StopIteration would take a tuple or an
+ * exception for its arguments. */
 static inline void stop_with_new(PyObject *result) {
     if (PyTuple_Check(result) || PyExceptionInstance_Check(result)) {
         PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
@@ -26,14 +26,14 @@ static inline void stop_with_new(PyObject *result) {
 #if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED)
 
 static PyTypeObject *stop_type = NULL;
-static PyObject *stop_spare = NULL;     /* dead: no references, not tracked, holds no value */
+static PyObject *stop_spare = NULL;     /* freed: no references, not tracked, holds no value */
 static PyObject *stop_no_args = NULL;
 
 static void stop_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyStopIterationObject *stop = (PyStopIterationObject *)self;
     PyObject_GC_UnTrack(self);
-    /* Either may run code that needs the spare. */
+    /* Both clears may run code that needs the spare. */
     Py_CLEAR(stop->value);
     if (stop->args != stop_no_args || stop->dict || stop->notes || stop->traceback || stop->context || stop->cause) {
         type->tp_clear(self);
@@ -50,13 +50,13 @@ static void stop_dealloc(PyObject *self) {
 
 static PyType_Slot stop_slots[] = {
     {Py_tp_dealloc, (void *)stop_dealloc},
-    {Py_tp_doc, (void *)"StopIteration, made of the last one."},
+    {Py_tp_doc, (void *)"StopIteration, reused."},
     {0, NULL},
 };
 
 static PyType_Spec stop_spec = {
     .name = "deli_com.receive.recv.StopIteration",
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE, /* collected as its base is */
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE, /* inherits garbage collection */
     .slots = stop_slots,
 };
 
