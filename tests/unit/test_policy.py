@@ -182,7 +182,7 @@ class TestRefusals:
     @pytest.mark.parametrize("policy", ["disconnect", "wait", "skip", None])
     @pytest.mark.parametrize(("keyword", "value"), [("key", "id"), ("key", ()), ("retain", True)])
     def test_a_keyword_that_needs_latest(self, policy: Any, keyword: str, value: Any) -> None:
-        text = refused('goes with policy="latest" only', policy=policy, **{keyword: value})
+        text = refused('is valid with policy="latest" only', policy=policy, **{keyword: value})
         assert f"{keyword}={value!r}" in text
         assert ("it has none" if policy is None else f'its policy is "{policy}"') in text
 

@@ -128,7 +128,7 @@ class TestRefusals:
 
     def test_values_that_never_end(self) -> None:
         """A struct that holds itself without a way out."""
-        with pytest.raises(TypeError, match="no value could end"):
+        with pytest.raises(TypeError, match="no value is finite"):
             codec(Endless)
         with pytest.raises(TypeError, match="at least"):
             codec(FixedArray[FixedArray[FixedArray[u8, Literal[2**20]], Literal[2**20]], Literal[2**20]])
@@ -372,7 +372,7 @@ class TestSealed:
         class Base(Codec, sealed=True, frozen=True):
             pass
 
-        with pytest.raises(TypeError, match="frozen=True must stand here too"):
+        with pytest.raises(TypeError, match="so it needs frozen=True too"):
 
             class One(Base):
                 pass
@@ -385,7 +385,7 @@ class TestSealed:
         class Open(Codec, sealed=True):
             pass
 
-        with pytest.raises(TypeError, match="frozen=True must stand on"):
+        with pytest.raises(TypeError, match="needs frozen=True too"):
 
             class Three(Open, frozen=True):
                 pass

@@ -1,1 +1,1 @@
-"""From plan nodes to flat programs, and from values to bytes and back."""
+"""The compiler from plan nodes to flat programs, and the encoder and decoder that run them."""

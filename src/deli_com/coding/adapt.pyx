@@ -1,8 +1,8 @@
-"""Plans of schema/resolve.py to programs that read what another writer sends.
+"""Compiles the plans of schema/resolve.py to programs that read another writer's values.
 
-Such a program goes through the writer's bytes in their order. Values of fields that the reader has are put
-into its slots, as in a plain program; fields that it lacks are skipped. Parts that are alike are the reader's
-own programs. The operations that only such programs have are walked in resolved.pyx.
+Such a program reads the writer's bytes in their order. Values of fields that the reader has are stored in its
+slots, as in an ordinary program; other fields are skipped. Parts that are equal use the reader's own
+programs. The operations that only such programs have are in resolved.pyx.
 """
 
 from libc.stdint cimport uint32_t
@@ -23,22 +23,22 @@ from deli_com.types.kinds import MISSING
 
 cdef enum:
     MAX_PART = 1 << 30        # bytes of one operation in a run
-    MAX_TOTAL = 1 << 18       # operations of all programs of one resolution
-    MAX_OPERATIONS = 512      # of one program, before further structs are called instead of repeated
-    SMALL = 8                 # fields of a struct that is written out where it is skipped
+    MAX_TOTAL = 1 << 18       # limit on the operations of all programs of one resolution
+    MAX_OPERATIONS = 512      # length of a program from which structs are called instead of inlined
+    SMALL = 8                 # most fields of a struct that is inlined where it is skipped
 
 cdef dict SIZES = dict(tree.SIZES)
 
 
 cdef class _Compiler:
-    # One resolution on its way to programs.
+    # The state of compiling one resolution.
     cdef object resolution
-    cdef dict facts           # of the reader's classes
-    cdef dict by_name         # the writer's definitions
+    cdef dict facts           # facts of the reader's classes
+    cdef dict by_name         # the writer's definitions by name
     cdef dict sizes
-    cdef dict over            # name -> Program that skips a value
+    cdef dict over            # name -> Program that skips a value of the definition
     cdef dict pairs           # id of a pair -> Program
-    cdef Py_ssize_t total     # operations of complete programs
+    cdef Py_ssize_t total     # operations of the programs that are complete
 
     def __init__(self, resolution, facts):
         self.resolution = resolution
@@ -58,7 +58,7 @@ cdef class _Compiler:
             raise SchemaMismatch("type", ["what is sent is too large to be read as another type"])
         return 0
 
-    # --- going over bytes ---
+    # --- skipping values ---
 
     cdef int skip(self, Program program, tp, str path) except -1:
         # Appends the operations that skip a value of the writer's type.
@@ -112,7 +112,7 @@ cdef class _Compiler:
         return 0
 
     cdef int skip_bytes(self, Program program, Py_ssize_t size, str path) except -1:
-        # The first of several neighbours skips all of them at once; an error still names the field at fault.
+        # The first of several adjacent skips covers all of them. An error still names the field at fault.
         cdef Py_ssize_t back = 0
         cdef Op* op
         cdef Op* first
@@ -156,7 +156,7 @@ cdef class _Compiler:
             self.skip(program, tp, "")
             self.done(program, least)
             return program
-        self.over[name] = program  # before it is complete, so that recursive types find it
+        self.over[name] = program  # stored before it is complete, for recursive types
         program.prog.recursive = name in self.resolution.recursive
         program.prog.min_size = least
         if isinstance(definition, tree.Struct):
@@ -194,7 +194,8 @@ cdef class _Compiler:
     cdef int emit(
         self, Program program, plan, Py_ssize_t offset, str path, int depth, bint field
     ) except -1:
-        # Appends what reads a value into the slot at `offset`; `field`: it is that of a struct's field.
+        # Appends the operations that read a value into the slot at `offset`. `field`: the slot is a field of
+        # a struct.
         cdef Op* op
         cdef Py_ssize_t at
         self.check_room(program)
@@ -240,7 +241,7 @@ cdef class _Compiler:
         elif field and size == 1:
             program.add_fixed(OP_SMALL_INT, size, offset, path).kind = code
         else:
-            program.add_fixed(code, size, offset, path)  # Python's numbers have no width
+            program.add_fixed(code, size, offset, path)  # Python numbers need no conversion
         return 0
 
     cdef int numbers(self, Program program, plan, Py_ssize_t offset, str path) except -1:
@@ -257,7 +258,7 @@ cdef class _Compiler:
             if size * node.count < MAX_PART:
                 op = program.add_fixed(OP_FIXED_WIDER, size * node.count, offset, path)
             else:
-                raise SchemaMismatch("type", [f"{path}  over {MAX_PART} bytes there, to be widened"])
+                raise SchemaMismatch("type", [f"{path}  more than {MAX_PART} bytes there to convert"])
             op.number = node.count
         else:
             op = program.add_varying(OP_WIDER, offset, path)
@@ -325,7 +326,7 @@ cdef class _Compiler:
             else:
                 self.skip(program, step.type, f"{path}.{step.name}")
         for name, _, default, factory in pair.missing:
-            # Between two runs: what is not sent needs no bytes.
+            # Between two runs, because a default reads no bytes.
             code = OP_DEFAULT if factory is MISSING else OP_MAKE
             op = program.add(code, slot_offset(cls, name), f"{path}.{name}")
             op.ref = program.own(default if factory is MISSING else factory)
@@ -346,7 +347,7 @@ cdef class _Compiler:
         return program
 
     cdef Program pair_program(self, pair):
-        # The program of a struct, variant or sealed pair on its own.
+        # The program of a struct, variant or sealed pair.
         cdef Program program
         if not pair.changed:
             is_sealed = isinstance(pair, plans.SealedPair)
@@ -355,7 +356,7 @@ cdef class _Compiler:
         if id(pair) in self.pairs:
             return self.pairs[id(pair)]
         program = Program.__new__(Program)
-        self.pairs[id(pair)] = program  # before it is complete, so that recursive types find it
+        self.pairs[id(pair)] = program  # stored before it is complete, for recursive types
         program.prog.recursive = pair.recursive
         program.prog.min_size = pair.least
         if isinstance(pair, plans.SealedPair):
@@ -381,7 +382,7 @@ cdef class _Compiler:
         return 0
 
     cdef Program root(self, plan, least):
-        # As `element`; what the reader lacks is an outcome of its own here.
+        # As `element`, but a variant or member that the reader lacks has a fault of its own here.
         cdef Program program = Program.__new__(Program)
         cdef Program inner
         cdef Op* op
@@ -411,7 +412,7 @@ cdef class _Compiler:
         return RowReader(columns, program)
 
     cdef Py_ssize_t row_struct(self, Program program, pair, Py_ssize_t offset, str path) except -1:
-        # The fields of a row at `offset` of the reader's row.
+        # The offsets of the fields of a row that begins at `offset` of the reader's row.
         places = {}
         at = offset
         for name, node in record_spec(pair.cls).nodes():
@@ -463,16 +464,16 @@ cdef class _Compiler:
                 self.row_value(program, plan.items[0], offset + i * size, f"{path}[{i}]")
         elif plan.node == nodes.LeafNode("bool"):
             program.add_fixed(OP_ROW_BOOL, 1, offset, path)
-        else:  # numbers of the same kind, one or many
+        else:  # one or more numbers of the same kind
             size = size_in(plan.node, self.facts)[0]
             if size >= MAX_PART:
-                raise SchemaMismatch("type", [f"{path[1:]}  over {MAX_PART} bytes of a row"])
+                raise SchemaMismatch("type", [f"{path[1:]}  more than {MAX_PART} bytes of a row"])
             program.add_fixed(OP_ROW_COPY, size, offset, path)
         return 0
 
 
 def compile_reading(resolution, dict facts):
-    """The Program that a `Resolution` of schema/plan.py describes; `facts` are the reader's."""
+    """Compile the Program for a `Resolution` of schema/plan.py; `facts` are those of the reader."""
     enable_resolved()
     cdef _Compiler compiler = _Compiler(resolution, facts)
     return compiler.root(resolution.plan, least_size(resolution.tree.root, resolution.sizes))

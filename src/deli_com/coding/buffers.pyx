@@ -1,8 +1,7 @@
-"""Buffers: foreign bytes-like values, arrays of numbers, structured arrays.
+"""Encodes buffers: foreign bytes-like values, arrays of numbers, structured arrays.
 
-A buffer is taken for what it holds only where its memory is the value: no pointers to the value (objects,
-strings of variable width), no gaps between fields that hold whatever was there before, no mask that stands
-elsewhere.
+A buffer is accepted only if its memory is the value. It must have no pointers (objects, strings of variable
+width), no gaps with undefined bytes between fields, and no mask that is stored elsewhere.
 """
 
 import sys
@@ -48,13 +47,13 @@ cdef object _other_items(int code, Py_buffer* view):
 
 
 cdef object _masked(object value):
-    # Whether it is a masked array: its buffer does not say which items are none.
+    # Whether it is a masked array, whose buffer does not show which items are masked.
     numpy = sys.modules.get("numpy.ma")
     return numpy is not None and isinstance(value, numpy.MaskedArray)
 
 
 cdef object _not_rows(Columns table, object value):
-    # Why it is no array of these rows, or None.
+    # Why `value` is not an array of these rows; None if it is.
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, numpy.ndarray):
         return f"expected an ndarray of {table.name}, got {type(value).__qualname__}"
@@ -65,12 +64,12 @@ cdef object _not_rows(Columns table, object value):
 
 
 cdef object _not_flat(object value):
-    # An array whose shape the wire cannot say: it would arrive as a flat one.
+    # For an array whose shape the wire cannot express: it would arrive with one dimension.
     shape = memoryview(value).shape
     return f"expected one dimension, got {len(shape)}, shape {shape}: its ravel() has one"
 
 
-# The same as C sees them: a new reference, or NULL with the exception set.
+# The functions above in C: a new reference, or NULL with an exception set.
 ctypedef PyObject* (*BufferFunction)(PyObject*, PyObject*) noexcept
 ctypedef PyObject* (*ItemsFunction)(int, Py_buffer*) noexcept
 ctypedef PyObject* (*ValueFunction)(PyObject*) noexcept
@@ -90,10 +89,10 @@ cdef bint is_plain(Py_buffer* view) noexcept:
 
 
 cdef int is_masked(PyObject* v) noexcept:
-    # 1: it is, 0: it is not, -1: an exception is set.
+    # 1: it is a masked array; 0: it is not; -1: an exception is set.
     cdef PyObject* answer
     if not PyType_HasFeature(Py_TYPE(v), Py_TPFLAGS_HEAPTYPE):
-        return 0  # masked arrays are written in Python
+        return 0  # masked arrays are a Python class
     answer = _ask_masked(v)
     if answer == NULL:
         return -1
@@ -114,9 +113,10 @@ cdef int encode_foreign_bytes(Encoder* enc, PyObject* v, bint last) noexcept:
 
 
 cdef int open_buffer(Encoder* enc, PyObject* v, Py_buffer* view, int flags, str wanted) noexcept:
-    # A view of `v`, to be released. May run Python code; what it exports stays put until then.
+    # Gets a view of `v`, which the caller releases. May run Python code. Exported memory does not move until
+    # then.
     cdef int status
-    if Py_TYPE(v) != <PyTypeObject*>ARRAY_TYPE:  # a heap type, but written in C: it has no mask
+    if Py_TYPE(v) != <PyTypeObject*>ARRAY_TYPE:  # array.array is a heap type too, but has no mask
         status = is_masked(v)
         if status > 0:
             return mismatch_of(enc, "{} without a mask", wanted, v)
@@ -139,12 +139,12 @@ cdef int open_buffer(Encoder* enc, PyObject* v, Py_buffer* view, int flags, str 
         fail_made(enc, _make_no_buffer(<PyObject*>wanted, v), "is no C-contiguous buffer")
     else:
         fail_of_value(enc)
-    Py_DECREF(v)  # a view holds one of its own
+    Py_DECREF(v)  # the view holds its own reference
     return status
 
 
 cdef bint _matches(int code, Py_buffer* view) noexcept:
-    # Whether the items of `view` are of this kind, in this machine's byte order.
+    # Whether the items of `view` have this kind, in the byte order of this machine.
     cdef const char* format = view.format
     cdef char letter
     if format == NULL:
@@ -178,7 +178,7 @@ cdef int encode_array(Encoder* enc, int code, PyObject* v, bint flat_only, bint 
 
 
 cdef int numbers_view(Encoder* enc, int code, PyObject* v, Py_buffer* view) noexcept:
-    # A view of a buffer of numbers of this kind, to be released.
+    # Gets a view of a buffer of numbers of this kind, which the caller releases.
     if not PyObject_CheckBuffer(v):
         return mismatch_of(enc, "a buffer of {}", number_name(code), v)
     if open_buffer(enc, v, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT, number_name(code)) < 0:

@@ -1,4 +1,4 @@
-"""The four codec methods of `Codec` classes, made anew for each class."""
+"""The four codec methods of `Codec` classes, made separately for each class."""
 
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
@@ -11,14 +11,14 @@ from deli_com.types.instance cimport RecordTypeObject, record_type
 
 
 cdef inline PyObject* _codec_of(PyTypeObject* cls) except NULL:
-    # The codec of a Codec class (borrowed from it), compiled at the first use.
+    # The codec of a Codec class (a borrowed reference), compiled on first use.
     if record_type(cls).codec == NULL:
         (<object>cls).__compile_codec__()
     return record_type(cls).codec
 
 
 def set_class_codec(cls, TypeCodec codec not None):
-    """Keep the codec of a class where C finds it. The class owns it from then on."""
+    """Store the codec of a class where C code finds it. The class owns it from then on."""
     cdef RecordTypeObject* type = record_type(<PyTypeObject*>cls)
     if type.codec == NULL:
         type.codec = <PyObject*>codec
@@ -26,16 +26,16 @@ def set_class_codec(cls, TypeCodec codec not None):
 
 
 def class_codec(cls):
-    """The codec of a class; for a variant the one that writes its index too."""
+    """The codec of a class. That of a variant also writes its index."""
     return <object>_codec_of(<PyTypeObject*>cls)
 
 
-# The four methods are made by hand, and anew for each class:
+# The four methods are made by hand and separately for each class:
 #
-# - from_bytes and decode are builtins bound to the class. They are found in its own dict and are no
+# - from_bytes and decode are builtins bound to the class. They are in its own dict and are no
 #   descriptors, so a call of `Tick.from_bytes` makes no bound method.
-# - to_bytes takes no arguments at all, which Cython has no spelling for; and the interpreter calls
-#   a method descriptor without a detour only if it belongs to the very class of the instance.
+# - to_bytes has no arguments at all, which Cython cannot express. And the interpreter has a fast path for
+#   a method descriptor only if it belongs to the exact class of the instance.
 
 cdef extern from *:
     """
@@ -127,7 +127,7 @@ cdef object _two_arguments(
     str function, str second_name,
     PyObject* const* args, Py_ssize_t count, PyObject* kwnames, PyObject** second,
 ):
-    # `data`, which is needed, and one more argument (borrowed), by position or name.
+    # Parses the required `data` and one more argument (borrowed), by position or name.
     cdef PyObject* data = NULL
     cdef Py_ssize_t i
     if count > 2:

@@ -1,6 +1,6 @@
-"""`Codec`, the base class of structs and sealed types, and the metaclass that reads them.
+"""`Codec`, the base class of structs and sealed types, and its metaclass.
 
-The class statement becomes an ordinary slotted class whose C side is in types/instance.pyx. To people
+The class statement becomes an ordinary class with slots, whose C part is in types/instance.pyx. For people
 and type checkers it is a dataclass.
 """
 
@@ -47,14 +47,15 @@ _INIT_VAR = re.compile(r"\s*(?:\w+\s*\.\s*)?InitVar\b")
 
 
 class MutableDefault(TypeError, ValueError):
-    """A default that every value would share: a `ValueError` as with dataclasses, and a `TypeError`
-    as every other refusal of a class body."""
+    """A default that all values would share. It is a `ValueError`, as with dataclasses, and a `TypeError`, as
+    all errors of a class body are."""
 
 
 class CodecMeta(RecordType, abc.ABCMeta):
-    """The type of `Codec` classes; an `abc.ABCMeta`, so that one may have abstract methods."""
+    """The type of `Codec` classes. It is an `abc.ABCMeta`, so that classes may have abstract methods."""
 
-    # As cheap as for any class. No class becomes a subclass of a struct by being registered.
+    # The checks of plain classes, which are faster. A class cannot become a subclass of a struct by
+    # registration.
     __instancecheck__ = type.__instancecheck__
     __subclasscheck__ = type.__subclasscheck__
 
@@ -110,7 +111,7 @@ class CodecMeta(RecordType, abc.ABCMeta):
         cls: Any = super().__new__(mcls, name, bases, body, **kwargs)
         if cls.__abstractmethods__ and parent is not None and parent.sealed:
             raise TypeError(
-                f"{qualname}: a variant is a class of values, so it must define "
+                f"{qualname}: a variant has values, so it must define "
                 f"{', '.join(sorted(cls.__abstractmethods__))}, abstract in {parent.cls.__qualname__}"
             )
 
@@ -148,7 +149,7 @@ class CodecMeta(RecordType, abc.ABCMeta):
 
     @property
     def __signature__(cls) -> inspect.Signature:
-        """What ``inspect.signature`` shows of the constructor."""
+        """What ``inspect.signature`` shows for the constructor."""
         spec = record_spec(cls)
         if spec is None:
             return inspect.Signature()
@@ -168,7 +169,7 @@ class CodecMeta(RecordType, abc.ABCMeta):
         )
 
     def __compile_codec__(cls) -> None:
-        """Compile the class's own codec; called from C at its first use."""
+        """Compile the codec of the class. C code calls this on first use."""
         spec = record_spec(cls)
         if spec is None:
             raise TypeError("Codec itself is no type of a value: name a subclass")
@@ -188,7 +189,7 @@ enable_vectorcall(CodecMeta)
 
 
 def _add_dataclass_face(body: dict[str, Any], fields: tuple[FieldSpec, ...], *, frozen: bool) -> None:
-    # What makes values of the class look like those of a dataclass, and refuses changes of frozen ones.
+    # Makes values of the class look like those of a dataclass, and refuse changes if frozen.
     specimen: Any = _FrozenSpecimen if frozen else _Specimen
     body["__match_args__"] = tuple(item.name for item in fields if not item.kw_only)
     body["__dataclass_fields__"] = {item.name: _dataclass_field(item) for item in fields}
@@ -203,7 +204,8 @@ def _add_dataclass_face(body: dict[str, Any], fields: tuple[FieldSpec, ...], *, 
 
 
 def _complete(cls: Any, spec: Spec, own: tuple[FieldSpec, ...], namespace: dict[str, Any]) -> None:
-    # The class has its slots: what values need to be made, compared and encoded. As far as names are defined.
+    # The class has its slots. This declares how values are made, compared and encoded, if all names are
+    # defined.
     declare_class(cls, spec)
     for item in own:
         item.resolve(final=False)
@@ -224,10 +226,10 @@ def _complete(cls: Any, spec: Spec, own: tuple[FieldSpec, ...], namespace: dict[
 
 
 class ByReference:
-    """Stands in each class, and lets nobody pickle what the class consists of.
+    """An object in each class that prevents pickling the class by value.
 
-    cloudpickle, which joblib, dask and ray use, takes classes of ``__main__`` and of notebooks to pieces, and
-    builds them anew from a bare class statement: one without fields, whose values would be empty messages.
+    cloudpickle, which joblib, dask and ray use, takes apart classes of ``__main__`` and of notebooks, and
+    rebuilds them from a bare class statement. The copy would have no fields, and its values would be empty.
     """
 
     __slots__ = ("_module", "_name")
@@ -245,7 +247,7 @@ class ByReference:
 
 
 def _check_keywords(name: str, bases: tuple[type, ...], keywords: dict[str, Any]) -> None:
-    # Those that are none of ours; a mix-in may take them.
+    # Class keywords that Codec does not know. A mix-in may accept them.
     if any("__init_subclass__" in vars(cls) for base in bases for cls in base.__mro__[:-1]):
         return
     known = list(CodecMeta.__new__.__kwdefaults__ or ())
@@ -258,22 +260,20 @@ def _check_keywords(name: str, bases: tuple[type, ...], keywords: dict[str, Any]
 def _extra_slots(bases: tuple[type, ...], namespace: dict[str, Any], weakref_slot: bool) -> Iterator[str]:
     if weakref_slot and not any(base.__weakrefoffset__ for base in bases):
         yield "__weakref__"
-    # functools.cached_property keeps its value in the instance's __dict__.
+    # functools.cached_property stores its value in the instance's __dict__.
     is_cached = any(isinstance(value, functools.cached_property) for value in namespace.values())
     if is_cached and not any(base.__dictoffset__ for base in bases):
         yield "__dict__"
 
 
 def _check_attribute(cls: Any, spec: Spec, name: str, value: Any) -> None:
-    # What must not be put into a class that exists, by reloading tools or by hand.
+    # Attributes that must not be set on an existing class, by reloading tools or by hand.
     if name in RESERVED:
         owner = getattr(value, "__objclass__", None) or getattr(value, "__self__", None)
         if isinstance(owner, CodecMeta) and owner is not cls:
             raise TypeError(f"{cls.__qualname__}.{name}: this is the method of another class, {owner!r}")
     elif any(item.name == name for item in spec.fields):
-        raise TypeError(
-            f"{cls.__qualname__}.{name} is a field: what the class has in its place cannot be set"
-        )
+        raise TypeError(f"{cls.__qualname__}.{name} is a field: this attribute of the class cannot be set")
     elif name == "__slots__":
         raise TypeError(
             f"{cls.__qualname__} arrives without its fields: it was pickled by value. "
@@ -282,7 +282,8 @@ def _check_attribute(cls: Any, spec: Spec, name: str, value: Any) -> None:
 
 
 def _yield_to_dataclass(cls: Any, params: Any) -> None:
-    # The decorator begins, and adds what is not there: its refusal of assignments, its hash.
+    # The dataclass decorator starts here. It would add methods that the class lacks, such as __setattr__ and
+    # __hash__.
     own = vars(cls)
     if params.frozen:
         for name, function in (("__setattr__", frozen_setattr), ("__delattr__", frozen_delattr)):
@@ -293,7 +294,7 @@ def _yield_to_dataclass(cls: Any, params: Any) -> None:
 
 
 def _parent(name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Spec | None:
-    # The declaration that the class extends, after a look at what no class may have.
+    # The declaration that the class extends. It also checks what no class may have.
     specs = [
         spec for base in bases if isinstance(base, CodecMeta) and (spec := record_spec(base)) is not None
     ]
@@ -329,9 +330,9 @@ def _check_options(
             f"{name}: {base} is a variant of {parent.variant_of.__qualname__}, and variants are final"
         )
     if parent.frozen and not frozen:
-        raise TypeError(f"{name}: {base} is frozen, so frozen=True must stand here too")
+        raise TypeError(f"{name}: {base} is frozen, so it needs frozen=True too")
     if frozen and not parent.frozen:
-        raise TypeError(f"{name}: frozen=True must stand on {base} too")
+        raise TypeError(f"{name}: {base} needs frozen=True too")
     if parent.sealed:
         if sealed:
             raise TypeError(f"{name}: a variant of {base} cannot be sealed itself")
@@ -390,9 +391,9 @@ def _own_fields(
 
 
 def _annotations(namespace: dict[str, Any]) -> dict[str, Any]:
-    # What the class body annotated, unresolved where it is text.
+    # The annotations of the class body. Strings are not resolved.
     if sys.version_info >= (3, 14):
-        # The namespace may hold a function instead, and names may be missing still.
+        # The namespace may hold a function instead, and names may not be defined yet.
         import annotationlib
 
         annotate = annotationlib.get_annotate_from_class_namespace(namespace)
@@ -419,7 +420,7 @@ def _check_order(name: str, fields: tuple[FieldSpec, ...]) -> None:
 
 
 def _fallback(item: FieldSpec) -> tuple[int, Any]:
-    # 0, 1, 2 as in types/metatype.h.
+    # 0, 1, 2: see types/metatype.h.
     if item.default is not MISSING:
         return 1, item.default
     if item.factory is not MISSING:
@@ -433,7 +434,7 @@ def _shown_default(item: FieldSpec) -> Any:
 
 
 class _Factory:
-    # What a signature shows of a default_factory, as that of a dataclass does.
+    # The text that a signature shows for a default_factory, as for a dataclass.
     def __repr__(self) -> str:
         return "<factory>"
 
@@ -442,12 +443,12 @@ FACTORY = _Factory()
 
 
 def _may_hold_arrays(node: nodes.Node) -> bool:
-    # Whether `==` of such values could give an array, or fail, instead of a bool.
+    # Whether comparing such values with `==` could give an array, or fail, instead of giving a bool.
     match node:
         case nodes.ArrayNode() | nodes.NdArrayNode() | nodes.StructuredNode() | nodes.FixedNode():
             return True
         case nodes.ListNode(nodes.StructNode(_)):
-            return True  # a structured array is accepted too
+            return True  # such a field also accepts a structured array
         case nodes.OptionNode(item) | nodes.ListNode(item) | nodes.TupleNode(item):
             return _may_hold_arrays(item)
         case nodes.ProductNode(items):
@@ -457,7 +458,7 @@ def _may_hold_arrays(node: nodes.Node) -> bool:
 
 
 def _dataclass_field(item: FieldSpec) -> Any:
-    # What dataclasses.fields, asdict and replace look at.
+    # The objects that dataclasses.fields, asdict and replace use.
     kind, value = _fallback(item)
     made: Any
     if kind == 1:
@@ -482,28 +483,27 @@ class _FrozenSpecimen:
     pass
 
 
-# The private mark that dataclasses puts on real fields, taken from one.
+# The private mark that dataclasses sets on fields, copied from one.
 _FIELD_TYPE = _Specimen.__dataclass_fields__["field"]._field_type  # type: ignore[attr-defined]
 
 
 @dataclass_transform(field_specifiers=(field,))
 class Codec(Record, metaclass=CodecMeta):
-    """Base class of structs and sealed types, which are dataclasses with a wire form.
+    """Base class of structs and sealed types: dataclasses that can be encoded.
 
     1. Annotated names are the fields, in order. `field` gives defaults. Names annotated with ``ClassVar`` and
        names without an annotation are not fields.
-    2. Class keywords: ``frozen`` (no assignment, and a hash), ``kw_only``, ``sealed`` (an enum
-       whose variants are the direct subclasses); ``policy``, ``key``, ``retain`` (how messages of
-       the class are delivered, see below); ``weakref_slot`` (values can be referred to by
-       `weakref.ref`, at 8 bytes each). ``functools.cached_property`` gives the values of its
-       class a ``__dict__``.
-    3. A subclass appends its fields. A field of class ``P`` holds exactly a ``P``.
-    4. ``__post_init__`` runs on construction and on decoding; each value then costs the time of that call.
-    5. The delivery keywords apply only where the class is the whole message. ``policy`` says what happens to
-       a client that is behind: ``"disconnect"``, ``"wait"``, ``"skip"``, ``"latest"``; without a policy the
+    2. Class keywords: ``frozen`` (no assignment, and a hash), ``kw_only``, ``sealed`` (an enum whose variants
+       are the direct subclasses); ``policy``, ``key``, ``retain`` (how messages of the class are delivered,
+       see below); ``weakref_slot`` (allows `weakref.ref` to values, for 8 bytes each).
+       ``functools.cached_property`` gives the values of its class a ``__dict__``.
+    3. A subclass appends its fields. A field of class ``P`` accepts exactly a ``P``, no subclass.
+    4. ``__post_init__`` runs on construction and on decoding, which adds the time of that call to each value.
+    5. The delivery keywords apply only if the class is the whole message. ``policy`` says what happens to
+       a client that is behind: ``"disconnect"``, ``"wait"``, ``"skip"``, ``"latest"``. Without a policy the
        server's ``slow_client`` applies. With ``"latest"``, ``key`` names the field, or a tuple of fields, and
-       the newest message of each key is kept; ``retain=True`` sends these messages to new clients first. A
-       subclass inherits the keywords that it does not set; on a sealed class they are the defaults of its
+       the newest message of each key is kept. ``retain=True`` sends these messages to new clients first. A
+       subclass inherits the keywords that it does not set. On a sealed class they are the defaults of its
        variants.
 
     Examples
@@ -516,7 +516,7 @@ class Codec(Record, metaclass=CodecMeta):
     """
 
     if TYPE_CHECKING:
-        # Made for each class by coding/class_methods.pyx, where their docstrings are.
+        # Made for each class by coding/class_methods.pyx, which has their docstrings.
         def to_bytes(self) -> bytes: ...
         def encode(self, buf: bytearray) -> None: ...
         @classmethod

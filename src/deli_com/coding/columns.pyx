@@ -1,8 +1,8 @@
 """Structured arrays: the dtype of a struct of fixed width, and the check of its columns.
 
-The wire of ``list[Tick]`` is numpy's packed, unaligned layout of the same fields, so an array
-is copied as it is. What a copy cannot see is checked by column: a bool is 0 or 1, and an enum
-is below the number of its members.
+``list[Tick]`` on the wire has numpy's packed, unaligned layout of the same fields, so an array is copied as a
+whole. The columns of bools and enums are checked: a bool is 0 or 1, and an enum is less than its number of
+members.
 """
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
@@ -16,14 +16,14 @@ cdef enum:
 
 
 cdef class Columns:
-    """The columns of one struct class, or the one of an array of bools.
+    """The columns of one struct class, or the single column of an array of bools.
 
     Attributes
     ----------
     row : int
-        Bytes of one item.
+        Bytes of one row.
     name : str
-        Of the class.
+        Name of the class.
     """
 
     def __init__(self, node, name):
@@ -45,12 +45,12 @@ cdef class Columns:
 
     @staticmethod
     def possible(cls):
-        """Whether the fields of `cls` can be columns at all."""
+        """Whether the fields of `cls` can be columns."""
         return _unfit(nodes.StructNode(cls), "") is None and record_spec(cls).checks <= MAX_CHECKED
 
     @staticmethod
     def of(cls):
-        """The columns of `cls`, made once; `TypeError` names a field that cannot be one."""
+        """The columns of `cls`, made once. `TypeError` names a field that cannot be a column."""
         spec = record_spec(cls)
         if spec.columns is None:
             unfit = _unfit(nodes.StructNode(cls), cls.__qualname__)
@@ -64,14 +64,14 @@ cdef class Columns:
 
     @property
     def dtype(self):
-        """The numpy dtype of one item: packed, little-endian. Imports numpy."""
+        """The numpy dtype of one row: packed, little-endian. Imports numpy."""
         if self._dtype is None:
             import numpy
             self._dtype = numpy.dtype(_fields(self.node))
         return self._dtype
 
     cdef Py_ssize_t find_bad(self, const char* data, Py_ssize_t rows, Py_ssize_t* column) noexcept:
-        # Row of the first value that is none, or -1; `column` is then its index in checks.
+        # The row of the first invalid value, or -1. `column` is then its index in `checks`.
         cdef Py_ssize_t i, k, found = -1
         cdef const char* p
         for k in range(self.count):
@@ -94,7 +94,7 @@ cdef class Columns:
 
 
 def _unfit(node, path, inside=()):
-    # The path of the first part that cannot be a column, or None. `inside`: the structs around it.
+    # The path of the first part that cannot be a column, or None. `inside`: the enclosing structs.
     if isinstance(node, (nodes.NumberNode, nodes.EnumNode)) or node == nodes.LeafNode("bool"):
         return None
     if isinstance(node, nodes.FixedNode):
@@ -110,18 +110,18 @@ def _unfit(node, path, inside=()):
         if unfit is not None:
             return unfit
     if all([_is_empty(item) for _, item in fields]):
-        return path  # rows of no size cannot be counted
+        return path  # rows without bytes cannot be counted
     spec.checks = sum([_checks(item) for _, item in fields])
     return None
 
 
 def _is_empty(node):
-    # Whether values of a node that fits have no bytes.
+    # Whether values of a valid node have no bytes.
     return isinstance(node, nodes.FixedNode) and (node.count == 0 or _is_empty(node.item))
 
 
 def _checks(node):
-    # How many of the columns of a node that fits are of bools and enums.
+    # The number of bool and enum columns of a valid node.
     if isinstance(node, nodes.FixedNode):
         return node.count * _checks(node.item)
     if isinstance(node, nodes.StructNode):
@@ -130,7 +130,7 @@ def _checks(node):
 
 
 def _walk(node, offset, path, piece, checks):
-    # Bytes of `node`; appends (offset, limit, path) for what must be checked.
+    # Bytes of `node`. Appends (offset, limit, path) for each column to check.
     cdef Py_ssize_t start = offset
     if isinstance(node, nodes.NumberNode):
         return node.kind.size
@@ -142,7 +142,7 @@ def _walk(node, offset, path, piece, checks):
     elif isinstance(node, nodes.StructNode):
         for name, item in record_spec(node.cls).nodes():
             if isinstance(item, nodes.StructNode) and record_spec(item.cls).checks <= MAX_CHECKED:
-                Columns.of(item.cls)  # so that no class is walked twice
+                Columns.of(item.cls)  # cached, so that no class is walked twice
             offset += _walk(item, offset, path, f"{piece}.{name}", checks)
         return offset - start
     elif isinstance(node, nodes.FixedNode):
@@ -150,7 +150,7 @@ def _walk(node, offset, path, piece, checks):
             before = len(checks)
             size = _walk(node.item, offset, path, f"{piece}[{i}]", checks)
             offset += size
-            if len(checks) == before:  # numbers only: no need to look at each
+            if len(checks) == before:  # numbers only, so the other items need no walk
                 return size * node.count
         return offset - start
     else:
@@ -162,7 +162,7 @@ def _walk(node, offset, path, piece, checks):
 
 
 def _again(Columns inner, offset, path, piece, checks):
-    # As `_walk`, of a struct whose columns are known.
+    # As `_walk`, for a struct whose columns are known.
     cdef Py_ssize_t i
     if len(checks) + inner.count > MAX_CHECKED:
         raise TypeError(f"{path}{piece}: more than {MAX_CHECKED} bool and enum columns")

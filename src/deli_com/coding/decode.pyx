@@ -1,13 +1,12 @@
 """The decoder: walks a program and fills slots from bytes that it does not own.
 
-An instance hangs in its parent's slot from the moment it exists, so an error anywhere frees
-everything by releasing the root. Python code runs only in `__post_init__`, and in finalizers
-if an allocation starts the collector; neither can see a list or tuple that is half filled, as
-those are handed to the collector when they are complete.
+An instance is stored in its parent's slot as soon as it exists. So an error anywhere frees everything by
+releasing the root. Python code runs only in `__post_init__`, and in finalizers if an allocation starts the
+garbage collector. Neither can see a half-filled list or tuple, because those are tracked by the collector
+only when they are complete.
 
-No length from the wire is believed before it is compared with the bytes that remain: a count
-is at most the remaining bytes divided by the least size of an element, and elements without a
-size are at most `MAX_EMPTY`.
+Each length from the wire is compared with the remaining bytes before it is used: a count is at most the
+remaining bytes divided by the least size of an element. Elements without bytes are limited to `MAX_EMPTY`.
 """
 
 from cpython.object cimport PyObject, PyTypeObject
@@ -27,10 +26,10 @@ cdef extern from "deli_com/ground/utf8.h":
     PyObject* utf8_decode(const char* data, Py_ssize_t size) noexcept
 
 cdef enum:
-    OWN_UTF8 = 192  # bytes; longer text is faster in CPython's decoder (bench_codec.py, "other string")
+    OWN_UTF8 = 192  # bytes; CPython's decoder is faster for longer text (bench_codec.py, "other string")
 
 
-cdef other_operation _other = NULL   # of resolved.pyx, from the first program on that needs it
+cdef other_operation _other = NULL   # set by resolved.pyx before the first program that needs it
 
 
 cdef void decode_others_by(other_operation function) noexcept:
@@ -48,7 +47,7 @@ cdef object decode_root(Prog* prog, const char* data, Py_ssize_t size, Py_ssize_
     dec.path = NULL
     dec.depth = 0
     if decode_prog(&dec, prog, <char*>&slot) < 0:
-        # Frees what there is of the value; the exception, if one is set, must outlive that.
+        # Frees the incomplete value without losing an exception that is set.
         _release(slot)
         report_fault(&dec, name)
     pos[0] = dec.p - data
@@ -107,7 +106,7 @@ cdef inline void _put(char* base, Op* op, PyObject* value) noexcept:
 
 
 cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
-    # Slots are NULL before, or hold a number to be written over; what is put into them is owned by them.
+    # A slot is NULL, or holds a number to be overwritten. It owns what is stored in it.
     cdef const char* p = dec.p
     cdef const char* end = dec.end
     cdef const char* text
@@ -131,7 +130,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
                 op = fail_run(dec, op, p)
                 break
         elif code == OP_U8:
-            _put(base, op, PyLong_FromLong(load_u8(p)))  # 0 to 255 exist already
+            _put(base, op, PyLong_FromLong(load_u8(p)))  # CPython keeps the ints 0 to 255
             p += 1
         elif code == OP_U16:
             if put_u64(_slot(base, op), load_u16(p)) < 0:
@@ -245,7 +244,7 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
             _put(base, op, v)
             p += op.size
         elif code == OP_STR:
-            text = p  # a `p` whose address is taken would be in memory, not in a register
+            text = p  # taking the address of `p` would keep it out of a register
             v = _text(dec, &text)
             if v == NULL:
                 break
@@ -351,7 +350,7 @@ cdef inline PyObject* _text(Decoder* dec, const char** at) noexcept:
 
 cdef extern from *:
     """
-    /* Takes a set UnicodeDecodeError away; byte offset of the fault, -1 for another exception. */
+    /* Clears a UnicodeDecodeError; returns the byte offset of the fault, or -1 for another exception. */
     static Py_ssize_t dc_unicode_fault(void) {
         PyObject *type, *error, *traceback;
         Py_ssize_t start = 0;
@@ -373,7 +372,7 @@ cdef void _bad_text(Decoder* dec, const char* text) noexcept:
 
 
 cdef PyObject* _elements(Decoder* dec, Op* op) noexcept:
-    # list[T] and tuple[T, ...].
+    # Decodes list[T] and tuple[T, ...].
     cdef Prog* item = <Prog*>op.ref
     cdef const char* start = dec.p
     cdef Py_ssize_t count, left
@@ -395,14 +394,15 @@ cdef PyObject* _elements(Decoder* dec, Op* op) noexcept:
 
 
 cdef PyObject* _items(Decoder* dec, Prog* item, Py_ssize_t count, bint is_list) noexcept:
-    # A list or tuple of `count` elements.
+    # Decodes a list or tuple of `count` elements.
     cdef PyObject* result = PyList_New(count) if is_list else PyTuple_New(count)
     cdef PyObject** items
     cdef Py_ssize_t i
     cdef int code = item.ops[item.count - 1].code if item.count > 0 else OP_NEED
     if result == NULL or count == 0:
         return result
-    # Not yet for the collector: a finalizer it runs must not find a list with holes.
+    # Untracked until it is complete: a finalizer that the collector runs must not find a list with NULL
+    # items.
     PyObject_GC_UnTrack(result)
     items = PySequence_Fast_ITEMS(result)
     if item.leaf and OP_U8 <= code <= OP_F64 and dec.end - dec.p >= count * item.min_size:
@@ -420,7 +420,7 @@ cdef PyObject* _items(Decoder* dec, Prog* item, Py_ssize_t count, bint is_list) 
 
 
 cdef int _numbers(Decoder* dec, int code, PyObject** items, Py_ssize_t count) noexcept:
-    # The bytes are there.
+    # The caller has checked the bounds.
     cdef const char* p = dec.p
     cdef PyObject* v
     cdef Py_ssize_t i
@@ -458,7 +458,7 @@ cdef int _numbers(Decoder* dec, int code, PyObject** items, Py_ssize_t count) no
 
 
 cdef PyObject* _array(Decoder* dec, int code, bint as_numpy) noexcept:
-    # Array[T] and NDArray[T].
+    # Decodes Array[T] and NDArray[T].
     cdef const char* start = dec.p
     cdef Py_ssize_t count
     cdef PyObject* result
@@ -476,7 +476,7 @@ cdef PyObject* _array(Decoder* dec, int code, bint as_numpy) noexcept:
 
 
 cdef PyObject* _structured(Decoder* dec, PyObject* columns) noexcept:
-    # A structured array, after a look at its bool and enum columns.
+    # Decodes a structured array, after checking its bool and enum columns.
     cdef Columns table = <Columns><object>columns
     cdef const char* start = dec.p
     cdef const char* at
@@ -495,7 +495,8 @@ cdef PyObject* _structured(Decoder* dec, PyObject* columns) noexcept:
         decode_note(dec, table.paths[column])
         decode_note_index(dec, bad)
         return NULL
-    # As bytes first: numpy takes microseconds to describe the fields of a buffer.
+    # Made as an array of bytes first, because numpy takes microseconds to parse the format of a structured
+    # buffer.
     raw = new_ndarray(OP_U8, start + 4, count * table.row)
     if raw == NULL:
         return NULL

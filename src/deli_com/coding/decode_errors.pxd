@@ -1,4 +1,4 @@
-# The state of one walk of the decoder, and what it notes of a fault.
+# The state of one walk of the decoder, and its record of a fault.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
@@ -14,10 +14,10 @@ cdef enum Fault:
     FAULT_UTF8
     FAULT_BOOL
     FAULT_VARIANT
-    FAULT_EMPTY        # too many elements without a size
+    FAULT_EMPTY        # too many elements without bytes
     FAULT_DEPTH
-    FAULT_REFUSED      # by __post_init__; `cause` is what it raised
-    FAULT_UNKNOWN      # a whole message of a variant that the reader lacks
+    FAULT_REFUSED      # __post_init__ raised `cause`
+    FAULT_UNKNOWN      # the message is a variant that the reader lacks
 
 
 cdef struct Decoder:
@@ -25,11 +25,11 @@ cdef struct Decoder:
     const char* end
     const char* p
     int fault
-    const char* at         # where in the input
-    uint32_t number        # what was found there
+    const char* at         # position in the input
+    uint32_t number        # value that was found there
     PyObject* cause        # owned, with FAULT_REFUSED only
-    PyObject* path         # owned list of pieces, innermost first, or NULL
-    int depth              # values of recursive types around this one
+    PyObject* path         # owned list of path pieces, innermost first, or NULL
+    int depth              # number of enclosing values of recursive types
 
 
 cdef inline int decode_fail(Decoder* dec, int fault, const char* at) noexcept:
@@ -39,19 +39,19 @@ cdef inline int decode_fail(Decoder* dec, int fault, const char* at) noexcept:
 
 
 cdef inline uint32_t row_index(Op* op, uint32_t index) noexcept:
-    # The reader's index of a member, in a row; NO_MEMBER: it has none.
+    # The reader's index of a member in a row; NO_MEMBER if the reader lacks it.
     return index if op.ref == NULL else load_u32(PyBytes_AS_STRING(<PyObject*>op.ref) + 4 * <Py_ssize_t>index)
 
 
-# Pieces of the path of a fault, innermost first. Where an exception is set instead, nothing is added.
+# Add a piece to the path of a fault, innermost first. They do nothing if an exception is set instead.
 cdef void decode_note(Decoder* dec, object piece) noexcept
 cdef void decode_note_index(Decoder* dec, Py_ssize_t i) noexcept
 
-# `__post_init__` of the value that ends at `p` has raised.
+# Records that `__post_init__` of the value that ends at `p` has raised.
 cdef void refused(Decoder* dec, const char* p) noexcept
 
-# A run that the bytes do not reach: the operation at which a decoder that goes field by field would stop, be
-# it for a value before the end that must not be.
+# A run is longer than the remaining bytes. Finds the operation at which decoding field by field would stop.
+# That may be an invalid value before the end of the bytes.
 cdef Op* fail_run(Decoder* dec, Op* need, const char* p) noexcept
 
 # Raises the error of a failed walk.

@@ -1,4 +1,4 @@
-"""Why bytes are no value, and where: what a walk of the decoder notes as it fails, and the error of that."""
+"""The record of a decoder's fault, its path, and the error that is raised for it."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
@@ -31,7 +31,7 @@ cdef int report_fault(Decoder* dec, str name) except -1:
     if dec.fault == FAULT_NONE:
         if PyErr_Occurred() != NULL:
             _reraise()
-        raise MemoryError("a value was being decoded")
+        raise MemoryError("while decoding a value")
     try:
         path = path_text(pieces, name)
     finally:
@@ -68,8 +68,8 @@ cdef void decode_note_index(Decoder* dec, Py_ssize_t i) noexcept:
 
 cdef extern from *:
     """
-    /* The exception that is set, owned, if `__post_init__` says by it that it does not like the
-     * fields: neither what ends a program, nor a want of memory, nor a DecodeError of its own. */
+    /* Takes the current exception, owned, if it is a refusal of the fields by `__post_init__`. It is no
+     * refusal if it is a BaseException, a MemoryError, or a DecodeError. */
     static PyObject *dc_take_refusal(PyObject *decode_error) {
         PyObject *type, *error, *traceback;
         if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError) ||
@@ -86,7 +86,7 @@ cdef extern from *:
 
 
 cdef void refused(Decoder* dec, const char* p) noexcept:
-    # `__post_init__` of the value that ends at `p` has raised.
+    # Records that `__post_init__` of the value that ends at `p` has raised.
     cdef PyObject* cause = dc_take_refusal(<PyObject*>DecodeError)
     if cause != NULL:
         dec.cause = cause
@@ -94,8 +94,8 @@ cdef void refused(Decoder* dec, const char* p) noexcept:
 
 
 cdef Op* fail_run(Decoder* dec, Op* need, const char* p) noexcept:
-    # A run that the bytes do not reach: the operation at which a decoder that goes field by field
-    # would stop, be it for a value before the end that must not be.
+    # A run is longer than the remaining bytes. Finds the operation at which decoding field by field would
+    # stop. That may be an invalid value before the end of the bytes.
     cdef Op* op = need + 1
     while op.size <= dec.end - p:
         if (op.code == OP_BOOL or op.code == OP_SKIP_BOOL or op.code == OP_ROW_BOOL) and load_u8(p) > 1:
@@ -113,7 +113,7 @@ cdef Op* fail_run(Decoder* dec, Op* need, const char* p) noexcept:
 
 
 cdef bint _no_index(Op* op, const char* p) noexcept:
-    # Whether the operation reads an index, and finds one that it refuses.
+    # Whether the operation reads an index that it refuses.
     if op.code == OP_ENUM:
         return load_u32(p) >= (<Table*>op.ref).count
     if op.code == OP_TAG:

@@ -1,15 +1,15 @@
 """The encoder: walks a program and writes the value's slots at a cursor.
 
-Reference rules. The walker borrows values from slots and lists. Python code can run only in the
-functions marked "may run Python code" (a `__index__`, `__float__`, `__buffer__` written in
-Python); such code may replace any slot and shrink any list, so:
+Reference rules. The walker borrows values from slots and lists. Python code can run only in the functions
+marked "may run Python code" (a `__index__`, `__float__`, `__buffer__` written in Python). Such code may
+replace any slot and shrink any list, so:
 
-1. every struct, tuple and list being walked is held by a reference of its own;
-2. after such a call, sizes and item pointers of lists are read anew;
-3. the cursor is not touched by it, and `grow` runs no Python code.
+1. the walker holds a reference to each struct, tuple and list that it walks;
+2. after such a call, sizes and item pointers of lists are read again;
+3. such code does not touch the cursor, and `grow` runs no Python code.
 
-Functions return -1 on failure, with either `Encoder.detail` set (the caller adds its piece to
-the path, and the root makes the EncodeError) or a Python exception.
+Functions return -1 on failure, with either `Encoder.detail` set (each caller adds a piece to the path, and
+the root makes the EncodeError) or a Python exception.
 """
 
 from cpython.bytearray cimport PyByteArray_Resize
@@ -35,8 +35,8 @@ from deli_com.ground.scalar cimport *
 cdef enum:
     MAX_U8 = 0xFF
     MAX_U16 = 0xFFFF
-    STACK_BYTES = 1024   # values up to this size are encoded without a buffer of their own
-    TAIL_BYTES = 2048    # a last `bytes` field from here on is copied once, into the result
+    STACK_BYTES = 1024   # values up to this size are encoded on the stack
+    TAIL_BYTES = 2048    # a trailing `bytes` field of this size or more is copied once, into the result
 
 cdef extern from "deli_com/ground/utf8.h":
     const char* utf8_kept(PyObject* text, Py_ssize_t* size) noexcept
@@ -50,7 +50,7 @@ ctypedef int (*report_function)(Encoder* enc, str name) noexcept
 
 
 cdef inline int _encode(Prog* prog, WriteCursor* cur, PyObject* value, str name) noexcept:
-    # encode_root for callers that must clean up: with -1 the exception is set.
+    # encode_root for callers that must clean up: returns -1 with the exception set.
     cdef Encoder enc
     cdef PyObject* slot = value
     enc.cur = cur
@@ -62,12 +62,12 @@ cdef inline int _encode(Prog* prog, WriteCursor* cur, PyObject* value, str name)
     return (<report_function>report)(&enc, name)
 
 
-# --- where to_bytes and encode write ---
+# --- the memory that to_bytes and encode write to ---
 
 cdef struct Scratch:
-    WriteCursor cur           # first: a pointer to it is a pointer to the Scratch
+    WriteCursor cur           # must be first: a pointer to it is a pointer to the Scratch
     char* start
-    PyObject* made            # owned bytes that is being written, NULL while the stack is enough
+    PyObject* made            # owned bytes object to write to; NULL while the stack is enough
     char stack[STACK_BYTES]
 
 
@@ -77,7 +77,7 @@ cdef int _scratch_grow(WriteCursor* cur, Py_ssize_t need) except -1:
     cdef Py_ssize_t size
     if need > (<Py_ssize_t>1 << 62):
         raise MemoryError
-    # Twice over for what comes in small pieces; exactly for what is large against the rest.
+    # Doubles for small additions; grows by the exact size for large ones.
     size = used + (need if used < need else used)
     if scratch.made != NULL:
         if _PyBytes_Resize(&scratch.made, size) < 0:
@@ -106,7 +106,7 @@ cdef inline void _scratch_open(Scratch* scratch) noexcept:
 
 cdef void _scratch_close(Scratch* scratch) noexcept:
     Py_XDECREF(scratch.made)
-    Py_XDECREF(scratch.cur.tail)  # was INCREFed by the encoder
+    Py_XDECREF(scratch.cur.tail)  # the encoder made this reference
 
 
 cdef object encode_to_bytes(Prog* prog, PyObject* value, str name):
@@ -136,7 +136,7 @@ cdef int _no_more(WriteCursor* cur, Py_ssize_t need) except -1:
 
 
 cdef object _to_bytes_fixed(Prog* prog, PyObject* value, str name):
-    # Straight into the result.
+    # Encodes directly into the result.
     cdef WriteCursor cur
     cdef PyObject* result = PyBytes_FromStringAndSize(NULL, prog.min_size)
     if result == NULL:
@@ -151,7 +151,7 @@ cdef object _to_bytes_fixed(Prog* prog, PyObject* value, str name):
 
 
 cdef PyObject* _join(Scratch* scratch, Py_ssize_t head) noexcept:
-    # A value whose last bytes stayed where they were: the one copy of them.
+    # The trailing bytes were kept by reference. They are copied once, here.
     cdef PyObject* tail = scratch.cur.tail
     cdef PyObject* result = PyBytes_FromStringAndSize(NULL, head + PyBytes_GET_SIZE(tail))
     if result != NULL:
@@ -166,13 +166,13 @@ cdef extern from *:
     #define dc_given(result) (result)
     #define dc_reraise_object() NULL
     """
-    # A result that is owned already; NULL: an exception is set.
+    # A result that is owned already. NULL: an exception is set.
     object _given "dc_given"(PyObject* result)
     object _reraise "dc_reraise_object"()
 
 
 cdef int encode_append(Prog* prog, object value, str name, object buf) except -1:
-    # The value is complete before the bytearray is touched: Python code of the value may use it.
+    # The value is encoded before the bytearray is touched, because the value's Python code may use it.
     cdef Scratch scratch
     cdef Py_ssize_t head, tail, old
     cdef char* end
@@ -197,7 +197,7 @@ cdef int encode_append(Prog* prog, object value, str name, object buf) except -1
 # --- the walker ---
 
 cdef int encode_prog(Encoder* enc, Prog* prog, char* base, bint tail) noexcept:
-    # `tail`: this value ends the message, so its last bytes may leave by reference.
+    # `tail`: the value ends the message, so its last bytes may be kept by reference.
     cdef int status
     if not prog.recursive:
         return _walk(enc, prog, base, tail)
@@ -370,7 +370,7 @@ cdef int _walk(Encoder* enc, Prog* prog, char* base, bint tail) noexcept:
                     break
                 p = cur.pos
         else:
-            # These write at the cursor itself.
+            # These operations write at the cursor itself.
             cur.pos = p
             v = (<PyObject**>(base + op.offset))[0]
             if v == NULL:
@@ -428,7 +428,7 @@ cdef int _str(Encoder* enc, PyObject* v, bint last) noexcept:
         data = <const char*>PyUnicode_DATA(v)
         size = PyUnicode_GET_LENGTH(v)
     else:
-        # CPython keeps the UTF-8 form with the string: sending it again costs a copy.
+        # CPython caches the UTF-8 form in the string, so sending the string again costs one copy.
         data = utf8_kept(v, &size)
         if data == NULL:
             data = PyUnicode_AsUTF8AndSize(v, &size)
@@ -452,7 +452,7 @@ cdef int _bytes(Encoder* enc, PyObject* v, bint last) noexcept:
                 return -1
             store_u32(cur.pos, <uint32_t>size)
             cur.pos += 4
-            Py_INCREF(v)  # released by whoever started the cursor
+            Py_INCREF(v)  # released by the owner of the cursor
             cur.tail = v
             return 0
         return write_sized(enc, PyBytes_AS_STRING(v), size, size, last)
@@ -465,7 +465,7 @@ cdef int _bytes(Encoder* enc, PyObject* v, bint last) noexcept:
 # --- lists ---
 
 cdef int _elements(Encoder* enc, Op* op, PyObject* v, bint last) noexcept:
-    # list[T] and tuple[T, ...].
+    # Encodes list[T] and tuple[T, ...].
     cdef Prog* item = <Prog*>op.ref
     cdef bint is_list = op.code == OP_LIST
     cdef WriteCursor* cur = enc.cur
@@ -491,7 +491,7 @@ cdef int _elements(Encoder* enc, Op* op, PyObject* v, bint last) noexcept:
 
 
 cdef int _items(Encoder* enc, Prog* item, PyObject* v, bint is_list, Py_ssize_t count) noexcept:
-    # The elements themselves. `v` is held by the caller, and a list may change meanwhile.
+    # Encodes the elements. The caller holds `v`; a list may change meanwhile.
     cdef Py_ssize_t i
     cdef PyObject* element
     cdef int code = item.ops[item.count - 1].code if item.count > 0 else OP_NEED
@@ -527,7 +527,7 @@ cdef int _item_numbers(Encoder* enc, int code, PyObject* v, bint is_list, Py_ssi
 
 
 cdef int _numbers(Encoder* enc, int code, PyObject* v, bint is_list, Py_ssize_t count, char* p) noexcept:
-    # `count` numbers from a list or tuple, into room that is there. May run Python code.
+    # Encodes `count` numbers from a list or tuple into memory that is reserved. May run Python code.
     cdef PyObject** items = PySequence_Fast_ITEMS(v)
     cdef PyObject* element
     cdef Py_ssize_t i
@@ -557,7 +557,7 @@ cdef int _numbers(Encoder* enc, int code, PyObject* v, bint is_list, Py_ssize_t 
 
 
 cdef int _fixed_numbers(Encoder* enc, Op* op, PyObject* v, char* p) noexcept:
-    # FixedArray of numbers: `op.number` of them into room that is there.
+    # Encodes a FixedArray of `op.number` numbers into memory that is reserved.
     cdef Py_buffer view
     cdef bint is_list
     cdef Py_ssize_t count
@@ -588,7 +588,7 @@ cdef int _fixed_numbers(Encoder* enc, Op* op, PyObject* v, char* p) noexcept:
 
 
 cdef int _fixed(Encoder* enc, Op* op, PyObject* v) noexcept:
-    # FixedArray of anything else.
+    # Encodes a FixedArray of other items.
     cdef bint is_list = PyList_Check(v)
     cdef Py_ssize_t count
     cdef int status

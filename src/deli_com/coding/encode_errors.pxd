@@ -1,6 +1,6 @@
-# Why a value cannot be encoded. Each function returns -1 and leaves the reason in the Encoder;
-# `fail_of_value` that of an exception which code of the value has raised;
-# none raises. A path is built only here, from the inside out, as the walk unwinds.
+# The reasons why a value cannot be encoded. Each function returns -1 and stores the reason in the Encoder.
+# `fail_of_value` takes an exception that the value's code has raised. None raises. The path is built only
+# here, from the inside out, as the walk unwinds.
 
 from cpython.object cimport PyObject
 
@@ -22,7 +22,7 @@ cdef int wrong_tuple(Encoder* enc, Py_ssize_t count, PyObject* v) noexcept
 cdef int too_long(Encoder* enc, Py_ssize_t count) noexcept
 cdef str number_name(int code)
 
-# Adds a piece to the path. An exception of Python code needs no path: nothing is added then.
+# Add a piece to the path. They do nothing if an exception is set, which needs no path.
 cdef void note(Encoder* enc, object piece) noexcept
 cdef void note_index(Encoder* enc, Py_ssize_t i) noexcept
 

@@ -1,8 +1,8 @@
-"""Why a value cannot be encoded, in words, and where in it.
+"""The error texts for values that cannot be encoded, with their paths.
 
-What makes the words may run out of memory. The callers are C and raise nothing, and a `try` of Cython's
-allocates itself: so each text is made by a function that raises, called as C sees it, and where it gives NULL
-there is a shorter text that exists already.
+Making a text may run out of memory. The callers are C code that does not raise, and a `try` of Cython
+allocates memory itself. So each text is made by a function that raises, called through a C pointer. If that
+gives NULL, a shorter text is used that exists already.
 """
 
 from cpython.object cimport PyObject
@@ -25,7 +25,7 @@ from deli_com.types.apart import names_apart, variants_apart
 
 cdef extern from *:
     """
-    /* Takes the exception that is set; owned. */
+    /* Takes the current exception; owned. */
     static PyObject *dc_take_error(void) {
     #if PY_VERSION_HEX >= 0x030C0000
         return PyErr_GetRaisedException();
@@ -53,18 +53,18 @@ cdef tuple BOUNDS = (
 
 
 cdef str number_name(int code):
-    return NAMES[code - OP_U8]  # made at import: nothing that can fail
+    return NAMES[code - OP_U8]  # made at import, so that this cannot fail
 
 
 cdef int report(Encoder* enc, str name) except -1:
-    # Makes the error of a failed walk.
+    # Raises the error of a failed walk.
     cdef PyObject* path = enc.path
     cdef PyObject* detail = enc.detail
     enc.path = enc.detail = NULL
     if detail == NULL:
         Py_XDECREF(path)
         if PyErr_Occurred() == NULL:
-            raise MemoryError("a value was being encoded")
+            raise MemoryError("while encoding a value")
         return -1
     try:
         where = path_text(path, name)
@@ -84,15 +84,15 @@ cdef int fail(Encoder* enc, str detail) noexcept:
 
 
 cdef int fail_of_value(Encoder* enc) noexcept:
-    # Code of the value has raised, and the exception is set: it becomes the detail, so that a path is built.
-    # What ends a program, and a want of memory, goes on as it is.
+    # The value's code has raised. The exception becomes the detail, so that a path is built. BaseException
+    # and MemoryError stay set instead.
     if PyErr_ExceptionMatches(PyExc_Exception) and not PyErr_ExceptionMatches(PyExc_MemoryError):
         enc.detail = dc_take_error()
     return -1
 
 
 cdef int fail_made(Encoder* enc, PyObject* detail, str otherwise) noexcept:
-    # `detail` is a new str, or NULL with an exception set, which goes.
+    # `detail` is a new str, or NULL with an exception set, which is cleared.
     if detail == NULL:
         PyErr_Clear()
         return fail(enc, otherwise)
@@ -113,7 +113,7 @@ cdef void note_index(Encoder* enc, Py_ssize_t i) noexcept:
 # --- the texts ---
 
 cdef object _counts(object text, Py_ssize_t first, Py_ssize_t second):
-    # `text` has one or two places for numbers.
+    # `text` has one or two placeholders for numbers.
     return (<str>text).format(first, second)
 
 
@@ -154,7 +154,7 @@ cdef object _out_of_range(int code, object value):
     return f"{shown} does not fit {number_name(code)} ({low}..{high})"
 
 
-# The same as C sees them: a new str, or NULL with the exception set.
+# The functions above in C: a new str, or NULL with an exception set.
 ctypedef PyObject* (*CountsFunction)(PyObject*, Py_ssize_t, Py_ssize_t) noexcept
 ctypedef PyObject* (*ExpectedFunction)(PyObject*, PyObject*) noexcept
 ctypedef PyObject* (*ExpectedOfFunction)(PyObject*, PyObject*, PyObject*) noexcept
@@ -201,7 +201,7 @@ cdef int wrong_class(Encoder* enc, Op* op, PyObject* v) noexcept:
 
 
 cdef int wrong_member(Encoder* enc, Table* table, PyObject* v) noexcept:
-    # No member of an enum, no variant of a sealed class.
+    # The value is no member of the enum, or no variant of the sealed class.
     if v == NULL:
         return fail(enc, "is not set")
     if table.count == 0:

@@ -1,4 +1,4 @@
-# What the parts of the encoder share: the state of one walk, and where it writes.
+# The parts of the encoder share this: the state of one walk, and the cursor.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -9,25 +9,25 @@ from deli_com.ground.scalar cimport store_u8, store_u16, store_u32, store_u64
 
 
 cdef enum:
-    MAX_LENGTH = 0xFFFFFFFF  # bytes or elements that a u32 can count
+    MAX_LENGTH = 0xFFFFFFFF  # most bytes or elements that a u32 can count
     SLACK = 64               # bytes
 
 
 cdef struct Encoder:
     WriteCursor* cur
-    # `detail` is owned: a str that says what is wrong, or what code of the value has raised. NULL: an
-    # exception is set.
+    # `detail` is owned: a str with the reason, or an exception that the value's code has raised. NULL: an
+    # exception is set instead.
     PyObject* detail
-    PyObject* path         # owned list of pieces, innermost first, or NULL
-    int depth              # values of recursive types around this one
+    PyObject* path         # owned list of path pieces, innermost first, or NULL
+    int depth              # number of enclosing values of recursive types
 
 
 ctypedef int (*grow_function)(WriteCursor* cur, Py_ssize_t need) noexcept
 
 
 cdef inline int need_room(WriteCursor* cur, Py_ssize_t need, bint last) noexcept:
-    # cursor_need for callers that look at the result themselves. Asks for some room on top unless
-    # this is the last of the value: then a result of its exact size needs no second allocation.
+    # cursor_need for callers that check the result themselves. It reserves some extra bytes unless this is
+    # the last part of the value: then a result of the exact size needs no second allocation.
     if cur.end - cur.pos < need:
         return (<grow_function>cur.grow)(cur, need if last else need + SLACK)
     return 0
@@ -44,7 +44,7 @@ cdef inline int number_size(int code) noexcept:
 
 
 cdef inline void store_int(char* p, int size, uint64_t raw) noexcept:
-    # An int of `size` bytes, 1 to 8, unsigned or in two's complement.
+    # Writes an int of `size` bytes, 1 to 8, unsigned or in two's complement.
     if size == 1:
         store_u8(p, <uint8_t>raw)
     elif size == 2:

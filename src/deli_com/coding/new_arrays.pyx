@@ -1,4 +1,4 @@
-"""Arrays that the decoder makes: an `array.array` or a numpy array with a copy of the bytes."""
+"""Makes the arrays of decoded values: an `array.array` or a numpy array with a copy of the bytes."""
 
 from cpython cimport array
 from cpython.object cimport PyObject
@@ -12,7 +12,7 @@ from array import array as _array_class
 
 cdef tuple TEMPLATES = tuple([_array_class(code) for code in "BHIQbhiqfd"])
 cdef tuple NUMPY_NAMES = ("<u1", "<u2", "<u4", "<u8", "<i1", "<i2", "<i4", "<i8", "<f4", "<f8")
-cdef list _dtypes = None   # of the kinds, made when numpy is first needed
+cdef list _dtypes = None   # numpy dtypes by kind, made when numpy is first needed
 cdef object _empty = None  # numpy.empty
 
 
@@ -20,8 +20,8 @@ cdef extern from "Python.h":
     int get_buffer "PyObject_GetBuffer"(PyObject* o, Py_buffer* view, int flags) except -1
 
 
-# What Cython writes a `try` for, as C sees it: a new reference, or NULL with the exception set. A `try` of
-# Cython's own allocates, and what fails in it would be gone.
+# Functions for which Cython writes a `try`, in C: a new reference, or NULL with an exception set. Called in
+# Cython, a `try` would allocate memory, and lose an error of that.
 ctypedef PyObject* (*ArrayFunction)(int, const char*, Py_ssize_t) noexcept
 ctypedef PyObject* (*ViewFunction)(PyObject*, PyObject*) noexcept
 cdef ArrayFunction _make_array = <ArrayFunction><void*>_array_of
@@ -33,9 +33,9 @@ cdef EmptyFunction _make_empty_ndarray = <EmptyFunction><void*>_empty_ndarray_of
 
 
 cdef object _array_of(int code, const char* data, Py_ssize_t count):
-    # An array.array of its own copy.
+    # An array.array with its own copy.
     cdef array.array result = array.clone(<array.array>TEMPLATES[code - OP_U8], count, False)
-    if count > 0:  # an empty array is at NULL, which memcpy must not see
+    if count > 0:  # the data of an empty array may be NULL, which memcpy must not get
         memcpy(result.data.as_chars, data, count * number_size(code))
     return result
 

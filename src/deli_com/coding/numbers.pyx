@@ -1,7 +1,7 @@
-"""Numbers the slow way: subclasses, `__index__`, `__float__`, numpy scalars, and refusals.
+"""The general path for numbers: subclasses, `__index__`, `__float__`, numpy scalars, and errors.
 
-The walker itself writes an exact int, float or bool of fitting size; all else comes here. A bool
-is no number, and a number no bool (numpy's bool is one).
+The walker itself encodes an exact int, float or bool of fitting size. All other values come here. A bool is
+not accepted as a number, nor a number as a bool (numpy's bool is a bool).
 """
 
 from cpython.object cimport PyObject
@@ -24,7 +24,7 @@ from deli_com.ground.scalar cimport *
 
 
 cdef int encode_number(Encoder* enc, int code, PyObject* v, char* p) noexcept:
-    # Any number, the slow way. May run Python code.
+    # Encodes any number. May run Python code.
     cdef PyObject* exact
     cdef int status
     if v == NULL:
@@ -84,7 +84,7 @@ cdef int _float(Encoder* enc, int code, PyObject* v, char* p) noexcept:
         if _refuse_masked(enc, code, v) < 0:
             return -1
         Py_INCREF(v)
-        value = PyFloat_AsDouble(v)  # __float__, else __index__
+        value = PyFloat_AsDouble(v)  # calls __float__, else __index__
         if value == -1.0 and PyErr_Occurred() != NULL:
             if not PyErr_ExceptionMatches(PyExc_OverflowError):
                 Py_DECREF(v)
@@ -104,7 +104,7 @@ cdef int _float(Encoder* enc, int code, PyObject* v, char* p) noexcept:
 
 
 cdef int _refuse_masked(Encoder* enc, int code, PyObject* v) noexcept:
-    # numpy.ma.masked would be nan; a masked array of one item is none either.
+    # numpy.ma.masked would become nan. A masked array of one item is refused, too.
     cdef int status = is_masked(v)
     return mismatch_of(enc, "{} without a mask", number_name(code), v) if status > 0 else status
 

@@ -1,4 +1,4 @@
-"""Finds where a value ends without making it: its lengths and flags are read, and nothing else."""
+"""Finds the end of a value without decoding it: it reads only lengths and flags."""
 
 from libc.stdint cimport uint32_t
 
@@ -42,7 +42,7 @@ cdef const char* pass_over(Prog* prog, const char* p, const char* end, int depth
             if load_u8(p) == 0:
                 op += op.number
             p += 1
-        elif code < OP_OPTION:  # of a run; ENTER and LEAVE have no bytes of their own
+        elif code < OP_OPTION:  # in a run; ENTER and LEAVE have no bytes
             p += op.size
         elif code == OP_CALL:
             p = pass_over(<Prog*>op.ref, p, end, depth + 1)

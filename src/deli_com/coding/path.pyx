@@ -1,4 +1,4 @@
-"""The path to what is at fault in a value, built from the inside out as a walk unwinds."""
+"""The path to the faulty part of a value, built from the inside out as a walk unwinds."""
 
 from cpython.object cimport PyObject
 
@@ -9,8 +9,8 @@ cdef object _index(Py_ssize_t i):
     return f"[{i}]"
 
 
-# What Cython writes a `try` for, as C sees it: a new reference, or NULL with the exception set. A `try` of
-# Cython's own allocates, and what fails in it would be gone.
+# Functions for which Cython writes a `try`, in C: a new reference, or NULL with an exception set. Called in
+# Cython, a `try` would allocate memory, and lose an error of that.
 ctypedef PyObject* (*IndexFunction)(Py_ssize_t) noexcept
 cdef IndexFunction _make_index = <IndexFunction><void*>_index
 

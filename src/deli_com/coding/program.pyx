@@ -1,8 +1,8 @@
-"""Plan nodes to flat programs (the operations are in coding/program.pxd).
+"""Compiles plan nodes to flat programs (coding/program.pxd has the operations).
 
-Structs are written out where they are used, so that one bounds check covers fixed-width fields
-across the borders of structs; only recursive ones, and those that would make a program long,
-are called. A program for a class is made once and kept in its `Spec`.
+Structs are inlined where they are used, so that one bounds check covers fixed-width fields of several
+structs. Recursive structs, and those that would make a program long, are called. The program of a class is
+made once and kept in its `Spec`.
 """
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
@@ -26,7 +26,7 @@ cdef extern from *:
     Py_ssize_t dc_member_offset(PyObject* descr) noexcept
 
 cdef enum:
-    MAX_OPERATIONS = 512  # of one program, before further structs are called instead of repeated
+    MAX_OPERATIONS = 512  # length of a program from which structs are called instead of inlined
     POINTER = sizeof(void*)
 
 KIND_CODES = {
@@ -47,7 +47,7 @@ cdef class _Tables:
 
 
 cdef class Program:
-    """One compiled type. Immutable once `compile_type` has returned it."""
+    """One compiled type. It is immutable after `compile_type` has returned it."""
 
     def __cinit__(self):
         self.keep = []
@@ -58,7 +58,7 @@ cdef class Program:
         PyMem_Free(self.prog.ops)
 
     cdef Op* add(self, int code, Py_ssize_t offset, str path) except NULL:
-        # A new operation at the end. Pointers to earlier operations are dead afterwards.
+        # Adds an operation at the end. Pointers to earlier operations become invalid.
         cdef Op* ops
         if self.prog.count == self.room:
             ops = <Op*>PyMem_Realloc(self.prog.ops, (self.room * 2 + 8) * sizeof(Op))
@@ -76,7 +76,7 @@ cdef class Program:
         return ops
 
     cdef Op* add_fixed(self, int code, Py_ssize_t size, Py_ssize_t offset, str path) except NULL:
-        # A new operation in the open run, of `size` bytes.
+        # Adds an operation of `size` bytes to the open run.
         cdef Op* op
         if self.run < 0:
             self.run = self.prog.count
@@ -103,7 +103,7 @@ def compile_type(node, dict facts, variant=None):
     node : Node
         The type.
     facts : dict
-        What `graph.check` found about the classes it reaches.
+        The result of `graph.check` for the classes that the node reaches.
     variant : type, optional
         Compile this variant instead: its index in the sealed class, then its fields.
 
@@ -127,7 +127,7 @@ def compile_type(node, dict facts, variant=None):
 
 
 cdef Program program_of(node, dict facts):
-    # The program of a value on its own: the root, an element, a variant.
+    # The program of a value that is compiled separately: the root, an element, a variant.
     cdef Program program
     is_class = isinstance(node, (nodes.StructNode, nodes.SealedNode, nodes.UnionNode))
     spec = record_spec(node.cls) if is_class else None
@@ -138,10 +138,10 @@ cdef Program program_of(node, dict facts):
         emit_node(program, node, 0, "", 0, facts)
         _finish(program, node, facts)
         return program
-    # Kept before it is complete, so that recursive types find it.
+    # Stored before it is complete, for recursive types.
     spec.program = program
     try:
-        # A variant is entered through its sealed class only, which does the counting of depth.
+        # A variant is reached only through its sealed class, which counts the depth.
         program.prog.recursive = facts[node.cls].recursive and spec.variant_of is None
         if spec.sealed:
             _emit_sealed(program, spec, facts)
@@ -239,7 +239,7 @@ cdef int _emit_array(Program program, node, Py_ssize_t offset, str path) except 
 
 
 cdef Op* _emit_inner(Program program, int code, node, Py_ssize_t offset, str path, dict facts) except NULL:
-    # An operation that runs a program of its own: that of `node`.
+    # Appends an operation that runs a program of its own, that of `node`.
     cdef Program inner = program_of(node, facts)
     cdef Op* op = program.add_varying(code, offset, path)
     op.ref = _own_prog(program, inner)
@@ -286,7 +286,7 @@ cdef int _emit_struct(Program program, cls, Py_ssize_t offset, str path, int dep
 
 
 cdef int mark_box(cls, str name, node) except -1:
-    if isinstance(node, nodes.NumberNode) and node.kind.size > 1:  # all ints of one byte exist already
+    if isinstance(node, nodes.NumberNode) and node.kind.size > 1:  # CPython keeps all ints of one byte
         record_mark_box(cls, name, BOX_FLOAT if node.kind.name in ("f32", "f64") else BOX_INT)
     return 0
 
@@ -294,7 +294,7 @@ cdef int mark_box(cls, str name, node) except -1:
 cdef int _emit_sealed(Program program, spec, dict facts) except -1:
     program.add_varying(OP_SEALED, 0, "")
     variants = list(spec.variants.values())
-    # The table is there before the variants are compiled: a recursive one refers to it.
+    # The table is made before the variants are compiled, because a recursive one refers to it.
     cdef Table* table = make_table(program, variants, variants, spec.cls.__qualname__)
     cdef Py_ssize_t i
     program.prog.ops[0].ref = table
@@ -326,7 +326,7 @@ cdef Table* make_table(Program program, list keys, list variants, str name) exce
     program.tables.append(owner)
     table.name = <PyObject*>name
     for i, key in enumerate(keys):
-        if key is None:  # what the reader lacks (adapt.pyx)
+        if key is None:  # a key that the reader lacks (adapt.pyx)
             continue
         table.keys[i] = <PyObject*>key
         at = (<Py_ssize_t><PyObject*>key >> 4) & table.mask

@@ -1,4 +1,4 @@
-"""`codec`: the compiled codec of any type, made once."""
+"""`codec`: the compiled codec of any type, made once for each type."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ def codec(tp: Any, /) -> TypeCodec[Any]:
     Parameters
     ----------
     tp : type
-        A `Codec` class or any annotation that a field may have: ``codec(list[u32])``.
+        A `Codec` class, or any annotation that a field may have: ``codec(list[u32])``.
 
     Returns
     -------
     TypeCodec
-        The same object for the same type.
+        The same object for each call with the same type.
 
     Raises
     ------
     TypeError
-        The type has no wire form; the text names the field and the choices.
+        The type cannot be encoded. The error names the field and the valid types.
     """
     try:
         found = _codecs.get(tp)
-    except TypeError:  # an annotation that cannot be hashed is compiled each time
+    except TypeError:  # an annotation without a hash is compiled at each call
         return _make(tp)
     if found is None:
         found = _make(tp)
-        if not isinstance(tp, CodecMeta):  # classes keep their own
+        if not isinstance(tp, CodecMeta):  # classes keep their codec themselves
             found = _codecs.setdefault(tp, found)
     return found
 

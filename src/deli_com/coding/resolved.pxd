@@ -1,5 +1,5 @@
-# The operations of programs that read what another writer sends (adapt.pyx).
+# The operations of programs that read another writer's values (adapt.pyx).
 
 
-# Lets the decoder walk such programs; before the first of them runs.
+# Enables the decoder to walk such programs. Call it before the first of them runs.
 cdef void enable_resolved() noexcept

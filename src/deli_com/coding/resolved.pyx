@@ -1,7 +1,7 @@
-"""The operations that only programs of adapt.pyx have, which read what another writer sends.
+"""The operations that only the programs of adapt.pyx have, which read another writer's values.
 
-Fields that the reader lacks are skipped, and checked as if they were decoded: bounds, flags, indexes, UTF-8,
-counts, depth. The part of a program that does so has no slots: its base is NULL.
+Fields that the reader lacks are skipped. They are checked as if they were decoded: bounds, flags, indexes,
+UTF-8, counts, depth. That part of a program has no slots: its base is NULL.
 """
 
 from cpython.object cimport PyObject
@@ -25,7 +25,7 @@ cdef void enable_resolved() noexcept:
 
 
 cdef Py_ssize_t _other(Decoder* dec, Op* op, char* base) noexcept:
-    # The operations of resolved programs alone (program.pxd).
+    # The operations that only resolved programs have (program.pxd).
     cdef const char* p = dec.p
     cdef int code = op.code
     cdef PyObject** slot = <PyObject**>(base + op.offset)
@@ -69,7 +69,7 @@ cdef Py_ssize_t _other(Decoder* dec, Op* op, char* base) noexcept:
     elif code == OP_DEFAULT:
         v = <PyObject*>op.ref
         Py_INCREF(v)
-        old = slot[0]  # a number that was to be written over
+        old = slot[0]  # a number to be overwritten
         slot[0] = v
         Py_XDECREF(old)
     elif code == OP_MAKE:
@@ -107,7 +107,7 @@ cdef Py_ssize_t _other(Decoder* dec, Op* op, char* base) noexcept:
 
 
 cdef Py_ssize_t _over(Decoder* dec, Op* op) noexcept:
-    # Skips values of varying width.
+    # Skips values of variable size.
     cdef const char* p = dec.p
     cdef Prog* item = <Prog*>op.ref
     cdef Py_ssize_t left = dec.end - p - 4
@@ -158,7 +158,7 @@ cdef Py_ssize_t _over(Decoder* dec, Op* op) noexcept:
         elif count > left // item.min_size:
             return decode_fail(dec, FAULT_EOF, p)
         dec.p = p + 4
-    if item.min_size == 0:  # such values have no bytes at all
+    if item.min_size == 0:  # such values have no bytes
         return 0
     for i in range(count):
         if decode_prog(dec, item, NULL) < 0:
@@ -168,7 +168,7 @@ cdef Py_ssize_t _over(Decoder* dec, Op* op) noexcept:
 
 
 cdef Py_ssize_t _variant(Decoder* dec, Op* op, char* base) noexcept:
-    # A sealed value, some of whose variants the reader lacks.
+    # Decodes a sealed value of which the reader may lack some variants.
     cdef const char* p = dec.p
     cdef Table* table = <Table*>op.ref
     cdef uint32_t number
@@ -189,10 +189,10 @@ cdef Py_ssize_t _variant(Decoder* dec, Op* op, char* base) noexcept:
     return decode_fail(dec, FAULT_UNKNOWN if op.kind else FAULT_VARIANT, p)
 
 
-# --- numbers of another kind ---
+# --- conversion of numbers ---
 
 cdef uint64_t _integer(int code, const char* p) noexcept:
-    # An integer, its sign carried on to 64 bits.
+    # An integer, sign-extended to 64 bits.
     if code == OP_U8:
         return load_u8(p)
     if code == OP_U16:
@@ -223,7 +223,7 @@ cdef int _fill(PyObject* result, int source, int target, const char* p, Py_ssize
 
 
 cdef PyObject* _wider(Decoder* dec, int source, int target, int into, Py_ssize_t count) noexcept:
-    # A list, tuple or array of numbers of a wider kind. The bytes are there.
+    # Decodes a list, tuple or array of numbers of a wider kind. The caller has checked the bounds.
     cdef const char* p = dec.p
     cdef int size = number_size(source)
     cdef Py_ssize_t i

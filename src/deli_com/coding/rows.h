@@ -1,4 +1,4 @@
-/* Rows of one layout made from rows of another: loops over all rows, each for a few fields. */
+/* Converts rows of one layout to rows of another. Each loop covers all rows, for a few fields. */
 
 #ifndef DELI_COM_CODING_ROWS_H
 #define DELI_COM_CODING_ROWS_H
@@ -10,7 +10,7 @@
 /* The kinds in the order u8 u16 u32 u64 i8 i16 i32 i64 f32 f64. */
 enum { DC_U8, DC_U16, DC_U32, DC_U64, DC_I8, DC_I16, DC_I32, DC_I64, DC_F32, DC_F64 };
 
-/* The targets for a source whose items `load` reads: a wider integer, its sign carried on, or f64. */
+/* The targets for a source whose items `load` reads: a wider integer, sign-extended, or f64. */
 #define DC_WIDEN(load) \
     switch (target) { \
         case DC_U16: case DC_I16: \
@@ -26,7 +26,7 @@ enum { DC_U8, DC_U16, DC_U32, DC_U64, DC_I8, DC_I16, DC_I32, DC_I64, DC_F32, DC_
             for (; count > 0; count--, p += step, to += room) store_f64(to, (double)load(p)); \
     }
 
-/* `count` numbers, each `step` bytes behind the one before, to numbers that are `room` bytes apart. */
+/* Converts `count` numbers that are `step` bytes apart to numbers that are `room` bytes apart. */
 static void dc_widen(
     int source, int target, const char *p, Py_ssize_t step, char *to, Py_ssize_t room, Py_ssize_t count
 ) {
@@ -44,7 +44,7 @@ static void dc_widen(
 
 #undef DC_WIDEN
 
-/* As above, `size` bytes as they are. A size that the compiler knows is one load and one store. */
+/* As above, but copies `size` bytes. For a size known to the compiler this is one load and one store. */
 static void dc_copy(
     Py_ssize_t size, const char *p, Py_ssize_t step, char *to, Py_ssize_t room, Py_ssize_t count
 ) {
@@ -61,19 +61,20 @@ static void dc_copy(
 
 /* --- sixteen bytes at a time --- */
 
-/* Sixteen bytes of the reader's row, or some of them: bytes of two windows of sixteen in the writer's row, and
- * up to two f32 of a third window as f64. Windows and the sixteen bytes may reach into the next row. What a
- * window holds of that is not picked; what is written there is zeros, or what stood there, until its turn comes. */
+/* A step fills sixteen bytes of the reader's row, or some of them: it picks bytes of two windows of sixteen
+ * bytes in the writer's row, and up to two f32 of a third window as f64. Windows and targets may reach into
+ * the next row. Bytes of the next row are not picked. Zeros, or the former bytes, are written there; later
+ * steps overwrite them. */
 enum { DC_PICK = 16, DC_NOTHING = 0x80 };  /* an index that picks a zero */
 
 typedef struct {
     int32_t to;
     int32_t start[3];
     uint8_t has_second;
-    uint8_t has_floats;             /* 1: in the third window, 2: in the first, 3: and already in place */
-    uint8_t is_more;                /* to what an earlier step has put there */
-    uint8_t pick[3][DC_PICK];       /* which byte of the window each byte is */
-    uint8_t place[DC_PICK];         /* which byte of the two f64 each byte is */
+    uint8_t has_floats;             /* 1: in the third window, 2: in the first, 3: in the first and already in
+    place */ uint8_t is_more;                /* adds to the bytes of an earlier step */
+    uint8_t pick[3][DC_PICK];       /* index of each byte in the window */
+    uint8_t place[DC_PICK];         /* index of each byte in the two f64 */
     uint8_t constant[DC_PICK];
 } RowStep;
 
@@ -111,7 +112,7 @@ __attribute__((target("ssse3"))) DC_INLINE void dc_one_row(
 #define DC_LOAD2(p, distance) \
     _mm256_inserti128_si256(_mm256_castsi128_si256(DC_LOAD(p)), DC_LOAD((p) + (distance)), 1)
 
-/* Two rows at once, one in each half. */
+/* Two rows at once, one in each half of a register. */
 __attribute__((target("avx2"))) DC_INLINE void dc_two_rows(
     const RowStep *step, const char *p, Py_ssize_t size, char *to, Py_ssize_t room, Py_ssize_t count,
     int has_second, int has_floats, int is_more
@@ -165,8 +166,8 @@ __attribute__((target("avx2"))) DC_INLINE void dc_two_rows(
 DC_STEP(dc_step_by_one, "ssse3", dc_one_row)
 DC_STEP(dc_step_by_two, "avx2", dc_two_rows)
 
-/* Not zero: an f32 was a signalling NaN, which the instruction has made a quiet one. The processor notes that
- * (and only that, as the numbers that are not used are zeros) as an invalid operation. */
+/* Returns nonzero if an f32 was a signalling NaN, which the instruction has made quiet. The processor reports
+ * that as an invalid operation. Nothing else can cause it, because unused lanes are zero. */
 static int dc_step(
     const RowStep *step, const char *p, Py_ssize_t size, char *to, Py_ssize_t room, Py_ssize_t count
 ) {

@@ -1,4 +1,4 @@
-# Structured arrays of another writer, whose rows become the reader's.
+# Structured arrays of another writer, whose rows are converted to the reader's dtype.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, uint8_t
@@ -32,29 +32,29 @@ cdef extern from "deli_com/coding/rows.h" nogil:
                  Py_ssize_t count) noexcept
 
 
-# A structured array that is read field by field.
+# Reads a structured array field by field.
 cdef class RowReader:
-    cdef Columns columns      # of the reader
-    cdef Program program      # of one row of the writer's; slots are places in the reader's row
+    cdef Columns columns      # columns of the reader
+    cdef Program program      # program of one row of the writer; slots are offsets in the reader's row
     cdef Prog* prog
-    cdef bint is_flat         # rows of the writer have one width: column by column is possible
-    cdef RowStep* steps       # owned; NULL: column by column
+    cdef bint is_flat         # rows of the writer have a fixed size, so columns can be read one by one
+    cdef RowStep* steps       # owned; NULL: only column by column
     cdef Py_ssize_t step_count
-    cdef Py_ssize_t reach     # bytes from the start of a writer's row that the steps look at
-    cdef Py_ssize_t extent    # and from the start of a reader's row that they write
-    cdef bytearray in_steps   # by operation: whether the steps have put its value in place
+    cdef Py_ssize_t reach     # bytes from the start of a writer's row that the steps read
+    cdef Py_ssize_t extent    # bytes from the start of a reader's row that the steps write
+    cdef bytearray in_steps   # by operation: whether the steps store its value
 
 
-# A structured array; NULL: a fault, or an exception is set.
+# Decodes a structured array; NULL: a fault, or an exception is set.
 cdef PyObject* read_rows(Decoder* dec, RowReader rows) noexcept
 
-# What one operation of a row's program says. `to`: its place in the reader's row.
+# Runs one operation of a row's program. `to`: the target in the reader's row.
 cdef Py_ssize_t read_in_row(Decoder* dec, Op* op, char* to) noexcept
 
 
 cdef inline void widen(
     int source, int target, const char* p, Py_ssize_t step, char* to, Py_ssize_t room, Py_ssize_t count
 ) noexcept:
-    # `count` numbers of the kind `source`, each `step` bytes behind the one before, to such of a wider kind
-    # that are `room` bytes apart.
+    # Converts `count` numbers of the kind `source`, `step` bytes apart, to numbers of a wider kind, `room`
+    # bytes apart.
     dc_widen(source - OP_U8, target - OP_U8, p, step, to, room, count)

@@ -1,9 +1,9 @@
-"""Structured arrays of another writer: its rows become rows of the reader's dtype.
+"""Structured arrays of another writer, converted to rows of the reader's dtype.
 
-If all rows of the writer have one width, the fields are read one after the other, each in all rows: copies,
-widened numbers and defaults are loops of a few instructions, and the rows of an array with a fault are read
-once more, row by row, for the error. Where the processor can pick any 16 of 16 bytes at once, such steps
-(rows.h) put several fields in place together.
+If all rows of the writer have the same size, the fields are read one after the other, each in all rows:
+copies, conversions and defaults are loops of a few instructions. If an array has a fault, it is read again
+row by row, to find the error. On processors that can shuffle 16 bytes in one instruction, such steps (rows.h)
+place several fields at once.
 """
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
@@ -20,14 +20,14 @@ from deli_com.ground.cpython cimport *
 from deli_com.ground.scalar cimport *
 
 cdef enum:
-    MAX_ROOM = 1024           # bytes of a reader's row that is put together by steps
-    MAX_FIELD = 32            # bytes of a field there; longer ones are copied on their own
-    MAX_ITEMS = 16            # items of a field whose loops are over the rows
-    CONSTANT = -1             # in place of the source of a byte: it is the same in all rows
+    MAX_ROOM = 1024           # most bytes of a reader's row that steps build
+    MAX_FIELD = 32            # most bytes of a field in a step; longer ones are copied separately
+    MAX_ITEMS = 16            # most items of a field that is looped over by rows
+    CONSTANT = -1             # source of a byte that is the same in all rows
 
 
 cdef class RowReader:
-    """A structured array that is read field by field."""
+    """Reads a structured array field by field."""
 
     def __init__(self, Columns columns not None, Program program not None):
         self.columns = columns
@@ -43,7 +43,7 @@ cdef class RowReader:
 
 
 cdef bint _is_flat(Prog* row) noexcept:
-    # Whether the program is one run, but for defaults.
+    # Whether the program is one run, except for defaults.
     cdef Py_ssize_t i
     cdef int code
     for i in range(row.count):
@@ -56,13 +56,13 @@ cdef bint _is_flat(Prog* row) noexcept:
     return row.count > 0 and row.ops[0].code == OP_NEED
 
 
-# --- steps, made once ---
+# --- making the steps, once ---
 
 cdef int _add_steps(RowReader reader) except -1:
     cdef Py_ssize_t room = reader.columns.row
     cdef Py_ssize_t i
-    sources = [None] * room   # by byte of the reader's row: which byte of the writer's it is, or CONSTANT
-    floats = []               # (place in the reader's row, in the writer's)
+    sources = [None] * room   # for each byte of the reader's row: the byte of the writer's row, or CONSTANT
+    floats = []               # (offset in the reader's row, offset in the writer's)
     constant = bytearray(room)
     fields = _places(reader, sources, floats, constant)
     steps = []
@@ -72,7 +72,7 @@ cdef int _add_steps(RowReader reader) except -1:
         more = _steps_at(at, sources[at:at + DC_PICK], floats, bytes(constant[at:at + DC_PICK]))
         windows += sum([len(step[1]) for step in more])
         steps += more
-    if not steps or windows > fields:  # no gain
+    if not steps or windows > fields:  # the steps would not be faster
         reader.in_steps = bytearray(reader.prog.count)
         return 0
     reader.steps = <RowStep*>PyMem_Calloc(len(steps), sizeof(RowStep))
@@ -89,11 +89,12 @@ cdef int _add_steps(RowReader reader) except -1:
 cdef Py_ssize_t _places(
     RowReader reader, list sources, list floats, bytearray constant
 ) except -1:
-    # Notes where values come from, and which operations that covers. How many loops it saves.
+    # Records the sources of values, and which operations they cover. Returns the number of loops that this
+    # saves.
     cdef Prog* row = reader.prog
     cdef Op* op
     cdef Py_ssize_t k, i, size, wide
-    cdef Py_ssize_t at = 0    # in the writer's row
+    cdef Py_ssize_t at = 0    # offset in the writer's row
     cdef Py_ssize_t fields = 0
     for k in range(row.count):
         op = &row.ops[k]
@@ -102,7 +103,7 @@ cdef Py_ssize_t _places(
         size = number_size(op.kind & 0xFF) if op.code == OP_ROW_WIDER else op.size
         wide = number_size(op.kind >> 8) if op.code == OP_ROW_WIDER else op.size
         if size == 0 and op.code != OP_ROW_DEFAULT:
-            pass  # a fixed array of no items
+            pass  # a fixed array without items
         elif op.size > MAX_FIELD or (op.code == OP_ROW_ENUM and op.ref != NULL):
             pass
         elif op.code == OP_ROW_DEFAULT:
@@ -126,10 +127,9 @@ cdef Py_ssize_t _places(
 
 
 def _steps_at(at, sources, floats, constant):
-    # What the RowSteps hold that make 16 bytes of the reader's row, or those up to its end. Of each: its
-    # place, {which window: its start}, {which window: what is picked}, places of the floats, how they are
-    # found,
-    # constant, whether it is added to what is there.
+    # The contents of the RowSteps that make 16 bytes of the reader's row, or those up to its end. For each:
+    # its offset, {window: its start}, {window: its picks}, the offsets of the floats, how these are found,
+    # the constant, and whether it adds to earlier bytes.
     wanted = {i: source for i, source in enumerate(sources) if source is not None and source != CONSTANT}
     picks = _windows(wanted)
     pairs = _pairs(sorted([(source, to - at) for to, source in floats if -8 < to - at < len(sources)]))
@@ -156,7 +156,7 @@ def _steps_at(at, sources, floats, constant):
 
 
 def _windows(wanted):
-    # (start, pick) of the 16 bytes that hold the first byte wanted, and so on. `wanted`: place -> source.
+    # The windows of 16 bytes that cover the wanted bytes: (start, pick). `wanted`: offset -> source.
     found = []
     while wanted:
         start = min(wanted.values())
@@ -167,7 +167,8 @@ def _windows(wanted):
 
 
 def _pairs(floats):
-    # Those that are within 16 bytes of the writer's row, by two. `floats`: (source, place) in order.
+    # Groups floats, at most two, that are within 16 bytes of the writer's row. `floats`: (source, offset) in
+    # order.
     found = []
     while floats:
         taken = [item for item in floats[:2] if item[0] - floats[0][0] + 4 <= DC_PICK]
@@ -181,11 +182,11 @@ def _place(item):
 
 
 def _picks_of(pair, start, size):
-    # Which bytes the f32 are in the window at `start`, and which of the f64 come where, of `size` bytes.
+    # The picks of the f32 in the window at `start`, and the positions of the f64 in `size` bytes.
     pick = [DC_NOTHING] * DC_PICK
     place = [DC_NOTHING] * DC_PICK
     for k, (source, to) in enumerate(sorted(pair, key=_place)):
-        if len(pair) == 1 and to == 8:  # in place already
+        if len(pair) == 1 and to == 8:  # already in position
             k = 1
         pick[4 * k:4 * k + 4] = range(source - start, source - start + 4)
         for i in range(max(-to, 0), min(8, size - to)):
@@ -213,11 +214,11 @@ cdef int _set_step(RowStep* step, tuple made) except -1:
 # --- all rows, field by field ---
 
 cdef bint _read_flat(RowReader reader, const char* p, const char* end, Py_ssize_t count, char* to) noexcept:
-    # Reads `count` rows. False: a value is none; which is not said.
+    # Reads `count` rows. Returns False if a value is invalid, without an error.
     cdef Py_ssize_t size = reader.prog.min_size
     cdef Py_ssize_t room = reader.columns.row
     cdef Py_ssize_t done = 0
-    if reader.step_count:  # not the last rows, if a step goes beyond what is there
+    if reader.step_count:  # not the last rows, where a step would read or write past the end
         done = min((end - p - reader.reach) // size + 1, (count * room - reader.extent) // room + 1)
         if end - p < reader.reach or count * room < reader.extent:
             done = 0
@@ -228,7 +229,7 @@ cdef bint _read_flat(RowReader reader, const char* p, const char* end, Py_ssize_
 
 
 cdef const char* _take_steps(RowReader reader, const char* p, Py_ssize_t count, char* to) noexcept:
-    # Which operations are done. A NaN has been made another: then none is.
+    # Which operations are done by steps. If a NaN was changed, none is.
     cdef bint is_nan = False
     cdef Py_ssize_t k
     for k in range(reader.step_count):
@@ -237,7 +238,7 @@ cdef const char* _take_steps(RowReader reader, const char* p, Py_ssize_t count, 
 
 
 cdef bint _columns(RowReader reader, const char* p, Py_ssize_t count, char* to, const char* done) noexcept:
-    # Field by field; of operations that are `done` the values are only looked at.
+    # Reads field by field. Values of operations that are `done` are only checked.
     cdef Prog* row = reader.prog
     cdef Py_ssize_t k = 0
     cdef Py_ssize_t size
@@ -248,7 +249,7 @@ cdef bint _columns(RowReader reader, const char* p, Py_ssize_t count, char* to, 
         if op.code == OP_NEED:
             size = 0
         elif op.code == OP_ROW_COPY and (done == NULL or not done[k]):
-            while k + 1 < row.count and _is_next(op, size, &row.ops[k + 1]):  # done or not
+            while k + 1 < row.count and _is_next(op, size, &row.ops[k + 1]):  # whether done or not
                 k += 1
                 size += row.ops[k].size
             dc_copy(size, p, row.min_size, to + op.offset, reader.columns.row, count)
@@ -262,12 +263,12 @@ cdef bint _columns(RowReader reader, const char* p, Py_ssize_t count, char* to, 
 
 
 cdef inline bint _is_next(Op* op, Py_ssize_t size, Op* other) noexcept:
-    # Whether a copy goes on behind one of `size` bytes, on both sides.
+    # Whether a copy continues one of `size` bytes, in both rows.
     return other.code == OP_ROW_COPY and other.offset == op.offset + size
 
 
 cdef bint _is_fit(Op* op, const char* p, Py_ssize_t size, Py_ssize_t count) noexcept:
-    # Whether the values of a field are such in all rows.
+    # Whether the values of a field are valid in all rows.
     cdef const char* end = p + count * size
     cdef unsigned char wrong = 0
     cdef uint32_t most = 0
@@ -290,7 +291,7 @@ cdef bint _is_fit(Op* op, const char* p, Py_ssize_t size, Py_ssize_t count) noex
 
 
 cdef void _put(Op* op, const char* p, Py_ssize_t size, Py_ssize_t count, char* to, Py_ssize_t room) noexcept:
-    # The values of a field that fit.
+    # Stores the values of a field, which are valid.
     cdef Py_ssize_t i, items, narrow, wide
     if op.code == OP_ROW_BOOL or (op.code == OP_ROW_ENUM and op.ref == NULL):
         dc_copy(op.size, p, size, to, room, count)
@@ -346,7 +347,7 @@ cdef object _ndarray = None   # numpy.ndarray
 
 
 cdef object _over(object data, RowReader reader, Py_ssize_t count):
-    # An array in the memory of a bytearray: a third of the time of `numpy.empty` and a view of that.
+    # An array in the memory of a bytearray. It takes a third of the time of `numpy.empty` and a view of it.
     global _ndarray
     if _ndarray is None:
         import numpy
@@ -354,7 +355,7 @@ cdef object _over(object data, RowReader reader, Py_ssize_t count):
     return _ndarray(count, reader.columns.dtype, data)
 
 
-# As the functions of new_arrays: NULL with the exception set.
+# In C, as in new_arrays: a new reference, or NULL with an exception set.
 ctypedef PyObject* (*OverFunction)(PyObject*, RowReader, Py_ssize_t) noexcept
 cdef OverFunction _make_over = <OverFunction><void*>_over
 
@@ -379,7 +380,7 @@ cdef PyObject* read_rows(Decoder* dec, RowReader reader) noexcept:
 
 
 cdef bint _fill(Decoder* dec, RowReader reader, Py_ssize_t count, char* to) noexcept:
-    # False: a fault, or an exception is set.
+    # Returns False for a fault, or if an exception is set.
     cdef Py_ssize_t i
     if reader.is_flat and _read_flat(reader, dec.p, dec.end, count, to):
         dec.p += count * reader.prog.min_size

@@ -1,8 +1,8 @@
-"""Which values may wait as the bytes that came, and be decoded by whoever takes them.
+"""Which values may wait as bytes, and be decoded when they are taken.
 
-It must not show that they did. So their bytes are known to be a value when they come, as a message
-that is none is refused then; and making the value runs no code but the allocator's: no __post_init__,
-no object with a GC header, whose allocation may start the collector and with it any finalizer.
+The program must not notice the difference. So the bytes are checked on arrival, because invalid messages are
+refused then. And decoding must run no code except the allocator's: no __post_init__, and no object with a GC
+header, whose allocation may start the garbage collector and with it any finalizer.
 """
 
 from cpython.object cimport PyTypeObject
@@ -51,7 +51,7 @@ cdef Plainness plainness(Prog* prog) noexcept:
             result = PLAIN_IF_VALID
         elif code == OP_BOOL or code == OP_ENUM or code == OP_OPTION or code == OP_STR or code == OP_BYTES:
             if prog.leaf:
-                return NOT_PLAIN  # one object: nothing is gained
+                return NOT_PLAIN  # a single object: waiting as bytes gains nothing
             result = PLAIN_IF_VALID
         else:
             return NOT_PLAIN
@@ -63,7 +63,7 @@ cdef bint is_plain_value(Prog* prog, const char* p, Py_ssize_t size) noexcept:
 
 
 cdef const char* _end_of(Prog* prog, const char* p, const char* end) noexcept:
-    # Where the value ends that begins at `p`; NULL: it is none, or its text is not ASCII.
+    # The end of the value that begins at `p`; NULL: it is invalid, or its text is not ASCII.
     cdef Op* op = prog.ops
     cdef Op* last = op + prog.count
     cdef uint32_t number
@@ -100,7 +100,7 @@ cdef const char* _end_of(Prog* prog, const char* p, const char* end) noexcept:
             p = _end_of((<Table*>op.ref).progs[load_u32(p)], p + 4, end)
             if p == NULL:
                 return NULL
-        else:  # a number; ENTER and LEAVE have no bytes of their own
+        else:  # a number; ENTER and LEAVE have no bytes
             p += op.size
         op += 1
     return p

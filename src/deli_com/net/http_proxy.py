@@ -67,9 +67,7 @@ def parse_proxy(url: str, name: str = "proxy") -> HttpProxy:
     except ValueError as error:
         raise ValueError(f"{name} is {shown!r}, {expected}: {error}") from None
     if parts.scheme.lower() != "http":
-        raise ValueError(
-            f"{name} is {shown!r}, {expected}: only HTTP CONNECT without TLS is supported"
-        )
+        raise ValueError(f"{name} is {shown!r}, {expected}: only HTTP CONNECT without TLS is supported")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"{name} is {shown!r}, {expected}: a proxy has no path")
     try:

@@ -99,9 +99,7 @@ def check_listening(
             raise TypeError("sock is given, and addr too: the socket has its address")
         for name, given in (("mode", mode is not None), ("reuse_port", reuse_port)):
             if given:
-                raise ValueError(
-                    f"{name} is for a socket that bind makes; set it on the given sock"
-                )
+                raise ValueError(f"{name} is for a socket that bind makes; set it on the given sock")
         _check_socket(sock)
         return None
     if addr is NOT_GIVEN:

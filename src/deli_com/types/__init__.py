@@ -1,1 +1,1 @@
-"""From annotations to plan nodes, and the instances of `Codec` classes."""
+"""Plan nodes from annotations, and the instances of `Codec` classes."""

@@ -1,9 +1,8 @@
-"""Annotations to plan nodes. Every user error about a type is raised from here.
+"""Annotations to plan nodes. All errors about a user's types are raised here.
 
-`parse` looks at one annotation and gives a node of nodes.py, or raises `TypeError` that names
-what is possible. It compiles nothing and freezes nothing: being named in an annotation has no
-consequences for a class. Names that are not there yet raise `NameError`, and the caller tries
-again at the first compilation.
+`parse` converts one annotation to a node of nodes.py, or raises a `TypeError` that lists the valid types. It
+does not compile anything, and does not freeze a class: an annotation that names a class has no effect on it.
+A name that is not defined yet raises `NameError`, and the caller tries again at the first compilation.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ CHOICES = (
     "Array[f32], FixedArray[f32, Literal[3]], NDArray[np.float32], Annotated[NDArray[np.void], Struct], "
     "a Codec class, an enum.Enum class, T | None"
 )
-MAX_FIXED = 2**24  # items of a FixedArray; the sizes of nested ones must stay far below 2^63
+MAX_FIXED = 2**24  # most items of a FixedArray; the sizes of nested ones must stay far below 2^63
 
 _LEAVES = {bool: nodes.LeafNode("bool"), str: nodes.LeafNode("str"), bytes: nodes.LeafNode("bytes")}
 _ALIASES: tuple[Any, ...] = tuple(
@@ -42,20 +41,20 @@ _HINTS = {
     float: "float has no size: choose f32 or f64",
     bytearray: "bytearray: write bytes (any bytes-like value is accepted)",
     memoryview: "memoryview: write bytes, or Array[...] for numbers",
-    list: "list: say of what, list[T]",
-    tuple: "tuple: say of what, tuple[T, ...] or tuple[A, B]",
-    Array: "Array: say of what, for example Array[f32]",
-    FixedArray: "FixedArray: say of what and how many, for example FixedArray[f64, Literal[36]]",
+    list: "list: add the type of its items, list[T]",
+    tuple: "tuple: add the types of its items, tuple[T, ...] or tuple[A, B]",
+    Array: "Array: add the type of its items, for example Array[f32]",
+    FixedArray: "FixedArray: add the type and number of its items, for example FixedArray[f64, Literal[36]]",
 }
 
 
 class Later:
-    """An annotation of a class made at run time that may name classes which are not made yet.
+    """An annotation of a class made at run time. It may name classes that are not made yet.
 
     Attributes
     ----------
     build : callable
-        Gives the annotation; raises `NameError` while it cannot.
+        Returns the annotation; raises `NameError` while that is not possible.
     """
 
     __slots__ = ("build",)
@@ -65,41 +64,41 @@ class Later:
 
 
 def refuse(what: str) -> TypeError:
-    """The error for an annotation that has no wire form."""
+    """The error for an annotation that cannot be encoded."""
     return TypeError(f"{what} (choices: {CHOICES})")
 
 
 def parse_text(text: str, names: Mapping[str, Any] | None) -> Any:
-    """What a postponed annotation says; `NameError` where a name in it is not there (yet)."""
+    """Evaluate a postponed annotation; `NameError` if a name in it is not defined (yet)."""
     evaluate = getattr(names, "evaluate", None)
     if evaluate is None:
-        raise refuse(f"{text!r} is text: give the type itself")
+        raise refuse(f"{text!r} is a string: pass the type itself")
     return evaluate(text)
 
 
 def parse(
     annotation: Any, names: Mapping[str, Any] | None = None, _aliases: tuple[Any, ...] = ()
 ) -> nodes.Node:
-    """Find the wire form of one annotation.
+    """Find the plan node of one annotation.
 
     Parameters
     ----------
     annotation : object
-        A type, an alias, or the text of one.
+        A type, an alias, or a string that names one.
     names : Scope, optional
-        Where text is looked up; without it text is refused.
+        Where strings are evaluated; without it, strings are refused.
 
     Returns
     -------
     Node
-        Of nodes.py.
+        A node of nodes.py.
 
     Raises
     ------
     TypeError
-        No wire form; the text has the choices.
+        The type cannot be encoded. The error lists the valid types.
     NameError
-        A name in a text is not defined (yet).
+        A name in a string is not defined (yet).
     """
 
     def inner(item: Any) -> nodes.Node:
@@ -116,21 +115,19 @@ def parse(
     alias = annotation if isinstance(annotation, _ALIASES) else get_origin(annotation)
     if isinstance(alias, _ALIASES):
         if alias in _aliases:
-            raise refuse(
-                f"the alias {alias.__name__} contains itself: let the recursion go through a Codec class"
-            )
-        # Names in a quoted alias mean what they mean where the alias is.
+            raise refuse(f"the alias {alias.__name__} contains itself: use a Codec class for recursion")
+        # Names in a quoted alias are looked up in the module of the alias.
         where = Scope({}, None, getattr(alias, "__module__", None) or "")
         return parse(_alias_value(annotation, alias), where, (*_aliases, alias))
     return _plain_node(annotation) or _generic_node(annotation, names, _aliases, inner)
 
 
 def _plain_node(annotation: Any) -> nodes.Node | None:
-    # Of what has no arguments: a leaf, a class, an enum.
+    # The node of an annotation without arguments: a leaf, a class, an enum.
     try:
         leaf = _LEAVES.get(annotation)
         hint = _HINTS.get(annotation)
-    except TypeError:  # unhashable, so certainly none of these
+    except TypeError:  # unhashable, so it is none of these
         leaf = hint = None
     if leaf is not None:
         return leaf
@@ -146,12 +143,12 @@ def _plain_node(annotation: Any) -> nodes.Node | None:
 def _generic_node(
     annotation: Any, names: Mapping[str, Any] | None, aliases: tuple[Any, ...], inner: Any
 ) -> nodes.Node:
-    # Of what has arguments, each of which `inner` looks at.
+    # The node of an annotation with arguments. `inner` converts each argument.
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _annotated_node(args[0], args[1:], inner)
     if origin in (list, tuple, Array, FixedArray) and not args and annotation != tuple[()]:
-        raise refuse(_HINTS[origin])  # typing.List and the like, bare
+        raise refuse(_HINTS[origin])  # typing.List and the like, without arguments
     if origin is list:
         return nodes.ListNode(inner(args[0]))
     if origin is tuple:
@@ -171,7 +168,7 @@ def _generic_node(
 
 
 def describe(annotation: Any) -> str:
-    """An annotation as its author would write it, short."""
+    """A short text of an annotation, as its author would write it."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
         return annotation.__qualname__
     text = str(annotation).replace("typing.", "").replace(f"{FixedArray.__module__}.", "")
@@ -179,7 +176,7 @@ def describe(annotation: Any) -> str:
 
 
 def _alias_value(annotation: Any, alias: Any) -> Any:
-    # What `type X = ...` stands for; for `X[args]` with its parameters replaced.
+    # The value of `type X = ...`. For `X[args]` its parameters are replaced.
     value, args = alias.__value__, get_args(annotation)
     if not args or annotation is alias:
         if alias.__type_params__:
@@ -208,7 +205,7 @@ def _class_node(cls: Any) -> nodes.Node:
 def _enum_node(cls: type[enum.Enum]) -> nodes.Node:
     if issubclass(cls, enum.Flag):
         raise refuse(
-            f"{cls.__qualname__} is a Flag, and the wire holds the place of one member: write a number type"
+            f"{cls.__qualname__} is a Flag, but the wire holds the index of one member: use a number type"
         )
     if not len(cls):
         raise refuse(f"the enum {cls.__qualname__} has no members")
@@ -252,7 +249,7 @@ def _ndarray_node(args: tuple[Any, ...], numpy: Any) -> nodes.Node:
     if isinstance(scalar, type) and issubclass(scalar, (numpy.integer, numpy.floating)):
         try:
             found = numpy.dtype(scalar)
-        except TypeError:  # an abstract one, as np.integer
+        except TypeError:  # an abstract dtype, such as np.integer
             found = None
         for kind in _KINDS:
             if found is not None and found == numpy.dtype(kind.numpy):
@@ -267,7 +264,7 @@ def _ndarray_node(args: tuple[Any, ...], numpy: Any) -> nodes.Node:
 
 
 def _union_members(args: tuple[Any, ...], names: Mapping[str, Any] | None) -> typing.Iterator[Any]:
-    # The members with names looked up and unions inside unions spread out.
+    # The members of a union. Names are evaluated, and nested unions are flattened.
     for arg in args:
         if isinstance(arg, str):
             arg = parse_text(arg, names)
@@ -295,7 +292,7 @@ def _union_node(args: tuple[Any, ...], inner: Any) -> nodes.Node:
 
 
 def _option(item: nodes.Node) -> nodes.Node:
-    if isinstance(item, nodes.OptionNode):  # T | None with T an alias of U | None says nothing more
+    if isinstance(item, nodes.OptionNode):  # T | None, where T is an alias of U | None
         return item
     return nodes.OptionNode(item)
 

@@ -1,4 +1,4 @@
-"""Two classes of one name, told apart in an error's text: reloaded modules, notebook cells that ran twice."""
+"""Tells two classes of the same name apart in an error text, after reloading or in notebooks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["names_apart", "variants_apart"]
 
 
 def names_apart(wanted: type, got: type) -> tuple[str, str]:
-    """Names for "expected …, got …": of two classes with one name, what they differ in."""
+    """Names for "expected …, got …". If both classes have the same name, these say how they differ."""
     if wanted.__qualname__ != got.__qualname__:
         return wanted.__qualname__, got.__qualname__
     if wanted.__module__ != got.__module__:
@@ -24,13 +24,13 @@ def names_apart(wanted: type, got: type) -> tuple[str, str]:
         return name, f"{name} of an earlier definition (its module was reloaded, or its cell run again)"
     if _now(got) is got:
         return f"{name} of an earlier definition", (
-            f"{name} of now: open anew what was opened with the earlier one"
+            f"the present {name}: reopen servers and clients that use the earlier one"
         )
     return name, f"{name} of another definition"
 
 
 def variants_apart(variant: Any, got: type) -> tuple[str, str]:
-    """The same where any variant of a sealed class is expected; `variant` is one of them."""
+    """The same, for an expected variant of a sealed class. `variant` is any of its variants."""
     wanted = record_spec(variant).variant_of
     theirs = record_spec(got) if isinstance(got, RecordType) else None
     base = None if theirs is None else theirs.variant_of
@@ -45,8 +45,8 @@ def _full(cls: type) -> str:
 
 
 def _now(cls: type) -> object:
-    """What the name of a class means today; None where nobody can say."""
+    """The object that the name of a class refers to now; None if that is unknown."""
     found: object = sys.modules.get(cls.__module__)
     for name in cls.__qualname__.split("."):
-        found = getattr(found, name, None)  # of "<locals>" too
+        found = getattr(found, name, None)  # None for "<locals>" too
     return found

@@ -1,4 +1,4 @@
-"""What a `Codec` class declares: its fields in order, and for sealed ones their variants."""
+"""The declaration of a `Codec` class: its fields in order, and the variants of a sealed class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["FieldSpec", "Spec"]
 
 
 class FieldSpec:
-    """One field of one class, as declared; its node as soon as the annotation resolves."""
+    """One declared field of a class. Its node is set when the annotation resolves."""
 
     __slots__ = (
         "annotation",
@@ -49,13 +49,13 @@ class FieldSpec:
         self.factory = factory
         self.kw_only = kw_only
         self.scope = scope
-        self.renamed_from = renamed_from  # what other versions of the class call it
-        self.wire_name = name  # its name in the schema; another one only where Python would not have that
-        self.notes: tuple[Any, ...] = ()  # of its line in the schema
+        self.renamed_from = renamed_from  # names of the field in other versions of the class
+        self.wire_name = name  # its name in the schema; differs only if Python does not allow that name
+        self.notes: tuple[Any, ...] = ()  # notes of its line in the schema
         self.node: nodes.Node | None = None
 
     def resolve(self, *, final: bool) -> nodes.Node | None:
-        """The field's node; None while a name is missing, which is an error if `final`."""
+        """The field's node; None while a name is not defined, which is an error if `final`."""
         if self.node is None:
             try:
                 self.node = parse(self.annotation, self.scope)
@@ -75,31 +75,31 @@ class Spec:
     cls : type
         The class.
     fields : tuple of FieldSpec
-        In wire order: those of the base first.
+        In wire order; those of the base class come first.
     sealed : bool
-        Whether `cls` is a sealed class, which makes no instances.
+        Whether `cls` is a sealed class, which has no instances.
     variant_of : type or None
         The sealed class that `cls` is a variant of.
     variants : dict of str to type
-        Of a sealed class, by name, in the order of definition; that is the wire's index.
+        Variants of a sealed class by name, in the order of definition, which is their index on the wire.
     frozen_list : bool
-        The variants were compiled into something: no more may come.
+        True once a program uses the list of variants. Then no variant can be added.
     delivery : Delivery
-        How values of the class are delivered, as it says or inherits.
+        How values of the class are delivered, as declared or inherited.
     delivery_said : bool
-        The class says so itself.
+        True if the class declares it itself.
     notes : tuple or None
-        Of a class made from a schema text: the notes of its line there.
+        For a class made from a schema text: the notes of its line.
     program : Program or None
-        Compiled form, made and kept by coding/program.pyx.
+        The compiled program, made and kept by coding/program.pyx.
     columns : Columns or None
-        The same as rows of a structured array, by coding/columns.pyx.
+        The columns of a structured array of the class, made by coding/columns.pyx.
     checks : int or None
-        How many of the columns are of bools and enums; None until it is known that the class has columns.
+        Number of bool and enum columns; None until it is known that the class has columns.
     complete : bool
-        All that the class reaches is resolved, and no class that is made later can be among it.
+        True if all that the class reaches is resolved, and no class made later can become part of it.
     waits_for : FieldSpec, Spec or None
-        What was not resolved, or open for more variants, as the class was made; or something like it.
+        A field or class that was not resolved or not complete when the class was made, if any.
     """
 
     __slots__ = (
@@ -152,7 +152,7 @@ class Spec:
         self.waits_for: FieldSpec | Spec | None = None
 
     def resolve(self, *, final: bool) -> bool:
-        """Resolve every field; whether all are. The frames of the scope go when they are."""
+        """Resolve every field. Returns whether all are resolved; then the scope's frames are released."""
         unresolved = [item for item in self.fields if item.resolve(final=final) is None]
         if not unresolved:
             self.scope.forget()
@@ -162,16 +162,16 @@ class Spec:
         return not unresolved
 
     def nodes(self) -> list[tuple[str, nodes.Node]]:
-        """Name and node of every field; `TypeError` where one does not resolve."""
+        """Name and node of every field; `TypeError` if one does not resolve."""
         self.resolve(final=True)
         return [(item.name, item.node) for item in self.fields if item.node is not None]
 
     def add_variant(self, cls: Any) -> None:
-        """Take `cls` as the next variant. Its module and name were checked by `check_variant`."""
+        """Add `cls` as the next variant. `check_variant` has checked its module and name."""
         self.variants[cls.__name__] = cls
 
     def check_variant(self, name: str, module: str) -> None:
-        """Whether a variant of that name may come now; `TypeError` if not."""
+        """Raise `TypeError` if no variant of that name can be added now."""
         own = self.cls.__qualname__
         if module != self.cls.__module__:
             raise TypeError(

@@ -1,16 +1,16 @@
-"""How values of a class are delivered: the class keywords ``policy``, ``key`` and ``retain``.
+"""The delivery policy of a class: the class keywords ``policy``, ``key`` and ``retain``.
 
 ==============  ====================================================================
 policy          what happens to a client that is behind
 ==============  ====================================================================
-``disconnect``  it gets everything, and is closed where it is too far behind
-``wait``        the same, and awaited sends wait for it as for the others
-``skip``        it gets the last bytes of the class that fit the bound, never closed
-``latest``      it gets the newest value of each key, never closed
+``disconnect``  it gets all messages, and is closed if it is too far behind
+``wait``        the same, and awaited sends wait for it as for other clients
+``skip``        it gets the latest messages that fit the limit, and is never closed
+``latest``      it gets the newest value of each key, and is never closed
 ==============  ====================================================================
 
-They apply where the class is the whole message; in a field of another class they have no effect. Nothing of
-this is on the wire.
+They apply if the class is the whole message. In a field of another class they have no effect. They change
+nothing on the wire.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _NAMES = ", ".join(f'"{name}"' for name in POLICIES)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What one class says, or inherits, about its delivery.
+    """The delivery of one class, as declared or inherited.
 
     Attributes
     ----------
     policy : str or None
-        One of `POLICIES`; None: the server's ``slow_client`` decides.
+        One of `POLICIES`; None if the server's ``slow_client`` decides.
     key : tuple of str or None
-        Names of the fields that tell slots apart, only with ``latest``; None or empty: the class
-        has one slot.
+        Names of the fields that form the key, only with ``latest``. If None or empty, all values of the class
+        have the same key.
     retain : bool
-        A new client first gets the newest value of each key; only with ``latest``.
+        Whether a new client first gets the newest value of each key; only with ``latest``.
     """
 
     policy: str | None = None
@@ -49,7 +49,7 @@ class Delivery:
 
 
 def delivery(cls: Any) -> Delivery:
-    """The delivery of a `Codec` class; `TypeError` for anything else, and for `Codec` itself."""
+    """The delivery of a `Codec` class; `TypeError` for any other object, and for `Codec` itself."""
     spec = record_spec(cls)
     if spec is None:
         raise TypeError("Codec itself is no message: name a subclass")
@@ -61,14 +61,14 @@ def delivery(cls: Any) -> Delivery:
 def declared(
     name: str, parent: Delivery | None, fields: tuple[str, ...], *, policy: Any, key: Any, retain: Any
 ) -> Delivery:
-    """What the class `name` with these fields says; None for a keyword that it leaves to `parent`.
+    """The delivery that class `name` declares with these keywords. None inherits a keyword from `parent`.
 
-    A policy other than the inherited ``latest`` drops the inherited key and retention with it.
+    Any other policy replaces an inherited ``latest`` together with its key and retention.
 
     Raises
     ------
     TypeError
-        A keyword has a wrong value, or goes with another policy only.
+        A keyword has an invalid value, or is valid with another policy only.
     """
     before = Delivery() if parent is None else parent
     if policy is not None and policy not in POLICIES:
@@ -84,7 +84,7 @@ def declared(
     for keyword, value in (("key", key), ("retain", retain or None)):
         if value is not None:
             has = "it has none" if found is None else f'its policy is "{found}"'
-            raise TypeError(f'{name}: {keyword}={value!r} goes with policy="latest" only, and {has}')
+            raise TypeError(f'{name}: {keyword}={value!r} is valid with policy="latest" only, and {has}')
     return Delivery(found)
 
 

@@ -1,4 +1,4 @@
-"""Equality of values that may hold arrays: by items, and always a bool."""
+"""Equality of values that may hold arrays. They are compared by items, and the result is always a bool."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["same_items"]
 
 
 def same_items(a: Any, b: Any) -> bool:
-    """Whether two field values are equal; arrays of any kind by their items.
+    """Whether two field values are equal. Arrays of any kind are compared by items.
 
-    An ``ndarray`` that was sent equals the ``array.array`` that was received. As with all
-    sequences here, an item is equal to itself, even if it is a NaN.
+    The ``ndarray`` that was sent equals the ``array.array`` that was received. As in all sequences here, an
+    item equals itself, even if it is a NaN.
     """
     if a is b:
         return True
@@ -43,14 +43,14 @@ def _view(value: Any) -> memoryview | None:
 def _same_arrays(a: Any, b: Any, left: memoryview, right: memoryview) -> bool:
     numpy = sys.modules.get("numpy")
     if numpy is not None and (isinstance(a, numpy.ndarray) or isinstance(b, numpy.ndarray)):
-        # Also where memoryview gives up: structured items.
+        # Works also for structured items, which memoryview cannot compare.
         x, y = numpy.asarray(a), numpy.asarray(b)
         return x.shape == y.shape and bool((x == y).all())
     return left == right
 
 
 def _same_mixed(a: Any, b: Any) -> bool:
-    # A buffer and something else: a list or tuple of its items may be meant.
+    # Compares a buffer with another object, which may be a list or tuple of equal items.
     sequence, other = (a, b) if _is_sequence(a) else (b, a)
     if _is_sequence(sequence) and hasattr(other, "tolist"):
         return same_items(sequence, other.tolist())

@@ -1,7 +1,7 @@
-"""The classes that a type reaches: whether they are recursive, and how long their values are.
+"""The classes that a type reaches: whether they are recursive, and the sizes of their values.
 
-Everything that can be wrong with a whole type, rather than one annotation, is found here,
-before anything is compiled or any list of variants frozen.
+Errors of a whole type, rather than of one annotation, are found here, before anything is compiled and before
+any list of variants is frozen.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from deli_com.types.references import Way, components, least_sizes, recursive
 
 __all__ = ["MAX_SIZE", "Facts", "can_cycle", "check", "is_fixed", "size_in"]
 
-MAX_SIZE = 2**40  # bytes; the least size of a value beyond this is a mistake, and sums stay far below 2^63
+MAX_SIZE = 2**40  # bytes; a larger least size is an error, so that sums stay far below 2^63
 
-SHOWN_SIZE = 2**60  # larger ones are not told apart
+SHOWN_SIZE = 2**60  # larger sizes are shown as this
 
 
 class Facts:
-    """What `check` found about one class."""
+    """The result of `check` for one class."""
 
     __slots__ = ("fixed", "high", "low", "recursive")
 
     def __init__(self, low: int, high: int, recursive: bool, fixed: bool) -> None:
         self.low = low  # least bytes of a value
-        self.high = high  # most bytes, -1 where unbounded
-        self.recursive = recursive  # a value can hold one of its own class
-        self.fixed = fixed  # every value takes the same bytes, at the same places
+        self.high = high  # most bytes; -1 if unbounded
+        self.recursive = recursive  # a value can contain one of its own class
+        self.fixed = fixed  # all values have the same size and layout
 
 
 class _Sizes:
-    # Facts as `size_of` wants them.
+    # Facts in the form that `size_of` takes.
     def __init__(self, facts: Mapping[Any, Facts]) -> None:
         self.facts = facts
 
@@ -46,12 +46,12 @@ class _Sizes:
 
 
 def size_in(node: nodes.Node, facts: Mapping[Any, Facts]) -> Size:
-    """Least and most bytes of a value of `node`, whose classes `check` has seen."""
+    """Least and most bytes of a value of `node`, whose classes `check` has covered."""
     return size_of(node, _Sizes(facts))
 
 
 def classes_in(node: nodes.Node) -> Iterator[Any]:
-    """The classes that `node` names, not looking into them."""
+    """The classes that `node` names, without those inside these."""
     if isinstance(node, (nodes.StructNode, nodes.SealedNode, nodes.UnionNode)):
         yield node.cls
     for child in children(node):
@@ -59,7 +59,7 @@ def classes_in(node: nodes.Node) -> Iterator[Any]:
 
 
 def is_fixed(node: nodes.Node, facts: Mapping[Any, Facts]) -> bool:
-    """Whether every value takes the same bytes, at the same places (no option, no variant)."""
+    """Whether all values have the same size and layout (no option, no variant)."""
     match node:
         case nodes.NumberNode() | nodes.EnumNode():
             return True
@@ -76,12 +76,13 @@ def is_fixed(node: nodes.Node, facts: Mapping[Any, Facts]) -> bool:
 
 
 def can_cycle(spec: Spec) -> bool:
-    """Whether a value of a class in the making can come to hold itself, as far as one can tell now.
+    """Whether a value of a class under construction may contain itself, as far as is known now.
 
-    Yes where a name is not resolved yet, or where a sealed class may still get variants: the
-    answer decides whether the class can do without the garbage collector, for good.
+    True if a name is not resolved yet, or if a sealed class may still get variants. The result decides
+    finally whether the class needs the garbage collector.
 
-    What a class reaches that was found complete without it will not reach it later, and what waits for a name
+    A class that was complete without this one cannot reach it later. A class that waits for a name still may.
+    Neither is walked again.
     still may: neither is walked again.
     """
     seen: set[Any] = set()
@@ -108,7 +109,8 @@ def can_cycle(spec: Spec) -> bool:
 
 
 def _waiting(spec: Spec) -> FieldSpec | Spec | None:
-    # What may still change of what the class reaches: a field without a node, a sealed class; or None.
+    # A part of the class that may still change: a field without a node, or a sealed class; None if there is
+    # none.
     for found in (spec.waits_for, *spec.fields):
         if isinstance(found, FieldSpec) and found.node is None:
             return found
@@ -117,25 +119,25 @@ def _waiting(spec: Spec) -> FieldSpec | Spec | None:
 
 
 def check(root: nodes.Node, variant: Any = None) -> dict[Any, Facts]:
-    """Resolve and check all that `root` reaches, then freeze the lists of variants.
+    """Resolve and check all classes that `root` reaches, then freeze the lists of variants.
 
     Parameters
     ----------
     root : Node
-        The type about to be compiled.
+        The type to compile.
     variant : type, optional
-        A variant whose own codec is wanted; its sealed class is checked along.
+        A variant that needs a codec of its own. Its sealed class is checked, too.
 
     Returns
     -------
     dict
-        `Facts` of every class reached.
+        `Facts` of every class that is reached.
 
     Raises
     ------
     TypeError
-        An annotation does not resolve or has no wire form, a union lacks a variant, a sealed
-        class has none, or a value could never end.
+        An annotation does not resolve or cannot be encoded, a union lacks a variant, a sealed class has none,
+        or no value would be finite.
     """
     found: dict[Any, list[nodes.Node]] = {}
     todo: list[nodes.Node] = [root]
@@ -183,13 +185,13 @@ def _check_union(node: nodes.UnionNode) -> None:
 
 
 def _facts(found: dict[Any, list[nodes.Node]]) -> dict[Any, Facts]:
-    # In time that grows with the classes and their fields: others may have written them (schema/load.py).
+    # In time proportional to classes and fields, because others may have written them (schema/load.py).
     lows = least_sizes(way for cls, parts in found.items() for way in _ways(cls, parts))
     for cls in found:
         low = lows.get(cls)
         if low is None:
             raise TypeError(
-                f"{cls.__qualname__} holds itself without a list or None in between: no value could end"
+                f"{cls.__qualname__} holds itself without a list or None in between: no value is finite"
             )
         if low > MAX_SIZE:
             raise TypeError(f"{cls.__qualname__} takes at least {low} bytes, over the limit of {MAX_SIZE}")
@@ -199,7 +201,7 @@ def _facts(found: dict[Any, list[nodes.Node]]) -> dict[Any, Facts]:
         again = recursive(component, inside)
         for cls in component:
             high, fixed = inf, False
-            if not again:  # a recursive class has no bound above
+            if not again:  # a recursive class has no upper bound
                 sealed = _spec(cls).sealed
                 highs = [size_in(part, facts)[1] for part in found[cls]]
                 high = 4 + max(highs) if sealed else sum(highs)
@@ -220,7 +222,7 @@ def _ways(cls: Any, parts: list[nodes.Node]) -> Iterator[Way[Any]]:
 
 
 class _Lows:
-    # Least sizes as `size_of` wants them, where not all are known.
+    # Least sizes in the form that `size_of` takes; some may be unknown.
     def __init__(self, sizes: Mapping[Any, int]) -> None:
         self.sizes = sizes
 
@@ -229,7 +231,7 @@ class _Lows:
 
 
 def _needed(node: nodes.Node) -> Iterator[Any]:
-    # The classes of which each value of the node holds one.
+    # The classes of which every value of the node contains a value.
     match node:
         case nodes.StructNode(cls) | nodes.SealedNode(cls) | nodes.UnionNode(cls, _):
             yield cls

@@ -1,4 +1,4 @@
-# Instances of Codec classes as C sees them: allocation, slots, what a class declares.
+# Instances of Codec classes in C: allocation, slots, and the C fields of a class.
 
 from cpython.object cimport PyObject, PyTypeObject
 
@@ -7,7 +7,7 @@ cdef extern from "deli_com/types/metatype.h":
     ctypedef struct RecordField:
         PyObject* name         # owned by the class
         PyObject* fallback     # owned by the class; NULL: the field has no default
-        Py_ssize_t offset      # of the slot, in bytes from the start of the instance
+        Py_ssize_t offset      # bytes from the start of the instance to the slot
         int fallback_kind
         int deep_equal
         int box
@@ -32,11 +32,11 @@ cdef extern from "deli_com/types/metatype.h":
 
     RecordTypeObject* record_type(PyTypeObject* type) noexcept
 
-    # A new instance with every slot NULL; not yet tracked by the collector if the class is
-    # plain. NULL: MemoryError is set.
+    # A new instance with all slots NULL. If the class is plain, the garbage collector does not track it yet.
+    # NULL: MemoryError is set.
     PyObject* record_alloc(PyTypeObject* type) noexcept
 
-    # The same for a decoder: slots of boxes may hold a number to be written over (put_float, put_int).
+    # The same for a decoder: slots marked as boxes may hold a number to be overwritten (put_float, put_int).
     PyObject* record_alloc_boxed(PyTypeObject* type) noexcept
     bint record_is_box(PyObject* value, int box) noexcept
     void record_keep_boxed(PyObject* self, RecordTypeObject* type) noexcept
@@ -45,11 +45,12 @@ cdef extern from "deli_com/types/metatype.h":
         BOX_INT
 
 
-# The last step of making an instance: hands it to the collector if its class has a GC header,
-# then runs __post_init__. -1: an exception is set.
+# The last step of making an instance: the garbage collector tracks it if its class has a GC header, and
+# __post_init__ runs. -1: an exception is set.
 cdef int record_finish(PyObject* self, RecordTypeObject* type) noexcept
 
-# A decoder fills this field with floats, or with ints, and with nothing else: dead instances may keep them.
+# Declares that decoders store only floats, or only ints, in this field, so that freed instances may keep
+# them.
 cdef int record_mark_box(object cls, str name, int box) except -1
 
 cdef class Record:

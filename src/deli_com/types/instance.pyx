@@ -1,12 +1,12 @@
-"""Instances of `Codec` classes: constructor, deallocation, and what a dataclass can do.
+"""Instances of `Codec` classes: constructor, deallocation, and the methods of a dataclass.
 
-The class statement itself is read in record.py. It makes an ordinary class with `__slots__`,
-and then `seal_class` gives that class its C side:
+coding/codec_class.py reads the class statement. It makes an ordinary class with `__slots__`. Then
+`seal_class` sets up the C part of that class:
 
-- `tp_vectorcall`, so that ``Tick(1, 2.0)`` goes straight into `_construct`;
+- `tp_vectorcall`, so that ``Tick(1, 2.0)`` calls `_construct` directly;
 - slot offsets, read from the member descriptors, in wire order;
-- no GC header where no field can hold a cycle;
-- deallocation that knows the slots, and keeps a few dead instances for the next constructor.
+- no GC header if no field can be part of a reference cycle;
+- a deallocation that knows the slots, and keeps a few freed instances for the next constructor.
 
 Layout of a plain instance, in bytes from its start: 0 reference count, 8 type, 16 slots (sorted
 by name within each class of the hierarchy, as CPython lays them out), 8 each.
@@ -72,16 +72,16 @@ cdef extern from *:
     void dc_set_calls(PyTypeObject* type, vectorcallfunc call, destructor dealloc, bint own) noexcept
 
 cdef enum:
-    MAX_FREE = 64      # dead instances kept a class: 33 ns instead of 36 to make one (docs/codec.md)
-    MAX_BOXED = 256    # those with numbers in them: as many as recv_many is likely to be asked for
-    MAX_NESTING = 100  # deallocations within one another, before the rest is put aside
+    MAX_FREE = 64      # freed instances kept for each class: 33 ns instead of 36 to make one (docs/codec.md)
+    MAX_BOXED = 256    # freed instances with numbers kept for each class: a typical recv_many
+    MAX_NESTING = 100  # nested deallocations, before further ones are deferred
 
 record_type_ready()
 RecordType = <object>&RecordType_Type
 
 cdef object POST_INIT = "__post_init__"
-cdef object _show = None          # deli_com.types.show, imported at the first repr
-cdef object _same_items = None    # deli_com.types.equality.same_items, imported at the first need
+cdef object _show = None          # deli_com.types.show, imported on first use
+cdef object _same_items = None    # deli_com.types.equality.same_items, imported on first use
 
 
 # --- making instances ---
@@ -105,7 +105,7 @@ cdef int record_finish(PyObject* self, RecordTypeObject* type) noexcept:
 cdef PyObject* _construct(
     PyObject* cls, PyObject* const* args, size_t nargsf, PyObject* kwnames
 ) noexcept:
-    # vectorcallfunc of every Codec class.
+    # The vectorcallfunc of every Codec class.
     cdef RecordTypeObject* type = record_type(<PyTypeObject*>cls)
     cdef Py_ssize_t count = PyVectorcall_NARGS(nargsf)
     cdef Py_ssize_t i
@@ -133,7 +133,7 @@ cdef int _fill(
     PyObject* self, RecordTypeObject* type, PyObject* cls,
     PyObject* const* args, Py_ssize_t count, PyObject* kwnames,
 ) noexcept:
-    # Positional arguments, then keywords, then defaults. -1: an exception is set.
+    # Sets positional arguments, then keywords, then defaults. -1: an exception is set.
     cdef Py_ssize_t i, place, named
     cdef PyObject** slot
     cdef RecordField* field
@@ -178,7 +178,7 @@ cdef int _fill(
 
 
 cdef Py_ssize_t _find(RecordTypeObject* type, PyObject* name, Py_ssize_t guess) noexcept:
-    # The place of a keyword; callers mostly write them in order, and names are interned.
+    # The index of a keyword. Callers mostly write keywords in order, and names are interned.
     cdef Py_ssize_t i
     if guess < type.field_count and type.fields[type.by_place[guess]].name == name:
         return guess
@@ -191,8 +191,8 @@ cdef Py_ssize_t _find(RecordTypeObject* type, PyObject* name, Py_ssize_t guess) 
     return -1
 
 
-# Each of these raises a TypeError, and is called as C sees it: a `try` of Cython's allocates, and could lose
-# it.
+# Each of these raises a TypeError. They are called through C pointers, because a `try` of Cython allocates
+# memory, and could lose the error.
 
 cdef object _no_instance(object cls):
     spec = record_spec(cls)
@@ -200,7 +200,7 @@ cdef object _no_instance(object cls):
         raise TypeError("Codec makes no instances: subclass it, with annotated fields")
     if not spec.sealed:
         missing = ", ".join(sorted(cls.__abstractmethods__))
-        raise TypeError(f"{cls.__qualname__} is abstract and makes no instances: {missing} is to be defined")
+        raise TypeError(f"{cls.__qualname__} is abstract and makes no instances: {missing} must be defined")
     raise TypeError(
         f"{cls.__qualname__} is sealed and makes no instances: "
         f"make one of its variants ({', '.join(spec.variants) or 'none yet'})"
@@ -250,11 +250,11 @@ cdef RefuseInstance _refuse_missing = <RefuseInstance><void*>_missing
 # --- freeing instances ---
 
 cdef int _nesting = 0
-cdef PyObject* _put_aside = NULL  # dead instances whose turn comes later, linked by the word of ob_refcnt
+cdef PyObject* _put_aside = NULL  # instances to be freed later, linked by the word of ob_refcnt
 
 cdef extern from *:
     """
-    /* From 3.14 on, ob_refcnt is 32 bits of the word: a pointer does not fit. */
+    /* From 3.14 on, ob_refcnt has 32 bits, which cannot hold a pointer. */
     #if PY_VERSION_HEX >= 0x030E0000 && SIZEOF_VOID_P > 4
     #define dc_count_word(self) ((self)->ob_refcnt_full)
     #else
@@ -278,7 +278,7 @@ cdef extern from *:
 
 
 cdef void _dealloc(PyObject* self) noexcept:
-    # tp_dealloc. A long chain of instances is freed in a loop, not by recursion.
+    # tp_dealloc. A long chain of instances is freed in a loop, not recursively.
     global _nesting, _put_aside
     cdef RecordTypeObject* type = record_type(C_TYPE(self))
     if type.has_finalizer and not _finalized(self, type):
@@ -300,7 +300,7 @@ cdef void _dealloc(PyObject* self) noexcept:
 
 
 cdef bint _finalized(PyObject* self, RecordTypeObject* type) noexcept:
-    # Runs __del__; False: it made the instance live again.
+    # Runs __del__. Returns False if it resurrected the instance.
     if type.has_gc:
         PyObject_GC_UnTrack(self)
         PyObject_GC_Track(self)
@@ -338,10 +338,10 @@ cdef void _free(PyObject* self) noexcept:
     C_DECREF(<PyObject*>cls)
 
 
-# --- the class statement's C side ---
+# --- the C part of the class statement ---
 
 def declare_class(cls, spec):
-    """Attach its `Spec` to a freshly made class, so that annotations can refer to it."""
+    """Attach the `Spec` to a new class, so that annotations can refer to it."""
     cdef RecordTypeObject* type = record_type(<PyTypeObject*>cls)
     if type.spec != NULL:
         raise RuntimeError("class is declared already")
@@ -350,20 +350,20 @@ def declare_class(cls, spec):
 
 
 def seal_class(cls, fields, bint complete, bint may_cycle, bint post_init):
-    """Give a freshly made class its C side; before its first instance and subclass.
+    """Set up the C part of a new class, before its first instance and subclass.
 
     Parameters
     ----------
     cls : RecordType
-        Made with ``__slots__`` for its own fields.
+        A class made with ``__slots__`` for its own fields.
     fields : sequence of (name, kind, fallback, kw_only, deep_equal)
         All fields in wire order. `kind` is 0 without a default, 1 with one, 2 with a factory.
     complete : bool
-        Whether the class makes instances.
+        Whether the class can have instances.
     may_cycle : bool
-        Whether a field can hold a cycle; if not, instances get no GC header.
+        Whether a field can be part of a reference cycle. If not, instances get no GC header.
     post_init : bool
-        Whether ``__post_init__`` is run.
+        Whether the class has a ``__post_init__`` to run.
     """
     cdef RecordTypeObject* type = record_type(<PyTypeObject*>cls)
     cdef Py_ssize_t count = len(fields)
@@ -399,7 +399,7 @@ def seal_class(cls, fields, bint complete, bint may_cycle, bint post_init):
     if type.plain and type.has_gc and not may_cycle:
         record_drop_gc(<PyTypeObject*>cls)
         type.has_gc = False
-    # A class with more than slots (a mix-in brought a __dict__) keeps CPython's deallocation.
+    # A class with more than slots (for example a __dict__ from a mix-in) keeps CPython's deallocation.
     dc_set_calls(<PyTypeObject*>cls, _construct, _dealloc, type.plain)
 
 
@@ -424,7 +424,7 @@ cdef int record_mark_box(object cls, str name, int box) except -1:
 
 
 def enable_vectorcall(metaclass):
-    """Let calls of the classes of `metaclass` go straight to their `tp_vectorcall`."""
+    """Make calls of the classes of `metaclass` use their `tp_vectorcall` directly."""
     record_type_enable_vectorcall(<PyTypeObject*>metaclass)
 
 
@@ -436,10 +436,10 @@ def record_spec(cls):
     return None if spec == NULL else <object>spec
 
 
-# --- what a dataclass can do ---
+# --- the methods of a dataclass ---
 
 cdef tuple _values(Record self):
-    # The values of all fields; AttributeError names one that is not set.
+    # The values of all fields; AttributeError for one that is not set.
     cdef RecordTypeObject* type = record_type(C_TYPE(<PyObject*>self))
     cdef Py_ssize_t i
     cdef PyObject* value
@@ -454,7 +454,7 @@ cdef tuple _values(Record self):
 
 
 cdef object _blank(cls):
-    # An instance with no field set, for copies and unpickling.
+    # An instance without field values, for copies and unpickling.
     cdef PyObject* self
     if not isinstance(cls, RecordType) or not record_type(<PyTypeObject*>cls).complete:
         _refuse_instance(<PyObject*>cls)
@@ -477,14 +477,14 @@ def restore(cls):
 
 
 cdef class Record:
-    """What instances of `Codec` classes can do in C. Users subclass `Codec` instead."""
+    """The methods of `Codec` instances that are written in C. Users subclass `Codec` instead."""
 
     def __cinit__(self, *args, **kwargs):
         if not isinstance(type(self), RecordType) or not record_type(C_TYPE(<PyObject*>self)).complete:
             raise TypeError(f"{type(self).__qualname__} makes no instances")
 
     def __init__(self, *args, **kwargs):
-        # Calls of the class do not come here; this is for `type.__call__` and the like.
+        # Calls of the class bypass this method. It serves `type.__call__` and the like.
         other = self.__class__(*args, **kwargs)
         if C_TYPE(<PyObject*>other) != C_TYPE(<PyObject*>self):
             raise TypeError("__class__ was changed")
@@ -497,7 +497,7 @@ cdef class Record:
     @__class__.setter
     def __class__(self, cls):
         raise TypeError(
-            f"the __class__ of a {type(self).__qualname__} cannot be set: its memory is that of its class; "
+            f"the __class__ of a {type(self).__qualname__} cannot be set: its memory layout is fixed; "
             "make a new value"
         )
 
@@ -515,7 +515,7 @@ cdef class Record:
         return True
 
     def __hash__(self):
-        # Reached by frozen classes only; the others have __hash__ = None.
+        # Only frozen classes get here; the others have __hash__ = None.
         return hash(_values(self))
 
     def __repr__(self):
@@ -555,7 +555,7 @@ cdef class Record:
 
 
 cdef int _copy_dict(source, target) except -1:
-    # Attributes that a mix-in without __slots__ made possible.
+    # Attributes in the __dict__ that a mix-in without __slots__ brought.
     attributes = getattr(source, "__dict__", None)
     if attributes:
         target.__dict__.update(attributes)
@@ -568,7 +568,7 @@ cdef int _set_values(Record self, object values) except -1:
     cdef PyObject** slot
     cdef PyObject* old
     if not isinstance(values, tuple) or len(values) != type.field_count:
-        raise TypeError(f"{self.__class__.__qualname__} has {type.field_count} fields, the state does not")
+        raise TypeError(f"{self.__class__.__qualname__} has {type.field_count} fields, unlike the state")
     for i in range(type.field_count):
         value = (<tuple>values)[i]
         slot = _slot(<PyObject*>self, &type.fields[i])
@@ -580,7 +580,7 @@ cdef int _set_values(Record self, object values) except -1:
 
 
 cdef bint _field_equal(PyObject* a, PyObject* b, RecordField* field) except -1:
-    # Held by references of our own: a __eq__ of a value may replace what the slots hold.
+    # Holds references of its own, because a __eq__ of a value may replace what the slots hold.
     global _same_items
     cdef PyObject* x = _slot(a, field)[0]
     cdef PyObject* y = _slot(b, field)[0]
@@ -599,10 +599,10 @@ cdef bint _field_equal(PyObject* a, PyObject* b, RecordField* field) except -1:
 
 
 def frozen_setattr(self, name, value):
-    """``__setattr__`` of frozen classes."""
+    """The ``__setattr__`` of frozen classes."""
     raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
 
 def frozen_delattr(self, name):
-    """``__delattr__`` of frozen classes."""
+    """The ``__delattr__`` of frozen classes."""
     raise FrozenInstanceError(f"cannot delete field {name!r}")

@@ -1,4 +1,4 @@
-"""Whether the fields of a class can be its key: which of their values can be told apart."""
+"""Whether the fields of a class can form a key: whether equal values are equal on the wire."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEYS = "keys are u8 to i64, bool, str, bytes, enums, and frozen structs, tuple[
 
 
 def check_key(spec: Spec, *, final: bool) -> None:
-    """Whether the fields of the class's key can be told apart; `TypeError` if not.
+    """Raise `TypeError` if a field of the class's key cannot be part of a key.
 
     Unless `final`, fields whose annotation does not resolve yet are skipped.
     """
@@ -32,7 +32,7 @@ def check_key(spec: Spec, *, final: bool) -> None:
 
 
 def _refusal_of(item: FieldSpec, final: bool, above: frozenset[Any]) -> str | None:
-    # Why a field cannot be in a key; None: it can, or nobody knows yet.
+    # Why a field cannot be part of a key; None if it can, or if that is not known yet.
     node = item.resolve(final=final)
     return None if node is None else _refusal(node, final, above)
 
@@ -57,7 +57,7 @@ def _refusal(node: nodes.Node, final: bool, above: frozenset[Any]) -> str | None
 
 
 def _refusal_of_struct(cls: Any, final: bool, above: frozenset[Any]) -> str | None:
-    if cls in above:  # recursive: judged further out
+    if cls in above:  # recursive: an enclosing call checks it
         return None
     spec = record_spec(cls)
     if not spec.frozen:

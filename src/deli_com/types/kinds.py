@@ -1,4 +1,4 @@
-"""The names users annotate fields with: numbers, arrays, and `field` for defaults.
+"""The names for annotations of fields: numbers and arrays, and `field` for defaults.
 
 ==================================  =============================================
 annotation                          wire
@@ -9,7 +9,7 @@ annotation                          wire
 ``FixedArray[f64, Literal[36]]``    36 items, no count
 ==================================  =============================================
 
-Everything else is spelled with builtins; docs/wire.md has the whole list.
+All other annotations are builtins; docs/wire.md lists them all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ N_co = TypeVar("N_co", covariant=True)
 
 @final
 class Kind:
-    """One number type of the wire; the mark that ``u8`` to ``f64`` carry in their ``Annotated``.
+    """One number type of the wire. ``u8`` to ``f64`` carry it in their ``Annotated``.
 
     Attributes
     ----------
@@ -51,9 +51,9 @@ class Kind:
     size : int
         Bytes on the wire.
     typecode : str
-        Of `array.array`, and of the buffer protocol.
+        Type code of `array.array` and of the buffer protocol.
     numpy : str
-        numpy's name of the little-endian type, for example ``"<f4"``.
+        numpy's name for the little-endian type, for example ``"<f4"``.
     """
 
     __slots__ = ("name", "numpy", "size", "typecode")
@@ -68,14 +68,14 @@ class Kind:
         return self.name
 
     def __reduce__(self) -> str:
-        # Kinds are compared by identity; pickle finds them again by name.
+        # Kinds are compared by identity, so pickle must restore them by name.
         return f"_{self.name.upper()}"
 
 
 _U8, _U16, _U32, _U64 = Kind("u8", 1, "B"), Kind("u16", 2, "H"), Kind("u32", 4, "I"), Kind("u64", 8, "Q")
 _I8, _I16, _I32, _I64 = Kind("i8", 1, "b"), Kind("i16", 2, "h"), Kind("i32", 4, "i"), Kind("i64", 8, "q")
 _F32, _F64 = Kind("f32", 4, "f"), Kind("f64", 8, "d")
-_BOOL = Kind("bool", 1, "?")  # of NDArray[np.bool_] only: a bool is no number
+_BOOL = Kind("bool", 1, "?")  # only for NDArray[np.bool_]; a bool is not a number
 
 KINDS = (_U8, _U16, _U32, _U64, _I8, _I16, _I32, _I64, _F32, _F64)
 
@@ -94,8 +94,8 @@ f64: TypeAlias = Annotated[float, _F64]
 class Array(Protocol[T_co]):
     """A sequence of numbers in one C-contiguous buffer, copied by one memcpy each way.
 
-    As a value: an ``ndarray``, ``array.array`` or ``memoryview`` of exactly this kind and item
-    size (``bytes`` for ``Array[u8]``). Decoding gives an ``array.array``.
+    Accepted values: an ``ndarray``, ``array.array`` or ``memoryview`` of exactly this kind and item size
+    (``bytes`` for ``Array[u8]``). Decoding gives an ``array.array``.
     """
 
     def __len__(self) -> int: ...
@@ -103,15 +103,15 @@ class Array(Protocol[T_co]):
     def __iter__(self) -> Iterator[T_co]: ...
 
     if TYPE_CHECKING and sys.version_info >= (3, 12):
-        # The stubs of numpy know it only where Python itself does.
+        # numpy's stubs declare __buffer__ only for Python versions that have it.
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
 
 class FixedArray(Protocol[T_co, N_co]):
-    """Exactly ``N`` items without a count, as Rust's ``[T; N]``: ``FixedArray[f64, Literal[36]]``.
+    """Exactly ``N`` items without a count, like Rust's ``[T; N]``: ``FixedArray[f64, Literal[36]]``.
 
-    As a value: a list, a tuple, or a buffer as `Array` takes. Decoding gives an ``array.array``
-    for numbers, else a tuple.
+    Accepted values: a list, a tuple, or a buffer as for `Array`. Decoding gives an ``array.array`` for
+    numbers, else a tuple.
     """
 
     def __len__(self) -> int: ...
@@ -121,7 +121,7 @@ class FixedArray(Protocol[T_co, N_co]):
     if not TYPE_CHECKING:
 
         def __class_getitem__(cls, args):
-            # typing refuses a bare number as an argument, so 36 becomes Literal[36].
+            # typing refuses a plain number as an argument, so 36 becomes Literal[36].
             if isinstance(args, tuple) and len(args) == 2 and type(args[1]) is int:
                 args = (args[0], Literal[args[1]])
             return super().__class_getitem__(args)
@@ -129,7 +129,7 @@ class FixedArray(Protocol[T_co, N_co]):
 
 @final
 class FieldOptions:
-    """The arguments of `field`; `MISSING` for those that were not given."""
+    """The arguments of `field`; `MISSING` for those that are not given."""
 
     __slots__ = ("default", "default_factory", "kw_only", "renamed_from")
 
@@ -168,7 +168,7 @@ def field(*, kw_only: bool = ..., renamed_from: str | tuple[str, ...] = ...) -> 
 def field(
     *, default: Any = MISSING, default_factory: Any = MISSING, kw_only: Any = None, renamed_from: Any = ()
 ) -> Any:
-    """Say more about a field than its annotation does.
+    """Set options of a field.
 
     Parameters
     ----------

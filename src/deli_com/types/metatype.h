@@ -1,7 +1,7 @@
-/* The type of Codec classes: a heap type with room for what C needs at hand about a class.
+/* The type of Codec classes: a heap type with additional C fields for each class.
  *
- * It is written in C because Cython refuses cdef classes that extend a variable-sized type such
- * as `type`. Everything about instances is in types/instance.pyx; this file only knows who owns what.
+ * It is written in C because Cython does not allow cdef classes that extend a variable-sized type such as
+ * `type`. types/instance.pyx has all code about instances. This file only defines who owns what.
  */
 #ifndef DELI_COM_METATYPE_H
 #define DELI_COM_METATYPE_H
@@ -18,10 +18,10 @@ enum { DELI_COM_NO_DEFAULT = 0, DELI_COM_DEFAULT = 1, DELI_COM_FACTORY = 2 };
 typedef struct {
     PyObject *name;      /* owned, interned */
     PyObject *fallback;  /* owned; the default or the factory, NULL if there is neither */
-    Py_ssize_t offset;   /* of the slot, in bytes from the start of the instance */
+    Py_ssize_t offset;   /* bytes from the start of the instance to the slot */
     int fallback_kind;   /* DELI_COM_NO_DEFAULT ... */
-    int deep_equal;      /* may hold arrays: compared by items */
-    int box;             /* BOX_FLOAT or BOX_INT where a decoder fills it with nothing else; set by codecs */
+    int deep_equal;      /* may hold arrays, so it is compared by items */
+    int box;             /* BOX_FLOAT or BOX_INT if decoders store nothing else in it; set by codecs */
 } RecordField;
 
 enum { BOX_NONE = 0, BOX_FLOAT = 1, BOX_INT = 2, BOX_DIGITS = 3 };
@@ -30,18 +30,18 @@ typedef struct {
     PyHeapTypeObject heap;
     RecordField *fields;     /* owned, in wire order */
     Py_ssize_t field_count;
-    Py_ssize_t positional;   /* the first fields, that many, may be given by position */
-    Py_ssize_t *by_place;    /* owned; indices of fields: the positional ones, then keyword-only ones */
+    Py_ssize_t positional;   /* number of leading fields that may be given by position */
+    Py_ssize_t *by_place;    /* owned; indices of fields: positional ones, then keyword-only ones */
     PyObject *spec;          /* owned: the declaration, a Spec; NULL for Codec itself */
-    PyObject *codec;         /* owned: the TypeCodec; NULL until the first use */
-    PyObject *free_list;     /* dead instances, linked by their first slot; plain classes only */
+    PyObject *codec;         /* owned: the TypeCodec; NULL until first use */
+    PyObject *free_list;     /* freed instances, linked by their first slot; plain classes only */
     int free_count;
     int boxed_count;
-    PyObject *boxed_list;    /* dead instances that have kept their numbers, linked by the word of ob_type */
-    char boxes;              /* the latest instance was decoded, and some field is a box: keep the dead with theirs */
-    char has_boxes;          /* some field is a box */
-    char complete;           /* instances may be made */
-    char plain;              /* own layout is slots and nothing else: no __dict__, no weak references */
+    PyObject *boxed_list;    /* freed instances that kept their numbers, linked by the word of ob_type */
+    char boxes;              /* keep numbers of freed instances: the latest one was decoded, and it has boxes
+    */ char has_boxes;          /* a field is a box */
+    char complete;           /* the class can have instances */
+    char plain;              /* the layout is only slots: no __dict__, no weak references */
     char has_gc;             /* instances have a GC header */
     char has_post_init;
     char has_finalizer;      /* the class has __del__ */
@@ -49,29 +49,30 @@ typedef struct {
 
 static inline RecordTypeObject *record_type(PyTypeObject *type) { return (RecordTypeObject *)type; }
 
-/* PyObject_Init, without the call where nobody counts objects. */
+/* PyObject_Init, without the call if objects are not counted. */
 static inline void record_init(PyObject *self, PyTypeObject *tp) {
 #if defined(Py_TRACE_REFS) || defined(Py_REF_DEBUG) || defined(Py_GIL_DISABLED) || PY_VERSION_HEX >= 0x030E0000
     PyObject_Init(self, tp);
 #else
     Py_SET_TYPE(self, tp);
     Py_INCREF(tp);
-    self->ob_refcnt = 1; /* not Py_SET_REFCNT, which first looks whether the rubbish there is immortal */
+    self->ob_refcnt = 1; /* not Py_SET_REFCNT, which would check whether the undefined old count is immortal
+    */
 #endif
 }
 
-/* Word by word: a call of memset costs more than the few slots of a struct. */
+/* A loop over words: calling memset costs more than clearing the few slots of a struct. */
 static inline void record_clear(PyObject *self, Py_ssize_t size) {
     PyObject **slot = (PyObject **)(self + 1), **end = (PyObject **)((char *)self + size);
     while (slot < end) {
         *slot++ = NULL;
 #ifdef __GNUC__
-        __asm__ volatile("" ::: "memory"); /* else gcc makes a memset of the loop */
+        __asm__ volatile("" ::: "memory"); /* keeps gcc from using memset */
 #endif
     }
 }
 
-/* A new instance with every slot NULL, not yet tracked by the collector if the class is plain.
+/* A new instance with all slots NULL. If the class is plain, the garbage collector does not track it yet.
  * NULL: MemoryError is set. */
 static inline PyObject *record_alloc(PyTypeObject *tp) {
     RecordTypeObject *type = (RecordTypeObject *)tp;
@@ -94,8 +95,8 @@ static inline PyObject *record_alloc(PyTypeObject *tp) {
     return self;
 }
 
-/* The same for a decoder: slots of boxes may hold a number of a dead instance, which nobody else has and the
- * decoder writes over. That spares the allocation and the release of each. */
+/* The same for a decoder: slots of boxes may hold a number of a freed instance. Nothing else refers to it,
+ * and the decoder overwrites it. That saves allocating and freeing each number. */
 static inline PyObject *record_alloc_boxed(PyTypeObject *tp) {
     RecordTypeObject *type = (RecordTypeObject *)tp;
     PyObject *self = type->boxed_list;
@@ -110,7 +111,7 @@ static inline PyObject *record_alloc_boxed(PyTypeObject *tp) {
     return self;
 }
 
-/* Whether a dying instance is the only holder of a number that may be written over. */
+/* Whether an instance that is being freed is the only holder of a number, which may then be overwritten. */
 static inline int record_is_box(PyObject *value, int box) {
     if (box == BOX_NONE || Py_REFCNT(value) != 1) return 0;
     if (box == BOX_FLOAT) return PyFloat_CheckExact(value);

@@ -1,4 +1,4 @@
-/* The one definition of the type declared in types/metatype.h; included by types/instance.pyx only. */
+/* The definition of the type that types/metatype.h declares. Only types/instance.pyx includes it. */
 #include "deli_com/types/metatype.h"
 
 static int record_type_traverse(PyObject *self, visitproc visit, void *arg) {
@@ -38,17 +38,17 @@ static void record_type_dealloc(PyObject *self) {
         type->free_list = *(PyObject **)(dead + 1);
         PyObject_Free(dead);
     }
-    PyObject_GC_Track(self); /* type_dealloc expects it so */
+    PyObject_GC_Track(self); /* type_dealloc expects a tracked object */
     PyType_Type.tp_dealloc(self);
 }
 
-/* tp_clear is the one of `type`: instances outlive a cleared class, and their deallocation reads
- * the table of fields. What the table owns is freed with the class; cycles through it are broken
- * in the functions, cells and dicts on their other side. */
+/* tp_clear is that of `type`. Instances outlive a cleared class, and their deallocation reads the table of
+ * fields. The objects that the table owns are freed with the class. Reference cycles through it are broken in
+ * the functions, cells and dicts on their other side. */
 static PyTypeObject RecordType_Type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "deli_com.types.instance.RecordType",
-    .tp_doc = "Type of Codec classes, as C sees it.",
+    .tp_doc = "Type of Codec classes, in C.",
     .tp_basicsize = sizeof(RecordTypeObject),
     .tp_itemsize = sizeof(PyMemberDef),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_TYPE_SUBCLASS |
@@ -60,13 +60,13 @@ static PyTypeObject RecordType_Type = {
 
 static int record_type_ready(void) {
     RecordType_Type.tp_base = &PyType_Type;
-    RecordType_Type.tp_call = PyVectorcall_Call; /* for callers that know no vectorcall */
+    RecordType_Type.tp_call = PyVectorcall_Call; /* for callers without vectorcall */
     RecordType_Type.tp_clear = PyType_Type.tp_clear;
     return PyType_Ready(&RecordType_Type);
 }
 
-/* A Python-level metaclass does not inherit the flag on 3.11, and without it a call of the class
- * goes through tp_new and tp_init. */
+/* A metaclass written in Python does not inherit the flag on 3.11. Without it, a call of the class goes
+ * through tp_new and tp_init. */
 static void record_type_enable_vectorcall(PyTypeObject *metaclass) {
     metaclass->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
     metaclass->tp_vectorcall_offset = offsetof(PyTypeObject, tp_vectorcall);
@@ -84,7 +84,7 @@ static int record_has_only_slots(PyTypeObject *type, Py_ssize_t fields) {
            type->tp_basicsize == (Py_ssize_t)(sizeof(PyObject) + fields * sizeof(PyObject *));
 }
 
-/* Only before the first instance and the first subclass. */
+/* To be called only before the first instance and the first subclass. */
 static void record_drop_gc(PyTypeObject *type) {
     type->tp_flags &= ~Py_TPFLAGS_HAVE_GC;
     type->tp_traverse = NULL;

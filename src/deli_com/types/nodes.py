@@ -1,7 +1,7 @@
-"""Plan nodes: what a type is on the wire, without a trace of how Python spelled it.
+"""Plan nodes: the wire form of a type, independent of how Python spells it.
 
-Nodes are made by schema.py and read by the compiler in coding/program.pyx. A struct is referred to
-by its class, so that recursive types need no cyclic nodes.
+types/annotations.py makes the nodes, and coding/program.pyx compiles them. A struct is referred to by its
+class, so recursive types need no cyclic nodes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class NumberNode:
-    """One of the ten kinds; the wire holds `kind.size` bytes."""
+    """One of the ten kinds of numbers: `kind.size` bytes on the wire."""
 
     kind: Kind
 
@@ -48,28 +48,28 @@ class LeafNode:
 
 @dataclass(frozen=True, slots=True)
 class EnumNode:
-    """A unit-only enum: u32 index of the member in the order of definition."""
+    """An enum without data: u32 index of the member in the order of definition."""
 
     cls: type[enum.Enum]
 
 
 @dataclass(frozen=True, slots=True)
 class StructNode:
-    """A struct class: its fields in order, nothing between."""
+    """A struct class: its fields in order, with nothing between them."""
 
     cls: Any
 
 
 @dataclass(frozen=True, slots=True)
 class SealedNode:
-    """A sealed class: u32 index of the variant, then its fields."""
+    """A sealed class: u32 index of the variant, then the fields of that variant."""
 
     cls: Any
 
 
 @dataclass(frozen=True, slots=True)
 class UnionNode:
-    """A written union of variants of `cls`; means `SealedNode(cls)` if it names them all."""
+    """A union of variants of `cls`. It means `SealedNode(cls)`, and must name all variants."""
 
     cls: Any
     named: tuple[Any, ...]
@@ -77,14 +77,14 @@ class UnionNode:
 
 @dataclass(frozen=True, slots=True)
 class OptionNode:
-    """``T | None``: u8 0 or 1, then the value."""
+    """``T | None``: a u8 that is 0 or 1; after 1, the value."""
 
     item: Node
 
 
 @dataclass(frozen=True, slots=True)
 class ListNode:
-    """``list[T]``: u32 count, elements."""
+    """``list[T]``: a u32 count, then the elements."""
 
     item: Node
 
@@ -98,14 +98,14 @@ class TupleNode:
 
 @dataclass(frozen=True, slots=True)
 class ProductNode:
-    """``tuple[A, B]``: elements in order."""
+    """``tuple[A, B]``: the elements in order."""
 
     items: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FixedNode:
-    """``FixedArray[T, N]``: `count` elements."""
+    """``FixedArray[T, N]``: `count` elements, without a count on the wire."""
 
     item: Node
     count: int
@@ -113,14 +113,14 @@ class FixedNode:
 
 @dataclass(frozen=True, slots=True)
 class ArrayNode:
-    """``Array[T]``: u32 count, packed numbers, as one buffer."""
+    """``Array[T]``: a u32 count, then packed numbers; one buffer."""
 
     kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
 class NdArrayNode:
-    """``NDArray[T]``: as `ArrayNode`, a 1-D ndarray when decoded."""
+    """``NDArray[T]``: as `ArrayNode`; decoding gives a 1-D ndarray."""
 
     kind: Kind
 
@@ -151,7 +151,7 @@ Node: TypeAlias = (
 
 
 def children(node: Node) -> tuple[Node, ...]:
-    """Nodes directly inside `node`, without looking into classes."""
+    """The nodes directly inside `node`, without those in its classes."""
     match node:
         case OptionNode(item) | ListNode(item) | TupleNode(item) | FixedNode(item, _):
             return (item,)
@@ -163,17 +163,17 @@ def children(node: Node) -> tuple[Node, ...]:
             return ()
 
 
-Size: TypeAlias = tuple[float, float]  # least and most bytes; inf where there is no bound
+Size: TypeAlias = tuple[float, float]  # least and most bytes; inf if unbounded
 
 
 class Sizes(Protocol):
-    """Sizes by class; a dict is one."""
+    """Sizes by class, for example a dict."""
 
     def __getitem__(self, cls: Any, /) -> Size: ...
 
 
 def size_of(node: Node, sizes: Sizes) -> Size:
-    """Least and most bytes of a value of `node`; `sizes` has those of the classes it names."""
+    """Least and most bytes of a value of `node`. `sizes` holds those of the classes that it names."""
     match node:
         case NumberNode(kind):
             return kind.size, kind.size

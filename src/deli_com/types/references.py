@@ -1,6 +1,6 @@
-"""Things that refer to one another, in time that grows with their number: components, least sizes.
+"""Graphs of things that refer to one another: components and least sizes, in linear time.
 
-Classes (types/graph.py) and the definitions of a schema text (schema/measure.py) are such things.
+The things are classes (types/graph.py) or the definitions of a schema text (schema/measure.py).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ K = TypeVar("K", bound=Hashable)
 
 
 def components(inside: Mapping[K, Collection[K]]) -> list[list[K]]:
-    """The groups whose members can each be reached from the others; what a group refers to comes before it.
+    """The groups whose members can reach one another. A group comes after those that it refers to.
 
     Parameters
     ----------
     inside : mapping
-        To each thing those that it refers to, which are keys as well.
+        For each thing those that it refers to, which must be keys, too.
     """
     # Tarjan's algorithm, without recursion.
     order: dict[K, int] = {}
@@ -63,22 +63,22 @@ def components(inside: Mapping[K, Collection[K]]) -> list[list[K]]:
 
 
 def recursive(component: Collection[K], inside: Mapping[K, Collection[K]]) -> bool:
-    """Whether the members of a component reach themselves."""
+    """Whether the members of a component can reach themselves."""
     return len(component) > 1 or any(name in inside[name] for name in component)
 
 
 @dataclass(slots=True)
 class Way(Generic[K]):
-    """One way to make a value of a thing.
+    """One form that a value of a thing can have.
 
     Attributes
     ----------
     of : hashable
         The thing.
     needed : set
-        The things of which such a value holds one at least.
+        The things of which such a value contains a value.
     size : callable
-        Its least bytes, given those of what is needed.
+        Computes its least bytes from those of the needed things.
     """
 
     of: K
@@ -87,10 +87,10 @@ class Way(Generic[K]):
 
 
 def least_sizes(ways: Iterable[Way[K]]) -> dict[K, int]:
-    """Least bytes of a value of each thing; no entry for one that holds itself in every way."""
-    # Knuth's generalization of Dijkstra's algorithm: what is smallest is known first.
+    """Least bytes of a value of each thing. A thing that contains itself in every form has no entry."""
+    # Knuth's generalisation of Dijkstra's algorithm: sizes are found in increasing order.
     found: dict[K, int] = {}
-    ready: list[tuple[int, int, Way[K]]] = []  # the middle one is never twice the same
+    ready: list[tuple[int, int, Way[K]]] = []  # the middle number is unique, so ways are never compared
     waiting: dict[K, list[tuple[int, Way[K]]]] = {}
     missing: list[int] = []
     for number, way in enumerate(ways):

@@ -1,9 +1,8 @@
-"""Where the names of an annotation are looked up: the class, its functions, its module.
+"""Looks up the names of an annotation: in the class, its enclosing functions, its module.
 
-A postponed annotation (``from __future__ import annotations``, or a quoted name) is a string
-that means what it would have meant where it was written. The scope keeps the frames of the
-enclosing functions until the annotations are resolved, and no longer: names defined further
-down in the same function are found as well.
+A postponed annotation (``from __future__ import annotations``, or a quoted name) is a string. It must be
+evaluated as if it stood in its place in the source. The scope keeps the frames of the enclosing functions
+only until the annotations are resolved. So names defined later in the same function are found, too.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ class Scope(Mapping[str, Any]):
             self._frames = list(_enclosing(frame))
 
     def add(self, name: str, value: object) -> None:
-        """Make `name` visible, before every enclosing function."""
+        """Make `name` visible. It hides the same name of enclosing functions."""
         self._own[name] = value
 
     def forget(self) -> None:
-        """Let go of the frames: everything is resolved."""
+        """Release the frames, after everything is resolved."""
         self._frames = []
 
     def __getitem__(self, name: str) -> Any:
@@ -57,14 +56,14 @@ class Scope(Mapping[str, Any]):
         return len(self._own)
 
     def evaluate(self, text: str) -> Any:
-        """Evaluate an annotation given as text; `NameError` where a name is not there (yet)."""
-        # The globals of eval hold only the builtins, so that every name goes through __getitem__ first.
+        """Evaluate an annotation given as a string; `NameError` if a name is not defined (yet)."""
+        # The globals of eval hold only the builtins, so that each name is looked up by __getitem__ first.
         return eval(text, {"__builtins__": builtins}, self)
 
 
 def _enclosing(frame: FrameType) -> Iterator[FrameType]:
-    # The frames of the functions (and class bodies) around a class statement. A caller is an
-    # enclosing one only if its code holds the inner code as a constant.
+    # The frames of the functions (and class bodies) around a class statement. A caller is an enclosing
+    # function only if its code has the inner code as a constant.
     inner: FrameType | None = frame
     while inner is not None and inner.f_code.co_name != "<module>":
         yield inner

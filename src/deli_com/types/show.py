@@ -1,4 +1,4 @@
-"""``repr`` of structs: as a dataclass's, with long bytes and lists shortened."""
+"""The ``repr`` of structs: like that of a dataclass, with long bytes and lists shortened."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from deli_com.types.instance import record_spec
 
 __all__ = ["show"]
 
-MAX_BYTES = 32  # shown in full up to this many
+MAX_BYTES = 32  # bytes objects up to this size are shown in full
 MAX_ITEMS = 10
 
-_inside: set[int] = set()  # ids of the values being shown, for those that hold themselves
+_inside: set[int] = set()  # ids of the values being shown, to detect cycles
 
 
 def show(value: Any) -> str:
@@ -23,7 +23,7 @@ def show(value: Any) -> str:
     name = cls.__qualname__
     if id(value) in _inside:
         return f"{name}(...)"
-    me = id(value)  # kept: out of memory, the way out must need none
+    me = id(value)  # kept, because cleaning up must not allocate memory
     try:
         _inside.add(me)
         parts = (f"{item.name}={_field(value, item.name)}" for item in spec.fields)
@@ -40,7 +40,7 @@ def _field(value: Any, name: str) -> str:
 
 
 def shorten(value: Any) -> str:
-    """``repr`` of a field's value, at most about a line for what the library decodes."""
+    """``repr`` of a field's value. For decoded values it is at most about a line."""
     kind: Any = type(value)
     if kind in (bytes, bytearray) and len(value) > MAX_BYTES:
         return f"{kind(value[:16])!r}... ({len(value)} bytes)"
