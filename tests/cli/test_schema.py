@@ -137,7 +137,7 @@ async def test_a_server_that_retains_and_sends(kind: str, capsys: pytest.Capture
 async def test_a_server_that_says_nothing(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     async with served(kind, Telemetry, None, schema=None) as url:
         assert await run(url) == 2
-    words = "says nothing of schemas" if kind == "ws" else "it is older, or of another program"
+    words = "does not exchange schemas" if kind == "ws" else "it is older, or of another program"
     assert words in capsys.readouterr().err
 
 

@@ -453,7 +453,7 @@ class TestRoom:
         async with accepting(tls=tls, max_clients=2, client_count=lambda: served.count()) as served:
             first, second = await accepted(served), await accepted(served)
             status, _, body = await refused(served, PLAIN_HEAD)
-            assert (status, body) == (503, "the server has as many clients as it takes\n")
+            assert (status, body) == (503, "the server has as many clients as it accepts\n")
             first.close()
             await until(lambda: served.count() == 1)
             third = await accepted(served)

@@ -628,7 +628,7 @@ class TestRefusedOptions:
         async with WsServer[Point].bind("127.0.0.1:0", path="/a") as server:
             with pytest.raises(ValueError, match="http belongs to the port"):
                 WsServer[Point].bind(server, path="/b", http={})
-        with pytest.raises(ValueError, match="http_authorize is for what http= serves"):
+        with pytest.raises(ValueError, match="http_authorize is given without http="):
             WsServer[Point].bind("127.0.0.1:0", http_authorize=lambda request: None)
         with pytest.raises(TypeError, match="http"):
             Server[Point].bind("127.0.0.1:0", http={})  # type: ignore[call-arg]

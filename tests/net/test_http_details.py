@@ -68,7 +68,7 @@ class TestInterimAnswers:
     @pytest.mark.parametrize(
         ("piece", "words"),
         [
-            (HINTS * 17 + b"@", "answers 103 again and again"),
+            (HINTS * 17 + b"@", "answers 103 too many times"),
             ((b"HTTP/1.1 103 E\r\nA: " + b"x" * 6000 + b"\r\n\r\n") * 3 + b"@", "over 16384 bytes"),
             (HINTS + b"SSH-2.0", "not an HTTP answer"),
             (HINTS + b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "answered 404"),

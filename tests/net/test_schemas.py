@@ -294,7 +294,7 @@ class TestThoseWhoDoNotAsk:
                 _connected(WsClient[Reading, Order].connect(server.address, schema="require"))
             )
             await server.accept()
-            with pytest.raises(SchemaMismatch, match="says nothing of its schemas"):
+            with pytest.raises(SchemaMismatch, match="announces no schemas"):
                 await opening
 
     async def test_a_client_that_announces_nothing_gets_428_where_schemas_are_required(self):

@@ -462,7 +462,7 @@ class TestLog:
                 assert await step == 1
         first, *others = [record for record in caplog.records if record.name == "deli_com.client"]
         assert first.levelno == logging.WARNING
-        assert "connect to 127.0.0.1" in first.getMessage() and "next try in" in first.getMessage()
+        assert "connect to 127.0.0.1" in first.getMessage() and "next attempt in" in first.getMessage()
         assert {record.levelno for record in others} == {logging.INFO}
         assert "connected" in others[-1].getMessage()
 

@@ -10,8 +10,8 @@ keeps its place. The values before the first one that keeps its place may be tak
 take turns: first comes the key that was not taken for longest. In order of arrival, a program that is slower
 than the stream would get the first key again and again.
 
-A value is replaced only by one that arrived in a later turn of the event loop, and no turn counts as ended
-while a woken waiter has not taken its value. So a program that keeps up gets every value, in the order of arrival.
+A value is replaced only by one that arrived in a later turn of the event loop. No turn counts as ended while
+a woken waiter has not taken its value. So a program that keeps up gets every value, in the order of arrival.
 
 A value that may be replaced waits as bytes. Its key is read from them (`message_key`). It is decoded when it
 is taken.

@@ -1,1 +1,1 @@
-"""WebSocket: accepting and opening connections, servers and clients."""
+"""WebSocket servers and clients: accepting and opening connections."""

@@ -1,11 +1,11 @@
-"""Accepts connections on the sockets of a listener and makes WebSockets of them.
+"""Accepts connections on the sockets of a listener and upgrades them to WebSockets.
 
 ::
 
     acceptor = WsAcceptor(listener, route, ssl=None, open_timeout=10.0, max_handshakes=1024)
-    acceptor.handshakes          connections accepted, neither handed over nor refused yet
-    acceptor.lingering           refused connections whose answer is still on its way
-    acceptor.close()             stops accepting, refuses what is in progress; established ones live on
+    acceptor.handshakes          connections that are neither handed over nor refused yet
+    acceptor.lingering           refused connections whose answer is not delivered yet
+    acceptor.close()             stops accepting and refuses pending handshakes; open connections stay
     await acceptor.wait_closed()
 
     route(request: Request) -> Service | Refusal
@@ -18,9 +18,10 @@ The life of a connection::
     accept ── PROXY ── TLS ── head read ── route, Origin, room, authorize ── make_listener ── picows
       └─────────┴────────┴─────────┴──────────────────┴── refused: HTTP answer, linger, closed
 
-No connection has a task, save while TLS or an asynchronous `authorize` runs; none waits for another. One
-deadline runs from accept to the hand-over. All of it is bounded: the head (`max_head_bytes`, 128 headers),
-handshakes in progress, refused connections that linger (256; 64 KiB and 1 s each).
+A connection has a task only while TLS or an asynchronous `authorize` runs. No connection waits for another.
+One deadline covers the time from accept to the hand-over. There are limits on the size of a head
+(`max_head_bytes`, 128 headers), on handshakes in progress, and on refused connections that linger (256; 64
+KiB and 1 s each).
 """
 
 from __future__ import annotations
@@ -58,43 +59,43 @@ from deli_com.ws.site import Handler
 
 __all__ = ["WsAcceptor"]
 
-MAX_LINGERING = 256  # refused connections that may wait for their peer to read why; then the oldest goes
+MAX_LINGERING = 256  # limit on refused connections that linger; past it, the oldest is closed
 LINGER_S = 1.0
-STALE_S = 1.0  # a handshake older than this makes room for a new one when max_handshakes is reached
+STALE_S = 1.0  # when max_handshakes is reached, a handshake older than this is replaced by a new one
 
 _log = logging.getLogger("deli_com.server")
 
 
 class WsAcceptor:
-    """Accepts connections on the sockets of a listener and makes WebSockets of them.
+    """Accepts connections on the sockets of a listener and upgrades them to WebSockets.
 
-    1. It owns the listener. It must be made, used and closed on the loop's thread, the loop running.
-    2. It owns each connection until picows' protocol has taken it over, or it is closed.
-    3. A callback of the user that raises costs its own connection a 500 and nothing else.
+    1. It owns the listener. It must be made, used and closed in the thread of its running loop.
+    2. It owns each connection until picows' protocol takes it over, or until it is closed.
+    3. If a callback of the user raises, only its own connection fails, with a 500.
 
     Parameters
     ----------
     listener : Listener
-        What `open_listener` returned.
+        The result of `open_listener`.
     route : callable
         ``(request) -> Service or Refusal``.
     ssl : ssl.SSLContext, optional
-        Speak TLS.
+        Use TLS.
     open_timeout : float or None
-        Seconds from accept to the end of the handshake, TLS and ``authorize`` included.
+        Seconds from accept to the end of the handshake, including TLS and ``authorize``.
     max_handshakes : int
-        Handshakes in progress. One more makes the oldest give way if it is over 1 s old and still reading its
-        request, else it is refused itself (503).
+        Limit on handshakes in progress. Past it, the oldest one is refused if it is older than 1 s and still
+        reading its request; otherwise the new one is refused (503).
     max_head_bytes : int
-        Of a request, its empty line included; beyond it 431.
+        Limit on the head of a request, including its empty line. Past it, the answer is 431.
     proxy_protocol : bool or tuple of networks, optional
-        Who must say for whom it has connected; see `deli_com.net.proxy_protocol`.
+        Load balancers that must send a PROXY header; see `deli_com.net.proxy_protocol`.
     forwarding : Forwarding
-        Which HTTP proxies are believed when they say for whom they ask.
+        HTTP proxies whose forwarding headers are trusted.
     transports : {"aiofastnet", "loop"}
-        Whose transports and TLS to use; ``"loop"`` means the event loop's own.
+        Who makes the transports and TLS; ``"loop"`` is the event loop.
     http : callable, optional
-        ``(request)``, may be async: the answer to a GET or HEAD that is no upgrade. None: those get 426.
+        ``(request)``, may be async: answers a GET or HEAD that is not an upgrade. None: those get 426.
     http_authorize : callable, optional
         Asked before `http`, as a service's ``authorize`` is for WebSockets.
     hosts : collection of str, optional
@@ -136,21 +137,21 @@ class WsAcceptor:
         self.hosts = hosts
         self.has_page = has_page
         self._budget = LogBudget(_log)
-        self._refusals = LogBudget(_log)  # of its own: refusals must not hide what is worse
-        # Every read of every handshake goes here first: get_buffer, the read and buffer_updated are one step
-        # in all transports.
+        self._refusals = LogBudget(_log)  # separate, so that refusals do not use up the budget for errors
+        # All handshakes read into this buffer first. That is safe, because get_buffer, the read and
+        # buffer_updated are one step in all transports.
         self._scratch = bytearray(READ_BYTES)
         self._pending = Deadlines(loop, open_timeout, Handshake.expire)
         self._lingering = Deadlines(loop, LINGER_S, Handshake.abort)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.turned_away: dict[int, int] = {}  # HTTP status to handshakes refused with it
+        self.turned_away: dict[int, int] = {}  # number of refused handshakes by HTTP status
         self._closed: Waiter | None = None
         self._listener = listener
         self._accept_loops = [AcceptLoop(loop, sock, self._on_socket) for sock in listener.sockets]
 
     @property
     def handshakes(self) -> int:
-        """Connections that are accepted and neither handed over nor refused."""
+        """Connections that are accepted, but neither handed over nor refused."""
         return len(self._pending)
 
     @property
@@ -159,9 +160,9 @@ class WsAcceptor:
         return len(self._lingering)
 
     def close(self) -> None:
-        """Stop accepting and refuse the handshakes in progress (503 where an answer can still be sent).
+        """Stop accepting, and refuse the handshakes in progress (503 if an answer can still be sent).
 
-        Established connections are left alone. May be called again.
+        Established connections stay open. May be called again.
         """
         if self._closed is not None:
             return
@@ -174,17 +175,17 @@ class WsAcceptor:
         self._settle()
 
     def drop(self, service: Service) -> None:
-        """Refuse the handshakes that wait for the ``authorize`` of this service, which has been closed."""
+        """Refuse the handshakes that wait for the ``authorize`` of this service, which is closed."""
         for handshake in [*self._pending]:
             if handshake.service is service:
                 handshake.refuse(Refusal(503, "the server is closing"))
 
     async def wait_closed(self) -> None:
-        """Wait until nothing of this acceptor is left: no connection, task or timer."""
+        """Wait until this acceptor has no connection, task or timer."""
         if self._closed is None:
             raise RuntimeError("wait_closed() before close()")
         await asyncio.shield(self._closed)
-        for _ in range(3):  # turns that a transport aborted just before takes to close its socket
+        for _ in range(3):  # turns that an aborted transport takes to close its socket
             await asyncio.sleep(0)
 
     # --- private ---
@@ -200,7 +201,7 @@ class WsAcceptor:
         handshake = Handshake(self)
         if len(self._pending) >= self._max_handshakes and not self._make_room():
             if self._ssl is not None:
-                sock.close()  # an answer would cost a TLS handshake
+                sock.close()  # an answer would need a TLS handshake
                 return
             handshake.turned_away = Refusal(503, "too many handshakes in progress")
             self._linger(handshake)
@@ -221,11 +222,11 @@ class WsAcceptor:
             raise
 
     async def _connect_for(self, sock: socket.socket, handshake: Handshake) -> None:
-        """Read whose connection it is, from one that is trusted to say so; then as ever."""
+        """Read the PROXY header of a trusted balancer, then continue as for other connections."""
         try:
             handshake.remote = await read_header(self._loop, sock)
         except HeaderMissing as error:
-            self._budget.log(logging.WARNING, "turned %s away: %s (proxy_protocol)", peer_of(sock), error)
+            self._budget.log(logging.WARNING, "refused %s: %s (proxy_protocol)", peer_of(sock), error)
             if self._ssl is not None:
                 close_unwatched(self._loop, sock)
                 self._forget(handshake)
@@ -243,12 +244,12 @@ class WsAcceptor:
             await self._connect(sock, handshake)
 
     def nothing_at(self, request: Request) -> Refusal:
-        """Return what a plain request gets that the handler has nothing for."""
+        """The answer to a plain request for which the handler has nothing."""
         found = self._route(request)
         return found if isinstance(found, Refusal) else not_upgrade(request.headers)
 
     def log_failure(self, what: str, error: Exception) -> None:
-        """Log what a callback has raised; the log's budget is shared by all connections."""
+        """Log the exception of a callback. All connections share the budget of the log."""
         self._budget.log(logging.ERROR, what, exc_info=error)
 
     def log_refusal(self, remote: Address | None, refusal: Refusal) -> None:
@@ -256,10 +257,10 @@ class WsAcceptor:
         self._refusals.log(logging.INFO, "refused %s: %d %s", remote, refusal.status, refusal.text)
 
     def unasked_header(self, remote: Address | None) -> Refusal:
-        """Return what somebody gets who speaks the PROXY protocol and is not trusted to."""
+        """The answer to an untrusted peer that sends a PROXY header."""
         if self._proxy_protocol is None:
             tell_unasked(self._budget, remote)
-        return Refusal(400, "a PROXY protocol header, which is not believed from this address")
+        return Refusal(400, "PROXY protocol headers are not accepted from this address")
 
     def _spawn(
         self, work: Coroutine[Any, Any, None], handshake: Handshake, sock: socket.socket | None = None
@@ -272,8 +273,8 @@ class WsAcceptor:
     def _task_done(self, handshake: Handshake, sock: socket.socket | None, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if sock is not None and task.cancelled() and handshake.transport is None:
-            # It may have been cancelled before its first step: nothing of it has run then. It comes after the
-            # transport's own close, if there is one.
+            # The task may have been cancelled before its first step; then nothing of it has run. This runs
+            # after the transport's own close, if there is one.
             self._loop.call_soon(close_unwatched, self._loop, sock)
             self._forget(handshake)
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -294,12 +295,12 @@ class WsAcceptor:
         except BaseException as error:
             if handshake.transport is None:
                 self._forget(handshake)
-            if not isinstance(error, OSError):  # an OSError is TLS that failed, or a peer that left
+            if not isinstance(error, OSError):  # an OSError means that TLS failed or the peer disconnected
                 raise
             _log.debug("connection failed before the handshake: %r", error)
 
     def _look(self, sock: socket.socket, first: bytes) -> None:
-        if is_header_start(first):  # ahead of TLS: no handshake will come of it, and no answer
+        if is_header_start(first):  # before TLS, so neither a handshake nor an answer is possible
             self.unasked_header(peer_of(sock))
 
     def _make_room(self) -> bool:

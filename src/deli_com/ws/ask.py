@@ -1,4 +1,4 @@
-"""`ask_schemas`: what a WebSocket server sends and takes, with no type at hand."""
+"""`ask_schemas`: the schemas of a WebSocket server, for a client without types."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deli_com.ws.connect import HandshakeResponse, check_tls, open_websocket, ta
 
 __all__ = ["ask_schemas"]
 
-CLOSE_S = 1.0  # for the end of the transport
+CLOSE_S = 1.0  # limit on waiting for the transport to close
 
 
 async def ask_schemas(
@@ -30,14 +30,14 @@ async def ask_schemas(
     headers: Any = None,
     open_timeout: float | None = 10.0,
 ) -> Schemas:
-    """Connect, ask, and disconnect. Parameters are those of `WsClient.connect`.
+    """Connect, ask, and disconnect. The parameters are those of `WsClient.connect`.
 
     Raises
     ------
     IoError, WebSocketError, ConnectionClosed
         As `WsClient.connect`.
     WebSocketError
-        The server says nothing of schemas, or something that makes no sense.
+        The server does not exchange schemas, or its answer is malformed.
     """
     asked = checked(client_ssl=ssl, headers=headers, open_timeout=open_timeout)
     way = checked(sock=None, proxy=proxy, server_hostname=server_hostname)
@@ -54,7 +54,7 @@ async def ask_schemas(
         try:
             answer = parse_header(lines[0]) if len(lines) == 1 else None
             if answer is None:
-                raise ValueError("the server says nothing of schemas")
+                raise ValueError("the server does not exchange schemas")
             question.answered(answer)
         except ValueError as error:
             raise WebSocketError(f"{target}: {error}") from None
@@ -114,4 +114,4 @@ class _Listener(WSListener):
         if not self._gone.done():
             self._gone.set_result(None)
         if not self._settled.done():
-            self._settled.set_exception(ConnectionClosed(None, "before the schemas were told"))
+            self._settled.set_exception(ConnectionClosed(None, "before the schemas had arrived"))

@@ -1,4 +1,4 @@
-"""`WsClient`: typed values from a WebSocket server, and to it."""
+"""`WsClient`: sends and receives typed values over a WebSocket."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from deli_com.ws.head import HeadersLike, checked_headers, checked_subprotocols
 
 __all__ = ["ConnectOptions", "WsClient"]
 
-# Headers of one attempt of a stream, made anew for each.
+# Gives the headers of one attempt of a stream; called for each attempt.
 HeadersFactory: TypeAlias = Callable[[], Union[Awaitable[Union[HeadersLike, None]], HeadersLike, None]]
 
 
 class ConnectOptions(TypedDict, total=False):
-    """What `WsClient.connect` takes by name, and `WsClient.stream` as well; but for ``headers``."""
+    """The keyword arguments of `WsClient.connect`, and of `WsClient.stream`, without ``headers``."""
 
     path: str | None
     proxy: str | bool | None
@@ -54,10 +54,10 @@ class ConnectOptions(TypedDict, total=False):
 
 
 class WsClient(ClientBase[Down, Up]):
-    """A WebSocket client of a `WsServer`, or of any server that sends such values.
+    """A WebSocket client of a `WsServer`, or of any server that sends such messages.
 
-    The types are written as on the server: ``WsClient[Down, Up]`` receives `Down` and sends
-    `Up`; ``WsClient[T]`` does both with `T`. Open one with `connect`.
+    The types are in the same order as on the server: ``WsClient[Down, Up]`` receives `Down` and sends
+    `Up`; ``WsClient[T]`` receives and sends `T`. Open one with `connect`.
     """
 
     @classmethod
@@ -85,7 +85,8 @@ class WsClient(ClientBase[Down, Up]):
     ) -> Opening[Self]:
         """Connect to a server; await the result, or use it in ``async with``.
 
-        When it returns, the server counts this client, and every later ``send`` of the server reaches it.
+        When it returns, the server has counted this client, and every later ``send`` of the server reaches
+        it.
 
         Parameters
         ----------
@@ -145,7 +146,7 @@ class WsClient(ClientBase[Down, Up]):
             `Down` cannot be read from what the server sends; or the server announces no schema, and
             ``schema`` is ``"require"``.
         TypeError, ValueError
-            A type without a wire form, or no address.
+            A type that cannot be encoded, or an invalid address.
         """
         down, up = cls._codecs("connect(addr)")
         checked_subprotocols(subprotocols)
@@ -201,7 +202,7 @@ class WsClient(ClientBase[Down, Up]):
             self._opened = True
             return self
 
-        connect.__qualname__ = f"{cls.__name__}.connect"  # for Python's own warning if it is never awaited
+        connect.__qualname__ = f"{cls.__name__}.connect"  # shown in Python's warning if it is never awaited
         return Opening(connect(), f"{cls.__name__}.connect({sock if addr is NOT_GIVEN else addr!r})", cls)
 
     @classmethod
@@ -259,16 +260,16 @@ class WsClient(ClientBase[Down, Up]):
         Raises
         ------
         TypeError, ValueError
-            As `connect` does, and at once.
+            The errors of `connect` for its arguments, raised at once.
         """
         _, up = cls._codecs("stream(addr)")
         check_names(f"{cls.__name__}.stream()", options, ConnectOptions.__annotations__, ("headers",))
         fresh = headers if callable(headers) else None
-        # An iterator, too, is for every connection.
+        # An iterator is read once here, because it serves all connections.
         same: HeadersLike | None = None if callable(headers) else one_checked("headers", headers)
         if "subprotocols" in options:
             options["subprotocols"] = one_checked("subprotocols", options["subprotocols"])
-        cls.connect(addr, headers=same, **options).close()  # for its errors; nothing has begun
+        cls.connect(addr, headers=same, **options).close()  # checks the arguments; nothing is started
 
         async def connect() -> WsClient[Down, Up]:
             given = same
@@ -292,7 +293,7 @@ class WsClient(ClientBase[Down, Up]):
 
 
 def _meet(terms: Terms, response: HandshakeResponse, peer: WsLink) -> None:
-    """Take what the server's answer says of schemas."""
+    """Process what the server's answer says about schemas."""
     lines = response.headers.getall(HEADER, [])
     try:
         answer = terms.read_header(lines[0]) if len(lines) == 1 else None
@@ -304,7 +305,7 @@ def _meet(terms: Terms, response: HandshakeResponse, peer: WsLink) -> None:
         peer.announce(answer, False)
     elif terms.use == "require":
         assert terms.reads is not None
-        title = "the server says nothing of its schemas, and they are required"
+        title = "the server announces no schemas, and they are required"
         raise SchemaMismatch(terms.reads.schema.name, (), title)
     else:
         peer.endpoint.is_settled = True

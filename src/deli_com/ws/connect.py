@@ -3,15 +3,15 @@
 ::
 
     transport = await open_websocket(
-        target,                       # parse_target(...), or what that takes
+        target,                       # parse_target(...), or an argument for it
         make_listener=...,            # (HandshakeResponse, asyncio.Transport) -> picows.WSListener
         ssl=None, headers=None, subprotocols=(), origin=None, max_frame_size=...,
         open_timeout=10.0, read_buffer_bytes=16384,
     )  # -> picows.WSTransport
 
-One deadline covers DNS, TCP, TLS and the handshake. However it ends, but for success, the connection is
-aborted: cancelled and failed attempts leave no socket. Redirects are not followed, no extension is offered,
-and a server that chooses an extension or a subprotocol that nobody asked for is refused.
+One deadline covers DNS, TCP, TLS and the handshake. Unless it succeeds, the connection is aborted: cancelled
+and failed attempts leave no socket open. Redirects are not followed, and no extension is offered. A server
+that chooses an extension or a subprotocol that was not offered is refused.
 
 ===============================  ==============================================
 what happened                    raised
@@ -63,24 +63,24 @@ from deli_com.ws.picows_adapter import client_protocol, feed
 
 __all__ = ["ClientListenerFactory", "HandshakeResponse", "check_tls", "open_websocket", "target_of"]
 
-MAX_INTERIM = 16  # answers that only say that more will come (RFC 9110 section 15.2)
-BODY_BYTES = 1024  # of a refusal's body, for the error's text
-BODY_S = 0.5  # and how long to wait for them
-BODY_CHARS = 200  # in the text
+MAX_INTERIM = 16  # limit on interim (1xx) responses (RFC 9110 section 15.2)
+BODY_BYTES = 1024  # most bytes of a refusal's body that are read for the error text
+BODY_S = 0.5  # seconds to wait for them
+BODY_CHARS = 200  # most characters of the body in the error text
 
 _LITERAL_PREFIX = b"HTTP/1."
 
 
 @dataclass(frozen=True, slots=True)
 class HandshakeResponse:
-    """The server's answer, as `ClientListenerFactory` sees it.
+    """The server's response, for `ClientListenerFactory`.
 
     Attributes
     ----------
     headers : CIMultiDict
         All headers of the 101 response.
     subprotocol : str or None
-        The one that the server chose, of those that were asked for.
+        The subprotocol that the server chose from those offered.
     """
 
     headers: CIMultiDict[str]
@@ -107,32 +107,32 @@ async def open_websocket(
     read_buffer_bytes: int = 16 * 1024,
     transports: Transports = "aiofastnet",
 ) -> WSTransport:
-    """Connect, and return when the handshake is complete.
+    """Connect. Returns when the handshake is complete.
 
     Parameters
     ----------
     target : Target, str or tuple
-        What `parse_target` returns or takes.
+        A target, or an argument for `parse_target`.
     make_listener : callable
-        ``(response, transport) -> WSListener``; called once, when the answer has been checked. picows calls
-        ``on_ws_connected`` in the same turn, and ``on_ws_frame`` for what came behind the answer, before this
-        function returns. What it raises is raised here.
+        ``(response, transport) -> WSListener``; called once, after the answer has been checked. picows calls
+        ``on_ws_connected`` in the same turn. Frames that followed the answer are passed to ``on_ws_frame``
+        before this function returns. An exception that it raises is raised here.
     max_frame_size : int
         Largest frame payload that picows accepts, in bytes.
     ssl : ssl.SSLContext or bool, optional
         TLS; a default context for ``wss://`` and for True.
     headers : mapping or pairs, optional
-        More request headers; ``Host`` replaces ours.
+        More request headers. ``Host`` replaces the default one.
     subprotocols : sequence of str
-        Asked for, the preferred one first.
+        Subprotocols to offer, the preferred one first.
     origin : str, optional
         ``Origin`` header.
     schema : str, optional
         ``Deli-Schema`` header.
     open_timeout : float or None
-        Seconds for all of it.
+        Seconds for all steps together.
     sock : socket.socket, optional
-        Connected; it belongs to this function from the call on.
+        A connected socket. This function owns it from the call on.
     proxy : HttpProxy or True, optional
         As for `open_socket`.
     server_hostname : str, optional
@@ -140,14 +140,14 @@ async def open_websocket(
     read_buffer_bytes : int
         First size of picows' read buffer.
     transports : {"aiofastnet", "loop"}
-        Whose transports and TLS to use; ``"loop"`` means the event loop's own.
+        Who makes the transports and TLS; ``"loop"`` is the event loop.
 
     Raises
     ------
     ValueError
-        No address, a header that is none, or ``ssl`` for a ``ws://`` URL.
+        An invalid address or header, or ``ssl`` for a ``ws://`` URL.
     IoError, WebSocketError, ConnectionClosed
-        See the table at the head of this module.
+        See the table at the top of this module.
     """
     if not isinstance(target, Target):
         target = parse_target(target, secure=bool(ssl))
@@ -184,14 +184,14 @@ async def open_websocket(
                     is_made=lambda: opening.transport is not None,
                     transports=transports,
                 )
-            except BaseException:  # no memory for the call: nobody has taken the socket
+            except BaseException:  # no memory for the call; the socket has no owner yet
                 close_unwatched(loop, sock)
                 raise
             await attaching
             made: WSTransport = await opening.done
     except BaseException:
         if opening.transport is not None:
-            opening.transport.abort()  # again, if memory was too short for the first time
+            opening.transport.abort()  # again, in case memory was short the first time
         raise
     opening.forget()
     return made
@@ -200,7 +200,7 @@ async def open_websocket(
 def target_of(
     addr: AddressLike | NotGiven, *, path: str | None, sock: socket.socket | None, secure: bool
 ) -> Target:
-    """Read what is to be connected to: an address, or what a socket is connected to.
+    """The target of a connection: an address, or the peer of a connected socket.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def target_of(
 
 
 def check_tls(target: Target, ssl: ssl_module.SSLContext | bool | None) -> None:
-    """Raise `ValueError` where ``ssl`` contradicts the target's scheme."""
+    """Raise `ValueError` if ``ssl`` contradicts the target's scheme."""
     if ssl and not target.secure:
         raise ValueError(f"ssl is given but {target} is not secure")
     if target.secure and ssl is False:
@@ -223,10 +223,10 @@ def check_tls(target: Target, ssl: ssl_module.SSLContext | bool | None) -> None:
 
 
 class _Opening(asyncio.BufferedProtocol):
-    """Reads the server's answer, checks all of it, then lets picows take the transport over.
+    """Reads and checks the server's answer, then hands the transport over to picows.
 
-    picows' protocol exists from the start, because it writes the request and knows the key, but the transport
-    delivers here until the answer is known to be good.
+    picows' protocol exists from the start, because it writes the request and knows the key. But the transport
+    delivers to this object until the answer has been checked.
     """
 
     def __init__(
@@ -239,9 +239,9 @@ class _Opening(asyncio.BufferedProtocol):
         max_frame_size: int,
         read_buffer_bytes: int,
     ) -> None:
-        self.done = Waiter(loop)  # gives the WSTransport
+        self.done = Waiter(loop)  # its result is the WSTransport
         self.transport: asyncio.Transport | None = None
-        self.stage = "before the connection was made"  # for the text of a timeout
+        self.stage = "before the connection was made"  # shown in the text of a timeout
         self._loop = loop
         self._target = target
         self._make_listener = make_listener
@@ -251,18 +251,18 @@ class _Opening(asyncio.BufferedProtocol):
         self._read_buffer_bytes = read_buffer_bytes
         self._scratch = bytearray(4096)
         self._reader = HeadReader()
-        self._interim = 0  # answers that came before the one that counts
+        self._interim = 0  # number of interim responses so far
         self._interim_bytes = 0
         self._protocol: Any = None
         self._listener: WSListener | None = None
-        self._refused: ResponseHead | None = None  # a status that is not 101, while its body arrives
+        self._refused: ResponseHead | None = None  # not a 101; its body is still arriving
         self._body_timer: asyncio.TimerHandle | None = None
 
     def on_stage(self, stage: str) -> None:
         self.stage = stage
 
     async def discard(self) -> None:
-        """Abort what there is, and give the loop the turns in which transports close their sockets."""
+        """Abort the connection, and give the loop the turns in which transports close their sockets."""
         self.done.cancel()
         if self._body_timer is not None:
             self._body_timer.cancel()
@@ -270,12 +270,12 @@ class _Opening(asyncio.BufferedProtocol):
             self.transport.abort()
         for _ in range(2):
             await asyncio.sleep(0)
-        self.done = Waiter(self._loop)  # the other has the error, whose traceback leads here
+        self.done = Waiter(self._loop)  # drops the one with the error, whose traceback refers to this object
         self.done.cancel()
         self.forget()
 
     def forget(self) -> None:
-        """Break the cycles through picows' protocol and the listener: this is over."""
+        """Break the reference cycles through picows' protocol and the listener."""
         self._protocol = self._listener = None
         del self._make_listener
 
@@ -283,7 +283,7 @@ class _Opening(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        if self.done.done():  # given up before; see net/transports
+        if self.done.done():  # cancelled before; see net/transports
             self._loop.call_soon(self.transport.abort)
             return
         self.stage = "waiting for the server's answer"
@@ -297,7 +297,7 @@ class _Opening(asyncio.BufferedProtocol):
                 read_buffer_bytes=self._read_buffer_bytes,
             )
             self._protocol.connection_made(transport)  # writes the request
-        except Exception as error:  # the peer is gone: socket options fail then on some systems
+        except Exception as error:  # the peer has disconnected; on some systems socket options then fail
             self._fail(
                 IoError.of(error, f"connect to {self._target.address}")
                 if isinstance(error, OSError)
@@ -318,11 +318,13 @@ class _Opening(asyncio.BufferedProtocol):
             self._fail(error)
 
     def eof_received(self) -> bool:
-        self._on_end("the server ended the connection during the handshake: no HTTP server, or one of TLS?")
+        self._on_end(
+            "the server closed the connection during the handshake: it may not speak HTTP, or need TLS"
+        )
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if exc is None and self._target.secure:  # TLS 1.3: the client's part of that handshake was done
+        if exc is None and self._target.secure:  # with TLS 1.3 the client learns of a refusal only now
             self._on_end(f"the connection ended during the handshake (the server may {CERTIFICATE_HINT})")
         elif exc is None:
             self._on_end("the connection ended during the handshake")
@@ -343,7 +345,7 @@ class _Opening(asyncio.BufferedProtocol):
             self._fail(ConnectionClosed(None, why))
 
     def _on_piece(self, piece: memoryview) -> memoryview | None:
-        """Take what has arrived; returns what came behind an answer that was an interim one."""
+        """Process received bytes. Returns those after an interim response."""
         complete = self._reader.feed(piece)
         data = self._reader.data
         if self._refused is not None:
@@ -360,12 +362,12 @@ class _Opening(asyncio.BufferedProtocol):
         try:
             head = parse_response(raw)
         except ValueError as error:
-            raise WebSocketError(f"not a good HTTP answer: {error}") from None
+            raise WebSocketError(f"a malformed HTTP answer: {error}") from None
         if head.status < 200 and head.status != 101:
             self._interim += 1
             self._interim_bytes += len(raw) + 4
             if self._interim > MAX_INTERIM:
-                raise WebSocketError(f"the server answers {head.status} again and again")
+                raise WebSocketError(f"the server answers {head.status} too many times")
             rest, self._reader = self._reader.rest, HeadReader(MAX_HEAD_BYTES - self._interim_bytes)
             return memoryview(rest) if rest else None
         if head.status != 101:
@@ -380,7 +382,7 @@ class _Opening(asyncio.BufferedProtocol):
         rest, token = self._reader.rest, head.headers["Sec-WebSocket-Accept"]
         transport.set_protocol(self._protocol)
         feed(self._protocol, transport, client_feed(token))
-        feed(transport.get_protocol(), transport, rest)  # which the listener may have changed
+        feed(transport.get_protocol(), transport, rest)  # the listener may have changed the protocol
         if not self.done.done():
             self.done.succeed(self._protocol.transport)
         return None
@@ -397,7 +399,7 @@ class _Opening(asyncio.BufferedProtocol):
             raise WebSocketError("the server's Connection header does not contain Upgrade")
         key = self._protocol.transport.request.headers["Sec-WebSocket-Key"]
         if headers.getall("Sec-WebSocket-Accept", []) != [accept_token(key)]:
-            raise WebSocketError("the server's Sec-WebSocket-Accept does not fit our key")
+            raise WebSocketError("the server's Sec-WebSocket-Accept does not match the key")
         extensions = tokens(headers, "Sec-WebSocket-Extensions")
         if extensions:
             raise WebSocketError(f"the server uses an extension that was not offered: {extensions[0][:80]!r}")
@@ -409,7 +411,7 @@ class _Opening(asyncio.BufferedProtocol):
         return HandshakeResponse(headers, chosen[0] if chosen else None)
 
     def _on_body(self, head: ResponseHead, ended: bool) -> None:
-        """Fail with the status once enough of the body is here, or no more will come."""
+        """Raise the error for the status, once enough of the body has arrived or the connection has ended."""
         body = self._reader.rest
         length = head.headers.get("Content-Length", "")
         enough = min(int(length), BODY_BYTES) if length.isdecimal() and len(length) < 10 else BODY_BYTES
@@ -426,7 +428,7 @@ class _Opening(asyncio.BufferedProtocol):
 
 
 def _who(data: bytearray) -> str:
-    # Who answers so, in words.
+    # A hint at what kind of server answers so.
     if data[0] in (0x15, 0x16) and bytes(data[1:2]) in (b"", b"\x03"):
         return ": the server speaks TLS at this port (wss://, or ssl=)"
     if len(data) >= 4 and int.from_bytes(data[:4], "little") <= 64 << 20:
@@ -435,7 +437,7 @@ def _who(data: bytearray) -> str:
 
 
 def _is_html(content_type: str, body: bytes) -> bool:
-    """Whether a body is a page, as proxies answer, and no text to show."""
+    """Whether a body is an HTML page, as from proxies, and not a text to show."""
     kind = content_type.partition(";")[0].strip().lower()
     return kind in ("text/html", "application/xhtml+xml") or body.lstrip()[:1] == b"<"
 
@@ -447,6 +449,6 @@ def _title(page: bytes) -> str:
 
 
 def _words(raw: bytes) -> str:
-    """First words of what should be text, on one line, nothing that moves a terminal's cursor."""
+    """The beginning of a text, on one line, without control characters of terminals."""
     text = " ".join(raw.decode("utf-8", "replace").split())
     return "".join(c if c.isprintable() else "\ufffd" for c in text)[:BODY_CHARS]

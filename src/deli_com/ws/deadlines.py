@@ -1,4 +1,4 @@
-"""One timer for any number of equal deadlines."""
+"""Many deadlines of equal length with one timer."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import Generic, TypeVar
 
 __all__ = ["Deadlines"]
 
-LATE_S = 0.1  # of a timer, from which on the loop did not run rather than being busy
+LATE_S = 0.1  # a timer that is later than this means that the loop was blocked
 
 T = TypeVar("T")
 
 
 class Deadlines(Generic[T]):
-    """Things that all have the same time from when they were added; one timer for all of them.
+    """Items that each expire the same time after they were added. One timer serves all of them.
 
-    1. Oldest first, so the timer waits for the first only; adding and discarding are one dict operation each.
-    2. `expire` is called with what is out of time, which is no longer in here then.
+    1. Items are ordered by age, so the timer waits for the first only. Adding and discarding are one dict
+       operation each.
+    2. `expire` is called with each expired item, after its removal.
     3. The timer may outlive the last item; `stop` cancels it.
-    4. A timer that comes late, because something has blocked the loop or its clock has jumped, moves every
-       time by as much: what would have saved an item may wait to be read, and is read first.
+    4. If a timer is late, because the loop was blocked or its clock has jumped, all deadlines move by as
+    much.
+       Data that would have saved an item may still wait to be read, and is read first.
     """
 
     __slots__ = ("_added", "_expire", "_loop", "_seconds", "_stood_still", "_timer")
@@ -31,9 +33,9 @@ class Deadlines(Generic[T]):
         self._loop = loop
         self._seconds = seconds
         self._expire = expire
-        self._added: dict[T, float] = {}  # when it came, by `_now`; oldest first
+        self._added: dict[T, float] = {}  # time of adding, by `_now`; oldest first
         self._timer: asyncio.TimerHandle | None = None
-        self._stood_still = 0.0  # seconds by which timers came late, in all
+        self._stood_still = 0.0  # total delay of late timers, in seconds
 
     def __len__(self) -> int:
         return len(self._added)
@@ -42,7 +44,7 @@ class Deadlines(Generic[T]):
         return iter(self._added)
 
     def add(self, item: T) -> None:
-        self._added.pop(item, None)  # a dict would keep the old place
+        self._added.pop(item, None)  # else the dict would keep the old position
         self._added[item] = self._now()
         if self._timer is None and self._seconds is not None:
             self._timer = self._loop.call_later(self._seconds, self._on_timer)
@@ -62,7 +64,7 @@ class Deadlines(Generic[T]):
             self._timer = None
 
     def _now(self) -> float:
-        """The loop's clock, less what it stood still."""
+        """The loop's clock, without the times when it was blocked."""
         return self._loop.time() - self._stood_still
 
     def _on_timer(self) -> None:
@@ -74,7 +76,7 @@ class Deadlines(Generic[T]):
             self._stood_still += late
             self._timer = self._loop.call_later(LATE_S, self._on_timer)
             return
-        now = self._now() + 0.001  # loops round the time of a timer
+        now = self._now() + 0.001  # loops round the times of timers
         while (oldest := self.first()) is not None:
             due = self._added[oldest] + self._seconds
             if due > now:

@@ -1,11 +1,11 @@
-"""One plain HTTP request on a connection of the acceptor's, and its answer.
+"""One plain HTTP request on a connection of the acceptor, and its answer.
 
 ::
 
     Handshake ── a head without Upgrade ──> Exchange.begin() ── http_authorize ── handler ── answer ──┐
         └───────────── the next request, or a close ── Handshake.answered() <─────────────────────────┘
 
-An answer of at most 64 KiB by a handler that does not wait is written at once, without a task.
+If a handler does not wait and its answer has at most 64 KiB, the answer is written at once, without a task.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Exchange"]
 
-PIECE_BYTES = 64 * 1024  # read and written at once
+PIECE_BYTES = 64 * 1024  # read and written in one step
 
 
 class Exchange:
     """One plain request and its answer.
 
-    1. It writes to the transport of `handshake` until it calls ``handshake.answered``; nobody else does.
-    2. What a handler raises is a 500 and a log record, and the connection goes on.
-    3. A slow reader holds one piece of 64 KiB in memory; it has ``open_timeout`` for each.
+    1. Until it calls ``handshake.answered``, only this object writes to the transport of `handshake`.
+    2. If a handler raises, the answer is a 500, the error is logged, and the connection stays open.
+    3. For a slow reader it holds one piece of 64 KiB in memory. The reader has ``open_timeout`` for each
+    piece.
     """
 
     __slots__ = ("_handshake", "_is_begun", "_keeps_alive", "_request")
@@ -45,11 +46,11 @@ class Exchange:
 
     @property
     def is_begun(self) -> bool:
-        """Bytes of the answer were written: another one would be garbage."""
+        """Whether bytes of the answer have been written. Then no other answer can be sent."""
         return self._is_begun
 
     def begin(self) -> None:
-        """Answer, or start a task that does."""
+        """Answer, or start a task that answers."""
         acceptor = self._handshake.acceptor
         try:
             if acceptor.http_authorize is None:
@@ -108,13 +109,13 @@ class Exchange:
     async def _send(self, reply: Reply) -> None:
         try:
             if not self._handshake.is_answering:
-                return  # out of time: a 503 was sent
+                return  # the deadline has passed, and a 503 was sent
             self._write(render_head(reply, keeps_alive=self._keeps_alive))
             if self._request.method != "HEAD":
                 try:
                     await self._send_body(reply.body)
-                except OSError as error:  # a file that has become shorter, or can't be read
-                    self._handshake.acceptor.log_failure("an answer was cut short", error)
+                except OSError as error:  # the file has become shorter, or cannot be read
+                    self._handshake.acceptor.log_failure("an answer could not be completed", error)
                     self._handshake.abort()
                     return
             await self._finish()

@@ -1,4 +1,4 @@
-"""For whom an HTTP proxy asks: ``X-Forwarded-For``, or ``Forwarded`` (RFC 7239), from trusted proxies.
+"""The client behind HTTP proxies: ``X-Forwarded-For``, or ``Forwarded`` (RFC 7239), from trusted proxies.
 
 ::
 
@@ -6,10 +6,10 @@
     seen = forwarding.read(headers, peer, secure)      # Asker, or the Refusal to send
     seen.remote, seen.via, seen.host, seen.secure
 
-Each proxy adds at the right end the address that connected to it. The walk begins at the connection's own
+Each proxy appends the address of its own peer at the right end. The walk begins at the connection's own
 address and goes left while the address is trusted. The first address that is not trusted is the client's.
-What stands to the left of it is the client's own claim, and is not read. An entry that is no address
-(``unknown``) ends the walk at the proxy that wrote it.
+Entries to the left of it were sent by the client, and are not read. An entry that is no address (``unknown``)
+ends the walk at the proxy that wrote it.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ _SECURE = {"https": True, "wss": True, "http": False, "ws": False}
 
 
 class Asker(NamedTuple):
-    """Who asks, as far as it is known.
+    """The client of a request, as far as it is known.
 
     Attributes
     ----------
     remote : Address or None
-        The client's address; port 0 where the proxy does not say it.
+        The client's address. The port is 0 if the proxy does not send it.
     via : Address or None
-        The proxy's address; None if the client has connected itself.
+        The proxy's address; None if the client has connected directly.
     host : str
-        The host that the client has asked for, as in ``Host``.
+        The host that the client has asked for, in the form of ``Host``.
     host_is_proxys : bool
-        `host` is what the proxy wrote in its own request, maybe its own address for this server.
+        True if `host` is from the proxy's own request. It may be the proxy's address for this server.
     secure : bool
-        The client speaks TLS, to the proxy or to this server.
+        True if the client uses TLS, to the proxy or to this server.
     """
 
     remote: Address | None
@@ -62,18 +62,18 @@ class Asker(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Forwarding:
-    """Which proxies are believed, and by which header.
+    """The proxies that are trusted, and the header that they set.
 
     Attributes
     ----------
     trust : Trust
-        Networks of the proxies; True: loopback and Unix sockets; None: nobody is believed.
+        Networks of the proxies; True: loopback and Unix sockets; None: no peer is trusted.
     header : str
         ``"x-forwarded-for"`` or ``"forwarded"``. The other one is not read: a proxy passes on what the client
         wrote there.
     host : bool
-        Believe what the proxies say of host and scheme as well: ``X-Forwarded-Host`` and
-        ``X-Forwarded-Proto``, or ``host=`` and ``proto=`` of ``Forwarded``.
+        Trust the proxies for host and scheme, too: ``X-Forwarded-Host`` and ``X-Forwarded-Proto``, or
+        ``host=`` and ``proto=`` of ``Forwarded``.
     """
 
     trust: Trust = None
@@ -81,21 +81,21 @@ class Forwarding:
     host: bool = False
 
     def read(self, headers: CIMultiDict[str], peer: Address | None, secure: bool) -> Asker | Refusal:
-        """Read who asks.
+        """Find the client of a request.
 
         Parameters
         ----------
         headers : CIMultiDict
-            Of the request.
+            Headers of the request.
         peer : Address or None
-            Who has connected.
+            Address of the peer of the connection.
         secure : bool
-            This connection uses TLS.
+            Whether this connection uses TLS.
 
         Returns
         -------
         Asker or Refusal
-            400 for a header that a trusted proxy cannot have meant so.
+            Refusal 400: a trusted proxy has sent a malformed header.
         """
         host = headers.get("Host", "")
         if not trusts(self.trust, peer):
@@ -118,13 +118,13 @@ class Forwarding:
             try:
                 elements += _elements(line)
             except ValueError:
-                return Refusal(400, "the Forwarded header is none (RFC 7239)")
+                return Refusal(400, "the Forwarded header is malformed (RFC 7239)")
         remote, place = self._walk([element.get("for", "") for element in elements], peer)
         element = elements[place] if self.host and place < len(elements) else {}
         return _seen(remote, peer, host, secure, element.get("host", ""), element.get("proto", ""))
 
     def _walk(self, entries: list[str], peer: Address | None) -> tuple[Address | None, int]:
-        """Return the client's address, and the index of the entry that says it."""
+        """The client's address, and the index of the entry that holds it."""
         remote, place = peer, len(entries)
         while place and trusts(self.trust, remote):
             found = _address(entries[place - 1])
@@ -134,14 +134,14 @@ class Forwarding:
         return remote, place
 
 
-NOBODY = Forwarding()  # is believed
+NOBODY = Forwarding()  # trusts no peer
 
 
 def _seen(
     remote: Address | None, peer: Address | None, host: str, secure: bool, said_host: str, said_proto: str
 ) -> Asker | Refusal:
     if said_host and not _HOST.fullmatch(said_host):
-        return Refusal(400, "the host that the proxy names is none")
+        return Refusal(400, "the host that the proxy sends is malformed")
     return Asker(
         remote,
         None if remote is peer else peer,
@@ -170,13 +170,13 @@ def _address(text: str) -> Address | None:
         ipaddress.ip_address(host)
     except ValueError:
         return None
-    # RFC 7239 section 6: a port may be obfuscated ("_hidden"); the address stands all the same.
+    # RFC 7239 section 6: a port may be obfuscated ("_hidden"). The address is still valid.
     number = int(port) if port.isascii() and port.isdecimal() and len(port) < 6 else 0
     return Address(plain_ip(host), number if number < 65536 else 0)
 
 
 def _elements(line: str) -> Iterator[dict[str, str]]:
-    """Read the elements of one line of ``Forwarded``, names in lower case; `ValueError` for none."""
+    """The elements of one line of ``Forwarded``, with names in lower case; `ValueError` if malformed."""
     element: dict[str, str] = {}
     at = 0
     while True:
@@ -185,7 +185,7 @@ def _elements(line: str) -> Iterator[dict[str, str]]:
             raise ValueError
         name, value = found[1].lower(), found[2]
         if name in element:
-            raise ValueError  # RFC 7239 section 4: once in an element
+            raise ValueError  # RFC 7239 section 4: a name may occur once in an element
         element[name] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
         at = found.end()
         if at == len(line):

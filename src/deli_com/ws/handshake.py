@@ -5,10 +5,10 @@
     accept ── PROXY ── TLS ── head read ── route, Origin, room, authorize ── make_listener ── picows
       └─────────┴────────┴─────────┴──────────────────┴── refused: HTTP answer, linger, closed
 
-Where the port serves plain HTTP too, a head without ``Upgrade`` begins an `Exchange`, after which the
-connection reads the next head.
+If the port also serves plain HTTP, a head without ``Upgrade`` begins an `Exchange`. After it, the connection
+reads the next head.
 
-`ws.acceptor` owns handshakes, their deadlines and their number.
+`ws.acceptor` owns the handshakes and their deadlines, and limits their number.
 """
 
 from __future__ import annotations
@@ -50,31 +50,31 @@ if TYPE_CHECKING:
 
 __all__ = ["READ_BYTES", "Handshake", "State"]
 
-LINGER_BYTES = 64 * 1024  # input drained after a refusal, so that closing sends no RST over the answer
+LINGER_BYTES = 64 * 1024  # of input are drained after a refusal, so that no RST destroys the answer
 READ_BYTES = 16 * 1024
 
 _log = logging.getLogger("deli_com.server")
 
 
 class State(enum.Enum):
-    """Where a handshake is."""
+    """The stage of a handshake."""
 
-    CONNECTING = enum.auto()  # no transport yet: TLS, or the first turn of the loop
+    CONNECTING = enum.auto()  # there is no transport yet: TLS, or the first turn of the loop
     READING = enum.auto()  # the head is incomplete
     DECIDING = enum.auto()  # authorize runs; reading is paused
     ANSWERING = enum.auto()  # a plain request is answered; reading is paused if that takes a task
-    LINGERING = enum.auto()  # answered; input is drained and thrown away
-    DONE = enum.auto()  # picows' or closed
+    LINGERING = enum.auto()  # answered; input is drained and discarded
+    DONE = enum.auto()  # handed over to picows, or closed
 
 
 class Handshake(asyncio.BufferedProtocol):
-    """One connection from accept to the hand-over or its end.
+    """One connection from accept to the hand-over or to its end.
 
-    1. In exactly one state. It is in the acceptor's ``_pending`` up to ANSWERING, in ``_lingering`` while
-       LINGERING.
-    2. The transport is never closed in the turn that made it: a plain one of aiofastnet registers its
-       reader one callback after ``connection_made``, closed or not, and the descriptor's next owner would
-       inherit that.
+    1. It is in exactly one state. It is in the acceptor's ``_pending`` up to ANSWERING, and in ``_lingering``
+       while LINGERING.
+    2. The transport is never closed in the turn that made it. A plain transport of aiofastnet registers its
+       reader one callback after ``connection_made``, even if it is closed. The descriptor's next owner would
+       inherit that reader.
     """
 
     __slots__ = (
@@ -98,23 +98,23 @@ class Handshake(asyncio.BufferedProtocol):
         self.acceptor = acceptor
         self.transport: asyncio.Transport | None = None
         self.state = State.CONNECTING
-        self.task: asyncio.Task[None] | None = None  # TLS, or authorize
-        self.reader: HeadReader | None = None  # from the first byte on: idle connections cost little
-        self.remote: Address | None = None  # what a balancer says; else the transport is asked
+        self.task: asyncio.Task[None] | None = None  # runs TLS, or authorize
+        self.reader: HeadReader | None = None  # made on the first byte, to save memory
+        self.remote: Address | None = None  # from a PROXY header; None: ask the transport
         self.request: Request | None = None
-        self.service: Service | None = None  # whose authorize runs
-        self.turned_away: Refusal | None = None  # said as soon as there is a transport
+        self.service: Service | None = None  # the service whose authorize runs
+        self.turned_away: Refusal | None = None  # to be sent as soon as there is a transport
         self.drained_bytes = 0
         self.forks = forks()
-        self.exchange: Exchange | None = None  # the plain request that is answered
-        self.is_kept = False  # an answer was given, and another request may come
-        self.writable: Waiter | None = None  # while the transport has enough
+        self.exchange: Exchange | None = None  # the plain request that is being answered
+        self.is_kept = False  # kept alive after an answer, for another request
+        self.writable: Waiter | None = None  # set while writing is paused
 
     # --- called by the transport ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.task = None  # that of the TLS handshake ends by itself now
+        self.task = None  # the task of the TLS handshake ends by itself now
         if self.state is State.DONE:
             self.acceptor._loop.call_soon(self.transport.abort)
             return
@@ -173,41 +173,41 @@ class Handshake(asyncio.BufferedProtocol):
     # --- called by the acceptor ---
 
     def expire(self) -> None:
-        """The deadline has passed."""
+        """Called when the deadline has passed."""
         if self.state is State.DECIDING:
             self.refuse(Refusal(503, "the server did not decide in time"))
         elif self.exchange is not None:
             if self.exchange.is_begun:
-                self.abort()  # a reader that is too slow
+                self.abort()  # the peer reads too slowly
             else:
                 self.refuse(Refusal(503, "the server did not answer in time"))
         elif self.reader is not None:
             self.refuse(Refusal(408, f"no complete request within {self.acceptor._open_timeout:g} s"))
         else:
-            self.abort()  # nobody asked anything: browsers open such connections in advance
+            self.abort()  # no request was begun: browsers open such connections in advance
 
     def abort(self) -> None:
-        """Close at once, whatever is unsent."""
+        """Close at once, and discard unsent data."""
         self.state = State.DONE
         if self.task is not None:
             self.task.cancel()
         if self.transport is not None:
-            if forks() != self.forks and not self.transport.is_closing():  # a child has the descriptor
+            if forks() != self.forks and not self.transport.is_closing():  # a child has the descriptor, too
                 with contextlib.suppress(OSError):
                     self.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
             self.transport.abort()
 
     def shut(self, refusal: Refusal) -> None:
-        """Answer if the kernel takes it at once, and close: the acceptor is going."""
+        """Answer if the kernel takes it at once, and close. Called when the acceptor closes."""
         is_asking = self.exchange is None or not self.exchange.is_begun
         if self.transport is not None and self.state in _UNANSWERED and is_asking and not self.is_idle:
             self.transport.write(self._answer(refusal))
         self.abort()
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer, then linger: closing with unread input would send a RST, which destroys the answer."""
+        """Answer, then linger. Closing with unread input would send a RST, which destroys the answer."""
         if self.state is State.CONNECTING:
-            self.abort()  # no answer without TLS
+            self.abort()  # no answer is possible before TLS
         if self.state in (State.LINGERING, State.DONE):
             return
         assert self.transport is not None
@@ -227,7 +227,7 @@ class Handshake(asyncio.BufferedProtocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Let the peer read the answer, and close."""
+        """Give the peer time to read the answer, and close."""
         assert self.transport is not None
         paused = self.state in (State.DECIDING, State.ANSWERING)
         self.state = State.LINGERING
@@ -243,40 +243,40 @@ class Handshake(asyncio.BufferedProtocol):
         try:
             self.transport.write_eof()
         except OSError:
-            self.transport.abort()  # the peer has reset meanwhile
+            self.transport.abort()  # the peer has reset the connection meanwhile
 
     def remote_addr(self) -> Address | None:
-        """Return whose connection it is, as far as it is known."""
+        """The address of the peer or of the balancer's client, as far as it is known."""
         if self.remote is not None or self.transport is None:
             return self.remote
         return remote_address(self.transport)
 
     def _who_asked(self) -> Address | None:
-        """Return who has asked: what a proxy says, once the head is read."""
+        """The address of the client: from the proxies' headers, once the head is read."""
         return self.remote_addr() if self.request is None else self.request.remote
 
     # --- called by an exchange ---
 
     @property
     def is_answering(self) -> bool:
-        """The exchange may still write."""
+        """Whether the exchange may still write."""
         return self.state is State.ANSWERING
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have the answer given by a task; reading waits for it."""
+        """Run a task that answers; reading waits for it."""
         assert self.transport is not None
         self.transport.pause_reading()
         self.acceptor._spawn(work, self)
 
     async def drained(self) -> None:
-        """Wait until the kernel has taken what was written; the deadline begins anew then."""
+        """Wait until the kernel has taken the written data; then the deadline restarts."""
         while self.writable is not None:
             await asyncio.shield(self.writable)
         if self.state is State.ANSWERING:
             self.acceptor._pending.add(self)
 
     def answered(self, keeps_alive: bool) -> None:
-        """The answer was written: read the next request, or close."""
+        """Read the next request, or close. Called when the answer is written."""
         if self.state is not State.ANSWERING:
             return
         assert self.transport is not None
@@ -289,7 +289,7 @@ class Handshake(asyncio.BufferedProtocol):
         self.exchange = self.reader = self.request = None
         self.state, self.is_kept = State.READING, True
         self.acceptor._pending.add(self)
-        if rest:  # one request of a connection in a turn of the loop: others have theirs
+        if rest:  # one request of a connection in each turn, to be fair to others
             self.transport.pause_reading()
             self.acceptor._loop.call_soon(self._go_on, rest)
         elif paused:
@@ -299,12 +299,12 @@ class Handshake(asyncio.BufferedProtocol):
 
     def _go_on(self, rest: bytes) -> None:
         if self.state is State.READING and self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()  # nothing comes before this callback has ended
+            self.transport.resume_reading()  # no data arrives before this callback has ended
             self._feed(memoryview(rest))
 
     @property
     def is_idle(self) -> bool:
-        """Kept, and nobody waits: an answer would be taken for that to the next request."""
+        """Kept alive without a request. An answer would be taken for that to the next request."""
         return self.is_kept and self.state is State.READING and self.reader is None
 
     def _answer(self, refusal: Refusal) -> bytes:
@@ -400,7 +400,7 @@ class Handshake(asyncio.BufferedProtocol):
         request.subprotocol = next((name for name in service.subprotocols if name in offered), None)
         if request.subprotocol is None and service.subprotocols and any(offered):
             spoken = ", ".join(service.subprotocols)
-            return Refusal(400, f"none of the subprotocols offered is spoken here; these are: {spoken}")
+            return Refusal(400, f"none of the offered subprotocols is supported; these are: {spoken}")
         return _full() if service.full() else None
 
     async def _authorize(self, request: Request, service: Service, verdict: Awaitable[Verdict]) -> None:
@@ -448,9 +448,10 @@ class Handshake(asyncio.BufferedProtocol):
             protocol = server_protocol(
                 answer, max_frame_size=max_frame_size, read_buffer_bytes=service.read_buffer_bytes
             )
-            # Before the transport knows it: its connection_lost, without this, ends the process.
+            # The protocol must know the transport first: its connection_lost, without this, crashes the
+            # process.
             protocol.connection_made(transport)
-        except OSError as error:  # the peer has reset: some systems then know no options of the socket
+        except OSError as error:  # the peer has reset the connection: socket options may fail
             _log.debug("%s has left during the handshake: %r", request.remote, error)
             self.abort()
             return
@@ -465,9 +466,9 @@ class Handshake(asyncio.BufferedProtocol):
         try:
             transport.set_protocol(protocol)
             if paused:
-                transport.resume_reading()  # before the listener runs, who may want to pause it again
+                transport.resume_reading()  # before the listener runs, which may pause it again
             feed(protocol, transport, server_feed(key))
-            feed(transport.get_protocol(), transport, rest)  # which the listener may have changed
+            feed(transport.get_protocol(), transport, rest)  # the listener may have changed the protocol
         except BaseException as error:
             transport.abort()
             if not isinstance(error, Exception):
@@ -483,7 +484,8 @@ _UNANSWERED = (State.READING, State.DECIDING, State.ANSWERING)
 
 
 def _looks_like_http(data: bytearray) -> bool:
-    # Every method is in capital letters; a TLS record begins with 0x16. Empty lines leave nothing, or half.
+    # Methods are in capital letters; a TLS record begins with 0x16. Of empty lines, nothing or "\r" may
+    # remain.
     return not data or data == b"\r" or 0x41 <= data[0] <= 0x5A
 
 
@@ -494,4 +496,4 @@ def _not_http(data: bytearray) -> Refusal:
 
 
 def _full() -> Refusal:
-    return Refusal(503, "the server has as many clients as it takes")
+    return Refusal(503, "the server has as many clients as it accepts")

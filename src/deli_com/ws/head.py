@@ -1,16 +1,16 @@
-"""HTTP heads of the opening handshake (RFC 6455 section 4): what may be in them, and what goes back.
+"""HTTP heads of the opening handshake (RFC 6455 section 4): parsing, checking, and rendering answers.
 
 ::
 
-    HeadReader           collects bytes up to the empty line, at most 16 KiB or as many as it is told
+    HeadReader           collects bytes up to the empty line, at most 16 KiB or another limit
     parse_request(raw)   -> path and headers of a handshake, or the Refusal to send
-    parse_plain(raw)     the same of a request that asks for no WebSocket
+    parse_plain(raw)     the same for a request that is no WebSocket handshake
     parse_response(raw)  -> ResponseHead, or ValueError
-    server_feed(key)     the head that picows is given in place of the peer's own
+    server_feed(key)     the head that picows gets in place of the peer's own
     client_feed(...)     the same for a response
 
-``Connection`` and ``Upgrade`` are lists of tokens (Firefox sends ``keep-alive, Upgrade``); picows compares
-whole values. So we check the peer's head and give picows a canonical one.
+``Connection`` and ``Upgrade`` are lists of tokens (Firefox sends ``keep-alive, Upgrade``), but picows
+compares whole values. So this module checks the peer's head, and picows gets a canonical one.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ __all__ = [
 
 HeadersLike: TypeAlias = Union[Mapping[str, str], Iterable[tuple[str, str]]]
 
-MAX_HEAD_BYTES = 16 * 1024  # of an answer, all heads that come before the last included
-MAX_HEADERS = 128  # picows' own limit as well
+MAX_HEAD_BYTES = 16 * 1024  # limit on a response, including all interim responses
+MAX_HEADERS = 128  # the same limit as in picows
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -73,7 +73,7 @@ class Refusal:
     status : int
         400 to 599.
     text : str
-        Why, for a person; the body as ``text/plain``.
+        The reason, for a person; sent as the body in ``text/plain``.
     headers : tuple of (str, str)
         More headers.
     """
@@ -90,7 +90,8 @@ class Refusal:
     def to_bytes(self, *, bare: bool = False) -> bytes:
         """Render status line, headers and body; no body if `bare`, as for HEAD.
 
-        A 401 says how to ask (RFC 9110 section 15.5.2): ``WWW-Authenticate: Bearer``, unless `headers` do.
+        A 401 must name an authentication scheme (RFC 9110 section 15.5.2). It is ``WWW-Authenticate:
+        Bearer``, unless `headers` has another.
         """
         try:
             phrase = HTTPStatus(self.status).phrase
@@ -109,7 +110,7 @@ class Refusal:
         return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + (b"" if bare else body)
 
     def all_headers(self) -> tuple[tuple[str, str], ...]:
-        """Return `headers`, and for a 401 how to ask."""
+        """`headers`, and for a 401 the authentication scheme."""
         if self.status == 401 and not any(name.lower() == "www-authenticate" for name, _ in self.headers):
             return (*self.headers, ("WWW-Authenticate", "Bearer"))
         return self.headers
@@ -118,16 +119,16 @@ class Refusal:
 class HeadReader:
     """Bytes up to and including the empty line that ends a head.
 
-    1. `feed` each piece once; it returns True as soon as the head is complete, and searches no byte twice.
-    2. `head` and `rest` are valid after that; `rest` is what the peer sent behind the head.
-    3. `too_long` says that the limit is passed without an end: at most the limit and one piece are ever held.
+    1. `feed` each piece once. It returns True as soon as the head is complete. No byte is searched twice.
+    2. `head` and `rest` are valid after that. `rest` has the bytes that followed the head.
+    3. `too_long` is True if the limit is exceeded without an end. At most the limit and one piece are held.
 
     Parameters
     ----------
     limit : int
-        Bytes of a head, its empty line included.
+        Limit on the bytes of a head, including its empty line.
     skips_empty : bool
-        Empty lines in front of it are ignored, as of a request (RFC 9112 section 2.2); they count.
+        Ignore empty lines before it, as for a request (RFC 9112 section 2.2). They count towards the limit.
     """
 
     __slots__ = ("_end", "_limit", "_skips", "data")
@@ -160,7 +161,7 @@ class HeadReader:
 
     @property
     def head(self) -> bytes:
-        """Without the empty line."""
+        """The head, without the empty line."""
         return bytes(self.data[: self._end])
 
     @property
@@ -170,7 +171,7 @@ class HeadReader:
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A request that is a good opening handshake of RFC 6455 section 4.2.1.
+    """A valid opening handshake of RFC 6455 section 4.2.1.
 
     Attributes
     ----------
@@ -190,7 +191,7 @@ class RequestHead:
 
 @dataclass(frozen=True, slots=True)
 class PlainHead:
-    """A GET or HEAD that asks for no WebSocket (RFC 9110 section 9.3).
+    """A GET or HEAD that is no WebSocket handshake (RFC 9110 section 9.3).
 
     Attributes
     ----------
@@ -201,7 +202,7 @@ class PlainHead:
     headers : CIMultiDict
         All headers, values as sent.
     keeps_alive : bool
-        The connection may serve another request.
+        True if the connection may serve another request.
     """
 
     method: str
@@ -217,7 +218,7 @@ def parse_request(raw: bytes) -> RequestHead | Refusal:
     Returns
     -------
     RequestHead or Refusal
-        The refusal has the status that fits and a text that says why.
+        A refusal has the appropriate status, and a text with the reason.
     """
     parts = _request_line(raw)
     if isinstance(parts, Refusal):
@@ -233,19 +234,19 @@ def parse_request(raw: bytes) -> RequestHead | Refusal:
 
 
 def parse_plain(raw: bytes) -> PlainHead | Refusal | None:
-    """Check a request head, without its empty line, where plain HTTP is served beside WebSockets.
+    """Check a request head, without its empty line, on a port that also serves plain HTTP.
 
     Returns
     -------
     PlainHead, Refusal or None
-        None: it asks for a WebSocket, so `parse_request` is to judge it.
+        None: the request asks for a WebSocket, so `parse_request` must check it.
     """
     parts = _request_line(raw)
     if isinstance(parts, Refusal):
         return parts
     method, target, version = parts
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
-        return Refusal(505, f"{_shown(version)}: HTTP/1.1 is spoken here")
+        return Refusal(505, f"{_shown(version)}: only HTTP/1.1 is supported")
     if method not in (b"GET", b"HEAD"):
         return Refusal(405, f"method {_shown(method)}: only GET and HEAD", (("Allow", "GET, HEAD"),))
     resource = _resource(raw, target)
@@ -257,7 +258,7 @@ def parse_plain(raw: bytes) -> PlainHead | Refusal | None:
     if version == b"HTTP/1.1" and len(headers.getall("Host", [])) != 1:
         return Refusal(400, "exactly one Host header is needed")
     if "Transfer-Encoding" in headers or any(v != "0" for v in headers.getall("Content-Length", [])):
-        return Refusal(400, f"a {method.decode()} with content, which has no meaning here")
+        return Refusal(400, f"a {method.decode()} must not have content here")
     keeps_alive = version == b"HTTP/1.1" and "close" not in tokens(headers, "Connection")
     return PlainHead(method.decode(), path, query, headers, keeps_alive)
 
@@ -266,20 +267,18 @@ def _request_line(raw: bytes) -> tuple[bytes, bytes, bytes] | Refusal:
     line = raw.partition(b"\r\n")[0]
     parts = line.split(b" ")
     if len(parts) != 3 or not parts[2].startswith(b"HTTP/"):
-        return Refusal(
-            400, f"bad request line {_shown(line)}: this is a WebSocket server, it speaks HTTP/1.1"
-        )
+        return Refusal(400, f"bad request line {_shown(line)}: this is a WebSocket server for HTTP/1.1")
     return parts[0], parts[1], parts[2]
 
 
 def _resource(raw: bytes, target: bytes) -> tuple[str, str, CIMultiDict[str]] | Refusal:
-    """Return path, query and headers."""
+    """Parse path, query and headers."""
     if not _TARGET.fullmatch(target):
         return Refusal(400, f"bad request target {_shown(target)}")
     _, line_end, rest = raw.partition(b"\r\n")
     if rest.count(b"\r\n") >= MAX_HEADERS:
         return Refusal(431, f"more than {MAX_HEADERS} headers")
-    try:  # picows knows one method and one version
+    try:  # picows accepts only this method and version
         headers: CIMultiDict[str] = _parse_http_request(b"GET / HTTP/1.1" + line_end + rest).headers
     except RuntimeError as error:
         return Refusal(400, str(error)[:200])
@@ -304,7 +303,7 @@ def _check_handshake(path: str, query: str, headers: CIMultiDict[str]) -> Reques
     if versions != ["13"]:
         return Refusal(
             426,
-            f"Sec-WebSocket-Version {', '.join(versions)[:100]!r} is not spoken here, 13 is",
+            f"Sec-WebSocket-Version {', '.join(versions)[:100]!r} is not supported, only 13",
             (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")),
         )
     keys = headers.getall("Sec-WebSocket-Key", [])
@@ -314,7 +313,7 @@ def _check_handshake(path: str, query: str, headers: CIMultiDict[str]) -> Reques
 
 
 def not_upgrade(headers: CIMultiDict[str]) -> Refusal:
-    """Return the refusal of a request that asks for no WebSocket where there is nothing else."""
+    """The refusal of a request that asks for no WebSocket, on a port that serves nothing else."""
     upgrade = tokens(headers, "Upgrade")
     why = f"Upgrade is {', '.join(upgrade)[:100]!r}" if upgrade else "the request has no Upgrade header"
     return Refusal(426, f"this is a WebSocket server, and {why}", (("Upgrade", "websocket"),))
@@ -332,14 +331,14 @@ def _shown(raw: bytes) -> str:
 
 
 def tokens(headers: CIMultiDict[str], name: str) -> list[str]:
-    """Members of a list header, over all its lines, in lower case (RFC 9110 section 5.6.1)."""
+    """The members of a list header, from all its lines, in lower case (RFC 9110 section 5.6.1)."""
     return [
         t for line in headers.getall(name, []) for t in (m.strip(" \t").lower() for m in line.split(",")) if t
     ]
 
 
 def checked_headers(headers: HeadersLike | None, option: str = "headers") -> list[tuple[str, str]]:
-    """Headers of the user as pairs; what would break the head, or is ours to set, is a `ValueError`."""
+    """The user's headers as pairs; `ValueError` for those that are malformed or set by this library."""
     pairs = checked_pairs(headers or (), option)
     for name, _ in pairs:
         if name.lower() in _OURS:
@@ -348,7 +347,7 @@ def checked_headers(headers: HeadersLike | None, option: str = "headers") -> lis
 
 
 def checked_pairs(headers: HeadersLike, option: str = "headers") -> list[tuple[str, str]]:
-    """Headers as pairs; a `TypeError` or `ValueError` for what HTTP does not allow."""
+    """Headers as pairs; `TypeError` or `ValueError` for those that HTTP does not allow."""
     source: Any = headers
     pairs: list[tuple[str, str]] = list(source.items() if isinstance(headers, Mapping) else source)
     for name, value in cast("list[tuple[object, object]]", pairs):
@@ -374,7 +373,7 @@ _OURS = {
 
 
 def checked_subprotocols(names: Iterable[str]) -> tuple[str, ...]:
-    """Subprotocols of the user; each is a token (RFC 6455 section 4.1), anything else a `ValueError`."""
+    """The user's subprotocols; `ValueError` for one that is not a token (RFC 6455 section 4.1)."""
     if isinstance(names, str):
         raise TypeError(f"subprotocols are a list of str, not {names!r}")
     checked = tuple(names)
@@ -386,9 +385,9 @@ def checked_subprotocols(names: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """Status line and headers of a response, not judged yet."""
+    """Status line and headers of a response, parsed but not checked."""
 
-    minor: int  # of the HTTP version: 0 or 1
+    minor: int  # minor HTTP version: 0 or 1
     status: int
     phrase: str
     headers: CIMultiDict[str]
@@ -400,7 +399,7 @@ def parse_response(raw: bytes) -> ResponseHead:
     Raises
     ------
     ValueError
-        It is not HTTP/1.x, or a header line is malformed, or there are more than 128.
+        The head is not HTTP/1.x, a header line is malformed, or there are more than 128.
     """
     line, *rest = raw.split(b"\r\n")
     status = _STATUS_LINE.fullmatch(line)
@@ -418,14 +417,14 @@ def parse_response(raw: bytes) -> ResponseHead:
 
 
 def accept_token(key: str) -> str:
-    """``Sec-WebSocket-Accept`` for a key (RFC 6455 section 4.2.2, step 5)."""
+    """The ``Sec-WebSocket-Accept`` of a key (RFC 6455 section 4.2.2, step 5)."""
     return base64.b64encode(hashlib.sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest()).decode(
         "ascii"
     )
 
 
 def server_feed(key: str) -> bytes:
-    """The request for picows' server side: it reads the key and nothing else of it."""
+    """The request for picows' server side, which reads only the key."""
     return (
         "GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
@@ -433,7 +432,7 @@ def server_feed(key: str) -> bytes:
 
 
 def client_feed(token: str) -> bytes:
-    """The response for picows' client side, once all of the real one has been checked."""
+    """The response for picows' client side, after the real one has been checked."""
     return (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
         f"Sec-WebSocket-Accept: {token}\r\n\r\n"

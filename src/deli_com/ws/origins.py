@@ -1,15 +1,15 @@
 """Which web pages may open a connection: the ``Origin`` header (RFC 6455 section 10.2).
 
-A browser lets any page of any site connect to any server, the one on the user's own machine too, and says in
-``Origin`` whose page it is. Programs that are no browsers send none.
+A browser lets any page of any site connect to any server, including those on the user's machine. It sends the
+page's origin in ``Origin``. Programs that are not browsers send no ``Origin``.
 
-``origins=`` lists more: ``"https://dash.example"`` (the port of the scheme may be written or not),
+``origins=`` allows more: ``"https://dash.example"`` (with or without the default port of the scheme),
 ``"https://*.dash.example"`` for all names below one, ``"null"``, and ``"*"`` for every page.
 
-Allowed without configuration: no ``Origin``; one whose host name is that of ``Host``, on any port; a page
-from this machine (loopback) to a server addressed as this machine. Everything else, ``null`` included, needs
-``origins=``. A ``Host`` that a proxy made itself allows no page if it is this machine's: the browser has
-asked for another host.
+Allowed by default: no ``Origin``; an origin with the host name of ``Host``, on any port; a page from this
+machine (loopback) if the server is addressed as this machine. All other origins, including ``null``, need
+``origins=``. A loopback ``Host`` that a proxy made itself allows no page, because the browser has asked for
+another host.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def origin_allowed(origin: str, host: str, origins: Origins | None, *, host_is_p
     host : str
         Value of the ``Host`` header.
     origins : collection of str, or callable, optional
-        More origins, as `check_origins` takes them; or a callable that decides alone.
+        More origins, as for `check_origins`; or a callable that decides alone.
     host_is_proxys : bool
-        `host` is what a trusted proxy wrote in its own request.
+        True if `host` is from a trusted proxy's own request.
     """
     if callable(origins):
         return bool(origins(origin))
@@ -53,7 +53,7 @@ def origin_allowed(origin: str, host: str, origins: Origins | None, *, host_is_p
 
 
 def check_origins(origins: Origins | None) -> None:
-    """Raise `ValueError` for what is listed and can match no page's ``Origin``."""
+    """Raise `ValueError` for a listed origin that cannot match any ``Origin``."""
     if origins is not None and not callable(origins):
         for item in origins:
             _listed(item)
@@ -95,7 +95,7 @@ _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^/?#@:\[\]\s]*)(?
 
 
 def _normal(origin: str) -> str:
-    """The one way to write an origin: lower case, no default port, no dot at the end of the name."""
+    """The canonical form of an origin: lower case, no default port, no trailing dot."""
     found = _ORIGIN.fullmatch(origin.lower())
     if found is None:
         return origin.lower()
@@ -137,8 +137,8 @@ def _listed(item: str) -> str:
         raise ValueError(f"origins has {item!r} in it, which is no origin: the host is missing")
     if scheme in ("ws", "wss"):
         page = scheme.replace("ws", "http")
-        raise ValueError(f"origins has {item!r} in it, but a page is of {page}: write '{page}://{host}'")
-    if not name.isascii():  # browsers send it so
+        raise ValueError(f"origins has {item!r} in it, but pages have {page}: write '{page}://{host}'")
+    if not name.isascii():  # the form that browsers send
         try:
             host = host.removesuffix(name) + name.encode("idna").decode("ascii")
         except UnicodeError:
@@ -155,7 +155,7 @@ def _hint(text: str) -> str:
         return (
             "a wildcard is the whole first part of a name ('https://*.dash.example'), or '*' for every page"
         )
-    return "an origin is scheme://host[:port] and nothing behind it"
+    return "an origin is scheme://host[:port], without a path"
 
 
 def _host_of(url: str) -> str | None:

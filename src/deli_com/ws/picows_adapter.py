@@ -1,4 +1,4 @@
-"""What is made of picows: its parser for each side, the logger it gets, and bytes given to it by hand."""
+"""Adapts picows: its protocol for each side, its logger, and a way to feed it bytes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ else:
 
 
 class _PicowsLog(_Adapter):
-    """An adapter, because picows makes a `logging.Logger` for each connection that is given a plain one.
+    """An adapter is needed, because picows makes a new `logging.Logger` for each connection from a plain one.
 
-    What a peer can cause at will (``WS parser error``) is lowered from ERROR to DEBUG: the connection ends
-    with a close code and a reason, and a log that anyone can fill is a fault of its own.
+    Errors that a peer can cause at will (``WS parser error``) are logged as DEBUG in place of ERROR. The
+    connection ends with a close code and a reason, and peers must not be able to flood the log.
     """
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
@@ -42,12 +42,12 @@ _log: logging.LoggerAdapter[logging.Logger] = _PicowsLog(logging.getLogger("deli
 def server_protocol(
     answer: WSUpgradeResponseWithListener, *, max_frame_size: int, read_buffer_bytes: int
 ) -> WSProtocol:
-    """Return picows' protocol for a connection that this side has accepted.
+    """picows' protocol for a connection that this side has accepted.
 
     Parameters
     ----------
     answer : WSUpgradeResponseWithListener
-        What it answers to any request: ours has been read and judged already.
+        Its answer to any request. The real request has been read and checked already.
     max_frame_size, read_buffer_bytes : int
         Bytes.
     """
@@ -63,18 +63,18 @@ def client_protocol(
     extra_headers: Any,
     read_buffer_bytes: int,
 ) -> WSProtocol:
-    """Return picows' protocol for a connection that this side opens; once connected, it sends the request.
+    """picows' protocol for a connection that this side opens. Once connected, it sends the request.
 
     Parameters
     ----------
     host, resource : str
         The Host header, and the path with its query.
     listener : callable
-        Asked for the listener once the server has answered 101.
+        Called for the listener when the server has answered 101.
     max_frame_size, read_buffer_bytes : int
         Bytes.
     extra_headers : list of (str, str)
-        Of the request.
+        More headers of the request.
     """
     return _protocol(
         host,
@@ -102,13 +102,13 @@ def _protocol(
         is_client,
         listener_factory,
         _log,
-        True,  # a listener that raises ends its connection
-        None,  # no handshake timeout: the acceptor and the connector have their own
-        False,  # no auto ping: the sweep of each connection asks its peer
+        True,  # if a listener raises, its connection ends
+        None,  # no handshake timeout: acceptor and connector have their own
+        False,  # no automatic ping: the sweep sends PINGs
         0,
         0,
         WSAutoPingStrategy.PING_WHEN_IDLE,
-        False,  # no auto pong: it is unbounded
+        False,  # no automatic pong: picows queues pongs without a limit
         max_frame_size,
         extra_headers,
         read_buffer_bytes,
@@ -116,7 +116,7 @@ def _protocol(
 
 
 def feed(protocol: Any, transport: asyncio.BaseTransport, data: bytes) -> None:
-    """Give a buffered protocol bytes as a transport would, until it closes the transport."""
+    """Feed bytes to a buffered protocol as a transport would, until it closes the transport."""
     view = memoryview(data)
     while view and not transport.is_closing():
         with memoryview(protocol.get_buffer(len(view))) as buffer:

@@ -1,15 +1,15 @@
-"""A port: where a server listens, and what is served there by path.
+"""A port: a listening address, and the services on it by path.
 
 ::
 
     port = Port(listener, ssl=None, open_timeout=10.0, max_head_bytes=16 << 10, proxy_protocol=None,
                 http=None, http_authorize=None)
-    place = port.add("/live", service)     # ValueError: something is there
-    place.close()                          # 404 from here on; what is established lives on
+    place = port.add("/live", service)     # ValueError if the path is in use
+    place.close()                          # 404 from now on; open connections stay
     port.close()
 
-An exact path comes first, then the one service without a path, which serves all others; else 404. Paths are
-compared as they are on the wire, percent-encoded: ``/b`` and ``/b/`` are two.
+A service with exactly the requested path comes first, then the one without a path, which serves all others;
+else the answer is 404. Paths are compared as sent, percent-encoded. ``/b`` and ``/b/`` differ.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from deli_com.ws.site import Handler
 
 __all__ = ["Mount", "Port", "check_path"]
 
-_PATH = re.compile(r"/[\x21\x22\x24-\x3e\x40-\x7e]*")  # neither white space nor "#" nor "?"
+_PATH = re.compile(r"/[\x21\x22\x24-\x3e\x40-\x7e]*")  # without white space, "#" and "?"
 
 
 def check_path(path: str | None) -> None:
-    """Raise for what no service can be at: `TypeError` for no str, `ValueError` for one that is no path."""
+    """Check the path of a service: `TypeError` if it is no str, `ValueError` if it is no valid path."""
     one_checked("path", path)
     if path is not None and not _PATH.fullmatch(path):
         raise ValueError(
@@ -45,29 +45,31 @@ def check_path(path: str | None) -> None:
 
 
 class Port:
-    """A listener, its acceptor, and the services by path.
+    """A listener, its acceptor, and its services by path.
 
-    1. It owns the listener, and closes it if it can't be made.
-    2. It knows services, not servers: the event loop holds the acceptor, which holds this, and a server that
-       its user has forgotten must be free to go.
-    3. TLS, balancers, plain HTTP, the deadline of handshakes and the caps on them are the port's; the rest
-       is the service's.
+    1. It owns the listener, and closes it if the constructor fails.
+    2. It refers to services, not to servers. The event loop holds the acceptor, which holds this object, and
+    a
+       server without other references must be freed.
+    3. TLS, load balancers, plain HTTP, and the deadline and limits of handshakes belong to the port. All
+    other
+       options belong to the service.
     4. It must be made, used and closed on the loop's thread.
 
     Parameters
     ----------
     listener : Listener
-        What `open_listener` returned.
+        The result of `open_listener`.
     ssl : ssl.SSLContext, optional
-        Speak TLS.
+        Use TLS.
     open_timeout : float or None
         Seconds from accept to the end of a handshake.
     max_head_bytes : int
-        Of a request.
+        Limit on the head of a request.
     proxy_protocol : bool or tuple of networks, optional
-        Who must say for whom it has connected.
+        Load balancers that must send a PROXY header.
     forwarding : Forwarding
-        Which HTTP proxies are believed when they say for whom they ask.
+        HTTP proxies whose forwarding headers are trusted.
     http, http_authorize : callable, optional
         The handler of plain requests, and who is asked before it.
     hosts : collection of str, optional
@@ -114,12 +116,12 @@ class Port:
             raise
 
     def check(self, path: str | None) -> None:
-        """Raise what `add` would.
+        """Raise the errors of `add`.
 
         Raises
         ------
         ValueError
-            The path is none, or is served already.
+            The path is invalid, or is in use.
         """
         check_path(path)
         if path in self._services:
@@ -127,13 +129,13 @@ class Port:
             raise ValueError(f"{self.address} has {what} already")
 
     def add(self, path: str | None, service: Service) -> Mount:
-        """Serve `service` at exactly this path, or where nothing else is if it is None."""
+        """Serve `service` at exactly this path. None serves all paths that no other service has."""
         self.check(path)
         self._services[path] = service
         return Mount(self, path, service)
 
     def remove(self, path: str | None, service: Service) -> None:
-        """Serve `service` there no more; handshakes that wait for its `authorize` are refused (503)."""
+        """Stop serving `service` there. Handshakes that wait for its `authorize` are refused (503)."""
         if self._services.get(path) is service:
             del self._services[path]
             self._acceptor.drop(service)
@@ -144,11 +146,11 @@ class Port:
         self._acceptor.close()
 
     async def wait_closed(self) -> None:
-        """Wait until nothing is left of what `close` has refused."""
+        """Wait until all connections that `close` has refused are gone."""
         await self._acceptor.wait_closed()
 
     def turned_away(self) -> dict[int, int]:
-        """Return how many handshakes were refused, by HTTP status."""
+        """The number of refused handshakes, by HTTP status."""
         return dict(self._acceptor.turned_away)
 
     def _route(self, request: Request) -> Service | Refusal:
@@ -157,7 +159,7 @@ class Port:
 
 
 class Mount:
-    """Where one service is on its port; closing it leaves the port to the others."""
+    """The place of one service on its port. Closing it does not affect other services."""
 
     def __init__(self, port: Port, path: str | None, service: Service) -> None:
         self._port = port
@@ -169,5 +171,5 @@ class Mount:
         self._port.remove(self._path, self._service)
 
     async def wait_closed(self) -> None:
-        """Wait for handshakes that were refused a moment ago to be told."""
+        """Give handshakes that were just refused a turn of the loop."""
         await asyncio.sleep(0)

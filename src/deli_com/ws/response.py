@@ -1,4 +1,4 @@
-"""The answer to a plain request: what a handler returns, and how it is rendered."""
+"""The answer to a plain request: the result of a handler, and how it is rendered."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _EMPTY = (204, 304)  # statuses without content, RFC 9110 sections 15.3.5 and 15
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a handler of plain HTTP requests returns.
+    """The result of a handler of plain HTTP requests.
 
     Attributes
     ----------
     status : int
         200 to 599.
     headers : mapping or pairs
-        Kept as a tuple of pairs. ``Content-Length``, ``Date`` and ``Connection`` are set by the server.
+        Stored as a tuple of pairs. The server sets ``Content-Length``, ``Date`` and ``Connection``.
     body : bytes
         The content; not sent to a HEAD request.
 
     Raises
     ------
     TypeError, ValueError
-        A status out of range, a header that HTTP does not allow or that belongs to the server, a `body` that
-        is no bytes, or one where the status allows none.
+        A status out of range, a header that HTTP does not allow or that the server sets, a `body` that is not
+        bytes, or a body for a status that allows none.
     """
 
     status: int = 200
@@ -63,7 +63,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class FileSlice:
-    """Part of an open file; whoever sends it closes the file.
+    """A part of an open file. The sender closes the file.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A checked answer, ready to be sent.
+    """A checked response, ready to be sent.
 
     Attributes
     ----------
@@ -101,23 +101,23 @@ class Reply:
         return len(self.body) if isinstance(self.body, bytes) else self.body.size
 
     def close(self) -> None:
-        """Let go of the file, if there is one."""
+        """Close the file, if there is one."""
         if isinstance(self.body, FileSlice):
             self.body.file.close()
 
 
 def reply_of(made: object) -> Reply:
-    """Make a reply of what a handler returned.
+    """Make a reply from the result of a handler.
 
     Raises
     ------
     TypeError
-        It returned something else than a `Response` or a `Refusal`.
+        The result is neither a `Response` nor a `Refusal`.
     """
     if isinstance(made, Reply):
         return made
     if isinstance(made, Response):
-        headers: Any = made.headers  # pairs by now
+        headers: Any = made.headers  # pairs by now, no mapping
         return Reply(made.status, headers, made.body)
     if isinstance(made, Refusal):
         text = ("Content-Type", "text/plain; charset=utf-8")
@@ -126,7 +126,7 @@ def reply_of(made: object) -> Reply:
 
 
 def render_head(reply: Reply, *, keeps_alive: bool) -> bytes:
-    """Render status line and headers, the empty line included."""
+    """Render status line and headers, including the empty line."""
     try:
         phrase = HTTPStatus(reply.status).phrase
     except ValueError:

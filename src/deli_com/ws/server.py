@@ -1,4 +1,4 @@
-"""`WsServer`: typed values to every WebSocket client, and from any."""
+"""`WsServer`: sends typed values to all WebSocket clients, and receives from them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class WsServer(ServerBase[Down, Up]):
 
     _port: Port | None = None
 
-    if TYPE_CHECKING:  # its clients have made a request
+    if TYPE_CHECKING:  # types for clients that have a request
 
         @property
         def clients(self) -> frozenset[Peer]:
@@ -143,7 +143,7 @@ class WsServer(ServerBase[Down, Up]):
             ):
 
         The port belongs to the server that was bound to an address. When that server closes (or is
-        garbage-collected), no client can connect to any of them; each keeps its own clients. When one of the
+        garbage-collected), no client can connect to any of them. Each keeps its own clients. When one of the
         other servers closes, its path is free again.
 
         Parameters
@@ -170,16 +170,16 @@ class WsServer(ServerBase[Down, Up]):
             True means loopback and Unix sockets. Connections from these networks must begin with the header;
             from any other address the header is refused.
         forwarded_from : list of str, or True, optional
-            Networks of HTTP proxies that say in a header for whom they ask. True means loopback and Unix
+            Networks of HTTP proxies that send the client's address in a header. True means loopback and Unix
             sockets. `remote_addr` is then the right-most address of the header that is not in these networks,
             and `via` is the proxy's. The headers of all other peers are ignored.
         forwarded_header : {"x-forwarded-for", "forwarded"}
-            The header that these proxies set. The other one is ignored: a proxy passes on what the client
-            wrote there.
+            The header that these proxies set. The other one is ignored, because proxies pass on what the
+            client wrote there.
         forwarded_host : bool
-            Take host and scheme from these proxies as well, from ``X-Forwarded-Host`` and
-            ``X-Forwarded-Proto``, or from ``Forwarded``: for `request.host`, `request.secure` and the rule
-            for web pages. Only for proxies that set these headers.
+            Take host and scheme from these proxies, too, from ``X-Forwarded-Host`` and ``X-Forwarded-Proto``,
+            or from ``Forwarded``. They are used for `request.host`, `request.secure` and the rule for web
+            pages. Set this only for proxies that set these headers.
         max_head_bytes : int
             Limit in bytes for the head of a request; a longer one is answered 431.
         slow_client : {"disconnect", "wait", "skip", "latest"}
@@ -188,8 +188,8 @@ class WsServer(ServerBase[Down, Up]):
             client. ``skip``: the client gets the last `max_backlog` bytes. ``latest``: the client gets the
             newest message of each type.
         max_backlog : int
-            Bytes of queued messages at which a client that lags is closed (1013). One message
-            never exceeds that by itself.
+            Bytes of queued messages at which a client that is behind is closed (1013). A single message never
+            exceeds the limit by itself.
         max_keys : int
             Limit on keys of ``latest`` messages, over all types and groups; a further key raises
             `BacklogFull`.
@@ -229,9 +229,9 @@ class WsServer(ServerBase[Down, Up]):
             arguments of `record` by name.
         http : callable or mapping, optional
             Serve plain HTTP on this port as well, to a GET or HEAD that asks for no WebSocket. A function
-            ``(request)``, may be async, returns a `Response`, or None where it has nothing (404); a
-            mapping gives bytes, a file, a folder or such a function for each path. The port's, as is
-            ``ssl``. **Such requests do not pass** `authorize` **nor** `origins`; see `http_authorize`.
+            ``(request)``, may be async, returns a `Response`, or None for 404. A mapping gives bytes, a file,
+            a folder or such a function for each path. It belongs to the port, as `ssl` does. **Such requests
+            do not pass** `authorize` **nor** `origins`; see `http_authorize`.
         http_authorize : callable, optional
             As `authorize`, for what `http` and `page` serve.
         page : bool or "send"
@@ -242,8 +242,8 @@ class WsServer(ServerBase[Down, Up]):
             Names that requests may be addressed to (``Host``), besides IP addresses and localhost; others
             are answered 403. None: any; with ``page="send"``: no name, against DNS rebinding.
         on_connect : callable, optional
-            ``(peer)``, called when a client is counted, before anything is received from it. Messages that it
-            sends come before all that are sent later.
+            ``(peer)``, called when a client is counted, before anything is received from it. Messages sent in
+            this call come before all later messages.
         on_disconnect : callable, optional
             ``(peer, why)`` with a `Departure`, called once for each client that ``on_connect`` was called
             for, after the client has disconnected for any reason. Messages from it may still wait for
@@ -256,9 +256,8 @@ class WsServer(ServerBase[Down, Up]):
         IoError
             The address is in use, may not be bound, or does not resolve (when awaited).
         TypeError, ValueError
-            A type without a wire form; no valid address, or both an address and a socket; an invalid path, or
-            one that is served already; an option of the port, or a TCP `Server`, where a port is to be
-            shared.
+            A type that cannot be encoded; an invalid address, or both an address and a socket; an invalid
+            path, or one that is in use; an option of the port, or a TCP `Server`, if a port is shared.
         RuntimeError
             The server to share with is closed, or belongs to another event loop.
         """
@@ -335,7 +334,7 @@ class WsServer(ServerBase[Down, Up]):
             self._acceptor = owner or at_path
             return self
 
-        bind.__qualname__ = f"{cls.__name__}.bind"  # for Python's own warning if it is never awaited
+        bind.__qualname__ = f"{cls.__name__}.bind"  # shown in Python's warning if it is never awaited
         return Opening(bind(), f"{cls.__name__}.bind({sock if addr is NOT_GIVEN else addr!r})", cls)
 
     def _turned_away(self) -> dict[int, int]:
@@ -369,7 +368,7 @@ def _port_of(server: WsServer[Any, Any]) -> Port:
     return port
 
 
-# The acceptor lives in the event loop and must not keep a forgotten server alive.
+# The event loop holds the acceptor, which must not keep an unreferenced server alive.
 
 
 def _listeners(server: WsServer[Any, Any]) -> Any:
@@ -390,7 +389,7 @@ def _listeners(server: WsServer[Any, Any]) -> Any:
 
 
 def _greet(terms: Terms, request: Request, peer: WsLink) -> Refusal | None:
-    """Read what the request says of schemas, and make it known to both."""
+    """Process what the request says about schemas, and tell both ends."""
     lines = request.headers.getall(HEADER, [])
     try:
         if len(lines) > 1:

@@ -1,4 +1,4 @@
-"""What is served on a port, and the route from a request to it."""
+"""A service on a port, and the route from a request to a service."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ Authorize: TypeAlias = Callable[[Request], Union[Verdict, Awaitable[Verdict]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What is served at one path of a port.
+    """A service at one path of a port.
 
     Attributes
     ----------
     make_listener : callable
-        ``(request, transport) -> WSListener``, or a `Refusal`; called when all else is settled. picows then
-        calls ``on_ws_connected`` in the same turn. What it raises becomes a 500 and a log record.
+        ``(request, transport) -> WSListener``, or a `Refusal`; called after all other checks. picows then
+        calls ``on_ws_connected`` in the same turn. An exception that it raises is logged and answered 500.
     max_frame_size : int
         Largest frame payload that picows accepts, in bytes.
     max_clients : int or None
-        503 from this many on, as told by ``client_count``.
+        Limit on ``client_count``; further clients get 503.
     client_count : callable or None
-        Established clients of this service.
+        Returns the number of established clients of this service.
     origins : collection of str, or callable, optional
-        More origins than `origins.origin_allowed` allows by itself; the others get 403.
+        More origins than `origins.origin_allowed` allows by default. All others get 403.
     authorize : callable, optional
         ``(request)``; may be ``async``. None or True accept; False is 403; ``(status, text)`` or a `Refusal`
         is sent.
     subprotocols : sequence of str
-        The first that the client offers too is chosen. A client that offers none is accepted without, one
-        that offers only others gets 400.
+        The first one that the client offers is chosen. A client that offers none is accepted without one. A
+        client that offers only others gets 400.
     response_headers : mapping or pairs
-        Go into the 101 response.
+        Headers of the 101 response.
     read_buffer_bytes : int
-        First size of picows' read buffer (it doubles as needed); 2048 is the least.
+        First size of picows' read buffer, at least 2048. It doubles as needed.
     """
 
     make_listener: ListenerFactory
@@ -69,7 +69,7 @@ class Service:
         object.__setattr__(self, "response_headers", tuple(checked_headers(self.response_headers)))
 
     def full(self) -> bool:
-        """Whether one client more would be too many."""
+        """Whether the limit on clients is reached."""
         return (
             self.max_clients is not None
             and self.client_count is not None
@@ -81,7 +81,7 @@ Route: TypeAlias = Callable[[Request], Union[Service, Refusal]]
 
 
 def refusal_of(verdict: Any) -> Refusal | None:
-    """Read what `authorize` returned; anything but the documented forms is a `TypeError`."""
+    """Convert the result of `authorize`; `TypeError` for any other than the documented forms."""
     if verdict is None or verdict is True:
         return None
     if verdict is False:

@@ -1,18 +1,18 @@
-"""Bytes, files and folders by path: what ``bind(http={...})`` serves to plain requests.
+"""Bytes, files and folders by path: plain HTTP requests get what ``bind(http={...})`` lists.
 
 ::
 
     {
         "/": Path("page/index.html"),              # a file
-        "/static/": Path("page/static"),           # a folder, and what is below it
-        "/version.json": b'{"version": 1}',        # bytes, of the type that the path's suffix says
+        "/static/": Path("page/static"),           # a folder, with all files below it
+        "/version.json": b'{"version": 1}',        # bytes; the suffix of the path gives their type
         "/healthz": lambda request: Response(body=b"ok"),
     }
 
-Bytes without a suffix are a page where the path ends with "/", plain text elsewhere. An exact path comes
-first, then the longest folder that holds it. A folder serves what its resolved path holds: nothing outside
-of it, no name that begins with a dot, no listing; ``index.html`` stands for a folder. Files are opened and
-read in a thread of the loop's executor.
+Bytes without a suffix are HTML if the path ends with "/", else plain text. An exact path comes first, then
+the longest folder path that contains the requested one. A folder serves only files below its resolved path.
+It serves no names that begin with a dot, and no listing; a folder in it is served as its ``index.html``.
+Files are opened and read in a thread of the loop's executor.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _TEXTS = ("application/javascript", "application/json", "application/xml", "imag
 
 
 def handler_of(http: Http) -> Handler:
-    """Make one handler of what ``http=`` was given.
+    """Make one handler from the argument ``http=``.
 
     Raises
     ------
     TypeError, ValueError
-        A path does not begin with ``/``; a value is none of the kinds; no file or folder is there.
+        A path does not begin with ``/``, a value has another type, or a file or folder does not exist.
     """
     return _Site(http) if isinstance(http, Mapping) else http
 
@@ -101,7 +101,7 @@ class _Site:
 
 
 class _Content:
-    """A handler for bytes that stay the same."""
+    """A handler for constant bytes."""
 
     def __init__(self, path: str, body: bytes) -> None:
         self._body = body
@@ -118,7 +118,7 @@ async def _open_file(request: Request, place: Path) -> Reply | Refusal:
     opening = asyncio.ensure_future(asyncio.to_thread(_opened, place))
     try:
         found = await asyncio.shield(opening)
-    except asyncio.CancelledError:  # the peer has left, and the thread opens a file that nobody will close
+    except asyncio.CancelledError:  # the peer has disconnected; the file that the thread opens must be closed
         opening.add_done_callback(_close_unwanted)
         raise
     if isinstance(found, Refusal):
@@ -134,10 +134,10 @@ async def _open_file(request: Request, place: Path) -> Reply | Refusal:
 
 
 def _opened(place: Path) -> tuple[BinaryIO, os.stat_result] | Refusal:
-    try:  # without O_NONBLOCK a FIFO would hold the thread for ever
+    try:  # without O_NONBLOCK a FIFO would block the thread forever
         descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except PermissionError:
-        return Refusal(403, "this file may not be read")
+        return Refusal(403, "this file cannot be read")
     except (OSError, ValueError):
         return _NOT_FOUND
     file = os.fdopen(descriptor, "rb", buffering=0)
@@ -168,7 +168,7 @@ async def _open_below(request: Request, prefix: str, folder: Path) -> Any:
 
 
 def _safe_name(encoded: str) -> str | None:
-    """Decode the rest of a path; None where a part of it may not be asked for."""
+    """Decode the rest of a path; None if a part of it must not be served."""
     try:
         name = unquote_to_bytes(encoded).decode("utf-8")
     except UnicodeDecodeError:
@@ -184,13 +184,13 @@ def _safe_name(encoded: str) -> str | None:
 
 
 def _resolved(folder: Path, name: str) -> tuple[Path | None, bool]:
-    """Return the file that stands for `name`, and whether it does so for a folder."""
+    """The file for `name`, and whether `name` is a folder."""
     try:
         place = (folder / name).resolve()
         is_folder = place.is_dir()
         if is_folder:
             place = (place / _INDEX).resolve()
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that is too long
+    except (OSError, RuntimeError, ValueError):  # a loop of symbolic links, or a name that is too long
         return None, False
     if not place.is_relative_to(folder) or any(p.startswith(".") for p in place.relative_to(folder).parts):
         return None, False
@@ -199,7 +199,7 @@ def _resolved(folder: Path, name: str) -> tuple[Path | None, bool]:
 
 def _moved_to_folder(request: Request) -> Response:
     query = f"?{request.query}" if request.query else ""
-    # The last part alone: a path of "//host/" would lead elsewhere.
+    # Only the last part, because a path of "//host/" would lead to another host.
     last = request.path.rpartition("/")[2]
     return Response(301, {"Location": f"./{last}/{query}"})
 
@@ -228,7 +228,7 @@ def conditional(request: Request, tag: str, size: int, kind: str) -> tuple[int, 
         return 200, headers, 0, size
     found = _RANGE.fullmatch(asked.replace(" ", ""))
     if found is None or not (found[1] or found[2]):
-        return 200, headers, 0, size  # another unit, several ranges: the whole may be sent
+        return 200, headers, 0, size  # another unit, or several ranges: sending the whole is allowed
     if found[1]:
         first = int(found[1])
         last = min(int(found[2]), size - 1) if found[2] else size - 1
