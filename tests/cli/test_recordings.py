@@ -109,7 +109,7 @@ def test_listen_by_type_and_key_as_text(url: str) -> None:
 def test_listen_says_what_is_sent_where_a_type_is_not(url: str) -> None:
     done = run("listen", url, "--type", "Pos")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "deli-com listen: no Pos is sent there: Pose, Picture\n"
+    assert done.stderr == "deli-com listen: the server sends no Pos, only Pose, Picture\n"
 
 
 def test_listen_flushes_each_line_and_ends_quietly(url: str) -> None:

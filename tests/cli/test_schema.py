@@ -137,7 +137,7 @@ async def test_a_server_that_retains_and_sends(kind: str, capsys: pytest.Capture
 async def test_a_server_that_says_nothing(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     async with served(kind, Telemetry, None, schema=None) as url:
         assert await run(url) == 2
-    words = "does not exchange schemas" if kind == "ws" else "it is older, or of another program"
+    words = "does not exchange schemas" if kind == "ws" else "it is older, or another program"
     assert words in capsys.readouterr().err
 
 
@@ -192,8 +192,8 @@ async def test_tls(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
             "'http://robot:8765' is no URL of a server: ws://, wss://, tcp:// or tcps://",
         ),
         (["types_here"], "'types_here' is no file, and not of the form module:Down[,Up]"),
-        (["types_here:Nothing"], "types_here:Nothing is not to be had: module "),
-        (["no_such_module:T"], "no_such_module:T is not to be had: No module named 'no_such_module'"),
+        (["types_here:Nothing"], "types_here:Nothing cannot be loaded: module "),
+        (["no_such_module:T"], "no_such_module:T cannot be loaded: No module named 'no_such_module'"),
         (["types_here:Telemetry,Command,Command"], "names 3 types: one for each direction at most"),
         (["types_here:trustme"], "types_here:trustme has no schema: "),
         (["ws://127.0.0.1:1", "--ca", "x"], "are for TLS: wss:// instead of ws://?"),
@@ -202,7 +202,7 @@ async def test_tls(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["ws://127.0.0.1:1", "--header", "X"], "--header takes K:V, not 'X'"),
         (["tcp://127.0.0.1:1", "--header", "X: 1"], "TCP has no headers"),
         (["tcp://127.0.0.1:1/path"], "TCP has no paths: tcp://HOST:PORT"),
-        (["types_here:Telemetry", "--diff", "types_here:Nothing"], "types_here:Nothing is not to be had"),
+        (["types_here:Telemetry", "--diff", "types_here:Nothing"], "types_here:Nothing cannot be loaded"),
     ],
 )
 def test_what_cannot_be_done_is_2_and_one_line(

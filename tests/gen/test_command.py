@@ -36,7 +36,7 @@ def test_a_module_is_a_source(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("nowhere:Type", "nowhere:Type is not to be had"),
+        ("nowhere:Type", "nowhere:Type cannot be loaded"),
         ("vector_types:Nobody", "has no attribute 'Nobody'"),
         ("vector_types:HERE", "has no schema"),
         ("vector_types:Point,Point,Point", "one for each direction"),

@@ -195,7 +195,7 @@ class TestLimits:
                 assert server.client_count() == 2
             for peer in peers:
                 peer.close()
-        assert "turned a client away: there are 2" in caplog.text
+        assert "refused a client: the limit of 2 clients" in caplog.text
 
     @pytest.mark.limit(60)
     async def test_a_stalled_client_costs_no_more_than_its_backlog(

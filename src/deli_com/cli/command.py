@@ -1,4 +1,4 @@
-"""What every command may use: failures, examples in its help, output and its colours."""
+"""Helpers of all commands: failures, examples in help texts, output and colours."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = [
 
 OK = 0
 NOT_SO = 1  # a file is stale, schemas differ, a message was lost
-FAILED = 2  # wrong arguments, no such file, nobody there
-INTERRUPTED = 130  # 128 and SIGINT, as shells say it
-UNREAD = 141  # 128 and SIGPIPE
+FAILED = 2  # wrong arguments, a missing file, or a server that cannot be reached
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
+UNREAD = 141  # 128 + SIGPIPE
 
 Colour: TypeAlias = Literal["bold", "dim", "red", "green", "yellow"]
 _CODES: dict[Colour, str] = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 
 
 class CommandError(Exception):
-    """What was asked cannot be done. Its text is printed, behind the command's name; the status is 2."""
+    """A command cannot be completed. Its text is printed after the command's name; the status is 2."""
 
 
 def fail(text: str) -> NoReturn:
@@ -45,7 +45,7 @@ def fail(text: str) -> NoReturn:
 
 
 def describe(parser: argparse.ArgumentParser, text: str, examples: str) -> None:
-    """Give a command's help its description, and its examples as they are written.
+    """Set the description of a command's help, and its examples, which keep their line breaks.
 
     Parameters
     ----------
@@ -53,28 +53,28 @@ def describe(parser: argparse.ArgumentParser, text: str, examples: str) -> None:
     text : str
         One paragraph.
     examples : str
-        Command lines; indentation that all of them share is removed.
+        Command lines. Common indentation is removed.
     """
     parser.description = filled(text)
     parser.epilog = "examples:\n" + "\n".join(f"  {line}" for line in inspect.cleandoc(examples).split("\n"))
 
 
 def filled(text: str) -> str:
-    """One paragraph, as wide as the terminal; help texts with examples are not filled by argparse."""
+    """A paragraph wrapped to the terminal's width. argparse does not wrap help texts with examples."""
     width = min(shutil.get_terminal_size().columns - 2, 100)
     return textwrap.fill(" ".join(text.split()), width)
 
 
 def colours(stream: IO[str]) -> bool:
-    """Whether a stream takes colours: a terminal that is not dumb, and ``NO_COLOR`` is not set."""
+    """Whether a stream supports colours: a terminal that is not dumb, without ``NO_COLOR``."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def painted(text: str, colour: Colour, stream: IO[str]) -> str:
-    """The text in a colour where the stream takes colours, else as it is."""
+    """The text in a colour if the stream supports colours, else unchanged."""
     return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if text and colours(stream) else text
 
 
 def note(text: str) -> None:
-    """Print a line about what is done, for a person: to the standard error, which is no output."""
+    """Print a status line for a person to the standard error, so that it is not part of the output."""
     print(painted(text, "dim", sys.stderr), file=sys.stderr)

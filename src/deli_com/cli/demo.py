@@ -1,4 +1,4 @@
-"""``deli-com demo``: the library at work."""
+"""``deli-com demo``: shows the library in use."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     Returns
     -------
     int
-        0; 1 where a message was lost or out of order; 2 where psutil or rich is missing.
+        0; 1 if a message was lost or out of order; 2 if psutil or rich is missing.
     """
     from deli_com.demo import run
 

@@ -1,4 +1,4 @@
-"""``deli-com export``: the values of a recording, for other programs."""
+"""``deli-com export``: writes the values of a recording for other programs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def fill(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         """Prints the values of a recording: as JSON lines, the form of `deli-com listen --json`, or as CSV
-        with a column a field. --parquet writes a file a class, and needs pyarrow.""",
+        with a column for each field. --parquet writes a file for each class, and needs pyarrow.""",
         """deli-com export run.mcap --json | jq .value.speed
         deli-com export run.mcap --csv --type Pose --from +10s --to +20s > poses.csv
         deli-com export run.mcap --parquet -o tables""",
     )
     parser.add_argument("file", metavar="FILE", help="a recording")
     form = parser.add_mutually_exclusive_group(required=True)
-    form.add_argument("--json", action="store_true", help="an object a line")
+    form.add_argument("--json", action="store_true", help="one object per line")
     form.add_argument("--csv", action="store_true", help="a table of one class")
-    form.add_argument("--parquet", action="store_true", help="a file a class, in the folder of -o")
+    form.add_argument("--parquet", action="store_true", help="a file for each class, in the folder of -o")
     parser.add_argument("-o", "--output", metavar="PLACE", help="file, or folder for --parquet")
     parser.add_argument("--type", metavar="T", help="only values of this class")
     parser.add_argument("--key", metavar="K", help="only values whose key is K")
@@ -72,8 +72,8 @@ def _lines(recording: Any, options: argparse.Namespace, stream: Any) -> int:
             writer, columns, name = csv.writer(stream, lineterminator="\n"), [*cells], type_name(value)
             writer.writerow(["time", *columns])
         if type_name(value) != name:
-            fail(f"{options.file} has {name} and {type_name(value)}: a table is of one, name it by --type")
-        if [*cells] != columns:  # an option that is there now and then: JSON keeps it in one cell
+            fail(f"{options.file} has {name} and {type_name(value)}: choose one with --type")
+        if [*cells] != columns:  # an option is not in every row; JSON keeps it in one cell
             cells = {column: cells.get(column) for column in columns}
         writer.writerow([f"{at // 10**9}.{at % 10**9:09d}", *cells.values()])
     return OK

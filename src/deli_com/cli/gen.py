@@ -1,4 +1,4 @@
-"""``deli-com gen``: types and codecs for other languages."""
+"""``deli-com gen``: writes types and codecs for other languages."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def fill(parser: argparse.ArgumentParser) -> None:
     for name, words in _LANGUAGES.items():
         one = languages.add_parser(name, help=words, description=f"{words} from a schema.")
         one.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
-        one.add_argument("-o", "--output", metavar="FILE", help="where to (default: the standard output)")
+        one.add_argument("-o", "--output", metavar="FILE", help="output file (default: the standard output)")
         one.add_argument(
             "--vectors", metavar="FILE", help="write test vectors too: lines of JSON with bytes and values"
         )
         one.add_argument(
             "--check",
             action="store_true",
-            help="write nothing; exit with 1 if FILE is not what would be written",
+            help="write nothing; exit with 1 if FILE differs from what would be written",
         )
         add_url_options(one)
         _OPTIONS.get(name, lambda _: None)(one)
@@ -51,9 +51,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 def _ts_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--js", action="store_true", help="an ES module that browsers load, without types")
-    one.add_argument(
-        "--u64", choices=("bigint", "number"), default="bigint", help="what 64-bit integers become"
-    )
+    one.add_argument("--u64", choices=("bigint", "number"), default="bigint", help="type of 64-bit integers")
     one.add_argument(
         "--client", action="store_true", help="with a client that connects, checks schemas and reconnects"
     )
@@ -62,7 +60,7 @@ def _ts_options(one: argparse.ArgumentParser) -> None:
 
 def _cpp_options(one: argparse.ArgumentParser) -> None:
     one.add_argument(
-        "--namespace", default="wire", metavar="NAME", help="of all that is in it (default: wire)"
+        "--namespace", default="wire", metavar="NAME", help="namespace of the header (default: wire)"
     )
 
 
@@ -70,7 +68,7 @@ _OPTIONS = {"ts": _ts_options, "cpp": _cpp_options}
 
 
 def _write(options: argparse.Namespace) -> tuple[str, str]:
-    # The text, and the vectors if they were asked for.
+    # The text, and the vectors if they are wanted.
     import deli_com.gen as gen
 
     if options.language == "python" and options.source.endswith(".rs"):
@@ -100,12 +98,12 @@ def _write(options: argparse.Namespace) -> tuple[str, str]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the file, or compare it.
+    """Write the file, or compare it with ``--check``.
 
     Returns
     -------
     int
-        0; 1 where ``--check`` finds a stale file.
+        0; 1 if ``--check`` finds a stale file.
     """
     if options.check and options.output is None:
         fail("--check compares with a file: give -o FILE")
@@ -120,12 +118,12 @@ def run(options: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from error
     for name in stale:
-        print(f"{name} is stale: it is not what {options.source} gives", file=sys.stderr)
+        print(f"{name} is stale: it differs from what {options.source} gives", file=sys.stderr)
     return NOT_SO if stale else OK
 
 
 def _settled(options: argparse.Namespace, name: str, text: str) -> bool:
-    # Written, or found as it would be written.
+    # Writes the file; with --check, returns whether it has this text already.
     path = Path(name)
     if options.check:
         return path.is_file() and path.read_text(encoding="utf-8") == text

@@ -1,4 +1,4 @@
-"""``deli-com inspect``: what is in a recording, or what a server sends right now."""
+"""``deli-com inspect``: shows the contents of a recording, or what a server sends."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from deli_com.errors import ComError
 
 __all__ = ["fill", "run"]
 
-RATE_S = 2.0  # over which rates of a running server are taken
+RATE_S = 2.0  # window for the rates of a running server
 UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
-        """Shows the types in a recording, or those that a server sends: how many, how often, how large, and
-        how old the newest is. Of a server it is a table that lives until Ctrl-C on a terminal, and otherwise
-        one that is printed after --seconds.""",
+        """Shows the types in a recording, or those that a server sends: count, rate and size of the messages,
+        and the age of the newest. For a server, a terminal shows a live table until Ctrl-C. Otherwise the
+        table is printed after --seconds.""",
         """deli-com inspect run.mcap
         deli-com inspect ws://robot:8765
         deli-com inspect ws://robot:8765 --seconds 10 > rates.txt""",
     )
     parser.add_argument("source", metavar="FILE|URL", help="a recording, or the URL of a server")
     parser.add_argument(
-        "--seconds", type=float, metavar="S", help="watch a server for so long (default where piped: 3)"
+        "--seconds", type=float, metavar="S", help="watch a server for this time (default in a pipe: 3)"
     )
     add_url_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show it."""
+    """Show the contents."""
     try:
         if is_url(options.source):
             return _watch(server_of(options.source, options), options)
@@ -59,7 +59,7 @@ def _file(path: str) -> int:
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(recording.start / 1e9)) if total else "never"
     print(f"{path}: {total} messages, {recording.duration:.3f} s from {began}")
     if not recording.is_whole:
-        line = f"without its end: `deli-com repair {path}` gives it one"
+        line = f"incomplete: `deli-com repair {path}` completes it"
         print(painted(line, "yellow", sys.stdout))
     for direction, schema in recording.schemas.items():
         print(painted(f"{direction}: {schema.hash}", "dim", sys.stdout))
@@ -82,12 +82,12 @@ def _file(path: str) -> int:
 
 @dataclass
 class Watched:
-    """What has come of one class."""
+    """The counts of one class."""
 
     count: int = 0
     bytes: int = 0
     last: float = 0.0
-    recent: float = 0.0  # messages a second, over the window that is over
+    recent: float = 0.0  # messages a second, in the last complete window
     window: int = 0
 
 
@@ -158,7 +158,7 @@ def _watch(place: Place, options: argparse.Namespace) -> int:
 
 
 def table(titles: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a table; columns of numbers stand at the right."""
+    """The lines of a table. Columns of numbers are aligned to the right."""
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     right = [bool(rows) and all(cell[:1].isdigit() for cell in column) for column in zip(*rows, strict=True)]
     right = right or [False] * len(titles)
@@ -174,7 +174,7 @@ def table(titles: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def size_text(size: float) -> str:
-    """Bytes for people: ``1.2 MB``."""
+    """A number of bytes for people: ``1.2 MB``."""
     unit = 0
     while size >= 1000 and unit < len(UNITS) - 1:
         size, unit = size / 1000, unit + 1

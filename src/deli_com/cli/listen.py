@@ -1,4 +1,4 @@
-"""``deli-com listen``: what a server sends, as it comes."""
+"""``deli-com listen``: prints the values that a server sends."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from deli_com.types.instance import RecordType, record_spec
 
 __all__ = ["fill", "listened", "run", "wanted"]
 
-ENDS = (1000, 1001)  # close codes of a server that has ended as planned
+ENDS = (1000, 1001)  # close codes of a server that has ended normally
 
 
 def positive(text: str) -> int:
-    """For options that count something."""
+    """A positive integer, for options that count something."""
     count = int(text)
     if count < 1:
         raise ValueError(text)
@@ -32,25 +32,25 @@ def positive(text: str) -> int:
 def fill(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
-        """Prints the values that a server sends, a line each. It asks the server for its schema, so no class
+        """Prints the values that a server sends, one per line. It asks the server for its schema, so no class
         is needed. With --json each line is an object with time, type and value, for other programs.""",
         """deli-com listen ws://robot:8765
         deli-com listen ws://robot:8765 --type Pose --key r2
         deli-com listen tcp://127.0.0.1:9000 --json --count 100 > values.jsonl
         deli-com listen wss://robot.example/live --json | jq .value.speed""",
     )
-    parser.add_argument("url", metavar="URL", help="of a server")
-    parser.add_argument("--json", action="store_true", help="an object a line, flushed")
-    parser.add_argument("--count", type=positive, metavar="N", help="end after so many")
+    parser.add_argument("url", metavar="URL", help="URL of a server")
+    parser.add_argument("--json", action="store_true", help="one object per line, flushed")
+    parser.add_argument("--count", type=positive, metavar="N", help="end after this many values")
     parser.add_argument("--type", metavar="T", help="only values of this class")
     parser.add_argument(
         "--key", dest="only", metavar="K", help="only values whose key is K; of several fields: K1,K2"
     )
-    add_url_options(parser, "--cert-key")  # `--key` is of values here
+    add_url_options(parser, "--cert-key")  # `--key` selects values here
 
 
 def wanted(value: Any, type_: str | None, key: str | None) -> bool:
-    """Whether a value is of the class and the key that were asked for."""
+    """Whether a value has the selected class and key."""
     if type_ is not None and type_name(value) != type_:
         return False
     if key is None:
@@ -61,18 +61,18 @@ def wanted(value: Any, type_: str | None, key: str | None) -> bool:
 
 
 def check_type(type_: str | None, down: Any) -> None:
-    """Raise `CommandError` where the server has no such class."""
+    """Raise `CommandError` if the server has no such class."""
     if type_ is None:
         return
     spec: Any = record_spec(down) if isinstance(down, RecordType) else None
     names = [*spec.variants] if spec is not None and spec.sealed else [getattr(down, "__name__", str(down))]
     names = [getattr(name, "__name__", str(name)) for name in names]
     if type_ not in names:
-        raise CommandError(f"no {type_} is sent there: {', '.join(names)}")
+        raise CommandError(f"the server sends no {type_}, only {', '.join(names)}")
 
 
 async def listened(place: Place, down: Any, up: Any) -> AsyncIterator[tuple[int, Any]]:
-    """The values of a server, with the time of their arrival in nanoseconds since the epoch."""
+    """The values of a server, with the times of their arrival in nanoseconds since the epoch."""
     async with place.connect(down, up) as client:
         while True:
             for value in await client.recv_many(1024):

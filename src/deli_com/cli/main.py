@@ -1,4 +1,4 @@
-"""The commands by name; errors, interrupts and closed pipes to exit statuses."""
+"""The commands by name. Converts errors, interrupts and closed pipes to exit statuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deli_com.cli.command import FAILED, INTERRUPTED, UNREAD, CommandError, pain
 
 __all__ = ["COMMANDS", "main", "parser"]
 
-# By name; each is the module of that name in this folder.
+# By name. Each is the module of that name in this folder.
 COMMANDS = {
     "demo": "broadcast this machine's telemetry to client processes",
     "export": "write the values of a recording as JSON, CSV or Parquet",
@@ -23,7 +23,7 @@ COMMANDS = {
     "inspect": "show what is in a recording, or what a server sends",
     "listen": "print what a server sends",
     "record": "record what a server sends",
-    "repair": "give a recording its end whose recorder was killed",
+    "repair": "complete a recording whose recorder was killed",
     "replay": "serve a recording again",
     "schema": "print what a type or a server sends, and compare",
     "view": "show what a server sends in the browser",
@@ -31,7 +31,7 @@ COMMANDS = {
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """The parser of one command, which its module fills when it is used."""
+    """The parser of one command. The command's module fills it when it is used."""
 
     module: str | None = None
 
@@ -45,7 +45,7 @@ class _CommandParser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line, as `argparse` knows it."""
+    """The `argparse` parser of the command line."""
     built_for = f"picows {_abi.PICOWS}, aiofastnet {_abi.AIOFASTNET}, CPython {platform.python_version()}"
     top = argparse.ArgumentParser(
         prog="deli-com",
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        Without the program's name; by default that of the process.
+        Arguments without the program's name; those of the process by default.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parser().parse_args(argv)
         name = f"deli-com {options.command}"
         status: int = options.run(options)
-        sys.stdout.flush()  # here, and not as the interpreter ends: somebody may have closed the pipe
+        sys.stdout.flush()  # here, and not when the interpreter exits, because the pipe may be closed
         return status
     except CommandError as error:
         print(painted(f"{name}: {error}", "red", sys.stderr), file=sys.stderr)
@@ -95,8 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _abandon(stream: Any) -> None:
-    # Whoever read this is gone. What is still buffered must not be written as the interpreter ends, which
-    # would print an error.
+    # The reader of the pipe has closed it. Buffered output must not be written when the interpreter exits,
+    # because that would print an error.
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""``deli-com record``: what a server sends, into a file."""
+"""``deli-com record``: records what a server sends into a file."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ def fill(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         """Records what a server sends into an MCAP file, until Ctrl-C, the count or the server ends it. It
-        asks the server for its schema, so no class is needed. A file whose recorder was killed is read as
-        far as it goes, and `deli-com repair` gives it its end.""",
+        asks the server for its schema, so no class is needed. If the recorder is
+        killed, the file can be read up to its last whole record, and `deli-com repair` completes it.""",
         """deli-com record ws://robot:8765 -o run.mcap
         deli-com record ws://robot:8765 -o run.mcap --compression zstd --split-seconds 600 --keep 6
         deli-com record tcp://127.0.0.1:9000 -o first.mcap --count 1000""",
     )
-    parser.add_argument("url", metavar="URL", help="of a server")
-    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="a file that is not there yet")
-    parser.add_argument("--compression", choices=("zstd", "lz4"), help="of the file (default: none)")
+    parser.add_argument("url", metavar="URL", help="URL of a server")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="a file that does not exist")
+    parser.add_argument(
+        "--compression", choices=("zstd", "lz4"), help="compression of the file (default: none)"
+    )
     parser.add_argument("--split-bytes", type=positive, metavar="N", help="begin another file at this size")
     parser.add_argument("--split-seconds", type=float, metavar="S", help="begin another file after this time")
-    parser.add_argument("--keep", type=positive, metavar="N", help="so many files stay")
-    parser.add_argument("--count", type=positive, metavar="N", help="end after so many values")
+    parser.add_argument("--keep", type=positive, metavar="N", help="number of files to keep")
+    parser.add_argument("--count", type=positive, metavar="N", help="end after this many values")
     add_url_options(parser)
 
 
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     stats = recorder.stats
     print(f"{options.output}: {stats.messages} messages, {stats.bytes} bytes")
     if stats.left_out:
-        print(f"{stats.left_out} messages are left out: the disk was too slow", file=sys.stderr)
+        print(f"{stats.left_out} messages are left out, because the disk was too slow", file=sys.stderr)
     if stats.error is not None:
         raise CommandError(f"{options.output}: {stats.error}")
     return OK

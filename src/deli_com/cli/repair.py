@@ -1,4 +1,4 @@
-"""``deli-com repair``: the end of a file whose recorder was killed."""
+"""``deli-com repair``: completes a file whose recorder was killed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["fill", "run"]
 def fill(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
-        """Cuts the torn tail of a recording and writes its end, in place, so that every reader of MCAP files
-        sees it whole. A file that is whole is left alone.""",
+        """Removes the incomplete record at the end of a recording and writes its summary, in place, so that
+        every MCAP reader can open it. A complete file is left unchanged.""",
         """deli-com repair run.mcap
         deli-com repair runs/*.mcap""",
     )
@@ -21,7 +21,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Repair each."""
+    """Repair each file."""
     from deli_com.recording.recorder import need_mcap
     from deli_com.recording.repair import repair
 

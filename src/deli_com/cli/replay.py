@@ -1,4 +1,4 @@
-"""``deli-com replay``: a recording, served again."""
+"""``deli-com replay``: serves a recording again."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ __all__ = ["fill", "run"]
 def fill(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
-        """Serves a recording as the server did that it is of: the same values, at the same distances in time.
-        It ends with the file; with --loop it begins again.""",
+        """Serves the values of a recording again, at the same intervals as the recorded server. It ends with
+        the file; with --loop it starts over.""",
         """deli-com replay run.mcap --bind 127.0.0.1:8765
         deli-com replay run.mcap --bind 0.0.0.0:8765 --speed 4 --loop
         deli-com replay run.mcap --bind 127.0.0.1:8765 --start +1m --wait-clients 1""",
     )
     parser.add_argument("file", metavar="FILE", help="a recording")
     parser.add_argument("--bind", metavar="HOST:PORT", required=True, help="where to serve it")
-    parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="times as fast (default: 1)")
-    parser.add_argument("--loop", action="store_true", help="begin again at the end")
-    parser.add_argument("--start", metavar="+S", help="begin there: +90s, +1m, -10s")
+    parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="speed factor (default: 1)")
+    parser.add_argument("--loop", action="store_true", help="start over at the end")
+    parser.add_argument("--start", metavar="+S", help="start at this time: +90s, +1m, -10s")
     parser.add_argument(
-        "--wait-clients", type=positive, default=0, metavar="N", help="begin when so many are there"
+        "--wait-clients", type=positive, default=0, metavar="N", help="start with this many clients"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve it."""
+    """Serve the recording."""
     from deli_com.replay import Replay
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""``deli-com schema``: what a type is on the wire, and what two of them make of one another."""
+"""``deli-com schema``: prints the schema of a type, and compares two."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["fill", "run"]
 def fill(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
-        """Prints the schema of a type, of a server or of a file: the text, and its hash. With --diff it
-        prints what is different at OTHER, and whether each of the two can read what the other sends; it
-        exits with 1 if anything is different.""",
+        """Prints the schema of a type, a server or a file: the text, and its hash. With --diff it prints the
+        differences to OTHER, and whether each of the two can read what the other sends. It exits with 1 if
+        there are differences.""",
         """deli-com schema telemetry:Telemetry
         deli-com schema ws://robot:8765 > robot.schema
         deli-com schema telemetry:Telemetry,Command --diff ws://robot:8765
@@ -32,18 +32,18 @@ def fill(parser: argparse.ArgumentParser) -> None:
         deli-com schema wss://robot.example --hash --header "X-Site: 4" --ca site.pem""",
     )
     parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
-    parser.add_argument("--diff", metavar="OTHER", help="the same; what is different there")
+    parser.add_argument("--diff", metavar="OTHER", help="a second source; print the differences")
     parser.add_argument("--hash", action="store_true", help="print hashes only")
     add_url_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print it.
+    """Print the schema, or the differences.
 
     Returns
     -------
     int
-        0; 1 where ``--diff`` finds a difference.
+        0; 1 if ``--diff`` finds a difference.
     """
     found = read_source(options.source, options)
     if options.diff is not None:
@@ -88,7 +88,7 @@ def _compare(options: argparse.Namespace, here: Schemas, there: Schemas) -> int:
 
 
 def _changes(here: Schema, there: Schema) -> Iterator[tuple[str, Colour | None]]:
-    # The lines of the texts that are not in both, each below the line of the definition that it is in.
+    # The lines that only one text has, each after the line of the definition that it belongs to.
     own, other = (without_notes(schema.text).splitlines()[1:] for schema in (here, there))
     title = None
     for line in [*difflib.unified_diff(own, other, n=len(own), lineterm="")][3:]:

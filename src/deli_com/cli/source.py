@@ -1,4 +1,4 @@
-"""What a command reads a schema from: ``module:Type``, a file, a server's URL."""
+"""Reads a schema from the SOURCE of a command: ``module:Type``, a file, a server's URL."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ SOURCE_HELP = "module:Down[,Up], the URL of a server, a file with schema texts, 
 
 
 def read_source(source: str, options: argparse.Namespace) -> Schemas:
-    """The schemas of what a server sends, and of what its clients send if that is said.
+    """The schemas of what a server sends and, if known, of what its clients send.
 
     Parameters
     ----------
     source : str
-        See `SOURCE_HELP`. A module is looked for in the current directory first.
+        See `SOURCE_HELP`. A module is first searched in the current directory.
     options : argparse.Namespace
-        With those of `urls.add_url_options`.
+        Contains the options of `urls.add_url_options`.
 
     Raises
     ------
     CommandError
-        It is none of these, or what is there has no schema.
+        The source is none of these, or has no schema.
     """
     if is_url(source):
         return server_of(source, options).ask()
@@ -58,7 +58,7 @@ def read_source(source: str, options: argparse.Namespace) -> Schemas:
 
 
 def _texts(text: str, name: str) -> Schemas:
-    # One schema text or two, each with or without the line of its hash behind it.
+    # One or two schema texts, each with or without a hash line after it.
     found: list[Schema] = []
     for part in text.split("\ndeli 1\n"):
         lines = (part if not found else f"deli 1\n{part}").rstrip("\n").split("\n")
@@ -68,7 +68,7 @@ def _texts(text: str, name: str) -> Schemas:
         except ValueError as error:
             raise CommandError(f"{name}: {error}") from error
         if said is not None and said.split()[1:2] != [schema.hash]:
-            fail(f"{name}: it was changed by hand: its hash is {schema.hash}, the file says {said[5:37]}")
+            fail(f"{name}: it was edited: its hash is {schema.hash}, the file says {said[5:37]}")
         found.append(schema)
     if len(found) > 2:
         fail(f"{name} has {len(found)} schema texts: one for each direction at most")
@@ -76,7 +76,7 @@ def _texts(text: str, name: str) -> Schemas:
 
 
 def _recorded(source: str) -> Schemas:
-    # By direction. One by another writer has schemas by topic, of which a single one can be meant.
+    # Schemas by direction. A file of another writer has schemas by topic; only a single one is unambiguous.
     try:
         from deli_com.recording.recording import Recording
 
@@ -93,12 +93,12 @@ def _recorded(source: str) -> Schemas:
 
 
 def load_type(module: str, name: str) -> Any:
-    """What a name of a module stands for; the module is looked for in the current directory first.
+    """The object that a name of a module refers to. The module is first searched in the current directory.
 
     Raises
     ------
     CommandError
-        There is none.
+        There is no such object.
     """
     here = str(Path.cwd())
     if here not in sys.path:
@@ -108,7 +108,7 @@ def load_type(module: str, name: str) -> Any:
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
-        raise CommandError(f"{module}:{name} is not to be had: {error}") from error
+        raise CommandError(f"{module}:{name} cannot be loaded: {error}") from error
     return found
 
 

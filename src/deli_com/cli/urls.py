@@ -1,11 +1,11 @@
-"""How a server is reached by its URL: ``--header``, ``--ca``, ``--cert``, ``--key``, ``DELI_TOKEN``.
+"""Options for connecting to a server by URL: ``--header``, ``--ca``, ``--cert``, ``--key``, ``DELI_TOKEN``.
 
 ::
 
     add_url_options(parser)             in a command's `fill`
     place = server_of(url, options)     in its `run`
     place.ask()                         its schemas
-    place.connect(Telemetry, None)      an `Opening` of a WsClient or Client, as the URL says
+    place.connect(Telemetry, None)      an `Opening` of a WsClient or Client, by the scheme of the URL
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ TOKEN = "DELI_TOKEN"
 
 
 def is_url(source: str) -> bool:
-    """Whether it is the URL of a server."""
+    """Whether the text is the URL of a server."""
     return source.split("://", 1)[0] in SCHEMES and "://" in source
 
 
 def add_url_options(parser: argparse.ArgumentParser, key: str = "--key") -> None:
-    """Add the options with which a server is reached; `key` names that of the private key."""
+    """Add the options for connecting to a server. `key` is the name of the option for the private key."""
     group = parser.add_argument_group(
         "servers",
         filled(
             "URLs are ws://HOST:PORT/PATH, wss://…, tcp://HOST:PORT and tcps://…. A token in the "
-            f"environment, {TOKEN}, goes along as `Authorization: Bearer`."
+            f"environment, {TOKEN}, is sent as `Authorization: Bearer`."
         ),
     )
     group.add_argument(
@@ -56,17 +56,17 @@ def add_url_options(parser: argparse.ArgumentParser, key: str = "--key") -> None
 
 @dataclass(frozen=True)
 class Place:
-    """A server, and how it is reached.
+    """A server, and the options for connecting to it.
 
     Attributes
     ----------
     url : str
-        As it was given.
+        The URL as it was given.
     is_tcp : bool
     addr : str
-        For ``connect`` of the class that `is_tcp` tells.
+        Argument for ``connect`` of the class that `is_tcp` selects.
     options : dict
-        Further keyword arguments of it.
+        More keyword arguments for it.
     """
 
     url: str
@@ -75,12 +75,12 @@ class Place:
     options: dict[str, Any]
 
     def ask(self) -> Schemas:
-        """The server's schemas, with no type at hand. Runs an event loop of its own.
+        """The server's schemas, without types. Runs an event loop of its own.
 
         Raises
         ------
         CommandError
-            It is not to be reached, or says nothing of schemas.
+            The server cannot be reached, or does not exchange schemas.
         """
         options = {name: value for name, value in self.options.items() if name != "schema"}
         asking = ask_tcp(self.addr, **options) if self.is_tcp else ask_websocket(self.addr, **options)
@@ -90,7 +90,7 @@ class Place:
             raise CommandError(f"{self.url}: {error}") from error
 
     def connect(self, down: Any, up: Any = None, **options: Any) -> Opening[Any]:
-        """Open a client for these types; `options` as its ``connect`` takes them."""
+        """Open a client for these types. `options` are those of its ``connect``."""
         cls: Any = Client if self.is_tcp else WsClient
         made: Opening[Any] = cls[down, up].connect(
             self.addr, **{"schema": "check", **self.options, **options}
@@ -99,12 +99,12 @@ class Place:
 
 
 def server_of(url: str, options: argparse.Namespace) -> Place:
-    """What a URL and the options of `add_url_options` say.
+    """The server that a URL and the options of `add_url_options` describe.
 
     Raises
     ------
     CommandError
-        The URL is none, an option is malformed or does not go with it, a file cannot be used.
+        The URL is invalid, an option is malformed or not valid for it, or a file cannot be used.
     """
     scheme = url.split("://", 1)[0]
     if not is_url(url):

@@ -1,4 +1,4 @@
-"""Values on the command line: as JSON, and as a line for people."""
+"""Formats values for the command line: as JSON, and as a line for people."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from deli_com.types.instance import record_spec
 
 __all__ = ["MAX_SHOWN", "json_line", "plain", "row", "shown", "type_name"]
 
-MAX_SHOWN = 12  # items of an array that a line for people has
+MAX_SHOWN = 12  # most items of an array that a line for people shows
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: objects, arrays, strings, numbers.
+    """A value in JSON types: objects, arrays, strings, numbers.
 
-    Bytes are base64, members of enums their names, numbers that JSON has not (``nan``, ``inf``) their names
-    as strings. Integers are exact.
+    Bytes become base64, members of enums their names. Numbers that JSON lacks (``nan``, ``inf``) become
+    strings. Integers are exact.
     """
     if isinstance(value, Codec):
         return {name: plain(getattr(value, name)) for name in names_of(type(value))}
@@ -33,7 +33,7 @@ def plain(value: Any) -> Any:
         return value if math.isfinite(value) else str(value)
     if value is None or isinstance(value, str | int):
         return value
-    if hasattr(value, "tolist"):  # numpy: arrays, rows, numbers
+    if hasattr(value, "tolist"):  # numpy arrays, rows and numbers
         names = value.dtype.names
         if names is None:
             return plain(value.tolist())
@@ -52,7 +52,7 @@ def names_of(cls: type) -> tuple[str, ...]:
 
 
 def type_name(value: Any) -> str:
-    """What a value's type is called."""
+    """The name of a value's type."""
     return type(value).__name__
 
 
@@ -70,7 +70,7 @@ def json_line(at: int, value: Any) -> str:
 
 
 def shown(at: int, value: Any) -> tuple[str, str, str]:
-    """Time of day, type and fields, as a person reads them."""
+    """Time of day, type and fields, for people."""
     moment = datetime.fromtimestamp(at // 10**9, UTC).astimezone().strftime("%H:%M:%S")
     return f"{moment}.{at % 10**9 // 10**6:03d}", type_name(value), _text(value, top=True)
 
@@ -103,7 +103,7 @@ def _text(value: Any, top: bool = False) -> str:
 
 
 def row(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Fields by name, those of inner structs as ``outer.inner``; what is no number or text is JSON."""
+    """Fields by name, those of inner structs as ``outer.inner``. Other values become JSON."""
     found: dict[str, Any] = {}
     if not isinstance(value, Codec):
         found[prefix or "value"] = _cell(value)

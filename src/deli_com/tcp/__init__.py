@@ -1,1 +1,1 @@
-"""`Server` and `Client`: typed values over plain TCP, each behind its length (docs/wire.md)."""
+"""`Server` and `Client`: typed values over plain TCP, each preceded by its length (docs/wire.md)."""

@@ -1,4 +1,4 @@
-"""From an accepted socket to a stream: but for balancers and TLS, nothing comes before a frame."""
+"""Accepts TCP connections. Only a PROXY header and TLS may come before the first frame."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from deli_com.net.unwatched import close_unwatched
 
 __all__ = ["TcpAcceptor"]
 
-TLS_HANDSHAKE_S = 10.0  # and PROXY header
-MAX_HANDSHAKES = 1024  # TLS handshakes and PROXY headers in progress; further connections are closed
+TLS_HANDSHAKE_S = 10.0  # limit on a TLS handshake and PROXY header
+MAX_HANDSHAKES = 1024  # limit on TLS handshakes and PROXY headers in progress; further connections are closed
 
 _log = logging.getLogger("deli_com.server")
 
 
 class TcpAcceptor:
-    """Accepts connections on the sockets of a listener and makes streams of them.
+    """Accepts connections on the sockets of a listener and makes links of them.
 
-    1. It owns the listener. It must be made, used and closed on the loop's thread, the loop running.
-    2. It owns each stream until that is open; then the endpoint does.
+    1. It owns the listener. It must be made, used and closed in the thread of its running loop.
+    2. It owns each link until that is open. Then the endpoint owns it.
 
     Parameters
     ----------
     listener : Listener
-        What `open_listener` returned.
+        The result of `open_listener`.
     make_link : callable
-        ``(on_opened, opening) -> TcpLink`` with ``opening`` the number of links that are accepted and not
-        open yet; or None, which turns the connection away.
+        ``(on_opened, opening) -> TcpLink``; ``opening`` is the number of links that are accepted but not open
+        yet. It returns None to close the connection.
     ssl : ssl.SSLContext, optional
-        Speak TLS.
+        Use TLS.
     proxy_protocol : bool or tuple of networks, optional
-        Who must say for whom it has connected; see `deli_com.net.proxy_protocol`.
+        Load balancers that must send a PROXY header; see `deli_com.net.proxy_protocol`.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class TcpAcceptor:
             stream.discard()
 
     async def wait_closed(self) -> None:
-        """Wait until nothing is left of what `close` has dropped."""
+        """Wait until all connections that `close` has dropped are gone."""
         if self._tasks:
             await asyncio.wait(self._tasks)
-        for _ in range(4):  # connection_made, abort, the transport's close; one to spare
+        for _ in range(4):  # turns for connection_made, abort and the transport's close, and one more
             await asyncio.sleep(0)
 
     # --- private ---
@@ -125,7 +125,7 @@ class TcpAcceptor:
                         is_made=lambda: stream not in self._opening,
                         look=None if self._proxy_protocol else self._look,
                     )
-        except (OSError, EOFError) as error:  # TLS that failed, a peer that left, out of time
+        except (OSError, EOFError) as error:  # TLS failed, the peer disconnected, or a timeout
             _log.debug("connection failed before it was open: %r", error)
             self._opening.discard(stream)
             return
@@ -142,7 +142,7 @@ class TcpAcceptor:
             self._opening.discard(stream)
 
     def _look(self, sock: socket.socket, first: bytes) -> None:
-        if is_header_start(first):  # ahead of TLS: no handshake will come of it
+        if is_header_start(first):  # before TLS, so no handshake is possible
             tell_unasked(self._budget, peer_of(sock))
 
     async def _read_header(self, sock: socket.socket, stream: TcpLink) -> None:
@@ -157,8 +157,8 @@ class TcpAcceptor:
     def _task_done(self, stream: TcpLink, sock: socket.socket, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if task.cancelled() and stream in self._opening:
-            # It may have been cancelled before its first step: nothing of it has run then. It comes after the
-            # transport's own close, if there is one.
+            # The task may have been cancelled before its first step; then nothing of it has run. This runs
+            # after the transport's own close, if there is one.
             self._loop.call_soon(close_unwatched, self._loop, sock)
             self._opening.discard(stream)
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -1,4 +1,4 @@
-"""`ask_schemas`: what a TCP server sends and takes, with no type at hand."""
+"""`ask_schemas`: the schemas of a TCP server, for a client without types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deli_com.schema.question import Question, Schemas
 
 __all__ = ["ask_schemas"]
 
-PIECE_BYTES = 1 << 16  # read at a time of values that are skipped
+PIECE_BYTES = 1 << 16  # bytes of a skipped value that are read at once
 
 
 async def ask_schemas(
@@ -27,14 +27,14 @@ async def ask_schemas(
     server_hostname: str | None = None,
     open_timeout: float | None = 10.0,
 ) -> Schemas:
-    """Connect, ask, and disconnect. Parameters are those of `Client.connect`.
+    """Connect, ask, and disconnect. The parameters are those of `Client.connect`.
 
     Raises
     ------
     IoError
         As `Client.connect`.
     ConnectionClosed
-        The server does not know of schemas, or what it says makes no sense.
+        The server does not exchange schemas, or its answer is malformed.
     """
     asked = checked(
         client_ssl=ssl, explicit_proxy=proxy, server_hostname=server_hostname, open_timeout=open_timeout
@@ -55,7 +55,7 @@ async def ask_schemas(
             finally:
                 writer.transport.abort()
     except asyncio.IncompleteReadError:
-        reason = "the server closed before it told its schemas: it is older, or of another program"
+        reason = "the server closed the connection without sending schemas: it is older, or another program"
         raise ConnectionClosed(None, reason) from None
     except ValueError as error:
         raise ConnectionClosed(None, str(error)) from None

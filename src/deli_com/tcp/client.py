@@ -1,4 +1,4 @@
-"""`Client`: typed values from a TCP server, and to it."""
+"""`Client`: sends and receives typed values over TCP."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class TcpConnectOptions(TypedDict, total=False):
 
 
 class Client(ClientBase[Down, Up]):
-    """A TCP client of a `Server`, or of any program that sends such values.
+    """A TCP client of a `Server`, or of any program that sends such messages.
 
-    The types are written as on the server: ``Client[Down, Up]`` receives `Down` and sends
-    `Up`; ``Client[T]`` does both with `T`. Open one with `connect`.
+    The types are in the same order as on the server: ``Client[Down, Up]`` receives `Down` and sends
+    `Up`; ``Client[T]`` receives and sends `T`. Open one with `connect`.
     """
 
     @classmethod
@@ -114,7 +114,7 @@ class Client(ClientBase[Down, Up]):
             The connection was refused (also `ConnectionRefusedError`) or timed out (also `TimeoutError`), or
             TLS or DNS failed.
         TypeError, ValueError
-            A type without a wire form, or no address.
+            A type that cannot be encoded, or an invalid address.
         """
         down, up = cls._codecs("connect(addr)")
         address = address_of_peer(addr, sock) or parse_address(addr)  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ class Client(ClientBase[Down, Up]):
 
             async def discard() -> None:
                 stream.discard()
-                for _ in range(4):  # connection_made, abort, the transport's close; one to spare
+                for _ in range(4):  # turns for connection_made, abort and the transport's close, and one more
                     await asyncio.sleep(0)
 
             def stage() -> str:
@@ -182,20 +182,20 @@ class Client(ClientBase[Down, Up]):
                             server_hostname=server_hostname,
                             is_made=opened.done,
                         )
-                    except BaseException:  # no memory for the call: nobody has taken the socket
+                    except BaseException:  # no memory for the call; the socket has no owner yet
                         close_unwatched(loop, made)
                         raise
                     await attaching
                     await opened
             except BaseException:
-                stream.discard()  # again, if memory was too short for the first time
+                stream.discard()  # again, in case memory was short the first time
                 raise
             if self.terms is not None:
                 await self._agree(address, deadline)
             self._opened = True
             return self
 
-        connect.__qualname__ = f"{cls.__name__}.connect"  # for Python's own warning if it is never awaited
+        connect.__qualname__ = f"{cls.__name__}.connect"  # shown in Python's warning if it is never awaited
         return Opening(connect(), f"{cls.__name__}.connect({sock if addr is NOT_GIVEN else addr!r})", cls)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""`Server`: typed values to every TCP client, and from any."""
+"""`Server`: sends typed values to all TCP clients, and receives from them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Server(ServerBase[Down, Up]):
     ``Server[Down, None]`` only sends. Open one with `bind`.
     """
 
-    if TYPE_CHECKING:  # its clients make no request
+    if TYPE_CHECKING:  # types for clients without a request
 
         @property
         def clients(self) -> frozenset[Peer[Any, None]]:
@@ -97,8 +97,8 @@ class Server(ServerBase[Down, Up]):
             Bytes of queued messages at which a client that lags is reset. One message never
             exceeds that by itself.
         max_message_size : int
-            Bytes of one encoded message, both ways, at most 2**32 - 1. A client that
-            announces more is closed.
+            Limit in bytes for one encoded message, sent or received, at most 2**32 - 1. A client that
+            announces a larger one is closed.
         max_inbound : int, optional
             As for `WsServer.bind`. Past it, the client holding most is closed and its values are dropped.
         max_clients : int, optional
@@ -118,7 +118,7 @@ class Server(ServerBase[Down, Up]):
         IoError
             The address is in use, may not be bound, or does not resolve (when awaited).
         TypeError, ValueError
-            A type without a wire form, or no address, or both an address and a socket.
+            A type that cannot be encoded, an invalid address, or both an address and a socket.
         """
         down, up = cls._codecs("bind(addr)")
         check_listening(addr, sock, mode=mode, reuse_port=reuse_port)
@@ -157,14 +157,14 @@ class Server(ServerBase[Down, Up]):
                 raise
             return self
 
-        bind.__qualname__ = f"{cls.__name__}.bind"  # for Python's own warning if it is never awaited
+        bind.__qualname__ = f"{cls.__name__}.bind"  # shown in Python's warning if it is never awaited
         return Opening(bind(), f"{cls.__name__}.bind({sock if addr is NOT_GIVEN else addr!r})", cls)
 
 
 def _streams(
     server: Server[Any, Any], max_clients: int | None
 ) -> Callable[[Callable[[TcpLink], None], int], TcpLink | None]:
-    """Make what makes the server's streams; it lives in the event loop and must not keep the server alive."""
+    """Make the factory of the server's links. The event loop holds it; it must not keep the server alive."""
     found = weakref.ref(server)
     buffer = ReadBuffer(server.loop)
     log = LogBudget(server.logger)
@@ -174,7 +174,7 @@ def _streams(
         if server is None or server._is_ended():
             return None
         if max_clients is not None and server.client_count() + opening >= max_clients:
-            log.log(logging.WARNING, "turned a client away: there are %d, as many as may be", max_clients)
+            log.log(logging.WARNING, "refused a client: the limit of %d clients is reached", max_clients)
             return None
         return TcpLink(server, buffer, on_opened, log)
 
