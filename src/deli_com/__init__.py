@@ -1,4 +1,4 @@
-"""Typed values broadcast over WebSocket and TCP, encoded once, with memory that stays bounded."""
+"""Broadcasts typed values over WebSocket and TCP. Each value is encoded once, and memory use is limited."""
 
 import importlib as _importlib
 import sys as _sys
@@ -11,7 +11,7 @@ if "free-threading build" in _sys.version:  # before any compiled module runs wi
         f"Use the ordinary build of CPython {_sys.version_info.major}.{_sys.version_info.minor}."
     )
 
-from deli_com import _abi  # first: refuses to go on beside another picows than the one built for
+from deli_com import _abi  # first: raises if picows is not the version of the build
 from deli_com._fastcodec import TypeCodec
 from deli_com.background import Background, serve_background
 from deli_com.blocking import BlockingClient, connect_blocking
@@ -114,7 +114,7 @@ __all__ = [
 
 __version__ = _abi.VERSION
 
-# Files are for some programs only: imported when a program asks for them.
+# Recordings are imported on first use, because few programs need them.
 _LATER = {"Recording": "recording.recording", "Replay": "replay"}
 
 
@@ -124,7 +124,8 @@ def __getattr__(name: str) -> _Any:
     return getattr(_importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
 
 
-# Pickles name the module of a class or function. Those written by 0.1.0 name these, which have moved since.
+# Pickles name the module of a class or function. Those of older versions name these modules, which have
+# moved.
 for _old, _new in {
     "_record": "types.instance",
     "address": "net.address",

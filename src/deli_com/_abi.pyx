@@ -1,12 +1,12 @@
-"""The import-time check: what is installed is what this build was compiled against.
+"""The check at import: the installed dependencies must match those of the build.
 
-The core subclasses picows' compiled classes. Cython compares the size of such a class at import, not its
-method table: beside a picows whose table has moved, a call lands in the wrong method without a word. So
-the versions are compared first, from the installed metadata: importing picows to ask it would load the
-very module in question. `deli_com/__init__.py` imports this module before any other.
+The core subclasses picows' compiled classes. At import, Cython compares the sizes of these classes, but not
+their method tables. With another picows, a call may silently reach the wrong method. So the versions are
+compared first, from the installed metadata, because importing picows would load the modules in question.
+`deli_com/__init__.py` imports this module before any other.
 
-picows must match exactly, aiofastnet in major and minor: picows' .pxd files change in minor and sometimes
-in patch releases, and of aiofastnet only documented behaviour is relied on.
+picows must match exactly, aiofastnet in major and minor version. picows' .pxd files change in minor and
+sometimes in patch releases. Of aiofastnet only documented behaviour is used.
 """
 
 from importlib import metadata
@@ -27,17 +27,17 @@ AIOFASTNET = _aiofastnet.decode("ascii")
 
 
 def check(find=metadata.version):
-    """Compare what is installed with what this build was compiled against.
+    """Compare the installed dependencies with those of the build.
 
     Parameters
     ----------
     find : callable, optional
-        Takes a distribution's name and gives its version, as `importlib.metadata.version` does.
+        Takes the name of a distribution and returns its version, like `importlib.metadata.version`.
 
     Raises
     ------
     ImportError
-        Another version is installed, or none.
+        Another version, or none, is installed.
     """
     for name, built, parts in (("picows", PICOWS, None), ("aiofastnet", AIOFASTNET, 2)):
         try:

@@ -1,12 +1,12 @@
 """`TypeCodec`: the compiled codec of one type.
 
-Wire layout of every type, all little-endian, nothing between (docs/wire.md):
+Wire layout of all types, little-endian, without padding (docs/wire.md):
 
 ==========================  ====================================================
 u8 .. u64, i8 .. i64        1, 2, 4, 8 bytes
 f32, f64                    4, 8 bytes, IEEE 754
 bool                        1 byte, 0 or 1
-str, bytes                  u32 size in bytes, then that many; str is strict UTF-8
+str, bytes                  u32 size in bytes, then the bytes; str is strict UTF-8
 list, tuple[T, ...], Array  u32 count, elements
 struct, tuple[A, B]         fields in order
 sealed class                u32 index of the variant, its fields
@@ -15,7 +15,7 @@ T | None                    u8 0 or 1, then the value
 FixedArray[T, N]            N elements
 ==========================  ====================================================
 
-A program (`program`) is walked by the encoder (`encode`) or the decoder (`decode`), all in coding/.
+The encoder (`encode`) and the decoder (`decode`) walk a program (`program`); all three are in coding/.
 """
 
 cimport cython
@@ -47,15 +47,15 @@ from deli_com.types.instance import RecordType, record_spec
 
 
 cdef enum:
-    MAX_READINGS = 64  # schemas of other writers that one type remembers
-    MAX_READINGS_SIZE = 1 << 20  # characters of them, and of the differences that are remembered with them
+    MAX_READINGS = 64  # limit on the schemas of other writers that one type caches
+    MAX_READINGS_SIZE = 1 << 20  # limit on their characters, including cached differences
 
 cdef extern from *:
     "static int dc_reraise_fastcodec(void) { return -1; }"
     int reraise "dc_reraise_fastcodec"() except -1
 
 
-# --- where from_bytes and decode read ---
+# --- the functions behind from_bytes and decode ---
 
 cdef object decode_from(TypeCodec codec, object data, Py_ssize_t* pos, bint strict):
     cdef Py_buffer view
@@ -103,18 +103,18 @@ cdef object decode_pair(TypeCodec codec, object data, object pos):
 
 # --- any type ---
 
-# Not bound, methods have no signature but the one that their text begins with.
+# Without binding, methods have only the signature in the first line of their docstring.
 @cython.binding(False)
 cdef class TypeCodec:
     """TypeCodec(type, node, facts, name='', variant=None, program=None)\n--\n
-    The compiled codec of one type; `deli_com.codec` makes and keeps them.
+    The compiled codec of one type. `deli_com.codec` makes codecs and caches them.
 
     Attributes
     ----------
     type : object
-        What was given to `codec`.
+        The argument of `codec`.
     min_size, max_size : int
-        Least and most bytes of a value on the wire; `max_size` is -1 where there is no bound.
+        Least and most bytes of a value on the wire. `max_size` is -1 if there is no limit.
     """
 
     def __cinit__(self, type, node, facts, name="", variant=None, Program program=None):
@@ -129,12 +129,12 @@ cdef class TypeCodec:
 
     @property
     def schema(self):
-        """The `Schema` of the type: its text, with names, and its hash. Made when it is first asked for.
+        """The `Schema` of the type: its text, with names, and its hash. It is made on first use.
 
         Raises
         ------
         TypeError
-            A name cannot stand in a schema: it has other characters than ``A-Z a-z 0-9 _``, or over 128.
+            A name is not allowed in a schema: it has a character outside ``A-Z a-z 0-9 _``, or more than 128.
         """
         if self._schema is None:
             from deli_com.schema.schema import Schema
@@ -147,16 +147,16 @@ cdef class TypeCodec:
 
     def reading(self, writer, /):
         """reading($self, writer, /)\n--\n
-        The codec that decodes what a writer of another schema sends.
+        The codec that decodes the values of a writer with another schema.
 
-        Fields, variants and members are matched by name (docs/wire.md section 9). It is this codec where the
-        schemas are equal, or differ in names alone. Made once for each of the last 64 schemas. It encodes as
-        this codec does.
+        Fields, variants and members are matched by name (docs/wire.md section 9). The result is this codec if
+        the schemas are equal, or differ only in names. The last 64 results are cached. The result encodes
+        like this codec.
 
         Parameters
         ----------
         writer : Schema
-            Of the values that will be decoded.
+            Schema of the values to decode.
 
         Returns
         -------
@@ -166,7 +166,7 @@ cdef class TypeCodec:
         Raises
         ------
         SchemaMismatch
-            T cannot be made of them; it lists every difference.
+            T cannot be read from these values. The error lists every difference.
         """
         from deli_com.schema.schema import Schema
         if not isinstance(writer, Schema):
@@ -193,12 +193,12 @@ cdef class TypeCodec:
         Returns
         -------
         bytes
-            Exactly the value.
+            The bytes of the value.
 
         Raises
         ------
         EncodeError
-            The value does not fit its type; `path` says where.
+            The value does not fit its type; `path` is the place.
         """
         return encode_to_bytes(self.prog, <PyObject*>value, self.name)
 
@@ -209,9 +209,9 @@ cdef class TypeCodec:
         Raises
         ------
         EncodeError
-            The value does not fit its type; `buf` is as it was.
+            The value does not fit its type. `buf` is unchanged.
         BufferError
-            Somebody holds a view of `buf`; it is as it was.
+            A view of `buf` exists. `buf` is unchanged.
         """
         encode_append(self.prog, value, self.name, buf)
 
@@ -224,13 +224,13 @@ cdef class TypeCodec:
         data : bytes-like
             Contiguous; read during the call only.
         strict : bool
-            Refuse bytes after the value. They are ignored otherwise, so that a newer peer may
-            append fields.
+            Raise if bytes follow the value. By default they are ignored, so that a newer peer may append
+            fields.
 
         Returns
         -------
         T
-            Owns copies of everything, no views into `data`.
+            The value. It owns copies, and no views of `data`.
 
         Raises
         ------
@@ -247,7 +247,7 @@ cdef class TypeCodec:
         Returns
         -------
         tuple of T and int
-            The value, and the position behind it.
+            The value, and the position after it.
         """
         return decode_pair(self, data, pos)
 
@@ -258,7 +258,7 @@ cdef class TypeCodec:
         Raises
         ------
         TypeError
-            The type is no struct, or a field has no fixed width; the text names it.
+            The type is no struct, or a field has no fixed width. The error names it.
         """
         if not isinstance(self.type, RecordType) or record_spec(self.type).sealed:
             raise TypeError(f"{self!r} has no dtype: only structs of fixed width have")
@@ -266,7 +266,7 @@ cdef class TypeCodec:
 
 
 def _read_again(tp, writer):
-    # What a pickle names.
+    # The function that a pickle names.
     from deli_com.coding.registry import codec
     return codec(tp).reading(writer)
 
@@ -297,7 +297,7 @@ cdef object _reading(TypeCodec codec, writer):
 
 
 cdef object _resolve(TypeCodec codec, writer):
-    # The codec that reads such values, or what its SchemaMismatch is made of.
+    # The codec for the values of this writer, or the arguments of its SchemaMismatch.
     cdef TypeCodec made
     cdef object differences = None
     from deli_com.coding.adapt import compile_reading

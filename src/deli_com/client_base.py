@@ -1,4 +1,4 @@
-"""What `WsClient` and the TCP `Client` have in common: everything but connecting."""
+"""The common part of `WsClient` and the TCP `Client`: everything except connecting."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class ClientBase(Typed, Recordable, ShownAsTable, Endpoint[Up, Down], Generic[Do
         raise TypeError(f"write: await {type(self).__name__}.connect(addr)")
 
     def _start(self, framing: Framing, down: Any, up: Any, *, schema: Use | None, **limits: Any) -> None:
-        """Initialise in place of ``__init__``, on the loop's thread.
+        """Initialise in place of ``__init__``, in the loop's thread.
 
-        A server that takes nothing slows our sends (`BacklogFull`, pacing); it is no reason to leave it.
+        A server that does not read slows down sends (`BacklogFull`, pacing), but is not disconnected.
         """
         Endpoint.__init__(
             self,
@@ -72,7 +72,7 @@ class ClientBase(Typed, Recordable, ShownAsTable, Endpoint[Up, Down], Generic[Do
 
     @property
     def schema(self) -> PeerSchema:
-        """What is known of the server's schemas: ``client.schema.down.how`` and ``.theirs``, and ``up``."""
+        """The schemas of the connection: ``client.schema.down.how`` and ``.theirs``, and ``up``."""
         return self.peer_schema
 
     # --- what the server tells beside values ---
@@ -146,21 +146,21 @@ class ClientBase(Typed, Recordable, ShownAsTable, Endpoint[Up, Down], Generic[Do
         )
 
     async def _agree(self, target: object, deadline: float | None) -> None:
-        """Wait until it is known what is made of the server's values.
+        """Wait until it is known how the server's values are read.
 
         Parameters
         ----------
         target : object
-            For the error's text.
+            The server, for the text of an error.
         deadline : float or None
-            On the loop's clock.
+            On the clock of the loop.
 
         Raises
         ------
         SchemaMismatch, ConnectionClosed
-            What has ended the connection meanwhile.
+            The error that has ended the connection meanwhile.
         IoError
-            Out of time, also `TimeoutError`.
+            The deadline has passed (also a `TimeoutError`).
         """
         try:
             async with asyncio.timeout_at(deadline):
@@ -174,14 +174,15 @@ class ClientBase(Typed, Recordable, ShownAsTable, Endpoint[Up, Down], Generic[Do
             raise
 
     async def close(self) -> None:
-        """Send what is queued, then end the connection. May be called again.
+        """Send queued messages, then close the connection. May be called again.
 
-        What has arrived can still be received; then `ConnectionClosed`. ``async for`` ends.
+        Values that have arrived can still be received. After that, `recv` raises `ConnectionClosed`, and
+        ``async for`` ends.
 
         Raises
         ------
         RuntimeError
-            In another thread, or another event loop than the client's; nothing has happened then.
+            Called in another thread, or another event loop than the client's. Nothing has changed then.
         """
         self._check_running("client.close()")
         if self._closing is not None:

@@ -1,9 +1,9 @@
-"""Every exception of the library, in one tree under `ComError`.
+"""All exceptions of the library, in one tree under `ComError`.
 
 ::
 
     ComError
-    ├── IoError (also OSError) ── out of time: also TimeoutError; refused: also ConnectionRefusedError
+    ├── IoError (also OSError) ── a timeout: also TimeoutError; refused: also ConnectionRefusedError
     ├── ConnectionClosed (also ConnectionError)
     ├── NotConnected (also ConnectionError)
     ├── MessageTooLarge (also ValueError)
@@ -16,7 +16,7 @@
         └── InvalidVariant
             └── UnknownVariant
 
-Texts begin as those of the Rust crates do. All of them survive ``pickle`` and ``copy``.
+The texts begin like those of the Rust crates. All exceptions survive ``pickle`` and ``copy``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 
 
 class ComError(Exception):
-    """Root of all errors that this library raises on purpose."""
+    """Base class of all errors that this library raises deliberately."""
 
 
 class IoError(ComError, OSError):
@@ -67,12 +67,12 @@ class IoError(ComError, OSError):
 
     @staticmethod
     def of(error: OSError, doing: str) -> IoError:
-        """Wrap an `OSError`, saying what was being done.
+        """Wrap an `OSError`, and name the operation.
 
         Parameters
         ----------
         error : OSError
-            Kept as ``__cause__`` by the caller's ``raise ... from``.
+            The caller keeps it as ``__cause__`` by ``raise ... from``.
         doing : str
             For example ``"connect to 127.0.0.1:9"``.
         """
@@ -99,8 +99,8 @@ class ConnectionClosed(ComError, ConnectionError):
     Attributes
     ----------
     code : int or None
-        Close code of RFC 6455 section 7.4; None where there was no close frame
-        (an abrupt end, or plain TCP).
+        Close code of RFC 6455 section 7.4. None if there was no close frame: the connection was lost, or it
+        was plain TCP.
     reason : str
         The reason in the close frame, or what this end observed.
     """
@@ -134,7 +134,7 @@ class NotConnected(ComError, ConnectionError):
 
 
 class MessageTooLarge(ComError, ValueError):
-    """A message is over ``max_message_size``; nothing of it was queued.
+    """A message exceeds ``max_message_size``. Nothing of it was queued.
 
     Attributes
     ----------
@@ -170,15 +170,15 @@ class WebSocketError(ComError):
 
 
 class BacklogFull(ComError, BufferError):
-    """The send queue is full; this message was not queued.
+    """The send queue, or the queue of a recording, is full. This message was not queued.
 
     Attributes
     ----------
     queued, limit : int
         What is queued, and the limit: both in bytes, or both a number of keys.
-    unit : str
-        ``"bytes are queued"``, or ``"keys are held"`` if the message has a new key and ``max_keys`` keys are
-        held already.
+        unit : str
+            ``"bytes are queued"``; ``"keys are held"`` if the message has a new key and ``max_keys`` keys are
+            held already; ``"bytes would wait to be recorded"`` for a recording with ``on_full="raise"``.
     hint : str
         A likely cause in the program, or an empty str.
     """
@@ -196,14 +196,14 @@ class BacklogFull(ComError, BufferError):
 
 
 class SchemaMismatch(ComError, ValueError):
-    """The schemas of writer and reader differ, and the reader's type cannot be read from the writer's values.
+    """The schemas of writer and reader differ, and the writer's values cannot be read as the reader's type.
 
     Attributes
     ----------
     name : str
         Name of the reader's type.
     differences : list of str
-        Every difference that prevents reading, seen from the reader: ``"celsius  f32 here, f64 there"``.
+        Every difference that prevents reading, from the reader's side: ``"celsius  f32 here, f64 there"``.
         Entries that begin with ``"- "`` exist only in the reader's type.
     title : str
         First line of the error's text.
@@ -221,14 +221,14 @@ class SchemaMismatch(ComError, ValueError):
 
 
 class EncodeError(ComError, ValueError):
-    """A value does not fit its declared type; nothing was written.
+    """A value does not fit its declared type. Nothing was written.
 
     Attributes
     ----------
     detail : str
-        Got and expected, for example ``"300 does not fit u8 (0..255)"``.
+        The value and what is expected, for example ``"300 does not fit u8 (0..255)"``.
     path : str
-        Where in the value, for example ``"Telemetry.points[3].x"``.
+        Place in the value, for example ``"Telemetry.points[3].x"``.
     """
 
     def __init__(self, detail: str, path: str = "") -> None:
@@ -241,16 +241,16 @@ class EncodeError(ComError, ValueError):
 
 
 class DecodeError(ComError, ValueError):
-    """The bytes are no value of the expected type.
+    """The bytes are not a value of the expected type.
 
     Attributes
     ----------
     detail : str
-        The words of the Rust crates, for example ``"unexpected end of buffer"``.
+        The text of the Rust crates, for example ``"unexpected end of buffer"``.
     offset : int
-        Where in the input, in bytes.
+        Place in the input, in bytes.
     path : str
-        Where in the type, for example ``"Telemetry.points[3].x"``.
+        Place in the type, for example ``"Telemetry.points[3].x"``.
     """
 
     def __init__(self, detail: str, offset: int = 0, path: str = "") -> None:
@@ -290,7 +290,7 @@ class InvalidBool(DecodeError):
     Attributes
     ----------
     value : int
-        The byte found, 2 to 255.
+        The byte that was found, 2 to 255.
     """
 
     def __init__(self, value: int, offset: int = 0, path: str = "") -> None:
@@ -307,7 +307,7 @@ class InvalidVariant(DecodeError):
     Attributes
     ----------
     index : int
-        The u32 found.
+        The u32 that was found.
     """
 
     def __init__(self, index: int, offset: int = 0, path: str = "") -> None:
@@ -319,7 +319,8 @@ class InvalidVariant(DecodeError):
 
 
 class UnknownVariant(InvalidVariant):
-    """The message is of a variant (or is a member) that its writer's schema has and the reader's type lacks.
+    """The message is of a variant (or is a member) that the writer's schema has and the reader's type lacks.
 
-    Raised by ``codec(T).reading(writer)`` only; the message is a value of the writer's type otherwise.
+    Only ``codec(T).reading(writer)`` raises it. In all other respects the message is a value of the writer's
+    type.
     """

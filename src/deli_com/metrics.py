@@ -1,4 +1,4 @@
-"""`Collector`: the figures of servers, for Prometheus (extra ``deli-com[metrics]``)."""
+"""`Collector`: metrics of servers for Prometheus (extra ``deli-com[metrics]``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from deli_com.link.stats import ServerStats
 else:
-    Metric = Any  # of a package that only those have who make one
+    Metric = Any  # from a package that only users of Collector have
 
 __all__ = ["Collector"]
 
@@ -22,35 +22,35 @@ class _Server(Protocol):
 class _Family(NamedTuple):
     name: str
     words: str
-    field: str  # of ServerStats
+    field: str  # name of the attribute of ServerStats
 
 
 GAUGES = [
     _Family("deli_clients", "Clients connected now.", "clients"),
-    _Family("deli_laggards", "Clients that something is queued for.", "laggards"),
-    _Family("deli_queued_bytes", "Bytes held for clients that have yet to get them.", "queued_bytes"),
-    _Family("deli_oldest_queued_seconds", "Age of the oldest message that waits.", "oldest_queued_s"),
-    _Family("deli_inbox_bytes", "Bytes received that the program has not taken.", "inbox_bytes"),
-    _Family("deli_oldest_inbox_seconds", "Age of the oldest of those.", "oldest_inbox_s"),
-    _Family("deli_retained_keys", "Keys whose newest message is held.", "retained_keys"),
+    _Family("deli_laggards", "Clients with queued messages.", "laggards"),
+    _Family("deli_queued_bytes", "Bytes of messages that are queued for clients.", "queued_bytes"),
+    _Family("deli_oldest_queued_seconds", "Age of the oldest queued message.", "oldest_queued_s"),
+    _Family("deli_inbox_bytes", "Bytes of received values that wait for recv.", "inbox_bytes"),
+    _Family("deli_oldest_inbox_seconds", "Age of the oldest value that waits for recv.", "oldest_inbox_s"),
+    _Family("deli_retained_keys", "Keys whose newest message is retained.", "retained_keys"),
     _Family("deli_retained_bytes", "Bytes of those messages.", "retained_bytes"),
 ]
 COUNTERS = [
-    _Family("deli_messages_out", "Messages sent, each once.", "messages_out"),
+    _Family("deli_messages_out", "Messages sent; a broadcast counts once.", "messages_out"),
     _Family("deli_messages_in", "Messages received.", "messages_in"),
     _Family("deli_bytes_out", "Bytes sent to all clients together.", "bytes_out"),
     _Family("deli_bytes_in", "Bytes of payloads received.", "bytes_in"),
     _Family("deli_skipped", "Messages of policy skip that clients did not get.", "skipped"),
     _Family("deli_superseded", "Messages of policy latest that clients did not get.", "superseded"),
     _Family("deli_inbox_skipped", "Values of policy skip that the program did not get.", "inbox_skipped"),
-    _Family("deli_inbox_superseded", "The same of policy latest.", "inbox_superseded"),
-    _Family("deli_unknown", "Messages received of a variant that this program does not know.", "unknown"),
+    _Family("deli_inbox_superseded", "Values of policy latest it did not get.", "inbox_superseded"),
+    _Family("deli_unknown", "Received messages of a variant that this program does not know.", "unknown"),
 ]
-# Counters with a label of their own, which is the key of the mapping in ServerStats.
+# Counters with a label. The label is the key of the mapping in ServerStats.
 LABELLED = [
-    (_Family("deli_refused", "Messages not sent, or not taken.", "refused"), "reason"),
+    (_Family("deli_refused", "Messages that were refused.", "refused"), "reason"),
     (_Family("deli_closed", "Connections that have ended.", "closed"), "code"),
-    (_Family("deli_turned_away", "Handshakes refused, of all paths of the port.", "turned_away"), "status"),
+    (_Family("deli_turned_away", "Refused handshakes on all paths of the port.", "turned_away"), "status"),
 ]
 
 
@@ -78,7 +78,7 @@ class Collector:
     ImportError
         The extra ``deli-com[metrics]`` is not installed.
     TypeError
-        It has no ``stats()``.
+        The object has no ``stats()``.
     """
 
     def __init__(self, server: _Server, name: str | None = None) -> None:
@@ -95,7 +95,7 @@ class Collector:
         Raises
         ------
         ValueError
-            A server of that name was added already.
+            A server with that name is already collected.
         """
         if not callable(getattr(server, "stats", None)):
             raise TypeError(f"a Collector takes servers, got {type(server).__qualname__}")
@@ -111,12 +111,12 @@ class Collector:
         Raises
         ------
         KeyError
-            There is no server of that name.
+            There is no server with that name.
         """
         del self._servers[name]
 
     def collect(self) -> Iterator[Metric]:
-        """What `prometheus_client` calls at each scrape."""
+        """Make the metrics. `prometheus_client` calls this at each scrape."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         taken = {name: server.stats() for name, server in [*self._servers.items()]}

@@ -1,4 +1,4 @@
-"""What `bind` and `connect` return: a coroutine object that is an async context manager too."""
+"""The result of `bind` and `connect`: a coroutine object that is also an async context manager."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class _Opened(Protocol):
 
 
 def running_loop(what: str) -> asyncio.AbstractEventLoop:
-    """Return the event loop that runs here; asked before anything is opened.
+    """Return the running event loop, before anything is opened.
 
     Raises
     ------
     RuntimeError
-        None runs, or none of asyncio's.
+        No event loop is running, or one that is not asyncio's.
     """
     try:
         return asyncio.get_running_loop()
@@ -47,9 +47,9 @@ class Opening(Coroutine[Any, Any, OpenedT], Generic[OpenedT]):
     work : coroutine
         Opens it and returns it. If it is never awaited, Python warns when it is dropped.
     call : str
-        How the user spelled the call, for error texts.
+        The user's call, for error texts.
     makes : type, optional
-        The class of what it returns.
+        The class of the opened object.
     """
 
     __slots__ = ("_call", "_makes", "_opened", "_work")
@@ -66,7 +66,7 @@ class Opening(Coroutine[Any, Any, OpenedT], Generic[OpenedT]):
         return self._work.__await__()
 
     def send(self, value: Any, /) -> Any:
-        if value is not None:  # no event loop does that: somebody took this for the opened object
+        if value is not None:  # no event loop does that; the caller took this for the opened object
             self._refuse("send")
         return self._work.send(value)
 
@@ -90,13 +90,13 @@ class Opening(Coroutine[Any, Any, OpenedT], Generic[OpenedT]):
 
     def _refuse(self, name: str) -> NoReturn:
         raise AttributeError(
-            f"{self._call} is not open yet, so it has no {name!r}: await me, or use `async with`"
+            f"{self._call} is not open yet, so it has no {name!r}: await it, or use `async with`"
         )
 
-    if not TYPE_CHECKING:  # checkers know what this has; with __getattr__ they would allow anything
+    if not TYPE_CHECKING:  # for type checkers, __getattr__ would allow any attribute
 
         def __getattr__(self, name: str) -> NoReturn:
-            # `__slots__` and the class come first: only what an opened object would have ends here.
+            # The class and `__slots__` are searched first. Only attributes of the opened object get here.
             self._refuse(name)
 
         def __enter__(self) -> NoReturn:

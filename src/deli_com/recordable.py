@@ -1,4 +1,4 @@
-"""`Recordable`: what servers and clients do so that what they send and receive is recorded."""
+"""`Recordable`: the recording methods of servers and clients."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from deli_com.link.shown import hide_from, retained_payloads, show_to
 if TYPE_CHECKING:
     from deli_com.recording.live import Box, LiveRecorder, Recorded
     from deli_com.recording.tap import Sink
-else:  # imported by the first recording; `typing.get_type_hints` finds the names all the same
+else:  # imported by the first recording; `typing.get_type_hints` still finds the names
     Box = LiveRecorder = Any
 
 __all__ = ["RecordTo", "Recordable"]
 
-# What `bind(record=...)` takes: a path, or the arguments of `record` by name.
+# The argument of `bind(record=...)`: a path, or the arguments of `record` by name.
 RecordTo: TypeAlias = Union[str, os.PathLike[str], Mapping[str, Any]]
 
 
 class Recordable:
-    """Half of a class whose other half is an `Endpoint`."""
+    """A mix-in for classes that are also an `Endpoint`."""
 
-    _recorders: tuple[LiveRecorder, ...] = ()  # kept alive, and ended by `close`
+    _recorders: tuple[LiveRecorder, ...] = ()  # kept alive until `close`, which closes them
 
     def record(
         self,
@@ -36,25 +36,25 @@ class Recordable:
         split_seconds: float | None = None,
         keep: int | None = None,
     ) -> LiveRecorder:
-        """Record everything that is sent and received from now on, into an MCAP file.
+        """Record all messages that are sent and received from now on into an MCAP file.
 
-        Use it in ``with`` or ``async with``, or keep what it returns and close it; its own
-        ``close`` ends it too. It needs the extra ``deli-com[record]``. See the docs, Record, look, replay.
+        Use it in ``with`` or ``async with``, or keep the result and close it. Closing the server or client
+        closes it, too. It needs the extra ``deli-com[record]``. See the docs: Record, look, replay.
 
         Parameters
         ----------
         path : path
-            A file that does not exist or is empty; with `split_bytes` or `split_seconds` the next ones are
+            A file that does not exist or is empty. With `split_bytes` or `split_seconds` the next files are
             called ``run_1.mcap``, ``run_2.mcap``, …
         compression : None, "zstd" or "lz4"
-            Of the file.
+            Compression of the file.
         on_full : "count" or "raise"
-            What happens to a message when 64 MiB wait for the disk: it is left out, counted, and named in
-            the file; or `BacklogFull` is raised where it is sent.
+            What happens to a message while 64 MiB wait for the disk. ``count``: the message is left out,
+            counted, and reported in the file. ``raise``: sending it raises `BacklogFull`.
         split_bytes, split_seconds : int, float, optional
-            The next file begins once one has this size, or holds messages of this time.
+            The next file begins once the current one has this size, or holds messages of this duration.
         keep : int, optional
-            How many files stay; the oldest are removed.
+            How many files are kept. The oldest are removed.
 
         Returns
         -------
@@ -64,15 +64,15 @@ class Recordable:
         Raises
         ------
         FileExistsError
-            There is a file with something in it.
+            The file exists and is not empty.
         OSError
-            It cannot be written.
+            The file cannot be written.
         ValueError
-            An option is none of these.
+            An option has another value.
         ImportError
             The extra is not installed.
         RuntimeError
-            Another thread than the event loop's.
+            Called in another thread than the event loop's.
         """
         from deli_com.recording.live import LiveRecorder
 
@@ -89,19 +89,19 @@ class Recordable:
         return recorder
 
     def record_last(self, seconds: float = 60.0, max_bytes: int = 256 << 20) -> Box:
-        """Keep the last seconds of all that is sent and received, in memory, to be written when it matters.
+        """Keep the messages of the last seconds in memory, to write them to a file when needed.
 
         Parameters
         ----------
         seconds : float
-            How far back it reaches.
+            How far back the messages reach.
         max_bytes : int
-            That it holds at most; the oldest messages go first.
+            Limit on the bytes of full chunks. Past it, the oldest chunks are dropped.
 
         Returns
         -------
         Box
-            ``await box.dump(path)`` writes a recording; ``box.close()`` ends it.
+            ``await box.dump(path)`` writes a recording; ``box.close()`` stops it.
 
         Raises
         ------

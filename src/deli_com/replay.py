@@ -1,4 +1,4 @@
-"""`Replay`: a recording, served again."""
+"""`Replay`: serves a recording again."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from deli_com.ws.server import WsServer
 
 __all__ = ["Replay", "Serving"]
 
-BATCH = 512  # messages that are due at once, before the loop has a turn
+BATCH = 512  # due messages that are sent in one turn of the loop
 
 
 class Done:
-    """What a method gives that has done its work: it may be awaited, and need not be."""
+    """The result of a method that has already done its work. Awaiting it is optional."""
 
     def __await__(self) -> Generator[Any, None, None]:
         return
@@ -30,32 +30,32 @@ class Done:
 
 
 class Replay:
-    """Serves a recording as the server did that it is of: the same bytes, at the same distances in time.
+    """Serves a recording: the same bytes as the recorded server, at the same intervals.
 
     ::
 
         async with Replay("run.mcap", speed=2.0).serve("127.0.0.1:8765") as replay:
             await replay.seek("+1m")
 
-    Each message has its moment on the clock, so that nothing adds up: what is late is sent at once. Clients
-    that come later get what was retained at that time. What clients had sent, and what was for a group or one
-    client, is left out.
+    Each message has its own time on the clock, so delays do not accumulate: a late message is sent at once.
+    Clients that connect later get the retained values of that time. Messages from clients, and those to a
+    group or to one client, are not replayed.
 
     Parameters
     ----------
     path : path
-        A file that this library has recorded.
+        A file recorded by this library.
     speed : float
-        How many seconds of it pass in one second.
+        Seconds of the recording that pass in one second.
     loop : bool
-        Begin again at the end.
+        Start over at the end.
     wait_clients : int
-        Begin when so many clients are there.
+        Start when this many clients are connected.
 
     Raises
     ------
     ValueError
-        It is no such file; a number is out of its range.
+        The file is no such recording, or a number is out of range.
     ImportError
         The extra ``deli-com[record]`` is not installed.
     """
@@ -85,8 +85,8 @@ class Replay:
         self._server: WsServer[Any, Any] | None = None
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._at = self._recording.start  # of the file: where the clock stood at `_since`
-        self._since: float | None = None  # on the loop's clock; None: it does not run
+        self._at = self._recording.start  # time in the file at `_since`
+        self._since: float | None = None  # time on the loop's clock; None: paused
         self._plays = True
         self._ended = False
         self._end_event = asyncio.Event()
@@ -101,17 +101,17 @@ class Replay:
 
     @property
     def position(self) -> float:
-        """Seconds from the first message to where it is now."""
+        """Seconds from the first message to the current position."""
         return (self._now() - self._recording.start) / 1e9
 
     @property
     def is_playing(self) -> bool:
-        """The clock runs."""
+        """Whether the clock runs."""
         return self._since is not None
 
     @property
     def speed(self) -> float:
-        """How many seconds of the file pass in one second; may be set at any time."""
+        """Seconds of the recording that pass in one second. It may be set at any time."""
         return self._speed
 
     @speed.setter
@@ -123,7 +123,7 @@ class Replay:
         self._changed.set()
 
     def play(self) -> Done:
-        """Go on; at the end, begin again. It may be awaited, and need not be."""
+        """Continue; at the end, start over. Awaiting the result is optional."""
         if self._ended:
             self._move(self._recording.start)
         self._plays = True
@@ -133,19 +133,19 @@ class Replay:
         return Done()
 
     def pause(self) -> Done:
-        """Stand still. It may be awaited, and need not be."""
+        """Pause. Awaiting the result is optional."""
         self._at, self._since = self._now(), None
         self._plays = False
         self._changed.set()
         return Done()
 
     def seek(self, moment: Moment) -> Done:
-        """Go to another time: clients get the retained values of that time, then what follows.
+        """Move to another time. Clients get the retained values of that time, then the messages after it.
 
         Parameters
         ----------
         moment : int, str, datetime or timedelta
-            As `Recording.between` takes it: ``"+1m"`` from the start, ``"-10s"`` from the end.
+            As for `Recording.between`: ``"+1m"`` from the start, ``"-10s"`` from the end.
         """
         at = nanoseconds(moment, self._recording.start, self._recording.end)
         self._move(min(max(at, self._recording.start), self._recording.end))
@@ -155,28 +155,28 @@ class Replay:
         return Done()
 
     async def wait_end(self) -> None:
-        """Wait until the last message is sent; with ``loop=True`` that is never."""
+        """Wait until the last message is sent. With ``loop=True`` this never returns."""
         await self._end_event.wait()
 
     def serve(self, addr: AddressLike, **options: Any) -> Serving:
-        """Serve it at `addr`, with every option of ``WsServer.bind``; await it, or use ``async with``."""
+        """Serve it at `addr`, with any option of ``WsServer.bind``. Await it, or use ``async with``."""
         return Serving(self, addr, options)
 
     @property
     def server(self) -> WsServer[Any, Any]:
-        """What serves it.
+        """The server of the replay.
 
         Raises
         ------
         RuntimeError
-            It is not served yet.
+            The replay is not served yet.
         """
         if self._server is None:
             raise RuntimeError("write: async with replay.serve(addr)")
         return self._server
 
     def local_addr(self) -> Address:
-        """Return the address that it is served at."""
+        """Return the address at which it is served."""
         return self.server.local_addr()
 
     async def close(self) -> None:
@@ -226,7 +226,7 @@ class Replay:
             self._since = self._clock()
         while True:
             if await self._play_once():
-                continue  # somewhere else now
+                continue  # `seek` has changed the position
             if self._loop:
                 self._move(self._recording.start)
                 self._put_state(self._at)
@@ -241,7 +241,7 @@ class Replay:
                 await self._changed.wait()
 
     async def _play_once(self) -> bool:
-        # Sends what follows; True if it was sent to another place before the end.
+        # Sends the messages from here on. Returns True if `seek` has changed the position before the end.
         seeks, sent = self._seeks, 0
         for at, payload in self._messages(self._at):
             while True:
@@ -266,7 +266,7 @@ class Replay:
     def _put(self, payload: bytes) -> None:
         try:
             put_payload(self.server, payload)
-        except ComError as error:  # a message too many for slow clients, as it may have been then
+        except ComError as error:  # the backlog of slow clients is full, as in the recording perhaps
             self.server.logger.warning("replay: a message of %d bytes is left out: %s", len(payload), error)
 
     def _messages(self, since: int) -> Iterator[tuple[int, bytes]]:
@@ -280,7 +280,7 @@ class Replay:
                 yield at, payload
 
     def _put_state(self, at: int) -> None:
-        """Make what is retained that of a moment: of the last keyframe before it, and of what came since."""
+        """Set the retained values to those of a moment, from a keyframe before it and later messages."""
         server = self.server
         forget_all(server)
         assert server.down is not None
@@ -301,7 +301,7 @@ class Replay:
             self._put(payload)
 
     def _keyframe_before(self, at: int) -> tuple[int, int]:
-        # Where reading begins for the state of a moment, and the time of the keyframe there.
+        # Where reading must begin for the state at a moment, and the time of the keyframe there.
         topics = [found.topic for found in self._recording.channels if found.topic.startswith("/keyframe/")]
         if not topics:
             return self._recording.start, -1
@@ -318,7 +318,7 @@ class Replay:
 
 
 class Serving:
-    """What `Replay.serve` gives: awaited or entered, the replay; leaving closes it."""
+    """The result of `Replay.serve`. Awaiting or entering it gives the replay; leaving closes the replay."""
 
     def __init__(self, replay: Replay, addr: AddressLike, options: dict[str, Any]) -> None:
         self._replay = replay
@@ -342,7 +342,7 @@ class Serving:
 
 
 def retained_of(type_: Any) -> dict[str, tuple[str, ...]]:
-    """The classes of a message type that are retained, with the names of their keys."""
+    """The retained classes of a message type, with the names of their keys."""
     from deli_com.types.instance import RecordType, record_spec
 
     if not isinstance(type_, RecordType):

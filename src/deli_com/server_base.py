@@ -1,4 +1,4 @@
-"""What `WsServer` and the TCP `Server` have in common: everything but accepting."""
+"""The common part of `WsServer` and the TCP `Server`: everything except accepting."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = ["ServerBase", "abort_server"]
 
 GOING_AWAY = 1001  # RFC 6455 section 7.4.1
 DRAIN_S = 1.0  # default time for which close() waits until queued messages are sent
-MIN_QUEUED = 64 << 20  # bytes that the log may hold within one turn, at the least
-MAX_INBOUND = 256 << 20  # bytes of input that may wait in memory, unless one message is a large part of it
+MIN_QUEUED = 64 << 20  # least limit on the bytes that the log may hold within one turn
+MAX_INBOUND = 256 << 20  # default limit on received bytes in memory, unless messages can be very large
 CLOSE_SLACK_S = 0.5  # for the last sweep, the transports' own turns, and the last on_disconnect
-ABORT_S = 0.1  # for a last word to clients, once the normal close has timed out
+ABORT_S = 0.1  # for sending close frames, after the normal close has timed out
 
 
 class Accepting(Protocol):
-    """What a server needs of the object that accepts connections for it."""
+    """The methods that a server needs of the object that accepts its connections."""
 
     def close(self) -> None: ...
     async def wait_closed(self) -> None: ...
@@ -48,7 +48,7 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
     _addresses: tuple[Address, ...]
     _closing: Waiter | None = None
     _events: Events | None
-    _path = ""  # behind the address, for people
+    _path = ""  # shown after the address in repr
 
     _made_by = "bind"
 
@@ -71,7 +71,7 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
         schema: Use | None,
         **limits: Any,
     ) -> None:
-        """Initialise in place of ``__init__``, on the loop's thread; the limits are `options.checked`."""
+        """Initialise in place of ``__init__``, in the loop's thread; the limits are `options.checked`."""
         if max_inbound is None:
             max_inbound = max(MAX_INBOUND, 4 * max_message_size)
         Endpoint.__init__(
@@ -94,19 +94,19 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
             self._events = Events(self.loop, on_connect, on_disconnect, self.logger)
 
     def local_addr(self) -> Address:
-        """Return the address that the server is bound to; ``str`` of it is what a client connects to.
+        """Return the address that the server is bound to. Its ``str`` is what a client can connect to.
 
-        The first one, where it is bound to several (`local_addrs`).
+        If it is bound to several addresses (`local_addrs`), this is the first one.
         """
         return self._addresses[0]
 
     def local_addrs(self) -> tuple[Address, ...]:
-        """Return all addresses that the server is bound to: those of the name that it was given."""
+        """Return all addresses that the server is bound to."""
         return self._addresses
 
     @property
     def clients(self) -> frozenset[Peer[Any, Any]]:
-        """The set of clients that are connected now; making it takes time proportional to their number.
+        """The set of connected clients. Making it takes time proportional to their number.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
         return frozenset(peer for peer in self._connections() if peer.is_open)
 
     def group(self, name: Hashable, /) -> Group[Down]:
-        """Return the group of this name; it is created if there is none.
+        """Return the group with this name. It is created if there is none.
 
         Parameters
         ----------
@@ -132,9 +132,9 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
         Raises
         ------
         ConnectionClosed
-            The server was closed before that.
+            The server was closed first.
         RuntimeError
-            In another thread, or another event loop than the server's.
+            Called in another thread, or another event loop than the server's.
         """
         one_checked("n", n)
         self._check_running("server.wait_clients()")
@@ -143,12 +143,12 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
             raise ConnectionClosed(GOING_AWAY, "the server is closed")
 
     async def close(self, *, drain: float = DRAIN_S) -> None:
-        """Stop accepting, send what is queued, close every connection. May be called again.
+        """Stop accepting, send queued messages, and close every connection. May be called again.
 
-        Clients get what was queued, then close code 1001. Waiting receivers get
-        `ConnectionClosed` once the inbox is empty; ``async for`` ends. When it returns, every
-        ``on_disconnect`` has been called; coroutine functions have ended, or were cancelled when the time
-        below was over. Coroutine functions of ``on_connect`` that still run are cancelled.
+        Clients get queued messages, then close code 1001. Waiting receivers get `ConnectionClosed` once the
+        inbox is empty; ``async for`` ends. When it returns, every ``on_disconnect`` has been called;
+        coroutine functions have ended, or were cancelled after the time below. Running coroutine functions of
+        ``on_connect`` are cancelled.
 
         Parameters
         ----------
@@ -159,7 +159,7 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
         Raises
         ------
         RuntimeError
-            In another thread, or another event loop than the server's; nothing has happened then.
+            Called in another thread, or another event loop than the server's. Nothing has changed then.
         """
         one_checked("drain", drain)
         self._check_running("server.close()")
@@ -242,7 +242,7 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
 
 
 async def abort_server(server: ServerBase[Any, Any]) -> None:
-    """Close a server that nobody waits for any more; returns at once if its close was interrupted."""
+    """Close a server that nothing waits for. Returns at once if its close was interrupted."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ABORT_S):
             await server.close(drain=0)

@@ -1,4 +1,4 @@
-"""`Name[Down, Up]` at run time: one subclass a pair of types, made once."""
+"""`Name[Down, Up]` at run time: a subclass for each pair of types, made once."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from deli_com.coding.registry import codec
 
 __all__ = ["Down", "Framing", "Typed", "Up"]
 
-Framing: TypeAlias = Literal["ws-server", "ws-client", "tcp"]  # of _log.Log
+Framing: TypeAlias = Literal["ws-server", "ws-client", "tcp"]  # the framings of log.log.Log
 
 Down = TypeVar("Down")
 Up = TypeVar("Up", default=Down)
 
 
 class Typed:
-    """Gives a façade class its types.
+    """Gives a server or client class its types.
 
-    ``Name[T]`` stands for ``Name[T, T]``, and ``Name[T] is Name[T]``. Types are compiled when
-    something is opened, not here: a type may be named before all of its variants are defined.
+    ``Name[T]`` means ``Name[T, T]``, and ``Name[T] is Name[T]``. Types are compiled when a server or client
+    is opened, not here. So a type may be named before all of its variants are defined.
     """
 
     __slots__ = ()
@@ -29,7 +29,7 @@ class Typed:
     _types: ClassVar[tuple[Any, Any] | None] = None
     _made: ClassVar[dict[Any, Any]] = {}
 
-    if not TYPE_CHECKING:  # to checkers the classes are generic
+    if not TYPE_CHECKING:  # for type checkers the classes are generic
 
         def __class_getitem__(cls, parameters: Any) -> Any:
             return cls._parametrize(parameters)
@@ -44,13 +44,13 @@ class Typed:
             )
         down, up = types
         if isinstance(down, TypeVar) or isinstance(up, TypeVar):
-            return cls  # `class Mine(WsServer[T])` of generic code: the types come later
+            return cls  # generic code, `class Mine(WsServer[T])`: the types come later
         if cls._types is not None:
-            raise TypeError(f"{cls.__name__} has its types already")
+            raise TypeError(f"{cls.__name__} already has its types")
         key = (cls, down, up)
         try:
             made = cls._made.get(key)
-        except TypeError:  # an unhashable annotation is legal, if rare
+        except TypeError:  # an annotation may be unhashable
             return cls._make(down, up)
         if made is None:
             made = cls._made[key] = cls._make(down, up)
@@ -67,14 +67,14 @@ class Typed:
 
     @classmethod
     def _codecs(cls, call: str) -> tuple[TypeCodec[Any], TypeCodec[Any] | None]:
-        """Compile the types: of what the server sends, and of what clients send (None: nothing)."""
+        """Compile the types that the server sends, and that clients send (None if they send nothing)."""
         if cls._types is None:
-            raise TypeError(f"which type? write {cls.__name__}[T].{call} or {cls.__name__}[Down, Up].{call}")
+            raise TypeError(f"which types? write {cls.__name__}[T].{call} or {cls.__name__}[Down, Up].{call}")
         down, up = cls._types
         return codec(down), None if up is None else codec(up)
 
 
 def _name(type_: Any) -> str:
-    if get_origin(type_) is Annotated:  # u32 and its like
+    if get_origin(type_) is Annotated:  # u32 and the like
         return str(type_.__metadata__[0])
     return type_.__name__ if isinstance(type_, type) else str(type_)

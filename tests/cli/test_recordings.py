@@ -235,7 +235,7 @@ def test_export_as_lines_and_tables(path: Path, tmp_path: Path, capsys: pytest.C
         "at.y": "-1.0",
     }
     assert main(["export", str(path), "--csv"]) == 2
-    assert "name it by --type" in capsys.readouterr().err
+    assert "choose one with --type" in capsys.readouterr().err
     assert main(["export", str(path), "--json", "--type", "Nothing"]) == 2
 
 

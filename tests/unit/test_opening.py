@@ -117,7 +117,7 @@ class TestForgotten:
     async def test_an_attribute_says_await_me(self, name: str) -> None:
         """The first mistake of everybody; `hasattr` stays honest."""
         made = opening()
-        with pytest.raises(AttributeError, match=rf"Things\.open\('here'\).*{name}.*await me"):
+        with pytest.raises(AttributeError, match=rf"Things\.open\('here'\).*{name}.*await it"):
             getattr(made, name)
         assert not hasattr(made, name)
         made.close()
@@ -125,7 +125,7 @@ class TestForgotten:
     async def test_sending_to_it_says_await_me(self) -> None:
         """`send` is the one name that coroutines have too."""
         made: Any = opening()
-        with pytest.raises(AttributeError, match="await me"):
+        with pytest.raises(AttributeError, match="await it"):
             made.send(b"a value")
         made.close()
 

@@ -1,4 +1,4 @@
-"""Where PyInstaller finds the hook of this package (entry point ``pyinstaller40``)."""
+"""Tells PyInstaller where the hook of this package is (entry point ``pyinstaller40``)."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ __all__ = ["hook_directories"]
 
 
 def hook_directories() -> list[str]:
-    """The folders that hold ``hook-*.py``, as PyInstaller asks for them."""
+    """The folders with ``hook-*.py``. PyInstaller calls this."""
     return [str(Path(__file__).parent)]

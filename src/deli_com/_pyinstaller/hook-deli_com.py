@@ -1,8 +1,8 @@
-"""What PyInstaller cannot see: compiled modules import one another, picows and aiofastnet from C."""
+"""Lists imports that PyInstaller cannot see: compiled modules import each other and picows in C."""
 
 from PyInstaller.utils.hooks import collect_submodules, copy_metadata  # type: ignore[import-untyped]
 
-EXTRAS = ("demo", "_pyinstaller")  # an application that uses one of these imports it by name
+EXTRAS = ("demo", "_pyinstaller")  # an application that uses these imports them by name
 
 
 def _wanted(name: str) -> bool:
@@ -15,5 +15,5 @@ hiddenimports = [
     *collect_submodules("aiofastnet"),
 ]
 
-# The import compares their versions with those that it was built for (deli_com/_abi.pyx).
+# At import, their versions are compared with those of the build (deli_com/_abi.pyx).
 datas = [*copy_metadata("picows"), *copy_metadata("aiofastnet")]

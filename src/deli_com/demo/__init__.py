@@ -2,13 +2,13 @@
 
 ::
 
-    broadcast.py    the server: 100 samples a second, starts the clients, judges their final reports
+    broadcast.py    the server: 100 samples a second; starts the clients and checks their final reports
     client.py       one client process: receives, checks order and completeness, reports back
     robots.py       two robots, which the page shows that the server serves
     telemetry.py    the two types on the wire, and where the numbers come from
     view.py         what the reports say, as a live table or as plain lines
 
-psutil and rich are imported here only, so that the library does without them.
+Only the demo imports psutil and rich, so that the library does not need them.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from deli_com.demo.robots import Scene, drive
 from deli_com.demo.telemetry import RATE_HZ, Report, Sampler, Telemetry
 from deli_com.demo.view import Board, View, make_view
 
-START_S = 30.0  # for all clients to connect
-FINISH_S = 5.0  # for all final reports, and then for the processes to end
+START_S = 30.0  # limit on the time until all clients are connected
+FINISH_S = 5.0  # limit on waiting for final reports, and again for the processes to end
 SHOW_S = 0.25
 PATH = "/telemetry"  # of what goes to the client processes; the page and its robots are at "/"
 
@@ -26,15 +26,15 @@ INTERRUPTED = 130
 
 @contextlib.asynccontextmanager
 async def client_processes(addr: str, count: int) -> AsyncGenerator[list[Process]]:
-    """Start `count` clients; none of them is left when the block is."""
+    """Start `count` clients. All have ended when the block is left."""
     processes: list[Process] = []
     try:
         for number in range(count):
             processes.append(
                 await asyncio.create_subprocess_exec(
                     *(sys.executable, "-m", "deli_com.demo.client", addr, str(number)),
-                    # In a group of their own: a Ctrl-C is for this process, which ends the clients in good
-                    # order. Should this process die, they see the connection end and follow.
+                    # In their own process group: Ctrl-C is only for this process, which then ends the clients
+                    # normally. If this process dies, the clients see the connection end, and exit.
                     start_new_session=sys.platform != "win32",
                     creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
                 )
@@ -61,7 +61,7 @@ async def driving(scene: WsServer[Scene, None]) -> AsyncGenerator[None]:
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """The first Ctrl-C (or SIGTERM) ends the broadcast normally, the second one at once."""
+    """The first Ctrl-C (or SIGTERM) ends the broadcast normally, a second one at once."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
 
@@ -79,7 +79,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 async def all_connected(
     server: WsServer[Telemetry, Report], processes: list[Process], stop: asyncio.Event
 ) -> str | None:
-    """Wait until every client is connected; a text says why not, an empty one that it was interrupted."""
+    """Wait until every client is connected. Returns the reason for a failure; it is empty after Ctrl-C."""
     connected = asyncio.ensure_future(server.wait_clients(len(processes)))
     stopped = asyncio.ensure_future(stop.wait())
     exits = [asyncio.ensure_future(process.wait()) for process in processes]
@@ -111,12 +111,13 @@ async def broadcast(
         board.sent += 1
         if last:
             return
-        # In a turn of its own, after the sample is out: drawing takes some 6 ms of the 10 until the next one.
+        # In a turn of its own, after the sample is sent: drawing takes about 6 of the 10 ms until the next
+        # one.
         await asyncio.sleep(0)
         if loop.time() - shown_s >= SHOW_S:
             shown_s += SHOW_S
             view.update(board, loop.time() - start_s)
-        # Against the schedule and not the last sample, so that being late once does not lower the rate.
+        # Relative to the schedule, not to the last sample, so that one delay does not lower the rate.
         await asyncio.sleep(max(0.0, start_s + board.sent / RATE_HZ - loop.time()))
 
 
@@ -127,7 +128,7 @@ async def collect(server: WsServer[Telemetry, Report], board: Board) -> None:
 
 
 async def serve(seconds: float, clients: int) -> int:
-    """Run server and clients; the exit status."""
+    """Run server and clients. Returns the exit status."""
     stop = asyncio.Event()
     stop_on_signals(stop)
     board = Board(clients)
@@ -156,7 +157,7 @@ async def serve(seconds: float, clients: int) -> int:
             finally:
                 reports.cancel()
                 await asyncio.gather(reports, return_exceptions=True)
-            # A client that has sent its final report leaves by itself.
+            # A client that has sent its final report exits by itself.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FINISH_S if board.complete() else 0):
                     for process in processes:
@@ -174,7 +175,7 @@ async def serve(seconds: float, clients: int) -> int:
 
 
 def main(seconds: float, clients: int) -> int:
-    """Run the demo on an event loop of its own; the exit status."""
+    """Run the demo on its own event loop. Returns the exit status."""
     try:
         return asyncio.run(serve(seconds, clients))
     except asyncio.CancelledError:

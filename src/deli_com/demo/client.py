@@ -11,16 +11,16 @@ from deli_com import ComError, WsClient
 from deli_com.demo.telemetry import Report, Telemetry
 
 REPORT_EVERY_NS = 250_000_000
-WINDOW = 1000  # messages the percentiles are taken over: ten seconds
+WINDOW = 1000  # messages for the percentiles: ten seconds
 
 
 class Tally:
-    """Counts what arrives, and finds what is missing or out of place by sequence number.
+    """Counts messages, and finds missing and misplaced ones by their sequence numbers.
 
     Parameters
     ----------
     client : int
-        The number this client reports under.
+        The number of this client in its reports.
     """
 
     def __init__(self, client: int) -> None:
@@ -29,7 +29,7 @@ class Tally:
         self._payload = 0
         self._lost = 0
         self._disordered = 0
-        self._expected = 0  # the sequence number that comes next if all is well
+        self._expected = 0  # the next sequence number
         self._latencies: deque[int] = deque(maxlen=WINDOW)  # ns
 
     def add(self, sample: Telemetry, now_ns: int) -> None:
@@ -61,7 +61,7 @@ class Tally:
 
 
 async def follow(addr: str, number: int) -> None:
-    """Receive until the server says that a sample is the last, reporting on the way and at the end."""
+    """Receive until the last sample. Sends reports meanwhile and at the end."""
     tally = Tally(number)
     due_ns = time.monotonic_ns() + REPORT_EVERY_NS
     async with WsClient[Telemetry, Report].connect(addr) as client:

@@ -1,4 +1,4 @@
-"""What goes over the wire, and the sampler that fills it from this machine."""
+"""The message types of the demo, and the sampler that reads this machine."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ class Report(Codec):
 
 
 class Sampler:
-    """Reads the machine, a little at each call.
+    """Reads the values of this machine, a few at each call.
 
-    psutil takes a fraction of a millisecond for a group of values, more with many cores, and the kernel
-    counts load in ticks of 10 ms: reading everything a hundred times a second would say nothing new and
-    could make a sample late. So each group is read every `_EVERY` samples, no two at the same sample, and
-    repeated between.
+    psutil takes a fraction of a millisecond for a group of values, and more with many cores. The kernel
+    counts load in ticks of 10 ms. Reading all values 100 times a second would give nothing new, and could
+    delay a sample. So each group is read every `_EVERY` samples, no two in the same sample, and repeated in
+    between.
     """
 
     _EVERY = 20  # samples; at 100 Hz each group is new five times a second
 
     def __init__(self) -> None:
-        psutil.cpu_percent(percpu=True)  # the first answer has no interval to speak of
+        psutil.cpu_percent(percpu=True)  # the first call has no interval to measure
         self._cores = array("f", [0.0] * (psutil.cpu_count() or 1))
         self._read_memory()
         self._read_network()
@@ -68,13 +68,13 @@ class Sampler:
         self._memory_total = memory.total
 
     def _read_network(self) -> None:
-        # None (contrary to the stubs) on a machine without interfaces, as in some containers.
+        # None (unlike in the stubs) on a machine without interfaces, such as some containers.
         counters: Any = psutil.net_io_counters()
         self._net_sent = counters.bytes_sent if counters else 0
         self._net_received = counters.bytes_recv if counters else 0
 
     def sample(self, *, last: bool = False) -> Telemetry:
-        """The next sample, stamped with the time of this call."""
+        """The next sample, with the time of this call."""
         turn = self._seq % self._EVERY
         if turn == 5:
             self._read_cores()

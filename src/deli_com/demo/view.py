@@ -1,4 +1,4 @@
-"""What the clients report, kept in one place and shown: a live table on a terminal, else plain lines."""
+"""Collects the clients' reports and shows them: as a live table on a terminal, else as plain lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deli_com.demo.telemetry import RATE_HZ, Report, Telemetry
 
 
 class Row:
-    """One client: its newest report, and the rates since the one before."""
+    """One client: its newest report, and rates since the previous one."""
 
     def __init__(self) -> None:
         self.report: Report | None = None
@@ -22,7 +22,7 @@ class Row:
         self.payload_rate = 0.0  # bytes a second
 
     def add(self, report: Report) -> None:
-        """Take a report, which is newer than any taken before."""
+        """Add a report, which must be newer than the previous one."""
         if self.report is not None and report.stamp_ns > self.report.stamp_ns:
             elapsed_s = (report.stamp_ns - self.report.stamp_ns) / 1e9
             self.rate = (report.received - self.report.received) / elapsed_s
@@ -36,7 +36,7 @@ class Board:
     Parameters
     ----------
     clients : int
-        How many report; their numbers are 0 to ``clients - 1``.
+        Number of clients. Their numbers are 0 to ``clients - 1``.
     """
 
     def __init__(self, clients: int) -> None:
@@ -44,15 +44,15 @@ class Board:
         self.sent = 0  # samples broadcast so far
 
     def add(self, report: Report) -> None:
-        """Take a report from the client that it names."""
+        """Add a report to the client that it names."""
         self.rows[report.client].add(report)
 
     def complete(self) -> bool:
-        """Has every client sent its final report?"""
+        """Whether every client has sent its final report."""
         return all(row.report is not None and row.report.final for row in self.rows)
 
     def failures(self) -> list[str]:
-        """What went wrong, one line a client; empty if each received all that was sent, in order."""
+        """The failures, one line for each client; empty if each has received all samples in order."""
         lines: list[str] = []
         for number, row in enumerate(self.rows):
             report = row.report
@@ -67,12 +67,12 @@ class Board:
 
 
 def gigabytes(count: int) -> str:
-    """Bytes, for reading."""
+    """A number of bytes, for people."""
     return f"{count / 1e9:.2f} GB"
 
 
 def decoded(sample: Telemetry) -> list[tuple[str, str]]:
-    """The values of a sample as a client decoded them: name and text."""
+    """The values of a sample as a client decoded them: names and texts."""
     return [
         ("load of each core", "  ".join(f"{load:.0f} %" for load in sample.cores)),
         ("memory", f"{gigabytes(sample.memory_used)} of {gigabytes(sample.memory_total)}"),
@@ -81,14 +81,14 @@ def decoded(sample: Telemetry) -> list[tuple[str, str]]:
 
 
 class View(Protocol):
-    """Shows a board; `update` is called often and decides what to do with it."""
+    """Shows a board. `update` is called often, and decides what to show."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
     def update(self, board: Board, elapsed_s: float) -> None:
-        """Show the board as it is `elapsed_s` seconds after the first sample."""
+        """Show the board at `elapsed_s` seconds after the first sample."""
 
 
 class TableView:
@@ -113,11 +113,11 @@ class TableView:
         self._live.stop()
 
     def update(self, board: Board, elapsed_s: float) -> None:
-        """Redraw."""
+        """Redraw the table."""
         self._live.update(self.render(board, elapsed_s), refresh=True)
 
     def render(self, board: Board, elapsed_s: float) -> Group:
-        """The table of clients above the values that one of them decoded."""
+        """The table of clients, above the values that one of them has decoded."""
         clients = Table(
             title=f"{board.sent} samples in {elapsed_s:.1f} s, {RATE_HZ} a second, "
             f"to {len(board.rows)} client processes",
@@ -152,12 +152,12 @@ class TableView:
 
 
 class LineView:
-    """A line for each client, once a second.
+    """Prints a line for each client, once a second.
 
     Parameters
     ----------
     out : file object
-        Where to; flushed after each second, so that a pipe sees them in time.
+        Where to print. It is flushed after each second, so that a pipe gets the lines in time.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -173,7 +173,7 @@ class LineView:
         self._out.flush()
 
     def update(self, board: Board, elapsed_s: float) -> None:
-        """Print if a second has passed since it last did."""
+        """Print if a second has passed since the last time."""
         if elapsed_s < self._due_s:
             return
         self._due_s = elapsed_s + 1.0
@@ -192,7 +192,7 @@ class LineView:
 
 
 def make_view() -> View:
-    """The view that fits standard output."""
+    """The view for the standard output."""
     console = Console()
     return (
         TableView(console) if console.is_terminal and not console.is_dumb_terminal else LineView(sys.stdout)
