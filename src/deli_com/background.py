@@ -1,4 +1,4 @@
-"""`serve_background`: a server on an event loop of its own, in a thread, for programs without asyncio.
+"""`serve_background`: a server with its own event loop in a thread, for programs without asyncio.
 
 ::
 
@@ -49,14 +49,14 @@ def serve_background(
     Parameters
     ----------
     opening : Opening
-        What ``WsServer[T].bind(addr, ...)`` or ``Server[T].bind(addr, ...)`` returned.
+        The result of ``WsServer[T].bind(addr, ...)`` or ``Server[T].bind(addr, ...)``.
     loop_factory : callable, optional
         Makes the event loop, for example ``uvloop.new_event_loop``. Default: asyncio's.
 
     Returns
     -------
     Background
-        ``with`` (or `Background.start`) binds it, and raises what binding raises.
+        ``with`` (or `Background.start`) binds it, and raises the errors of ``bind``.
 
     Raises
     ------
@@ -64,11 +64,11 @@ def serve_background(
         `opening` is not the result of a ``bind`` call.
     """
     if not isinstance(opening, Opening):
-        raise TypeError(f"serve_background takes what WsServer[T].bind(addr) returns, got {opening!r}")
+        raise TypeError(f"serve_background takes the result of WsServer[T].bind(addr), got {opening!r}")
     if opening._makes is not None and not issubclass(opening._makes, ServerBase):
         opening.close()
         raise TypeError(
-            f"serve_background serves what WsServer[T].bind(addr) or Server[T].bind(addr) returns, got "
+            f"serve_background takes the result of WsServer[T].bind(addr) or Server[T].bind(addr), got "
             f"{opening!r}: a client runs in an event loop of yours, for example in asyncio.run"
         )
     try:
@@ -104,7 +104,7 @@ class Background(ShownAsTable, Generic[Down, Up]):
     # --- starting and ending ---------------------------------------------------------------
 
     def start(self) -> Self:
-        """Bind the server, as entering ``with`` does; for those who call `close` themselves.
+        """Bind the server, as entering ``with`` does, for programs that call `close` themselves.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Background(ShownAsTable, Generic[Down, Up]):
         return self
 
     def close(self, *, drain: float = DRAIN_S) -> None:
-        """Send what is queued, close every connection, end the thread. May be called again.
+        """Send queued messages, close every connection, and end the thread. May be called again.
 
         Received values can still be taken. After that `recv` raises `ConnectionClosed`, and iteration ends.
 
@@ -132,7 +132,7 @@ class Background(ShownAsTable, Generic[Down, Up]):
         Raises
         ------
         RuntimeError
-            The event loop failed and no call has raised that yet, or the loop does not end.
+            The event loop has failed and no call has raised that yet, or the loop does not end.
         """
         one_checked("drain", drain)
         self._thread.close(drain)
@@ -181,10 +181,10 @@ class Background(ShownAsTable, Generic[Down, Up]):
         self._thread.opened().send_nowait(value)
 
     def send(self, value: Down, /) -> None:
-        """Queue `value` as `send_nowait` does, then keep the clients' pace as ``await server.send`` does.
+        """Queue `value` as `send_nowait` does, then wait for slow clients as ``await server.send`` does.
 
-        A producer in a tight loop is slowed down to the pace of the clients that keep up. If at most 1 MiB is
-        queued, it returns at once.
+        A producer in a tight loop is slowed down to the pace of the clients that keep up. It returns at once
+        if at most 1 MiB is queued.
         """
         server = self._thread.opened()
         server.send_nowait(value)
@@ -192,7 +192,7 @@ class Background(ShownAsTable, Generic[Down, Up]):
             try:
                 self.run(server._pace)
             except ConnectionClosed:
-                pass  # closed meanwhile; the message was queued before that
+                pass  # closed meanwhile; the message was already queued
 
     # --- receiving -------------------------------------------------------------------------
 
@@ -202,16 +202,16 @@ class Background(ShownAsTable, Generic[Down, Up]):
         Parameters
         ----------
         timeout : float, optional
-            Seconds; 0 takes what has arrived.
+            Seconds; 0 takes only a value that has already arrived.
 
         Raises
         ------
         TimeoutError
-            Nothing came in time. No value is lost.
+            No value arrived in time. No value is lost.
         ConnectionClosed
-            The server is closed and every value was taken.
+            The server is closed, and every value has been taken.
         TypeError
-            The server is push only (its Up is None).
+            The server receives nothing (its Up is None).
         """
         return self._received("recv", timeout, lambda taker, timeout: taker.recv(timeout))
 
@@ -223,7 +223,7 @@ class Background(ShownAsTable, Generic[Down, Up]):
         return self._received("recv_from", timeout, lambda taker, timeout: taker.recv_from(timeout))
 
     def recv_many(self, max: int, /, timeout: float | None = None) -> list[Up]:
-        """Wait for one value as `recv` does; return a list of at most `max` values that are there."""
+        """Wait for one value as `recv` does; return a list of the available values, at most `max`."""
         max = one_checked("max", max)
         return self._received("recv_many", timeout, lambda taker, timeout: taker.recv_many(max, timeout))
 
@@ -271,11 +271,11 @@ class Background(ShownAsTable, Generic[Down, Up]):
 
     @property
     def server(self) -> ServerBase[Down, Up]:
-        """The server itself. Call only methods that are legal in any thread; use `run` for all others."""
+        """The server itself. Call only methods that are allowed in any thread; use `run` for others."""
         return self._thread.opened()
 
     def local_addr(self) -> Address:
-        """Return the address that the server is bound to; the first one, where there are several."""
+        """Return the address that the server is bound to; the first one if there are several."""
         return self._thread.opened().local_addr()
 
     def local_addrs(self) -> tuple[Address, ...]:
@@ -319,7 +319,7 @@ class Background(ShownAsTable, Generic[Down, Up]):
         TimeoutError
             There were fewer within `timeout` seconds.
         ConnectionClosed
-            The server was closed before that.
+            The server was closed first.
         """
         n, timeout = one_checked("n", n), one_checked("timeout", timeout)
         server = self._thread.opened()
@@ -340,18 +340,18 @@ class Background(ShownAsTable, Generic[Down, Up]):
     @overload
     def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     def run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Call `function` on the loop's thread and return its result; a coroutine is awaited there.
+        """Call `function` in the loop's thread and return its result. A coroutine is awaited there.
 
-        For calls that are legal only in that thread::
+        For calls that are allowed only in that thread::
 
             server.run(server.server.flush)
 
         Raises
         ------
         ConnectionClosed
-            The server is closed, or was before the function had ended.
+            The server is closed, or was closed before the function had ended.
         Exception
-            What `function` raised.
+            The exception of `function`.
         """
         return self._thread.run(function, args, kwargs)
 

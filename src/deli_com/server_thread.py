@@ -1,4 +1,4 @@
-"""A thread whose event loop runs one server: its start, its end, calls from other threads."""
+"""A thread whose event loop runs one server: starting and ending it, and calls from other threads."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from deli_com.typed import Down, Up
 
 __all__ = ["ServerThread"]
 
-JOIN_S = 5.0  # for the loop to end once the server is closed, before that is an error
+JOIN_S = 5.0  # limit on waiting for the loop to end after the server is closed
 
 _logger = logging.getLogger("deli_com.server")
-_running: set[ThreadOwner] = set()  # those that have a thread
-_exiting = False  # the interpreter is
+_running: set[ThreadOwner] = set()  # objects that have a thread
+_exiting = False  # the interpreter is exiting
 
 
 class ThreadOwner(Protocol):
-    """Who has a `ServerThread`, and is told what happens to it."""
+    """The owner of a `ServerThread`. The thread calls these methods."""
 
     def close(self) -> None:
         """Called when the interpreter exits, in the main thread."""
 
     def _loop_ended(self) -> None:
-        """Nothing is run on the loop any more. Called in its thread."""
+        """Called in the thread when the loop runs no more calls."""
 
     def _forked(self) -> None:
-        """This is a child process, which has no such thread. Any lock may be held for ever."""
+        """Called in a forked child, which has no such thread. Any lock may be held forever."""
 
 
 class ServerThread(Generic[Down, Up]):
@@ -47,7 +47,7 @@ class ServerThread(Generic[Down, Up]):
     Parameters
     ----------
     opening : coroutine
-        What gives the server.
+        Opens and returns the server.
     loop_factory : callable or None
         Makes the event loop.
 
@@ -56,7 +56,7 @@ class ServerThread(Generic[Down, Up]):
     server : ServerBase or None
         None until it is bound.
     is_ending : bool
-        Whether the loop ends its tasks, so that no new ones may be made.
+        Whether the loop cancels its tasks, so that no new ones may be made.
     """
 
     def __init__(
@@ -73,19 +73,19 @@ class ServerThread(Generic[Down, Up]):
         self._main: asyncio.Task[None] | None = None
         self._stop: asyncio.Event | None = None
         self._drain = DRAIN_S
-        self._failure: BaseException | None = None  # why the loop is gone, other than by `close`
-        self._told = False  # somebody was given the failure
-        self._waiting: set[Future[Any]] = set()  # of threads, for something that the loop does
-        self._lock = threading.Lock()  # of _waiting and _over
-        self._over = False  # nothing is run on the loop any more
-        self._left = threading.Event()  # the thread has nothing more to do
+        self._failure: BaseException | None = None  # why the loop has ended, if not by `close`
+        self._told = False  # the failure was raised in a caller
+        self._waiting: set[Future[Any]] = set()  # of threads that wait for a call in the loop
+        self._lock = threading.Lock()  # guards _waiting and _over
+        self._over = False  # the loop runs no more calls
+        self._left = threading.Event()  # the thread is about to end
 
     # --- for the owner, in any thread ----------------------------------------------------------
 
     def start(self, owner: ThreadOwner) -> None:
-        """Bind the server; return when it is bound, or raise what binding raised."""
+        """Bind the server. Returns when it is bound, or raises the error of binding."""
         if self._thread is not None:
-            raise RuntimeError("a background server is started once: bind another one")
+            raise RuntimeError("a background server can be started once: bind another one")
         opened: Future[None] = Future()
         self._thread = threading.Thread(
             target=self._run_loop, args=(opened, owner), name="deli_com.serve_background", daemon=True
@@ -93,7 +93,7 @@ class ServerThread(Generic[Down, Up]):
         try:
             self._thread.start()
             result(opened)
-        except BaseException:  # it could not be bound, or Ctrl-C
+        except BaseException:  # binding failed, or Ctrl-C
             opened.cancel()
             self._cancel()
             if self._thread.ident is not None:
@@ -101,7 +101,7 @@ class ServerThread(Generic[Down, Up]):
             raise
 
     def close(self, drain: float) -> None:
-        """Close the server, end the loop, join the thread; raise the failure that nobody was told of yet."""
+        """Close the server, end the loop, join the thread. Raises a failure that no call has raised yet."""
         thread = self._thread
         if thread is None:
             return
@@ -119,18 +119,18 @@ class ServerThread(Generic[Down, Up]):
         self.call(self._ask_to_stop, drain)
         try:
             ended = self._join(thread, drain + lingering + JOIN_S)
-        except BaseException:  # a second Ctrl-C: no more waiting for anybody
+        except BaseException:  # a second Ctrl-C: do not wait for clients
             self._cancel()
             raise
         if not ended:
             self._cancel()
             raise RuntimeError(
                 f"the event loop of {self!r} did not end within {drain + lingering + JOIN_S:.1f} s: "
-                "something that was run on it blocks it"
+                "a function that runs on it blocks it"
             )
 
     def _join(self, thread: threading.Thread, timeout: float) -> bool:
-        # `Thread.join` alone: interrupted, it takes a running thread for one that has ended (3.11, 3.12).
+        # `Thread.join` after an interrupt takes a running thread for one that has ended (3.11, 3.12).
         deadline = time.monotonic() + timeout
         while not self._left.wait(min(GLANCE_S, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
@@ -139,16 +139,16 @@ class ServerThread(Generic[Down, Up]):
         return True
 
     def is_here(self) -> bool:
-        """Whether the caller is the loop's own thread."""
+        """Whether the caller runs in the loop's thread."""
         return threading.current_thread() is self._thread
 
     def refuse_own_thread(self, what: str) -> None:
-        """Raise RuntimeError in the loop's own thread."""
+        """Raise `RuntimeError` in the loop's thread."""
         if self.is_here():
             raise RuntimeError(f"{what}: this is the loop's own thread, which would wait for itself")
 
     def opened(self) -> ServerBase[Down, Up]:
-        """Return the server, unless it is not bound yet or its loop has failed."""
+        """Return the server. Raises if it is not bound yet, or if its loop has failed."""
         server = self.server
         if server is None:
             raise RuntimeError(f"{self!r}: use it in `with`")
@@ -157,29 +157,29 @@ class ServerThread(Generic[Down, Up]):
         return server
 
     def check(self) -> None:
-        """Raise what has ended the loop, if that was not `close`."""
+        """Raise the failure of the loop, if it has failed."""
         if self._failure is not None:
             self._raise_failure()
 
     def call(self, function: Callable[..., object], *args: Any) -> bool:
-        """Have `function` called on the loop's thread; whether it will be."""
+        """Schedule `function` in the loop's thread. Returns whether it will be called."""
         if self._loop is None or self._over:
             return False
         try:
             self._loop.call_soon_threadsafe(function, *args)
-        except RuntimeError:  # the loop was closed meanwhile
+        except RuntimeError:  # the loop has been closed meanwhile
             return False
         return True
 
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Call `function` on the loop's thread and return its result; a coroutine is awaited there."""
+        """Call `function` in the loop's thread and return its result. A coroutine is awaited there."""
         self.opened()
         self.refuse_own_thread("run")
         done: Future[Any] = Future()
         tasks: list[asyncio.Task[None]] = []
 
         async def settle(work: Coroutine[Any, Any, Any]) -> None:
-            try:  # SystemExit and its like are for the caller: they must not end the loop
+            try:  # SystemExit and the like go to the caller; they must not end the loop
                 result = await work
             except asyncio.CancelledError as error:
                 fail(done, self._closed() if self._is_stopping() else error)
@@ -187,7 +187,7 @@ class ServerThread(Generic[Down, Up]):
             except BaseException as error:
                 if self._failure is None:
                     fail(done, error)
-                else:  # which ended the server, and so this
+                else:  # the loop has failed, and with it the server
                     self._tell(done)
             else:
                 succeed(done, result)
@@ -226,7 +226,7 @@ class ServerThread(Generic[Down, Up]):
             self._waiting.discard(done)
 
     def __repr__(self) -> str:
-        # The owner has the same, so it is what texts call it.
+        # The same text as the owner's, because error texts show it.
         if self._thread is None:
             return "<Background server, not started>"
         if self._failure is not None:
@@ -234,15 +234,15 @@ class ServerThread(Generic[Down, Up]):
         return "<Background server, starting>" if self.server is None else f"<Background {self.server!r}>"
 
     def forked(self) -> None:
-        """Have every call refused: this is a child process, which has this object and not its thread."""
+        """Make every call raise, in a forked child, which has this object but not its thread."""
         self._failure = RuntimeError("it runs in the parent process, and a fork has no threads")
         self._told = True
         self._over = True
         self._left = threading.Event()
         self._left.set()
-        self._lock = threading.Lock()  # a thread that is not here may hold the other one
+        self._lock = threading.Lock()  # a thread that the child lacks may hold the old one
         if self.server is not None:
-            # Its end would take the socket out of the parent's epoll set, which both processes share.
+            # Closing it would remove the socket from the parent's epoll set, which both processes share.
             self.server._acceptor = None
 
     # --- the thread ----------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class ServerThread(Generic[Down, Up]):
         _running.add(owner)
         try:
             with asyncio.Runner(loop_factory=self._loop_factory) as runner:
-                runner.get_loop()  # a factory that fails does so before there is a coroutine
+                runner.get_loop()  # a failing factory raises here, before there is a coroutine
                 try:
                     runner.run(self._serve(opened))
                 except asyncio.CancelledError:  # by `_cancel`
@@ -262,18 +262,19 @@ class ServerThread(Generic[Down, Up]):
                     if self.server is None:
                         raise
                     self._fail(error)
-                    # Clients are told at least; the loop itself still works.
+                    # The loop itself still works, so clients are told at least.
                     runner.run(self.server.close(drain=0))
                 finally:
                     self.is_ending = True
         except BaseException as error:
             if self.server is None:
-                unopened = error  # told by `start`
+                unopened = error  # raised by `start`
                 self._opening.close()
-            # While the interpreter exits, asyncio cannot start the thread that ends its executor (3.12).
+            # While the interpreter exits, asyncio cannot start the thread that shuts down its executor
+            # (3.12).
             elif not (_exiting and isinstance(error, RuntimeError)):
                 self._fail(error)
-        fail(opened, unopened)  # unless it was opened
+        fail(opened, unopened)  # no effect if it was opened
         self._leave(owner)
 
     def _fail(self, error: BaseException) -> None:
@@ -282,7 +283,7 @@ class ServerThread(Generic[Down, Up]):
         _logger.critical("the event loop of %r failed", self.server, exc_info=error)
 
     def _leave(self, owner: ThreadOwner) -> None:
-        # The loop is gone: nobody may wait for it.
+        # The loop has ended, so no thread may wait for it.
         with self._lock:
             self._over = True
             waiting, self._waiting = self._waiting, set()
@@ -302,9 +303,9 @@ class ServerThread(Generic[Down, Up]):
         server: Any = await self._opening
         if not isinstance(server, ServerBase):
             await server.close()
-            raise TypeError(f"serve_background serves what bind() returns, got {server!r}")
+            raise TypeError(f"serve_background serves the result of bind(), got {server!r}")
         self.server = server
-        if succeed(opened, None):  # else `start` was interrupted
+        if succeed(opened, None):  # false if `start` was interrupted
             await self._stop.wait()
         await server.close(drain=self._drain)
 
@@ -320,7 +321,7 @@ class ServerThread(Generic[Down, Up]):
         if self._main is not None:
             self.call(self._main.cancel)
 
-    # --- what is refused -----------------------------------------------------------------------
+    # --- errors --------------------------------------------------------------------------------
 
     def _raise_failure(self) -> NoReturn:
         self._told = True
@@ -331,7 +332,7 @@ class ServerThread(Generic[Down, Up]):
             self._told = True
 
     def _gone(self) -> RuntimeError:
-        error = RuntimeError(f"the event loop of the background server is gone: {self._failure!r}")
+        error = RuntimeError(f"the event loop of the background server has failed: {self._failure!r}")
         error.__cause__ = self._failure
         return error
 
@@ -340,7 +341,7 @@ class ServerThread(Generic[Down, Up]):
 
 
 def _close_forgotten() -> None:
-    """Close what is still open when the interpreter exits: clients get what was queued, and a close code."""
+    """At exit, close all servers that are still open: clients get queued messages, and a close code."""
     global _exiting
     _exiting = True
     exits()
@@ -349,7 +350,7 @@ def _close_forgotten() -> None:
         try:
             background.close()
         except Exception:
-            _logger.exception("a forgotten background server could not be closed")
+            _logger.exception("an unclosed background server could not be closed at exit")
     for background in forgotten:
         warnings.warn(f"unclosed {background!r}", ResourceWarning, stacklevel=2, source=background)
 

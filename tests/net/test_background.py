@@ -176,12 +176,12 @@ class TestStart:
 
     @pytest.mark.parametrize("wrong", [WsServer[u32], None, ADDR, asyncio.sleep])
     def test_what_cannot_be_bound_is_refused(self, wrong):
-        with pytest.raises(TypeError, match=r"takes what WsServer\[T\]\.bind\(addr\) returns, got"):
+        with pytest.raises(TypeError, match=r"takes the result of WsServer\[T\]\.bind\(addr\), got"):
             serve_background(wrong)
 
     def test_a_client_is_no_server(self, serve):
         with serve(WsServer[u32].bind(ADDR)) as server:
-            with pytest.raises(TypeError, match=r"serves what .*bind\(addr\) returns, got <WsClient\[u32\]"):
+            with pytest.raises(TypeError, match=r"takes the result of .*bind\(addr\), got <WsClient\[u32\]"):
                 serve(WsClient[u32].connect(server.local_addr()))  # at the call
 
     def test_nothing_works_before_it_is_entered(self, serve):
@@ -599,7 +599,7 @@ class TestClose:
         server = serve(WsServer[u32].bind(ADDR, close_timeout=0)).start()
         thread, _ = in_thread(lambda: server.run(go_on.wait))
         wait_until(lambda: server._thread._waiting)
-        with pytest.raises(RuntimeError, match="something that was run on it blocks it"):
+        with pytest.raises(RuntimeError, match="a function that runs on it blocks it"):
             server.close(drain=0)
         go_on.set()
         thread.join(PATIENCE_S)
@@ -627,7 +627,7 @@ class TestFailure:
         wait_until(lambda: server._thread._over)
 
     def test_it_is_told_once_by_the_end_of_the_block(self, serve, caplog):
-        with pytest.raises(RuntimeError, match=r"event loop of the background server is gone") as caught:
+        with pytest.raises(RuntimeError, match=r"event loop of the background server has failed") as caught:
             with serve(WsServer[u32].bind(ADDR)) as server:
                 self.break_loop(server)
         assert isinstance(caught.value.__cause__, SystemExit)
@@ -647,7 +647,7 @@ class TestFailure:
                 lambda: server.wait_clients(1),
                 lambda: server.run(int),
             ):
-                with pytest.raises(RuntimeError, match="is gone: SystemExit") as caught:
+                with pytest.raises(RuntimeError, match="has failed: SystemExit") as caught:
                     call()
                 assert isinstance(caught.value.__cause__, SystemExit)
 
@@ -661,7 +661,7 @@ class TestFailure:
                 assert [type(error) for error in outcome] == [RuntimeError]
 
     def test_a_stopped_loop_is_a_failure_too(self, serve):
-        with pytest.raises(RuntimeError, match="is gone"):  # noqa: PT012 - the block is what raises
+        with pytest.raises(RuntimeError, match="has failed"):  # noqa: PT012 - the block is what raises
             with serve(WsServer[u32].bind(ADDR)) as server:
                 server.run(lambda: asyncio.get_running_loop().stop())
                 wait_until(lambda: server._thread._over)
@@ -681,7 +681,7 @@ class TestFailure:
             with serve(WsServer[u32].bind(ADDR)) as server:
                 self.break_loop(server)
                 raise LookupError("in the block")
-        assert "is gone: SystemExit" in caught.value.__notes__[0]
+        assert "has failed: SystemExit" in caught.value.__notes__[0]
 
 
 # --- whole programs ------------------------------------------------------------------------
