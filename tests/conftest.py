@@ -12,7 +12,7 @@ os.environ.setdefault("DELI_COM_CHECK", "1")  # the core checks its invariants; 
 import helpers
 import pytest
 
-# Started with SIGINT ignored, as by `nohup` or a shell's `&`, the programs of the tests would inherit that.
+# The programs of the tests would inherit an ignored SIGINT, as set by `nohup` or a shell's `&`.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,4 +1,4 @@
-"""The benches of policies, keys and threads run, and what they check holds. Figures are not judged here."""
+"""The benches of policies, keys and threads run, and their checks hold. Figures are not checked here."""
 
 from __future__ import annotations
 

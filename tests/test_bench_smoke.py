@@ -1,4 +1,4 @@
-"""The bench suite runs, what it counts is right, and its checks can fail. Figures are not judged here."""
+"""The bench suite runs, its counts are correct, and its checks can fail. Figures are not checked here."""
 
 from __future__ import annotations
 

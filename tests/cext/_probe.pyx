@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""What tests may touch of the core's C-level contracts: a follower without a connection, the log's cursors."""
+"""Exposes C-level parts of the core to tests: a follower without a connection, the log's cursors."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
@@ -24,7 +24,7 @@ STATES = {FOLLOWER_CURRENT: "current", FOLLOWER_READY: "ready", FOLLOWER_BLOCKED
 
 
 cdef class ProbeFollower(Follower):
-    """A follower whose end is a list: `too_slow` and `broken` record what the hub told it."""
+    """A follower that writes into a list. `too_slow` and `broken` record the calls of the hub."""
 
     cdef public list too_slow
     cdef public int broken
@@ -90,7 +90,7 @@ cdef class ProbeHub(Hub):
     cdef public int sweeps
 
     def append(self, bytes payload):
-        """True if the payload went in, False if the log is at its bound."""
+        """Append a payload; False if the log is at its limit."""
         if not self.limits.room_for(len(payload)):
             return False
         self.begin()
@@ -98,7 +98,7 @@ cdef class ProbeHub(Hub):
         return True
 
     def put(self, bytes payload, int kind, key, bint retain, Audience to=None, ProbeFollower barred=None):
-        """As an endpoint appends: False if the log is at its bound, or there is no room for the key."""
+        """Append as an endpoint does; False if the log is at its limit, or there is no room for the key."""
         cdef Log log = self.log if to is None else to
         cdef Key found = None
         if not self.limits.room_for(len(payload)):
@@ -137,7 +137,7 @@ cdef class ProbeHub(Hub):
         return follower.private
 
     def recount(self, list audiences):
-        """Counters of the arena beside what its records say."""
+        """Counters of the arena, and what its records hold."""
         cdef Log log
         cdef Record* record
         cdef uint64_t index
@@ -224,7 +224,7 @@ cdef class ProbeLog:
         return self.log.append(payload)
 
     def write(self, list parts, Py_ssize_t max_size=-1, bytes tail=None, bint commit=True):
-        """Encode as a codec does: `parts` through the cursor, `tail` by reference where the cursor allows it."""
+        """Encode as a codec does: `parts` through the cursor, `tail` by reference if the cursor allows it."""
         cdef WriteCursor cur
         cdef bytes part
         self.log.arena.open(&cur, max_size)
@@ -317,14 +317,14 @@ cdef class ProbeLog:
 
 
 cdef class ProbePolicyInbox(PolicyInbox):
-    """An inbox with policies that a test fills and closes by hand."""
+    """An inbox with policies, which a test fills and closes directly."""
 
     def push_(self, value, source=None, Py_ssize_t wire=1, bint is_error=False):
-        """True: the source should pause."""
+        """Returns True if the source should pause."""
         return self.push(source, value, wire, is_error)
 
     def push_plain_(self, bytes data not None, source=None):
-        """The same for a value as it came; None: it may not wait so."""
+        """The same for undecoded bytes; None if they may not wait undecoded."""
         cdef const char* start = data
         if not self.may_wait(start, len(data)):
             return None
@@ -361,19 +361,19 @@ cdef class ProbePolicyInbox(PolicyInbox):
 
     @property
     def slots(self):
-        """Keys known, and of them those for which nothing waits."""
+        """Number of known keys, and of those without a waiting value."""
         return self._slots.count, self._slots.idle
 
 
 cdef class ProbeInbox(Inbox):
-    """An inbox that a test fills and closes by hand."""
+    """An inbox that a test fills and closes directly."""
 
     def push_(self, value, source=None, Py_ssize_t wire=1, bint is_error=False):
-        """True: the source should pause."""
+        """Returns True if the source should pause."""
         return self.push(source, value, wire, is_error)
 
     def push_plain_(self, bytes data not None, source=None):
-        """The same for a value as it came; None: it may not wait so."""
+        """The same for undecoded bytes; None if they may not wait undecoded."""
         cdef const char* start = data
         if not self.may_wait(start, len(data)):
             return None

@@ -1,4 +1,4 @@
-"""The command line as a whole: commands, exit statuses, interrupts, pipes, colours, ways to servers."""
+"""The command line as a whole: commands, exit statuses, interrupts, pipes, colours, options for servers."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_the_current_directory_is_looked_in(tmp_path: Path) -> None:
     assert "export interface P {" in ran.stdout
 
 
-# --- how a server is reached ---
+# --- connecting to servers ---
 
 
 def options_of(*arguments: str) -> argparse.Namespace:

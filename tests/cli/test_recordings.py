@@ -1,4 +1,4 @@
-"""Commands around recordings: listen, record, replay, inspect, repair, export."""
+"""The commands for recordings: listen, record, replay, inspect, repair, export."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_listen_flushes_each_line_and_ends_quietly(url: str) -> None:
     ) as two:
         assert two.stdout is not None and two.stderr is not None
         two.stdout.readline()
-        two.stdout.close()  # nobody reads on
+        two.stdout.close()  # the reader has closed the pipe
         assert two.wait(30) == 141
         assert two.stderr.read() == b""
 
@@ -166,7 +166,8 @@ def test_replay_and_listen(path: Path) -> None:
     ) as process:
         assert process.stderr is not None
         where = process.stderr.readline().split(": ")[0]
-        # Asking for the schema is a client as well: what was sent until the second one came is missed.
+        # Asking for the schema uses a connection of its own. Values sent before the second connection are
+        # missed.
         done = run("listen", where, "--json", "--type", "Picture")
         assert (done.returncode, done.stderr) == (0, "")
         stamps = [json.loads(line)["value"]["stamp"] for line in done.stdout.splitlines()]

@@ -1,10 +1,10 @@
 """Autobahn's cases against a server and a client that echo every message (RFC 6455 conformance).
 
-kosoku runs Autobahn's own case files. Both ends here are the library's, but for a peer that sends messages
-back as they came, text too: values are binary messages, so a library peer ignores text, and fragmentation and
-UTF-8 would go unseen. Every case of groups 1 to 7, 9 and 10 passes, save those listed with their reason; a
-listed case that passes is a failure as well. Groups 12 and 13 are about compression, which is never
-negotiated.
+kosoku runs Autobahn's own case files. Both ends here use the library's connections, but with a listener that
+sends messages back unchanged, also text. A peer of the library ignores text, because values are binary
+messages, so fragmentation and UTF-8 would not be tested. Every case of groups 1 to 7, 9 and 10 passes, except
+those listed with their reason. A listed case that passes is a failure, too. Groups 12 and 13 test
+compression, which is never negotiated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ JUDGED = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"]
 JUDGED_CASES = 301
 COMPRESSION = ["12.1.*", "13.1.*"]
 TRIES = 20
-PARALLEL = 8  # cases that wait (1 s in 6.4.x) wait together
+PARALLEL = 8  # cases run at once, because some wait (1 s in 6.4.x)
 
 PARSER_ONLY = {
     "7.1.2": "two CLOSE frames in one segment: picows' parser reads one frame ahead, and has answered the"
@@ -89,7 +89,7 @@ async def judge(run: Run) -> None:
     assert len(results) == JUDGED_CASES
     assert {case: text for case, text in results.items() if text and case not in PARSER_ONLY} == {}
     for case in PARSER_ONLY:
-        # How the bytes fall into reads is chance, so a listed case is seen to pass now and then.
+        # The sizes of reads are random, so a listed case may pass sometimes.
         again = [bool(results[case])]
         while not any(again) and len(again) < TRIES:
             again.append(bool((await run([case]))[case]))

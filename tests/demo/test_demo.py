@@ -1,4 +1,4 @@
-"""The demo as a user runs it, and the parts that find a lost message."""
+"""The demo as a user runs it, and the functions that find a lost message."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Every block of README.md and of the documentation is run, and prints what its page says it prints.
+"""Every block of README.md and of the documentation is run, and must print what its page shows.
 
-How a page says what belongs to what is in pages.py.
+tests/support/pages.py describes the markup of the pages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Documentation that users make with Sphinx takes the docstrings as they are."""
+"""Sphinx accepts the docstrings for documentation that users build."""
 
 from __future__ import annotations
 

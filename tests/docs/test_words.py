@@ -1,4 +1,4 @@
-"""Pages, docstrings and comments keep to the words that people search for."""
+"""Pages, docstrings and comments use the technical words that people search for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pages import ROOT, documents
 
-# What stands for it in the field's words.
+# Words that must not be used, and the technical words for them.
 INSTEAD = {
     r"chok(?:e|es|ed|ing)": "pause, resume; high water mark",
     r"doomed": "superseded, to be freed",

@@ -1,4 +1,4 @@
-"""examples/camera: the pixels that a browser draws are those of the frame that the server sent."""
+"""examples/camera: a browser draws exactly the pixels of the frame that the server sent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PICTURE = """
            pixels: btoa(binary) };
 })()
 """
-# The page connects again after a second, and then says that this failed: keep all that it said.
+# The page reconnects after a second, and then reports that this failed. Keep all messages.
 RECORD = """
 {
   const status = document.getElementById("status");

@@ -1,4 +1,4 @@
-"""An application that PyInstaller froze, without options, finds every compiled module."""
+"""PyInstaller freezes an application without options, and it finds every compiled module."""
 
 from __future__ import annotations
 

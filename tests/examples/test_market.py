@@ -1,4 +1,4 @@
-"""examples/market: a viewer that joins late, and a client that stalls, end with the market's own prices."""
+"""examples/market: a viewer that joins late and a client that stalls end with the current prices."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def test_client_that_stalls() -> None:
     assert newest == prices(market_said)
     sent, superseded, _ = total(market_said)
     assert superseded > 0
-    # It joined between two turns, of ten quotes a trade, and was first given the newest quote of each symbol.
+    # It joined between two turns, with ten quotes for each trade, and first got the newest quote of each
+    # symbol.
     due = 50 + (sent - 50 - 10 * trades[0])
     assert len(quotes) + superseded == due, "what it missed was counted"
 

@@ -1,4 +1,4 @@
-"""examples/robot: the monitor gets every sample that the arm took, and stops it."""
+"""examples/robot: the monitor gets every sample of the arm, and stops it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""examples/rover: the generated files are fresh, and operators in each language drive the rover.
+"""examples/rover: the generated files are up to date, and operators in each language drive the rover.
 
-Dart is run by the workflow dart.yml; here there is no SDK.
+The workflow dart.yml runs Dart, because there is no SDK here.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python tests/fuzz/fuzz_decode.py -max_total_time=120 [corpus directory] [libFuzzer options]
 
-The first byte of an input chooses the type, the rest is the message. Allowed exceptions: only
-`DecodeError`. What decodes must encode to the bytes that were read, NaNs included, and the
-reference codec must agree wherever it knows the type. Coverage is that of the Python side and of
-the reference; build with ``DELI_COM_SANITIZE=1`` to have memory errors found as well. Without
-atheris (``pip install atheris``, Linux, to 3.13) the inputs are random mutations of the vectors.
+The first byte of an input selects the type; the rest is the message. `DecodeError` is the only allowed
+exception. A decoded value must encode to the bytes that were read, including NaNs, and the reference codec
+must agree if it knows the type. Coverage is that of the Python code and of the reference. Build with
+``DELI_COM_SANITIZE=1`` to find memory errors, too. Without atheris (``pip install atheris``, Linux, up to
+3.13) the inputs are random mutations of the vectors.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Node(Codec):
     next: Node | None
 
 
-# Types known to the reference, and others that are only encoded again.
+# Types that the reference knows, and others that are only encoded again.
 KNOWN = [TREE, ("list", ("f32",)), ("str",), ("list", ("str",)), ("option", ("bool",))]
 OTHERS = [codec(Node), *(vector_types.codec_of(name) for name in vector_types.TYPES)]
 

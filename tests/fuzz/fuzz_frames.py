@@ -2,12 +2,12 @@
 
     python tests/fuzz/fuzz_frames.py --seconds 60 --seed 1
 
-Every case is one connection over loopback: a stream of frames, good, broken or mutilated, cut at random.
-`Model` reads the same stream and says what the server must do with it: which values it receives, which PINGs
-it may answer, with which codes it may close. What is allowed to differ: picows' parser reads one frame ahead,
-so of two faults in a row either may be named; and of many PINGs in one read only the last need be answered.
-Anything else, an error in the loop's exception handler or a log record of level ERROR included, fails with
-the seed.
+Each case is one connection over loopback: a stream of valid, invalid or damaged frames, cut at random.
+`Model` reads the same stream and tells what the server must do: which values it receives, which PINGs it may
+answer, and with which codes it may close. Two differences are allowed. picows' parser reads one frame ahead,
+so of two successive faults either may be reported. And of many PINGs in one read only the last need be
+answered. Any other difference, an error in the loop's exception handler, or a log record of level ERROR fails
+the run and prints the seed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, WsPeer, 
 
 from deli_com import WsServer
 
-LIMIT = 70_000  # max_message_size: every form of length is on both sides of it
+LIMIT = 70_000  # max_message_size: frame lengths of all forms are below and above it
 MAX_FRAGMENTS = 4096
 PICOWS_CODES = {0, *range(1000, 1004), 1006, *range(1007, 1015)}
 SENDABLE = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}

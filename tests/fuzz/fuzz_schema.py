@@ -2,10 +2,10 @@
 
     python tests/fuzz/fuzz_schema.py -max_total_time=120 [corpus directory] [libFuzzer options]
 
-`Schema.parse`, `Schema.load` and the parser of control texts raise ValueError and nothing else; what is
-parsed has that text and no other; what is loaded has an equal schema; `reading` of it gives a codec or
-`SchemaMismatch`, and that codec decodes any bytes to a value or to a `DecodeError`. Without atheris the
-inputs are random mutations, line by line and word by word, of texts that are schemas.
+`Schema.parse`, `Schema.load` and the parser of control texts raise only ValueError. A parsed schema has
+exactly its text. A loaded schema is equal to its source. `reading` gives a codec or `SchemaMismatch`, and
+that codec decodes any bytes to a value or raises `DecodeError`. Without atheris the inputs are random
+mutations, by lines and words, of valid schema texts.
 """
 
 from __future__ import annotations

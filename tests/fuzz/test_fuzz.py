@@ -1,4 +1,4 @@
-"""A short run of the fuzzer that is the same every time; run fuzz_frames.py by hand for longer ones."""
+"""A short, deterministic run of the fuzzers. Run fuzz_frames.py by hand for longer ones."""
 
 from __future__ import annotations
 

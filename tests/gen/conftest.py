@@ -1,4 +1,4 @@
-"""Schemas, and inputs with what Python makes of them: made once for all languages."""
+"""Schemas, and inputs with Python's results for them, made once for all languages."""
 
 from __future__ import annotations
 

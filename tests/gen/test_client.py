@@ -1,6 +1,7 @@
-"""The generated TypeScript client against a server: in Node, and in a page of Chromium.
+"""The generated TypeScript client with a server: in Node, and in a page of Chromium.
 
-Values, an answer, a server that starts anew, one of other values that can be read, one whose values cannot.
+It tests values, an answer, a restarted server, a server with a readable other schema, and one whose values
+cannot be read.
 """
 
 from __future__ import annotations

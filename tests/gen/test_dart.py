@@ -1,6 +1,6 @@
-"""Generated Dart: what the grammar of tree-sitter makes of it. No Dart SDK is here: dart.yml runs it.
+"""Generated Dart, parsed with tree-sitter. There is no Dart SDK here; dart.yml runs the code.
 
-The surface is that of the Rust crates' ``Dart`` derive: ``fromBin``, ``decode``, ``toBin``, ``encode``,
+The interface is that of the Rust crates' ``Dart`` derive: ``fromBin``, ``decode``, ``toBin``, ``encode``,
 and ``NameVariant`` for a variant.
 """
 

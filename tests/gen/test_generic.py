@@ -1,4 +1,4 @@
-"""The generic decoder in TypeScript: what a reader makes of another writer, as Python does it."""
+"""The generic decoder in TypeScript reads another writer's values exactly as Python does."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def pair(seed: int) -> tuple[dict[str, Any], list[str] | None]:
     made = Generator(seed)
     tree = made.reader()
     writer = made.mutated(tree)
-    # A schema text has no defaults and no old names: neither has a type that is made of it.
+    # A schema text has neither defaults nor old names, so the type made from it has none, either.
     reader = Schema.parse(render(tree.tree))
     there = Schema.parse(render(writer))
     inputs, found = [], []
@@ -65,7 +65,7 @@ def pair(seed: int) -> tuple[dict[str, Any], list[str] | None]:
     try:
         reading = codec(reader.load()).reading(there)
     except SchemaMismatch as error:
-        # Elements without bytes are read in TypeScript, of which at most 65,536 stand in a list.
+        # TypeScript decodes elements without bytes, of which a list has at most 65,536.
         lax = all("elements without bytes" in line for line in error.differences)
         return plan, [] if lax else None
     for data in inputs:

@@ -1,4 +1,4 @@
-"""Python from a ``lib.rs``: what derives Codec, with the schemas that those types have here."""
+"""Python from a ``lib.rs``: the types that derive Codec, and their schemas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generated Python: classes whose schema is the one that they were made of."""
+"""Generated Python: the classes have the schema from which they were made."""
 
 from __future__ import annotations
 

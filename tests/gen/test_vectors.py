@@ -1,4 +1,4 @@
-"""``--vectors``: lines that say what bytes are, in every language the same."""
+"""``--vectors``: lines that describe bytes, the same in every language."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""A server, or clients, in a process of their own, whose peak memory is theirs alone. Run by test_memory.py.
+"""A server, or clients, in a separate process, to measure its peak memory. test_memory.py runs it.
 
 ::
 
     broadcast_program.py server '{"kind": "bytes", "readers": 20, "stalled": 1, "messages": 9, "options": {}}'
     broadcast_program.py clients '{"kind": "bytes", "address": [...], "clients": 5, "messages": 9}'
 
-Both print one JSON object a line. The server: its address; then, when it has sent everything and the clients
-that read have the last message, what it saw; then it waits for its standard input to end. The clients: how
-many messages each got, none twice and each after those sent before, when their standard input has ended.
+Both print one JSON object per line. The server prints its address. When it has sent everything and the
+reading clients have the last message, it prints its observations, and waits for the end of its standard
+input. The clients print how many messages each got, without duplicates and in order, after the end of their
+standard input.
 """
 
 from __future__ import annotations

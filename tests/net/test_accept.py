@@ -1,4 +1,4 @@
-"""accept.py: the accept loop, above all when file descriptors run out."""
+"""net/accept_loop.py: the accept loop, above all when file descriptors run out."""
 
 from __future__ import annotations
 

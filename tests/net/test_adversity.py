@@ -1,4 +1,4 @@
-"""Bad networks and awkward moments: every value arrives once, whole and in order, or the end is told."""
+"""Bad networks and difficult moments: every value arrives once and in order, or the end is reported."""
 
 from __future__ import annotations
 

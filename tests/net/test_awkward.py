@@ -1,5 +1,5 @@
-"""Calls from awkward places and at awkward times: inside encoding, callbacks and flushes, cancelled, with
-clocks that jump. Nothing is lost, doubled or torn, and what raises costs only itself."""
+"""Calls from unusual places and at unusual times: inside encoding, callbacks and flushes, cancelled, and with
+clocks that jump. Nothing is lost, duplicated or damaged, and an exception affects only its own call."""
 
 from __future__ import annotations
 

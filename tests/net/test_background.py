@@ -1,4 +1,4 @@
-"""`serve_background`: a server in a thread of its own, used by threads that know no event loop."""
+"""`serve_background`: a server in its own thread, used by threads without an event loop."""
 
 from __future__ import annotations
 

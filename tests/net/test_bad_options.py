@@ -1,4 +1,4 @@
-"""A wrong option is an error of the call that names it, before a socket, a task or a coroutine exists."""
+"""An invalid option raises in the call that names it, before a socket, a task or a coroutine exists."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TAKES = {
     "WsClient.stream": WsClient.connect,
 }
 BAD: list[Any] = [True, "16M", -1, math.nan, -math.inf, 10**400, object(), [1], b"x", 1j]
-# What is right for some option: these stay what they are.
+# Values that are valid for an option. They must stay valid.
 RIGHT = {
     "ssl": [True],
     "path": [],

@@ -1,4 +1,4 @@
-"""Peers whose system answers nothing any more, as behind a cut cable: who notices, when, and what it says."""
+"""Peers whose system no longer responds, as with a cut cable: who notices, when, and what is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What servers and clients do whatever carries them: every test runs over WebSocket and over plain TCP."""
+"""Servers and clients behave the same on any transport: each test runs over WebSocket and over TCP."""
 
 from __future__ import annotations
 

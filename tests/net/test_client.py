@@ -1,4 +1,4 @@
-"""What a client does, seen by servers of ours and raw ones. Mirrors the Rust `ws_client_tests`."""
+"""The behaviour of a client, seen by servers of this library and raw ones (Rust: `ws_client_tests`)."""
 
 from __future__ import annotations
 

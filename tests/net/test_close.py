@@ -1,4 +1,4 @@
-"""The end of connections: closing in the middle of things, who is told what, and what may be called when."""
+"""Closing connections: during other operations, who is notified of what, and which calls are allowed when."""
 
 from __future__ import annotations
 

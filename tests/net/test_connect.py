@@ -1,4 +1,4 @@
-"""ws/connect.py: the client's side of the handshake, against good, bad, slow and foreign servers."""
+"""ws/connect.py: the client's side of the handshake, with correct, faulty, slow and foreign servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closed clients, and connects that failed, are freed by their reference counts, not by the collector."""
+"""Closed clients and failed connects are freed by reference counting, without the garbage collector."""
 
 from __future__ import annotations
 

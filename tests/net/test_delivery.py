@@ -1,4 +1,4 @@
-"""What the model test found, one by one: who is up to date misses nothing, and nothing is held for nobody."""
+"""Regressions from the model test: an up-to-date client misses nothing, nothing is queued for nobody."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a client gets to a server: several addresses, a socket of the user's, a proxy of HTTP."""
+"""How a client connects to a server: several addresses, a socket of the user, an HTTP proxy."""
 
 from __future__ import annotations
 

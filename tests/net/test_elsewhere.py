@@ -1,4 +1,4 @@
-"""Public calls in a wrong event loop or a wrong thread: RuntimeError before anything is changed."""
+"""Public calls in the wrong event loop or thread raise RuntimeError before anything changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`on_connect` and `on_disconnect`: once each, in order, with the reason, whatever they do."""
+"""`on_connect` and `on_disconnect` are called once each, in order, with the reason, whatever they do."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A system call that fails, at any place: an error or a clean close, nothing is left, and it works again.
+"""A system call fails, anywhere: there is an error or a clean close, nothing leaks, and later calls work.
 
-Each sweep runs in a process of its own, with a library before libc's that makes the calls fail.
+Each sweep runs in its own process, with a preloaded library that makes the calls fail.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A child of a fork has its parent's objects and descriptors: it can use none, and none lives on by it."""
+"""A forked child has its parent's objects and descriptors. It can use none, and keeps none alive."""
 
 from __future__ import annotations
 

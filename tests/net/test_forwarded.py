@@ -1,4 +1,4 @@
-"""The client's address, host and scheme as a trusted proxy's headers say them: `bind(forwarded_from=…)`."""
+"""The client's address, host and scheme from the headers of a trusted proxy: `bind(forwarded_from=…)`."""
 
 from __future__ import annotations
 

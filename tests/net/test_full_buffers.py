@@ -1,4 +1,4 @@
-"""Full send buffers in the middle of a frame, while PONG and CLOSE are due: every byte is checked."""
+"""Full send buffers in the middle of a frame while PONG and CLOSE are due. Every byte is checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from peers import BINARY, CLOSE, PING, PONG, WsPeer, close_payload, dial, upgrad
 from deli_com import Server, WsServer
 
 SNDBUF = 2048  # Linux doubles it, and will not go below 4608
-# Nothing here ends by time, however slow the machine or a sanitizer makes it.
+# Nothing here is limited by time, so that a slow machine or a sanitizer cannot fail it.
 NEVER: dict[str, Any] = {"progress_timeout": None, "ping_interval": None, "close_timeout": 3600}
 SIZES = [0, 1, 100, 121, 122, 5_000, 32_759, 32_760, 40_000, 65_531, 65_532, 300_000]
 

@@ -1,4 +1,4 @@
-"""Gaps are told to those who have announced themselves: how many of a class, before the next message."""
+"""Clients that announced a schema are told of gaps: how many messages of a class are missing, and where."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is closed is freed, whatever was left in it; what is forgotten is said to be."""
+"""Closed objects are freed, whatever was left in them. Unclosed ones cause a warning."""
 
 from __future__ import annotations
 

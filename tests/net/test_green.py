@@ -1,4 +1,4 @@
-"""gevent and eventlet replace parts of Python: values still arrive, or an error says why not."""
+"""gevent and eventlet replace parts of Python. Values still arrive, or an error explains why not."""
 
 from __future__ import annotations
 

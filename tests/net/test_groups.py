@@ -1,4 +1,4 @@
-"""Messages for some clients: membership, one order for each client, and who pays for a busy group."""
+"""Messages to some clients: membership, one order for each client, and limits of a busy group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connection changes hands within its handshake; whatever fails there costs that connection and no more."""
+"""A failure in the hand-over of a connection, within its handshake, affects only that connection."""
 
 from __future__ import annotations
 

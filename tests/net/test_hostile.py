@@ -1,4 +1,4 @@
-"""Peers that break the protocol or mean harm: each is told why, costs little, and disturbs nobody else."""
+"""Peers that break the protocol or attack: each gets a reason, costs little, and disturbs no other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def masked(payload: bytes, opcode: int = BINARY, *, fin: bool = True, rsv: int =
     return build(payload, opcode, fin=fin, rsv=rsv, mask=KEY)
 
 
-MORE = masked(b"m" * 1000) * 2000  # 2 MB: so much is on its way that some of it is unread at the close
+MORE = masked(b"m" * 1000) * 2000  # 2 MB: enough that some of it is unread at the close
 BROKEN = {
     # name: (what is sent, close code)
     "rsv1": (masked(b"x", rsv=4), 1002),

@@ -1,4 +1,4 @@
-"""What HTTP allows around a handshake: interim answers, empty lines, HEAD, limits, what a 401 says."""
+"""What HTTP allows around a handshake: interim responses, empty lines, HEAD, limits, the headers of a 401."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is connected: `server.clients`, and what a `Peer` says and does."""
+"""Who is connected: `server.clients`, and the attributes and methods of a `Peer`."""
 
 from __future__ import annotations
 

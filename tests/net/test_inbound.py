@@ -1,4 +1,4 @@
-"""`max_inbound`: what all clients sent and nobody received yet has one bound, and who keeps most goes."""
+"""`max_inbound`: one limit on received bytes that wait, for all clients. The largest client is closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers and clients together, and beside other libraries. Mirrors the Rust `ws_integration_tests`."""
+"""Servers and clients together, and with other libraries. Mirrors `ws_integration_tests` of Rust."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who counts as alive: silent peers are closed with cause and figures, busy and slow ones are not."""
+"""Keepalive: silent peers are closed with reason and figures; busy and slow ones are not."""
 
 from __future__ import annotations
 

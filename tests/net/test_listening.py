@@ -1,4 +1,4 @@
-"""Where a server listens: every address of a name, Unix paths, sockets that were made elsewhere."""
+"""Where a server listens: every address of a name, Unix paths, sockets that the user made."""
 
 from __future__ import annotations
 

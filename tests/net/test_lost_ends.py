@@ -1,4 +1,4 @@
-"""Ends of a connection that the event loop does not tell, or tells too early."""
+"""Ends of a connection that the event loop does not report, or reports too early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory stays bounded whatever receivers do: peak resident sizes of servers in processes of their own."""
+"""Memory is limited whatever receivers do: peak resident sizes of servers in separate processes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LIMIT = 64 * MB
 ALIKE = 16 * MB
 MAX_BACKLOG = 16 << 20
 PROGRESS_S = {"disconnect": 10.0, "wait": 2.0}
-# docs/policies.md: a message that is cut is held until its client has it: of each reader another one, of
-# those that stall, who stopped at about the same time, a few.
+# docs/policies.md: a message that is partly sent is held until its client has it. That is one for each
+# reader, and a few for all stalled clients, which stopped at about the same time.
 IN_FLIGHT = (READERS + 4) * MB
 BOUND = {
     "disconnect": MAX_BACKLOG + IN_FLIGHT,
@@ -217,7 +217,8 @@ class TestStalledClients:
                 seam = next(i for i in range(MESSAGES) if numbers[i] != i)  # what its kernel took ends here
                 window = MAX_BACKLOG // (MB + 10) if policy == "skip" else 1
                 assert numbers[seam:] == list(range(MESSAGES - window, MESSAGES))
-            # Readers are not waited for either: what they missed is counted, once they are past it.
+            # Readers are not waited for, either. The messages that they missed are counted once they have
+            # passed them.
             assert found[{"skip": "skipped", "latest": "superseded"}[policy]] == sum(
                 MESSAGES - received for received in found["received"]
             )

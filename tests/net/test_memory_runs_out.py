@@ -1,7 +1,7 @@
-"""Out of memory at any allocation of a call, a callback or a step: nothing dies, nothing is stuck.
+"""Out of memory at any allocation of a call, a callback or a step: nothing crashes, and nothing hangs.
 
-Each sweep runs in a process of its own, because a wrong one ends it. What it checks is in
-tests/support/no_memory_links.py.
+Each sweep runs in its own process, because a failing one crashes it. tests/support/no_memory_links.py has the
+checks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Collector`: what Prometheus is given is what `stats()` says, and what was done."""
+"""`Collector`: Prometheus gets the values of `stats()`, and these match what was done."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Random commands to a real server and real sockets: every client gets what the oracle says it must.
+"""Random commands to a real server over real sockets: every client gets what the oracle requires.
 
-Clients that read at once, and clients that read when they are told to, a few bytes at a time, with the
-smallest buffers there are; every policy, groups, private messages, messages to all but one, joining, leaving,
-forgetting. `history.py` says what is right. More seeds: DELI_COM_MODEL_SEEDS=100; the id names one.
+Some clients read at once. Others read on command, a few bytes at a time, with the smallest buffers possible.
+The commands cover every policy, groups, private messages, messages to all but one, joining, leaving, and
+forgetting. `history.py` is the oracle. DELI_COM_MODEL_SEEDS=100 runs more seeds; the test id names the seed.
 """
 
 from __future__ import annotations

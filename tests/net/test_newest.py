@@ -1,7 +1,7 @@
-"""The newest value reaches the program: what waits in the inbox of either end follows the policies.
+"""The program gets the newest value: values that wait in the inbox of either end follow the policies.
 
-A program that is slower than the stream takes one of each so many turns. How old a value is, is counted in
-turns of the sender: no clock is looked at.
+A slow program takes one value in several turns. The age of a value is counted in turns of the sender, without
+a clock.
 """
 
 from __future__ import annotations

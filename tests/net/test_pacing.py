@@ -1,4 +1,4 @@
-"""What waits for whom: awaited sends, limits of one turn, clients that lag or stall."""
+"""Pacing: which sends wait for which clients, limits within one turn, and clients that are behind."""
 
 from __future__ import annotations
 

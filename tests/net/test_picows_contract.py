@@ -1,7 +1,7 @@
-"""What the core rests on in picows and in the transports, none of which is promised by their documentation.
+"""Undocumented behaviour of picows and of the transports that the core depends on.
 
-Each fact is shown on plain asyncio, on uvloop and with aiofastnet's transports. When the pin moves and one
-of these fails, the code that rests on it must change with it.
+Each fact is tested on plain asyncio, on uvloop and with aiofastnet's transports. If one of these tests fails
+after an update, the code that depends on it must change.
 """
 
 from __future__ import annotations

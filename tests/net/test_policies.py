@@ -1,4 +1,4 @@
-"""What happens to a client that is behind, policy by policy: by type, by variant, by `slow_client=`."""
+"""The policies for a client that is behind: by type, by variant, and by `slow_client=`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several services on one port: whose path is whose, what is shared, and who closes what."""
+"""Several services on one port: which path belongs to which, what is shared, and what each close affects."""
 
 from __future__ import annotations
 

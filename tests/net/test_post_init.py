@@ -1,4 +1,4 @@
-"""A `__post_init__` that refuses a received value: a `DecodeError`, not the end of the connection."""
+"""A `__post_init__` that refuses a received value causes a `DecodeError`, and does not end the connection."""
 
 from __future__ import annotations
 

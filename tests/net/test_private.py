@@ -1,4 +1,4 @@
-"""`peer.send`, and messages that are for all but one: their place in the order, their bound, their pace."""
+"""`peer.send`, and messages to all clients but one: their order, their limits, and their pacing."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ class TestExcept:
             clients, peers = [], []
             for count in range(3):
                 before = server.clients
-                # Their program takes values later: else it would get the newest alone.
+                # Their program takes values later. Otherwise it would get only the newest ones.
                 clients.append(await client_type[Message, None].connect(server.local_addr(), conflate=False))
                 await server.wait_clients(count + 1)
                 peers += server.clients - before

@@ -1,4 +1,4 @@
-"""Balancers that say for whom they connect: the PROXY protocol, and who may speak it."""
+"""The PROXY protocol: load balancers send the client's address, and only trusted ones may."""
 
 from __future__ import annotations
 

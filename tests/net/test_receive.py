@@ -1,4 +1,4 @@
-"""Receiving over a connection: what `recv` and its relatives promise, and what a flood does."""
+"""Receiving over a connection: the contract of `recv` and related calls, and the effects of a flood."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Late joiners: the newest of each key that is retained, then what is sent from then on."""
+"""Clients that join late get the newest retained value of each key, then what is sent from then on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Schemas at connect, sentence by sentence of docs/wire.md section 10, against ends that are written by hand.
+"""Schema negotiation, sentence by sentence of docs/wire.md section 10, with hand-written peers.
 
-Of what must not change the bytes are captured: a whole session of a peer that announces nothing is the same,
-to the last byte, whether the server speaks of schemas or not.
+Captured bytes check what must not change: the whole session of a peer that announces nothing is the same, to
+the last byte, whether the server negotiates schemas or not.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def said(head: str) -> list[str]:
     return re.findall(r"(?im)^deli-schema: (.*)\r$", head)
 
 
-# --- those who announce nothing ---
+# --- peers that announce nothing ---
 
 
 async def silent_websocket(server: WsServer[Any, Any]) -> bytes:
@@ -312,7 +312,7 @@ class TestAnnouncement:
             assert other.local_addr() == server.local_addr()
 
 
-# --- order, and what is said when ---
+# --- order of the texts ---
 
 
 class TestOrder:

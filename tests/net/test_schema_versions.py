@@ -1,4 +1,4 @@
-"""Two ends whose types are not equal: read as the writer's schema says, or refused with every difference."""
+"""Two ends with different types: values are read by the writer's schema, or refused with all differences."""
 
 from __future__ import annotations
 

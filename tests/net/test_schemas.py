@@ -1,6 +1,6 @@
-"""Schemas at connect: every form in which a peer announces itself, byte by byte, and those who do not.
+"""Schema negotiation: every form in which a peer announces its schema, byte by byte, and peers without one.
 
-The foreign peers are `websockets` and raw sockets: nothing of theirs knows the library.
+The foreign peers are `websockets` and raw sockets, which share no code with the library.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a server does with its clients, seen by raw sockets. Mirrors the Rust `ws_server_tests`."""
+"""The behaviour of a server towards its clients, seen by raw sockets. Mirrors `ws_server_tests` of Rust."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`server.stats()` and `peer.stats()`: each figure against what was done."""
+"""`server.stats()` and `peer.stats()`: each figure is compared with what was done."""
 
 from __future__ import annotations
 

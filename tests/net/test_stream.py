@@ -1,4 +1,4 @@
-"""`WsClient.stream`: comes back with backoff, tells how long it was away, gives up where nothing can heal."""
+"""`WsClient.stream`: it reconnects with backoff, tells how long it was away, and ends after fatal errors."""
 
 from __future__ import annotations
 
@@ -268,7 +268,8 @@ class TestBackoff:
                     await until(lambda: server.client_count() == 0)
                     await until(lambda: server.client_count() == 1)
                 step.cancel()
-        # 0.0, 0.5 and 1.9 were too short, 4.0 was long enough; then 0.5 too short, 1.0 and 1.5 long enough.
+        # 0.0, 0.5 and 1.9 s were too short, 4.0 s was long enough; then 0.5 too short, 1.0 and 1.5 long
+        # enough.
         assert clock.waits == [1, 2, 4, 1, 1]
 
     async def test_two_tasks_share_one_connection(self):

@@ -1,4 +1,4 @@
-"""`send_nowait` from other threads; everything else belongs to the loop's thread."""
+"""`send_nowait` from other threads. All other calls belong to the loop's thread."""
 
 from __future__ import annotations
 

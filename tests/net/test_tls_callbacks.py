@@ -1,4 +1,4 @@
-"""A TLS context may call Python at any point of a connection's life, and the process lives."""
+"""A TLS context may call Python at any time of a connection, and the process does not crash."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Waking the loop may fail: nothing that was queued, and nobody who waits, is left behind because of that.
+"""Waking the loop may fail. No queued message and no waiting task is left behind then.
 
-Failures are injected into the loop's own methods, so these tests run on asyncio's.
+Failures are injected into methods of the loop, so these tests run on asyncio's loop only.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class TestSending:
                         pass
 
                 async def produce(least: int) -> None:
-                    # 12 MiB: less than the backlog, more than what is waited for
+                    # 12 MiB: less than the backlog, more than what pacing waits for
                     for _ in range(24):
                         try:
                             await server.send(bytes(1 << 19))

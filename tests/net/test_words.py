@@ -1,4 +1,4 @@
-"""What the program, its log and its help say about connections."""
+"""The texts about connections: errors, log records and help."""
 
 from __future__ import annotations
 

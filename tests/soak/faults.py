@@ -1,11 +1,11 @@
-"""Faults at random, many at a time: nothing grows, and who behaves gets every value.
+"""Many random faults at the same time: nothing grows, and well-behaved clients get every value.
 
     python tests/soak/faults.py --connections 1000 --seconds 60 --kind ws --tls
 
-A server process broadcasts numbers. Another process holds so many connections at a time, each of which ends
-by one of `FAULTS` after a moment and is made anew. A third one holds `SURVIVORS` well-behaved clients, which
-check that every number comes, in order. The server's figures are taken when the survivors are there and a
-first round of faults is over, and again when all but the survivors have left:
+A server process broadcasts numbers. Another process holds a number of connections. Each of them ends after a
+moment by one of `FAULTS`, and is replaced. A third process holds `SURVIVORS` well-behaved clients, which
+check that they get every number in order. The server's figures are taken when the survivors are connected and
+a first round of faults is over, and again when all but the survivors have left:
 
     rss_kib     resident memory      may grow by GROWTH_KIB
     fds         open descriptors     may not

@@ -1,11 +1,11 @@
-"""Does anything grow? Connections come and go, messages flow: memory, descriptors, tasks and objects stay.
+"""Connections come and go, and messages flow: memory, descriptors, tasks and objects must not grow.
 
     python tests/soak/soak.py --connects 100000 --messages 3600000      # or: make soak
 
-One server process, WebSocket or TCP, plain or TLS, as `--kind` and `--tls` say. Other processes come and
-leave: each connection takes one of the ways in `LEAVING`. Steady clients receive what is broadcast all the
-while; 3.6 million messages are an hour's at 1,000 a second. The server's figures are taken after a tenth of
-the connects, when caches are warm, and at the end, when all but the steady ones have left and garbage was
+One server process runs, WebSocket or TCP, plain or with TLS, as `--kind` and `--tls` select. Other processes
+connect and leave in one of the ways of `LEAVING`. Steady clients receive the broadcast all the time; 3.6
+million messages are one hour at 1,000 per second. The server's figures are taken after a tenth of the
+connects, when caches are warm, and at the end, after all but the steady clients have left and garbage was
 collected:
 
     rss_kib     resident memory          may differ by GROWTH_KIB
@@ -142,8 +142,8 @@ async def serve(pipe: Connection, kind: str, tls: bool) -> None:
             producing = working.pop()
             producing.cancel()
             await asyncio.wait([producing])
-            # Who left without a word is noticed by the sweep; TLS transports wait up to 2 s for close_notify,
-            # and handshakes that nobody goes on with up to `open_timeout`.
+            # The sweep notices peers that left silently. TLS transports wait up to 2 s for close_notify, and
+            # abandoned handshakes up to `open_timeout`.
             until = loop.time() + SETTLE_S
             while len(os.listdir("/proc/self/fd")) > quiet and loop.time() < until:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)

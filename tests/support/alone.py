@@ -1,4 +1,4 @@
-"""Python programs in a process of their own: for what ends a process where it is wrong."""
+"""Runs Python programs in a separate process, because a failure would crash it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program in another language printed, against what Python makes of the same inputs."""
+"""Compares the output of a program in another language with Python's results for the same inputs."""
 
 from __future__ import annotations
 

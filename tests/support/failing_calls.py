@@ -1,7 +1,7 @@
-"""Public calls while one system call of a TCP socket fails: the first, the second, … until none is left.
+"""Public calls while one system call of a TCP socket fails: the first, the second, … until none fails.
 
-Run with `failing_calls_shim.c` preloaded. What must be so each time: what the program does ends, well or by
-one of the errors that it may raise; afterwards the same works; no descriptor and no task is left.
+Run it with `failing_calls_shim.c` preloaded. Each time, the program must end, normally or by one of its
+errors. After that the same calls must work, and no descriptor and no task may be left.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ async def sweep(server_type: Any, client_type: Any, tls: str) -> dict[str, tuple
                 left = descriptors() - before
             assert not left, f"{where}: {left}"
         counts[name] = failed, told
-    # The loop hears of its own troubles only: a selector that takes no socket, an `accept` that raised.
+    # The loop reports only its own errors: a selector that refuses a socket, or an `accept` that raised.
     for report in reports:
         assert isinstance(report.get("exception"), (OSError, MemoryError)), report
     return counts
@@ -166,7 +166,7 @@ def main() -> None:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         counts = runner.run(sweep(server_type, client_type, sys.argv[2]))
-    # The transport's own class tells of itself where its constructor fails, before anybody can close it.
+    # The transport's class warns if its constructor fails, before anything can close it.
     assert not [trouble for trouble in unraisable if "unclosed SelectorSocketTransport" not in trouble], (
         unraisable
     )

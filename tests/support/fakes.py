@@ -1,4 +1,4 @@
-"""A loop and transports that the hub's tests turn by hand."""
+"""A fake loop and fake transports that the hub's tests step by hand."""
 
 from __future__ import annotations
 

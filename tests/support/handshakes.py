@@ -1,7 +1,7 @@
 """An acceptor with recording listeners, for tests of both ends of the handshake.
 
-``async with accepting(...) as served:`` yields a `Served`; at the end it closes the acceptor, drops every
-connection, and checks that nothing is in progress.
+``async with accepting(...) as served:`` yields a `Served`. At the end it closes the acceptor and all
+connections, and checks that no handshake is in progress.
 """
 
 from __future__ import annotations

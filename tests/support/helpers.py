@@ -1,4 +1,4 @@
-"""Helpers of all tests: event loops, limits in time, raw sockets, certificates.
+"""Helpers for all tests: event loops, time limits, raw sockets, certificates.
 
 How to write a test that needs an event loop (tests/conftest.py does the rest)::
 
@@ -10,9 +10,9 @@ How to write a test that needs an event loop (tests/conftest.py does the rest)::
     @pytest.mark.limit(30)                      # seconds instead of 10, times DELI_COM_TEST_SLOW
     async def test_other(): ...
 
-Each such test runs in an `asyncio.Runner` of its own and fails if it is out of time, if anything reached
-the loop's exception handler, if a task is left, or if a socket is left open after the loop is closed.
-Fixtures are plain (synchronous) ones; what needs the loop is an async context manager.
+Each such test runs in its own `asyncio.Runner`. It fails if it exceeds its time limit, if the loop's
+exception handler was called, if a task is left, or if a socket is open after the loop is closed. Fixtures are
+synchronous; what needs the loop is an async context manager.
 
 Raw peers (a thread-free socket that the test drives byte by byte)::
 
@@ -23,8 +23,8 @@ Raw peers (a thread-free socket that the test drives byte by byte)::
     peer.close()                                # or peer.reset(): RST
     FIREFOX_HEAD, CHROME_HEAD                   # literal heads; PLAIN_HEAD the smallest one
 
-Waiting for a state without a fixed sleep: ``await until(lambda: server.client_count() == 0)`` turns the loop
-until it is so, within the test's limit.
+To wait for a state without a fixed sleep, use ``await until(lambda: server.client_count() == 0)``. It turns
+the loop until the condition holds, within the test's limit.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SLOW = float(
 )  # factor on every limit, for sanitizers and busy machines
 LIMIT_S = 10.0
 
-# Copied from the browsers' own network logs; the lists in Connection and the extension are what matters.
+# Copied from the network logs of the browsers. The list in Connection and the extension matter.
 FIREFOX_HEAD = (
     b"GET / HTTP/1.1\r\n"
     b"Host: 127.0.0.1:8080\r\n"

@@ -1,8 +1,8 @@
-"""What each client of a server may and must see, said without a log: the oracle of tests/net/test_model.py.
+"""What each client of a server may and must get, without using a log: the oracle of tests/net/test_model.py.
 
-A `History` is told of every command as it is given, and of every message as it is read; it never looks at
-the server. Each has its number on one clock, so a message's number is its place in the order of all sends.
-`History.complain` then says what is wrong with the transcript of one reader, one line each::
+A `History` is told every command when it is given, and every message when it is read. It never looks at the
+server. All have numbers of one clock, so the number of a message is its position in the order of all sends.
+`History.complain` then lists the errors in the transcript of one reader, one per line::
 
     live        everything sent while it was a client (a member, for a group's log) and not barred, in the
                 order of sending, none twice
@@ -11,9 +11,10 @@ the server. Each has its number on one clock, so a message's number is its place
     excuses     a live or retained message is missing only if, before the reader got the next later one, it
                 was superseded or forgotten (latest), or followed by more bytes than fit (skip); or if the
                 reader was closed and nothing later came
-    keen        who is never behind has no excuse
+    keen        a reader that is never behind has no excuse
 
-Slots are keys with their type, each log has its own; a log is that of all, of a group or of one client.
+A slot is a key with its type, and each log has its own slots. A log is that of all, of a group or of one
+client.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ class History:
     def _replayed_for(
         self, reader: Reader, sent: Sent, at: int, last: int, replayed: list[tuple[int, Stay]]
     ) -> Stay | None:
-        # The stay at whose begin it was retained, if it is in order; `last` is the newest that came before.
+        # The membership during which it was retained, if it is in order. `last` is the newest one before it.
         for stay in reader.stays:
             if (
                 stay.log == sent.log
@@ -194,7 +195,8 @@ class History:
             replayed.append((number, stay))
 
         def when(number: int) -> int | None:
-            # It has passed that number for certain; None: never, nothing may be asked of it.
+            # The number up to which it has certainly read; None if that is unknown, so nothing can be
+            # required.
             reached = next((at for later, at in live if later > number), None)
             return self.clock if reached is None and not reader.closed else reached
 

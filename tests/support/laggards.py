@@ -1,4 +1,4 @@
-"""Clients that read nothing until they are told to, and what they must then get.
+"""Clients that read nothing until told to, and the messages that they must then get.
 
 A `Laggard` connects over WebSocket or TCP, plain or with TLS, and gives whole messages::
 
@@ -6,9 +6,8 @@ A `Laggard` connects over WebSocket or TCP, plain or with TLS, and gives whole m
         ...                                       # what is sent meanwhile queues
         got = await slow.messages_until(lambda message: message.number == 99)
 
-What it got is a beginning of what was sent, as far as its kernel took it, and then what was still there of
-the rest: `assert_transcript` knows the rules of each policy, and finds where the one ends and the other
-begins.
+It gets the first messages, as far as the kernel took them, and then what was still queued.
+`assert_transcript` knows the rules of each policy, and finds the boundary between the two parts.
 """
 
 from __future__ import annotations

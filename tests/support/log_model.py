@@ -1,7 +1,8 @@
-"""What a client of the compacted log must see: the contract of docs/policies.md, and nothing of the code.
+"""What a client of the compacted log must get: the contract of docs/policies.md, independent of the code.
 
-`World` is told every command and keeps a list of what was sent; `Client` knows since when and until when it
-was a client, and a member of which groups. `check` compares that with what a client has received, in order.
+`World` is told every command and keeps a list of what was sent. `Client` knows from when to when it was a
+client, and a member of which groups. `check` compares that with the messages that a client received, in
+order.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class World:
         live = [m for m in messages if client.is_in(m)]
         early = [m for m in messages if not client.is_in(m)]
         for message in {m for m in messages if got.count(m.number) > 1}:
-            # Only what is retained may, and only to one that left and came again.
+            # Only retained ones may, and only to a client that left and came back.
             again = [a for a, _ in client.spans[message.audience] if a > message.number]
             assert message.retain and len(again) >= got.count(message.number) - client.is_in(message), (
                 f"{message} twice"
@@ -110,7 +111,7 @@ class World:
         return messages, live, early
 
     def _check_early(self, client: Client, messages: list[Sent], early: list[Sent]) -> None:
-        # From before it joined: only retained messages, those that were newest then, before all live ones.
+        # From before it joined: only the retained messages that were the newest then, before all live ones.
         for message in early:
             assert message.kind == LATEST and message.retain, f"{message} is not for it"
             assert message.barred != client.name, f"{message} is barred to it"

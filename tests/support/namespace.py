@@ -1,4 +1,4 @@
-"""A network namespace of a test's own, in which a program runs.
+"""Runs a program in its own network namespace.
 
 ::
 

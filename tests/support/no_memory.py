@@ -1,8 +1,8 @@
-"""Calls under failing allocations: every one from the k-th on fails, for k = 0, 1, … until the call succeeds.
+"""Calls with failing allocations: all from the k-th on fail, for k = 0, 1, … until the call succeeds.
 
-CPython's own `_testcapi` does that; where it is missing nothing can be said. What must be so at each k: the
-call returns, or raises a MemoryError or one of the errors that it may raise anyway; afterwards, with memory,
-it does what it always did; and nothing of it stays allocated.
+CPython's `_testcapi` does that; without it these tests cannot run. For each k, the call must return, or raise
+a MemoryError or one of its normal errors. After that, with memory, it must work as before, and nothing of it
+may stay allocated.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Sweep:
     def bursts(self, name: str, call: Callable[[], Any], step: int = 1, width: int = 30) -> None:
         """Sweep a call that is mostly Python: `width` allocations fail, then none.
 
-        CPython 3.11 loops for ever in a handler whose own allocations go on failing.
+        CPython 3.11 loops forever in a handler whose own allocations keep failing.
         """
         usual = outcome(call)
         calm = k = 0

@@ -1,8 +1,8 @@
-"""Failing allocations while servers and clients work: in each call, and in what the loop calls.
+"""Failing allocations while servers and clients work: in each call, and in each callback of the loop.
 
-What must be so, whichever allocation fails: the call returns, or raises a MemoryError or an error of the
-library; a connection that cannot go on is closed; the others get every value, in order; afterwards, with
-memory, everything works; and no socket, task, or object of ours is left behind.
+Whichever allocation fails, the call must return, or raise a MemoryError or an error of the library. A
+connection that cannot continue must be closed, and the others must get every value in order. After that, with
+memory, everything must work, and no socket, task or object may be left.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs the fragments of one page, in order, in one namespace: ``python notebook.py PAGE PORTS``.
 
-PORTS is JSON: the ports of the page and what stands for them. The working directory holds the page's files.
-Exits with a message that names page and line if a fragment raises, or prints other than the page says.
+PORTS is JSON: the ports of the page and their replacements. The working directory has the page's files. It
+exits with a message with page and line if a fragment raises, or prints something else than the page shows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(page: Page) -> None:
                 compare(page, block, printed.getvalue())
             elif printed.getvalue():
                 sys.exit(f"{page.name}:{block.line}: the set-up prints {printed.getvalue()!r}")
-        # What a page opens it closes: ResourceWarnings come now, and go to stderr.
+        # A page closes what it opens. ResourceWarnings are forced now, and go to stderr.
         vars(module).clear()
         gc.collect()
 

@@ -1,14 +1,16 @@
-"""Markdown pages as lists of blocks, with what a page says about running them.
+"""Markdown pages as lists of blocks, with their instructions for running them.
 
 A page is read from top to bottom, as a notebook:
 
-- A ``python`` block is run in the namespace of its page; ``await`` may stand at its top level. If its first
-  line is ``# name.py``, it is a file instead, which other blocks can import.
-- A ``text`` block below a ``python`` block is what that block prints, ``...`` standing for anything. A block
-  that prints has one. A file with one is also run as a program.
+- A ``python`` block is run in the namespace of its page. ``await`` is allowed at its top level. If its first
+line is
+  ``# name.py``, it is a file instead, which other blocks can import.
+- A ``text`` block below a ``python`` block is the output of that block; ``...`` matches anything. A block
+that prints
+  must have one. A file with one is also run as a program.
 - Ports from 8765 to 8769 are replaced by free ones.
 
-What readers need not see stands in HTML comments, each on lines of its own::
+HTML comments hold what readers need not see, each on its own lines::
 
     <!-- setup                           Python that is run here and not shown
     ...
@@ -137,7 +139,7 @@ def free_ports() -> dict[str, str]:
     """A free port for each that pages may name."""
     found: list[str] = []
     while len(found) < len(PORTS):
-        # Below the range that systems take connections' own ports from: nobody is given it meanwhile.
+        # Below the range of ephemeral ports, so that the system gives these to no other connection meanwhile.
         port = random.randrange(20_000, 32_000)
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

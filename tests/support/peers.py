@@ -1,4 +1,4 @@
-"""WebSocket peers that do exactly what a test says, right or wrong, byte by byte (RFC 6455).
+"""WebSocket peers that do exactly what a test wants, correct or not, byte by byte (RFC 6455).
 
 Client side, against a server of ours::
 
@@ -13,8 +13,8 @@ Server side, against a client of ours::
     async with raw_server() as server:
         client, peer = await asyncio.gather(WsClient[T].connect(server.address), server.accept())
 
-Neither reads before it is told to, so a peer that is left alone is a stalled one. `small` gives it a small
-receive buffer, so that a few hundred kilobytes fill the way to it instead of several megabytes.
+Neither reads before it is told to, so an unattended peer is a stalled one. `small` gives it a small receive
+buffer, so that a few hundred kilobytes fill the path to it instead of several megabytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Programs of examples/, run as a user runs them."""
+"""Runs the programs of examples/ as a user does."""
 
 from __future__ import annotations
 

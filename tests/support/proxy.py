@@ -1,4 +1,4 @@
-"""A TCP proxy whose network is as bad as a test says.
+"""A TCP proxy that simulates network faults.
 
 ::
 
@@ -36,8 +36,8 @@ TURNS_A_PIECE = 3  # loop turns in which a peer on the same loop reads a piece b
 def blackhole(sock: socket.socket) -> None:
     """From now on every packet to `sock` vanishes, acknowledgements too, as behind a cut cable (Linux).
 
-    A proxy cannot do that: its own system answers. This is a socket filter that lets nothing through; the
-    other end hears nothing at all, no end of stream and no reset.
+    A proxy cannot do that, because its own system answers. This is a socket filter that drops everything. The
+    other end gets no data, no end of stream and no reset.
     """
     drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF_RET | BPF_K, 0 bytes
     program = struct.pack("HxxxxxxP", 1, ctypes.addressof(drop_all))  # struct sock_fprog

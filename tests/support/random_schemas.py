@@ -1,6 +1,6 @@
-"""Schemas at random, values of them, and inputs that are nearly values: what generated code is compared on.
+"""Random schemas, values of them, and inputs that are nearly values, to compare generated code.
 
-A value is compared between languages as one text (`shown`): numbers in decimal, floats by their bits, text
+Values are compared between languages as one text (`shown`): numbers in decimal, floats by their bits, text
 and bytes in hexadecimal. So nothing depends on how a language prints.
 """
 
@@ -31,7 +31,7 @@ from deli_com.schema.tree import (
 )
 from deli_com.types.instance import record_spec
 
-# Keywords of one language or another, names of the runtimes, names that differ in case only.
+# Keywords of the languages, names of the runtimes, and names that differ only in case.
 AWKWARD = """
 class type match fn let mut self Self impl dyn int double float long char auto template namespace operator
 new delete default switch case final var late required factory dynamic get set async await yield in is None
@@ -108,7 +108,7 @@ MANY = (
     + "enum Big\n"
     + "".join(f" {i} M{i}\n" for i in range(300))
 )
-# Names that objects of one language or another have of themselves.
+# Names that objects have by default in some language.
 INHERITED = """\
 deli 1
 root constructor
@@ -146,7 +146,7 @@ class _Maker:
                 self.made[name] = Enum(name, tuple(self.words(rng.randint(1, 6))))
             elif kind < 0.5:
                 words = self.words(rng.randint(1, 5))
-                # Variables of a sealed type in a list refer to any type: that is recursion.
+                # Fields of a sealed type in a list refer to any type, which makes recursion.
                 self.made[name] = Sealed(
                     name, tuple(self.variant(word, later, rng.random() < 0.3) for word in words)
                 )

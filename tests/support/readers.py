@@ -1,4 +1,4 @@
-"""Clients that read when they are told to, and note what they get; messages of every policy.
+"""Clients that read on command and record what they get, and messages of every policy.
 
 ::
 

@@ -1,7 +1,7 @@
-"""The wire format a second time, in plain Python: the oracle that `_fastcodec` is compared with.
+"""A second implementation of the wire format, in plain Python: the oracle for `_fastcodec`.
 
-A type is a tuple, as in ``("list", ("u8",))``; it knows how to make the Python annotation, so
-that the oracle shares no code with the library. Encoding and decoding follow docs/wire.md.
+A type is a tuple, such as ``("list", ("u8",))``. It can make the Python annotation, so that the oracle shares
+no code with the library. Encoding and decoding follow docs/wire.md.
 """
 
 from __future__ import annotations

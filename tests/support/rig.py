@@ -1,4 +1,4 @@
-"""A hub on socket pairs, without an event loop: what the hub's tests and the model test turn by hand."""
+"""A hub on socket pairs, without an event loop. The hub's tests and the model test step it by hand."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ pub trait Show {
     fn show(&self, out: &mut String);
 }
 macro_rules! integers {
-    ($($t:ty)*) => {$(impl Show for $t { fn show(&self, out: &mut String) { let _ = write!(out, "{self}"); } })*};
+    ($($t:ty)*) => {$(impl Show for $t { fn show(&self, out: &mut String) { let _ = write!(out, "{self}"); }
+    })*};
 }
 integers!(u16 u32 u64 i8 i16 i32 i64 bool);
 impl Show for u8 { fn show(&self, out: &mut String) { let _ = write!(out, "{self}"); } }

@@ -1,7 +1,7 @@
 """What a reader must make of another writer, in plain Python: types that are mutations of one another, and
 bytes of one read as the other, field by field.
 
-Nothing here knows the library's compiler. Types are trees of `deli_com.schema.tree`; a value is a plain one:
+This module does not use the library's compiler. Types are trees of `deli_com.schema.tree`. Values are plain:
 numbers, bool, str, bytes, list, tuple, None, ``("struct", fields)``, ``("variant", name, fields)``,
 ``("member", name)``.
 """
@@ -559,7 +559,7 @@ def least(tp: Type, sizes: dict[str, float]) -> float:
             return sum(least(item, sizes) for item in items)
 
 
-# --- the table of docs/wire.md section 7 ---
+# --- the table of docs/wire.md section 9 ---
 
 
 def widens(source: str, target: str) -> bool:
@@ -602,7 +602,7 @@ class Resolver:
                         todo.append(name)
         return False
 
-    # --- can it be ---
+    # --- whether a type can be read ---
 
     def possible(self) -> bool:
         return self.fits(self.there.root, self.here.root)
@@ -719,7 +719,7 @@ class Resolver:
             for item in r
         )
 
-    # --- what it is ---
+    # --- what a value becomes ---
 
     def read(self, data: bytes) -> Any:
         """The plain value; `Fault` where the bytes are none."""

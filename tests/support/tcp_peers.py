@@ -1,4 +1,4 @@
-"""The TCP wire as docs/wire.md describes it, with nothing of the library: a reference peer for either end.
+"""The TCP protocol as docs/wire.md describes it, without the library: a reference peer for either end.
 
 ::
 
@@ -9,8 +9,7 @@
     async with served(max_message_size=1000) as (client, peer):     # a Client, and the peer that serves it
         ...
 
-It reads only when it is told to, so a peer that is left alone is a stalled one; `small` gives it a small
-receive buffer.
+It reads only on command, so an unattended peer is a stalled one. `small` gives it a small receive buffer.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from deli_com import Client, Server
 class ReferencePeer(RawPeer):
     """One end of a connection.
 
-    A message is a u32 length and a payload. In it fields stand side by side; numbers are little-endian,
-    strings a u32 count of UTF-8 bytes and the bytes, lists a u32 count and the elements.
+    A message is a u32 length and a payload. The payload is the fields in order; numbers are little-endian,
+    strings are a u32 count of UTF-8 bytes and the bytes, lists are a u32 count and the elements.
     """
 
     async def send_message(self, payload: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Compilers and packages of other languages. What is missing skips its test, by name."""
+"""Compilers and packages of other languages. A missing one skips its tests, with its name."""
 
 from __future__ import annotations
 

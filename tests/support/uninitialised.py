@@ -1,7 +1,7 @@
-"""Calls of all that objects have which only `__new__` has made: `python uninitialised.py` runs them.
+"""Calls all methods of objects that only `__new__` has made: `python uninitialised.py` runs them.
 
-Classes are found by walking the package, so a new one is among them. What a call raises is not looked at;
-a process that dies names the call before it on its last line. The last line of one that lives holds counts.
+It finds the classes by walking the package, so new ones are included. Exceptions of the calls are ignored. If
+the process dies, its last line names the call. Otherwise the last line has counts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import deli_com
 
-# What these do is not of an object: they end the process, or show a window.
+# Not methods of an object: these end the process, or open a window.
 PROGRAMS = {"deli_com.__main__"}
 GIVEN: list[tuple[Any, ...]] = [(), (None,), (1,), (b"abc",), (None, None), (1, 2), (None, None, None)]
 COMPILED: list[type] = []

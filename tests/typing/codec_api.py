@@ -1,4 +1,4 @@
-"""What type checkers see of the codec: read by mypy and pyright, and run by test_codec_api.py."""
+"""What type checkers infer for the codec: mypy and pyright check it, and test_codec_api.py runs it."""
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 

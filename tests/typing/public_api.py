@@ -1,4 +1,4 @@
-"""The public surface as users write it; type-checked by mypy and pyright, and run by test_public_api.py."""
+"""The public interface as users write it: mypy and pyright check it, and test_public_api.py runs it."""
 
 from __future__ import annotations
 

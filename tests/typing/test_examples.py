@@ -1,4 +1,4 @@
-"""The typed examples run as they read: what mypy and pyright accept also works."""
+"""The typed examples run as written: what mypy and pyright accept also works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds tests/cext/_probe.pyx once a session, against the deli_com that is imported."""
+"""Builds tests/cext/_probe.pyx once per session, against the deli_com that is imported."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The import-time check, and the facts about picows that the core rests on.
+"""The import-time check, and the facts about picows that the core depends on.
 
-A change of the pin starts here: these tests say what moved.
+An update of the pin starts here: these tests show what has changed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pytest
 
 from deli_com import _abi
 
-# sha256 of picows.pxd 2.3.1 without comments and blank lines. Another hash means: compare the files, then see
-# whether what the core cimports is still there and means the same, then write the new hash.
+# sha256 of picows.pxd 2.3.1 without comments and blank lines. If it changes: compare the files, check that
+# the names that the core cimports still exist with the same meaning, then write the new hash.
 PICOWS_PXD = "af93513c284adbe48ec97abd673a3c0fa07c3b0889ea6ed0f145cd37a2505e73"
 
 

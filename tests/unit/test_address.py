@@ -1,4 +1,4 @@
-"""address.py: what is an address, what is not, and what binding one raises."""
+"""net/address.py: valid and invalid addresses, and the errors of binding."""
 
 from __future__ import annotations
 

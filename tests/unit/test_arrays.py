@@ -1,4 +1,4 @@
-"""Arrays: what is accepted, what it becomes, what is refused, and structured arrays."""
+"""Arrays: which are accepted, how they decode, which are refused, and structured arrays."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Dead instances keep their numbers for the decoder to write over: nobody must ever be able to tell.
+"""Freed instances keep their numbers for the decoder to overwrite. No program may notice that.
 
-What a program holds is never written over, what it put into a field itself is released with the instance,
-and an instance that is made in any other way begins empty.
+A number that the program holds is never overwritten. A number that the program stored in a field is released
+with the instance. An instance that is made in any other way begins empty.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def test_what_is_held_never_changes(seed: int) -> None:
             single.append((fields(value)[place], expected[place], data))
         elif choice < 0.7:
             name = rng.choice((*RANGES, "x", "y"))
-            # Each in any field: what dies with the value must not be taken for a number of that field.
+            # Each in any field: an object that is freed with the value must not be mistaken for a number of
+            # that field.
             odd = rng.choice(
                 (lambda: -(10**40), lambda: 0.1 * 3, bool, lambda: "tick " * 2, Thing, lambda: 2**40)
             )()

@@ -1,4 +1,4 @@
-"""What would give a value another layout, or its class, is a TypeError; afterwards all works as before."""
+"""Giving a value another layout, or another class, raises TypeError, and everything works as before."""
 
 from __future__ import annotations
 

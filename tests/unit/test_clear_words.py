@@ -1,4 +1,4 @@
-"""Errors of codecs say what is wrong in the user's terms, and what dataclasses can do, structs can."""
+"""Errors of codecs use the user's terms, and structs can do what dataclasses can."""
 
 from __future__ import annotations
 

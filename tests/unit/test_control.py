@@ -1,4 +1,4 @@
-"""schema/control.py: every form of a control text, good ones and every kind of bad one."""
+"""schema/control.py: every form of a control text, valid ones and every kind of invalid one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Cython's code gets wrong where memory is short must not stand in the sources."""
+"""Patterns that Cython compiles incorrectly for low memory must not be in the sources."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "src" / "deli_com"
 def left_handlers(source: str) -> list[int]:
     """Lines where an ``except`` clause is left by return, continue or break.
 
-    Cython drops the reference to the traceback there, and takes for granted that there is one. None is made
-    where there was no memory for it, and the process dies.
+    Cython drops the reference to the traceback there, and assumes that there is one. Without memory for a
+    traceback there is none, and the process crashes.
     """
     found = []
     handlers: list[int] = []  # indentations

@@ -1,4 +1,4 @@
-"""ws/deadlines.py: one timer for many equal deadlines, and what a loop that stood still does to them."""
+"""ws/deadlines.py: one timer for many equal deadlines, and the effect of a blocked loop."""
 
 from __future__ import annotations
 

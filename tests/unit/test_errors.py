@@ -1,4 +1,4 @@
-"""The exceptions: one tree, texts as upstream, pickle and copy. Mirrors the Rust `error_tests`."""
+"""The exceptions: one tree, the texts of the Rust crates, pickle and copy. Mirrors `error_tests` of Rust."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders are floors: a module imports from its own floor or from one below, never from one above."""
+"""Folders are floors: a module imports from its own floor or a lower one, never from a higher one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "src" / "deli_com"
 
-# From the ground up. What stands on one line is one floor. A module at the root is named by itself.
+# From the bottom up. Each line is one floor. Modules at the root are listed by name.
 FLOORS = [
     ["errors", "_abi", "ground"],
     ["types"],

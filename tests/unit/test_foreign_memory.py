@@ -1,4 +1,4 @@
-"""A buffer is taken only where its memory is the value: no pointers, no gaps, no mask."""
+"""A buffer is accepted only if its memory is the value: no pointers, no gaps, no mask."""
 
 from __future__ import annotations
 

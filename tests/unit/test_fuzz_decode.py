@@ -1,4 +1,4 @@
-"""The fuzz target itself works: it passes on good code, and finds what is planted."""
+"""The fuzz target works: it passes with correct code, and finds planted faults."""
 
 from __future__ import annotations
 

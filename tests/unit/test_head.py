@@ -1,4 +1,4 @@
-"""ws/head.py: request and response heads, good ones and every kind of bad one."""
+"""ws/head.py: request and response heads, valid ones and every kind of invalid one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""keepalive.py: what the system is told."""
+"""net/tcp_keepalive.py: the socket options that it sets."""
 
 from __future__ import annotations
 

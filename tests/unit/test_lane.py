@@ -1,4 +1,4 @@
-"""Lanes: which class a value is delivered as, and what is its key."""
+"""Lanes: the class by which a value is delivered, and its key."""
 
 from __future__ import annotations
 

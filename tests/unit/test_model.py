@@ -1,7 +1,8 @@
 """The compacted log against its contract (log_model.py): random commands, tiny buffers, no event loop.
 
-Every seed is a world of its own: followers with and without a descriptor, transports that write at once or
-later, flushes in slices, frames that share a record and frames of three. DELI_COM_MODEL_SEEDS sets how many.
+Each seed has other conditions: followers with and without a descriptor, transports that write at once or
+later, flushes in slices, frames that share a record and frames of three. DELI_COM_MODEL_SEEDS sets the number
+of seeds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Out of memory at any allocation of the codec: a MemoryError, never a crash, and the codec works afterwards.
 
-Each sweep runs in a process of its own, because a wrong one ends it.
+Each sweep runs in its own process, because a failing one crashes it.
 """
 
 # ruff: noqa: E501 - the programs' lines are tables
@@ -102,22 +102,25 @@ def append():
     whole.encode(buf)
     return bytes(buf)
 sweep("encode", append)
-for tp, value in [(u8, 3), (f32, 1.5), (f32, Foreign()), (u32, Foreign()), (str, "h\\u00e9" * 100), (bytes, bytearray(9)),
-                  (bytes, memoryview(b"abc")), (list[f64], [1.0] * 100), (Array[f32], array.array("f", [1.0, 2.0])), (Tree, whole.tree),
-                  (list[Tick], [Tick(2**63, 1.0, Side.SELL, Point(0.0, 1.0))] * 20), (Any and bool, True)]:
+for tp, value in [(u8, 3), (f32, 1.5), (f32, Foreign()), (u32, Foreign()), (str, "h\\u00e9" * 100), (bytes,
+bytearray(9)),
+                  (bytes, memoryview(b"abc")), (list[f64], [1.0] * 100), (Array[f32], array.array("f", [1.0,
+                  2.0])), (Tree, whole.tree), (list[Tick], [Tick(2**63, 1.0, Side.SELL, Point(0.0, 1.0))] *
+                  20), (Any and bool, True)]:
     to_bytes = codec(tp).to_bytes
     sweep(f"to_bytes of {tp}", lambda: to_bytes(value))
 """,
     "refuse": """
 bad = [
-    dict(n=300), dict(n=-1), dict(n=2**200), dict(n="x"), dict(n=1.5), dict(text=3), dict(text="\\ud800"), dict(blob="x"),
-    dict(numbers=[1, 2**40]), dict(numbers=[1, None]), dict(array=array.array("d", [1.0])), dict(array=3),
-    dict(nd=np.zeros(3)), dict(nd=[None]), dict(rows=np.zeros(2)), dict(rows=None), dict(points=[Point(1e300, 0.0)]),
-    dict(points=[3]), dict(pair=(1,)), dict(pair=[1, "x"]), dict(many=(1, 2**20)), dict(fixed=[1.0]), dict(fixed=np.zeros(4, "f4")),
-    dict(words=["a"]), dict(words="ab"), dict(shape=Point(1.0, 2.0)), dict(shape=None), dict(maybe="x"),
-    dict(tree=Tree(1, [Tree(2, [Tree(-3, [])])])), dict(blob=np.array(["a"], object)), dict(blob=np.arange(9)[::2]),
-    dict(blob=np.ma.masked_array([1])), dict(array=np.ma.masked_array([1.0], dtype="f4")),
-    dict(tree=Tree(1, [3])), dict(n=np.float32(1)), dict(maybe=True),
+    dict(n=300), dict(n=-1), dict(n=2**200), dict(n="x"), dict(n=1.5), dict(text=3), dict(text="\\ud800"),
+    dict(blob="x"), dict(numbers=[1, 2**40]), dict(numbers=[1, None]), dict(array=array.array("d", [1.0])),
+    dict(array=3), dict(nd=np.zeros(3)), dict(nd=[None]), dict(rows=np.zeros(2)), dict(rows=None),
+    dict(points=[Point(1e300, 0.0)]), dict(points=[3]), dict(pair=(1,)), dict(pair=[1, "x"]), dict(many=(1,
+    2**20)), dict(fixed=[1.0]), dict(fixed=np.zeros(4, "f4")), dict(words=["a"]), dict(words="ab"),
+    dict(shape=Point(1.0, 2.0)), dict(shape=None), dict(maybe="x"), dict(tree=Tree(1, [Tree(2, [Tree(-3,
+    [])])])), dict(blob=np.array(["a"], object)), dict(blob=np.arange(9)[::2]),
+    dict(blob=np.ma.masked_array([1])), dict(array=np.ma.masked_array([1.0], dtype="f4")), dict(tree=Tree(1,
+    [3])), dict(n=np.float32(1)), dict(maybe=True),
 ]
 for change in bad:
     value = everything(**change)
@@ -131,11 +134,13 @@ loop.children.clear()
 sweep("from_bytes", lambda: All.from_bytes(data))
 sweep("from_bytes of a view", lambda: All.from_bytes(memoryview(data), strict=True))
 sweep("decode", lambda: All.decode(b"xx" + data, 2))
-for tp, value in [(u64, 2**63), (i64, -2**62), (f32, 1.5), (str, "a" * 300), (str, "h\\u00e9" * 300), (bytes, b"abc"),
+for tp, value in [(u64, 2**63), (i64, -2**62), (f32, 1.5), (str, "a" * 300), (str, "h\\u00e9" * 300), (bytes,
+b"abc"),
                   (list[f64], [1.0] * 40), (list[u64], [2**63] * 40), (Array[f32], array.array("f", [1.0])),
                   (NDArray[np.float64], np.ones(4)), (tuple[u16, ...], (1, 2, 3)), (tuple[u8, str], (1, "x")),
-                  (Shape, Circle(2.0)), (Tree, whole.tree), (Side, Side.SELL), (u32 | None, 70000), (u32 | None, None),
-                  (FixedArray[f32, Literal[3]], [1.0, 2.0, 3.0]), (Annotated[NDArray[np.void], Point], ROWS)]:
+                  (Shape, Circle(2.0)), (Tree, whole.tree), (Side, Side.SELL), (u32 | None, 70000), (u32 |
+                  None, None), (FixedArray[f32, Literal[3]], [1.0, 2.0, 3.0]), (Annotated[NDArray[np.void],
+                  Point], ROWS)]:
     raw = codec(tp).to_bytes(value)
     from_bytes = codec(tp).from_bytes
     sweep(f"from_bytes of {tp}", lambda: from_bytes(raw))

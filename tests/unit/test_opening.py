@@ -1,4 +1,4 @@
-"""What `bind` and `connect` return before it is awaited. No sockets."""
+"""The result of `bind` and `connect` before it is awaited. No sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options: what each may be, and that an error names it, what was given and what is expected."""
+"""Options: the valid values of each, and errors that name option, value and what is expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""origins.py: which pages may connect."""
+"""ws/origins.py: which pages may connect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is installed is whole, and what is written twice agrees."""
+"""The installed package is complete, and facts that are written twice agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The class keywords `policy`, `key` and `retain`: what they mean, and how wrong ones are refused."""
+"""The class keywords `policy`, `key` and `retain`: their meaning, and the errors for invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inbox that follows policies: against a plain model, and what the model leaves out. No sockets."""
+"""The inbox with policies: compared with a plain model, and cases that it does not cover. No sockets."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ async def play(probe: Any, steps: list[tuple[Any, ...]], *, max_count: int) -> N
         value = make(kind, key, number)
         data = CODEC.to_bytes(value)
         model.push(value, source, len(data))
-        # As objects come those of connections whose schema is another; their key is that of the value.
+        # Objects come from connections with another schema. Their key is that of the value.
         if as_value or inbox.push_plain_(data, source) is None:
             inbox.push_(value, source, len(data))
 

@@ -1,4 +1,4 @@
-"""Recorder and Recording: what is written is what is read, by class, key and time, whole or torn."""
+"""Recorder and Recording: what is read is what was written, by class, key and time, also if incomplete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings as files: what the standard reader says of them, whole, torn and mended."""
+"""Recordings as files: the standard reader reads complete, incomplete and repaired ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers and clients that are recorded: what they send and receive is what the file has."""
+"""Recorded servers and clients: the file has what they send and receive."""
 
 from __future__ import annotations
 

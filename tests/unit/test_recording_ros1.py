@@ -1,4 +1,4 @@
-"""ROS 1 definitions: its own reader finds in our bytes what was encoded."""
+"""ROS 1 definitions: the reader of ROS 1 decodes what the codec encoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replay: a recording served again, at its times, with the state of the moment for those who come late."""
+"""Replay: a recording served again, at its times, with the retained state for clients that join late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts that are written to be expensive: the work and the memory grow with the text, or it is refused."""
+"""Texts made to be expensive: work and memory are proportional to the text, or the text is refused."""
 
 from __future__ import annotations
 

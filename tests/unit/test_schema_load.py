@@ -1,4 +1,4 @@
-"""`Schema.load`: classes made at run time are what a program would have written."""
+"""`Schema.load`: classes made at run time equal those that a program would declare."""
 
 from __future__ import annotations
 

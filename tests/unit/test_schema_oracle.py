@@ -1,7 +1,7 @@
-"""Generated types and their mutations: the compiled reading agrees with an oracle in plain Python.
+"""Generated types and their mutations: the compiled readers agree with an oracle in plain Python.
 
-`DELI_COM_PAIRS` is how many pairs of types there are, `DELI_COM_TYPES` how many types are parsed and loaded
-(``make test-schema``: 100,000 and 10,000).
+`DELI_COM_PAIRS` sets the number of pairs of types, `DELI_COM_TYPES` the number of types that are parsed and
+loaded (``make test-schema``: 100,000 and 10,000).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Question`: what is made of the answers of a server, sensible ones and others."""
+"""`Question`: how the answers of a server are processed, valid ones and others."""
 
 from __future__ import annotations
 

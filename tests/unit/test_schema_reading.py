@@ -543,7 +543,7 @@ class TestDifferences:
             "B.x  u8 here, str there (variant 2 there, behind New, and 1 here)",
         ]
         assert differences(Base, sent("B str", "A u8", "New u8")) == ["B.x  u8 here, str there"]
-        # Alone it is no difference: variants have names.
+        # This is no difference by itself: variants have names.
         value = codec(Base).reading(sent("A u8", "New u8", "B u8")).from_bytes(b"\2\0\0\0\7")
         assert value == B(7)
 

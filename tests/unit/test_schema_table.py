@@ -1,8 +1,8 @@
-"""The table of docs/wire.md section 9: each row, both ways, in everything that a struct can stand in.
+"""The table of docs/wire.md section 9: each row, both ways, inside everything that can contain a struct.
 
-A row is a struct of the writer, bytes of it, and a struct of the reader: what comes of the bytes, or the
-words of the difference. It is tried as it is, in a struct, list, tuple, option, fixed array, sealed variant
-and structured array. Behind it stands a field that is read only if not a byte was misjudged.
+A row is a struct of the writer, its bytes, and a struct of the reader, with the resulting value or the text
+of the difference. It is tested directly, and in a struct, list, tuple, option, fixed array, sealed variant
+and structured array. A field after it is read correctly only if every byte before it was.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ CASES = [
 def test_a_row_of_the_table(name: str, place: str) -> None:
     row, where = ROWS[name], PLACES[place]
     fields = "".join(f" {item}\n" for item in row.there.split(","))
-    # The struct has another name there: names of structs do not matter.
+    # The struct has another name at the writer. Names of structs do not matter.
     text = f"deli 1\nroot W\nstruct W\n f {where.type}\n last u16\n{where.more}struct Row\n{fields}{row.more}"
     writer = Schema.parse(text)
     reader = made("Message", {"f": where.make(made("OtherName", row.here)), "last": u16})

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "s": 1}
 CALLS = [WsServer.bind, WsClient.connect, Server.bind, Client.connect, WsServer.close]
-# What is no limit of its own, so the table says nothing about it.
+# Constants that are no limits themselves, so the table does not list them.
 NO_LIMITS = {
     "conflate",
     "addr",

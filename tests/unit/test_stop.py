@@ -1,4 +1,4 @@
-"""How a result leaves `recv`: a StopIteration that may be the last one anew. Nobody must be able to tell."""
+"""How a result leaves `recv`: by a StopIteration that may be reused. No program may notice that."""
 
 from __future__ import annotations
 

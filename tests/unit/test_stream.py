@@ -1,4 +1,4 @@
-"""link/tcp_link.pyx: frames from every kind of read, and the memory for it; no byte crosses a socket."""
+"""link/tcp_link.pyx: frames from every kind of read, and the memory for it. No byte crosses a socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No class gives an object that is not initialised and dies in use: none, or one whose methods look first."""
+"""No class gives an uninitialised object that crashes in use: it gives none, or its methods check first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vectors printed by the Rust crates hold in both directions, error for error."""
+"""The vectors printed by the Rust crates hold in both directions, including errors."""
 
 from __future__ import annotations
 

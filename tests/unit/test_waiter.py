@@ -1,4 +1,4 @@
-"""A future whose end cannot be told has not ended: nobody who awaits it sleeps for ever."""
+"""A future whose end cannot be reported has not ended, so no task waits for it forever."""
 
 from __future__ import annotations
 
