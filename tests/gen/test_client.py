@@ -265,7 +265,7 @@ def test_a_server_that_cannot_read_what_the_client_sends(tmp_path: Path) -> None
                 "const client = new wire.Client(url, { WebSocket, onError: (e) => print(e.message) });\n"
                 "await client.ready; try { for await (const v of client); } catch (e) { print(e.name); }",
             )
-            assert lines[0] == "the server cannot read what is sent here:"
+            assert lines[0] == "the server cannot read the values of this client:"
             assert "Speed.metres  str here, u32 there" in lines[1] and lines[-1] == "SchemaError"
 
     asyncio.run(main())

@@ -87,7 +87,7 @@ def loaded(text: str) -> Any:
 
 
 def test_structs_tuple_structs_and_enums() -> None:
-    with pytest.raises(ValueError, match="the name 'class' cannot stand"):
+    with pytest.raises(ValueError, match="the name 'class' is not allowed"):
         python_of_rust(LIB.replace("r#type", "r#class"))
     made = loaded(python_of_rust(LIB))
     assert codec(made.Everything).schema.text == EVERYTHING

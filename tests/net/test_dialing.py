@@ -306,10 +306,10 @@ class TestProxy:
             (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "the proxy answered 407 .*user:password"),
             (b"HTTP/1.1 403 Forbidden\r\n\r\n", "the proxy answered 403 Forbidden"),
             (b"HTTP/1.1 502 \x1b[31mBad\r\n\r\n", r"the proxy answered 502 \?\[31mBad"),
-            (b"SSH-2.0-OpenSSH\r\n\r\nHTTP/1.1 ", "no HTTP proxy"),
-            (b"HTTP/1.1 3x0 A\r\n\r\n", "no HTTP proxy"),
+            (b"SSH-2.0-OpenSSH\r\n\r\nHTTP/1.1 ", "not from an HTTP proxy"),
+            (b"HTTP/1.1 3x0 A\r\n\r\n", "not from an HTTP proxy"),
             (b"HTTP/1.1 502 A\r\nA: " + b"x" * 20_000 + b"\r\n\r\n", "over 16384 bytes"),
-            (b"HTTP/1.1 502", "the proxy ended the connection|reset"),
+            (b"HTTP/1.1 502", "the proxy closed the connection|reset"),
         ],
     )
     async def test_it_refuses(self, server_type: Any, client_type: Any, answer: bytes, words: str) -> None:

@@ -379,9 +379,9 @@ class TestSocket:
             with pytest.raises(ValueError, match="not bound"):
                 bind(sock=sock)
             sock.bind(("127.0.0.1", 0))
-            with pytest.raises(ValueError, match="reuse_port is for a socket that is made here"):
+            with pytest.raises(ValueError, match="reuse_port is for a socket that bind makes"):
                 bind(sock=sock, reuse_port=True)
-            with pytest.raises(ValueError, match="mode is for a socket that is made here"):
+            with pytest.raises(ValueError, match="mode is for a socket that bind makes"):
                 bind(sock=sock, mode=0o600)
             with pytest.raises(ValueError, match="expected one of TCP"):
                 bind(sock=datagrams)

@@ -150,7 +150,7 @@ class TestCounts:
             one_checked("max_inbound", 0)
         with pytest.raises(ValueError, match=r"^max_clients is -1, .* 0 or more, or None: no limit"):
             one_checked("max_clients", -1)
-        with pytest.raises(TypeError, match="always a limit, so None is not taken"):
+        with pytest.raises(TypeError, match="a limit is required, so None is not allowed"):
             one_checked("max_backlog", None)
         assert one_checked("max_clients", None) is None
 
