@@ -3,12 +3,12 @@
 ::
 
     @classmethod
-    @taking({"ssl": "server_ssl"})     # where the rule has another name than the option
+    @taking({"ssl": "server_ssl"})     # for a rule that has another name than the option
     def bind(cls, addr, *, ssl=None, max_backlog=16 << 20): ...
 
-The signature and the docstring of a call say what it takes; `RULES` says what each option may be. The call
-gets values that have been checked, and ``bind(max_bakclog=…)`` is told which name was meant. An option of two
-calls has one default (tests/unit/test_options.py).
+The signature and the docstring of a call list its options. `RULES` has the valid values of each option. The
+call gets checked values. A misspelt option, ``bind(max_bakclog=…)``, raises an error that suggests the right
+name. An option of two calls has one default (tests/unit/test_options.py).
 
 An error names the option, its value, and what is expected. It is a `TypeError` for a wrong type and a
 `ValueError` for a wrong value.
@@ -461,14 +461,14 @@ def unexpected(call: str, name: str, known: Iterable[str]) -> TypeError:
 def taking(
     rules: Mapping[str, str], also: Callable[[Any, Mapping[str, Any]], None] | None = None
 ) -> Callable[[F], F]:
-    """Have a class method's options checked before it is called; it gets them as they are used inside.
+    """Check the options of a class method before it is called. It gets their internal values.
 
     Parameters
     ----------
     rules : mapping
-        Option to the name of its rule, where that differs.
+        Option -> name of its rule, if that differs.
     also : callable, optional
-        ``(addr, given)``: raises for options that do not go together. It gets only those that were given.
+        ``(addr, given)``: raises for options that contradict each other. It gets only the given ones.
     """
 
     def decorate(function: F) -> F:

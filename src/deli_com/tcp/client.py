@@ -80,7 +80,7 @@ class Client(ClientBase[Down, Up]):
         Parameters
         ----------
         addr : str or tuple
-            As for `WsClient.connect`, but for URLs.
+            As for `WsClient.connect`, but without URLs.
         sock, server_hostname, max_inbox, conflate
             As for `WsClient.connect`.
         proxy : str, optional
@@ -89,8 +89,8 @@ class Client(ClientBase[Down, Up]):
         ssl : ssl.SSLContext or bool, optional
             TLS; True makes a default context.
         max_message_size : int
-            Bytes of one encoded message, both ways, at most 2**32 - 1. When the server
-            announces more, ``recv`` raises `MessageTooLarge` and the connection is closed.
+            Limit in bytes for one encoded message, sent or received, at most 2**32 - 1. If the server
+            announces a larger one, ``recv`` raises `MessageTooLarge` and the connection is closed.
         schema : {"check", "require"} or None
             None: schemas are not exchanged. An older server, or another program, closes the connection of a
             client that announces schemas. ``check`` and ``require`` mean the same here: announce the schemas

@@ -92,10 +92,10 @@ class Server(ServerBase[Down, Up]):
         sock, mode, reuse_port, proxy_protocol, slow_client, max_keys, record, on_connect, on_disconnect
             As for `WsServer.bind`.
         ssl : ssl.SSLContext, optional
-            Speak TLS.
+            Use TLS.
         max_backlog : int
-            Bytes of queued messages at which a client that lags is reset. One message never
-            exceeds that by itself.
+            Bytes of queued messages at which a client that is behind is reset. A single message never exceeds
+            the limit by itself.
         max_message_size : int
             Limit in bytes for one encoded message, sent or received, at most 2**32 - 1. A client that
             announces a larger one is closed.

@@ -42,7 +42,7 @@ __all__ = ["WsServer"]
 
 FORWARDED_HEADER: ForwardedHeader = "x-forwarded-for"
 
-# Options of the port, which a server that shares it cannot be given; but for what leaves the port as it is.
+# Options of the port with their defaults. A server that shares a port cannot set them to other values.
 _OF_THE_PORT: Mapping[str, object] = {
     "sock": None,
     "mode": None,
@@ -354,7 +354,7 @@ def _handler(
 def _forwarding(*, proxies: Any, header: ForwardedHeader, has_host: bool) -> Forwarding:
     if proxies is None and (header != FORWARDED_HEADER or has_host):
         name = "forwarded_host" if has_host else "forwarded_header"
-        raise ValueError(f"{name} is what proxies of forwarded_from say, which is not given")
+        raise ValueError(f"{name} is given without forwarded_from=")
     return Forwarding(proxies, header, has_host)
 
 
