@@ -102,7 +102,7 @@ class TestSeconds:
 
     @pytest.mark.parametrize("name", ["close_timeout", "drain", "first_delay", "max_delay"])
     def test_there_is_no_for_ever(self, name):
-        with pytest.raises(TypeError, match=f"^{name} is None, expected .* None is not taken"):
+        with pytest.raises(TypeError, match=f"^{name} is None, expected .* None is not allowed"):
             one_checked(name, None)
         for value in (math.inf, 1e300, 10**400):
             with pytest.raises(ValueError, match=f"^{name} is .*at most 1e"):
