@@ -1,4 +1,4 @@
-"""A text for one follower, in the midst of messages for all: in a log of its own, which is left at once."""
+"""Sends a text to one follower between messages for all, in a log of its own, which it leaves at once."""
 
 from libc.stdint cimport uint8_t
 
@@ -20,7 +20,7 @@ cdef int put_aside(Hub hub, Follower follower, bytes text) except -1:
     audience.add_member(follower)
     hub.begin()
     frame = audience.append(text)
-    # The one frame of its one record lies in a slab, which nobody has read.
+    # The log's only frame is in a slab and has not been read yet.
     (<uint8_t*>audience._record(audience._next - 1).data)[0] = TEXT
     hub.schedule()
     audience.discard_member(follower)  # it gets what was appended before

@@ -1,7 +1,4 @@
-"""Who may make a hub without initialising it.
-
-The façades do, in a method of their own, `_start`; nobody else.
-"""
+"""Which code may make a hub without initialising it: the façades only, in their method `_start`."""
 
 cdef bint _bare = False
 

@@ -9,7 +9,7 @@ cdef class Encoded:
     cdef Lane lane           # None: reliable, like everything else of its server
     cdef object key          # of a latest-only lane
     cdef Audience to         # None: for all, or for `alone`
-    cdef Follower alone      # the one that it is for, or None
+    cdef Follower alone      # its only receiver, or None
     cdef Follower barred     # who does not get it, or None
 
 

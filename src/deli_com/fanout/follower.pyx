@@ -31,7 +31,7 @@ cdef class Owner:
         return 0  # a flush has ended; followers may have caught up or gone
 
     cdef bint on_sweep(self) except -1:
-        return False  # the clock has moved; True to be called again though nobody follows
+        return False  # the clock has moved; True: call again even if there is no follower
 
 
 cdef class Audience(Log):

@@ -18,7 +18,7 @@ from deli_com.fanout.hub cimport Hub
 from deli_com.errors import BacklogFull
 
 cdef enum:
-    MAX_BYTES = 16777216     # that wait; one message alone may be larger
+    MAX_BYTES = 16777216     # that may wait; a single message may be larger
     MAX_MESSAGES = 65536
     DRAIN_BYTES = 1048576    # taken in one turn of the loop, so that it stays responsive
 
@@ -67,7 +67,7 @@ cdef class Handoff:
         return 0
 
     def _drain(self):
-        # On the loop's thread. Whatever ends it, what is left is drained later.
+        # Runs on the loop's thread. After an exception the rest of the queue is drained later.
         try:
             self._drain_some()
         finally:
@@ -89,7 +89,7 @@ cdef class Handoff:
             try:
                 (<Hub>self._hub).append_encoded(message)
             except BacklogFull:
-                pass  # too many keys, or one client's own queue: nobody is there to be told
+                pass  # too many keys, or one client's queue is full; the sending thread has already gone on
         return 0
 
     cdef int _go_on(self) except -1:
@@ -104,7 +104,7 @@ cdef class Handoff:
         return 0
 
     cdef int heal(self) except -1:
-        # Called now and then: where waking the loop has raised, what waits goes on.
+        # Called periodically. Drains what waits if waking the loop has raised.
         return self._go_on() if self._queue and not self._scheduled else 0
 
     cdef bint is_empty(self) noexcept:

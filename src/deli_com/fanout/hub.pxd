@@ -45,8 +45,8 @@ cdef class Hub(Owner):
     cdef bint _flushing                       # inside flush_now: not re-entrant
     cdef bint _must_place_all                 # `writing_paused` of some follower changed inside flush_now
     cdef uint64_t _round_end
-    cdef bint _served_all                     # before the round, nobody of the READY was left out
-    cdef Py_ssize_t _round_start              # rotates: nobody is always last
+    cdef bint _served_all                     # every READY follower was served before the round
+    cdef Py_ssize_t _round_start              # rotates, so that no follower is always last
     cdef Py_ssize_t _round_done
     cdef bint _scheduled
     cdef uint64_t _last_append_ns

@@ -63,7 +63,7 @@ cdef enum:
     EARLY_BYTES = 131072       # pending bytes that are flushed at once: half a slab
     EAGER_FOLLOWERS = 8        # so few are served at once ...
     EAGER_QUIET_NS = 100000    # ... when nothing was appended for this long
-    SLICE_NS = 2000000         # `slice_ns`, unless somebody sets it
+    SLICE_NS = 2000000         # the default of `slice_ns`
 
 cdef bint CHECK = os.environ.get("DELI_COM_CHECK") == "1"
 
@@ -181,7 +181,7 @@ cdef class Hub(Owner):
             return 0  # the garbage collector is taking all of this apart
         self.rosters.remove(follower)
         self.followers.discard(follower)
-        # Somebody may wait for just this one; and records it pinned may go.
+        # A sender may wait for this follower, and the records that it pinned can be freed.
         return self.schedule()
 
     cdef int on_writability(self, Follower follower) except -1:
@@ -216,7 +216,7 @@ cdef class Hub(Owner):
             self.arena.now_ns = deli_com_clock_ns()
 
     cdef int appended(self, Py_ssize_t frame) except -1:
-        # A frame was appended to the log of all: decides when it goes out.
+        # A frame was appended to the log of all followers. Decides when it is sent.
         cdef Py_ssize_t pending = <Py_ssize_t>(self.log.end - self.log.flushed.offset) + self._aside
         if self._flushing:
             return self.schedule()
@@ -290,7 +290,7 @@ cdef class Hub(Owner):
     # --- flushing ----------------------------------------------------------------------
 
     cdef int flush_now(self) except -1:
-        # Sends what it can, for at most SLICE_NS; the rest goes on in the next turn.
+        # Sends for at most SLICE_NS. The next turn of the loop sends the rest.
         cdef bint done = False
         if self._flushing:
             return 0
@@ -338,7 +338,7 @@ cdef class Hub(Owner):
         return self._go_round(deadline) and done and not self._dirty
 
     cdef int _separate(self) except -1:
-        # Whoever a frame is for, or not for, that the others do or do not get, is served alone.
+        # A follower that gets a frame the others do not, or misses one that they get, is served separately.
         cdef Audience audience
         cdef Follower follower
         cdef list individual = self._individual
@@ -403,7 +403,7 @@ cdef class Hub(Owner):
                 self.writer.bytes_out += <uint64_t>total
             else:
                 self.writer.stopped_short(follower, sent, True)
-                count = 0  # a transport ran: describe the stream anew
+                count = 0  # a transport ran, so the vectors are built again
             if self._round_done & 15 == 0 and deli_com_clock_ns() > deadline:
                 return False
         self._end_round()
@@ -478,7 +478,7 @@ cdef class Hub(Owner):
         return 0
 
     def _on_sweep(self):
-        # True while there is somebody to watch.
+        # True while a follower has to be watched.
         if self.limits.is_crowded():
             self.schedule()  # laggards are judged in a turn, and nothing else may call for one
         elif self.rosters.ready.count or self._dirty or self.log.end != self.log.flushed.offset:

@@ -12,7 +12,7 @@ from deli_com.ground.delivery_class cimport DeliveryClass
 
 
 cdef enum KeyForm:
-    # What stands for a field's value in a key. Equal forms <=> equal bytes on the wire.
+    # How a key holds a field's value. Equal forms <=> equal bytes on the wire.
     FORM_INT           # the int
     FORM_BOOL          # the bool
     FORM_STR           # the str
@@ -24,7 +24,7 @@ cdef enum KeyForm:
 cdef struct KeyField:
     Py_ssize_t offset  # of the slot, in bytes from the start of the value
     int form           # KeyForm
-    bint optional      # None is a value, and stands for itself
+    bint optional      # None is a value; the key then holds None
     uint64_t positive  # bounds of a FORM_INT: [-negative, positive]
     uint64_t negative
     Table* members     # borrowed from the codec, of a FORM_ENUM

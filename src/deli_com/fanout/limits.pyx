@@ -1,7 +1,7 @@
 """How far a follower may be behind, and for how long: who is past a limit is evicted.
 
-Only reliable frames count: of the others a laggard gets what there is room for. One frame
-never exceeds the limit by itself, and nobody is checked before the loop has run since it fell behind.
+Only reliable frames count. Of the others a laggard gets those that fit. One frame never exceeds
+the limit by itself. A follower is checked only after the loop has run since it fell behind.
 """
 
 from logging import getLogger
@@ -47,7 +47,7 @@ cdef class Limits:
         return queued == 0 or frame <= self.max_queued - queued
 
     cdef bint is_crowded(self) noexcept:
-        # Whether somebody may be more than max_backlog behind: nobody is while the logs hold less.
+        # Whether a follower may be more than max_backlog behind. None is while the logs hold less than that.
         return self._arena.reliable > self.max_backlog
 
     cdef int evict_too_far(self) except -1:
@@ -78,8 +78,8 @@ cdef class Limits:
             if follower.hub is None:  # a log handler has evicted it, too
                 continue
             if not follower.holds_reliable and follower.lag() == 0:
-                # Nothing waits but what newer messages replace: it costs no more than that, and
-                # whether it lives is keepalive's to find out.
+                # Only messages that newer ones replace are waiting. Their memory does not grow, and
+                # keepalive finds out whether the client is alive.
                 follower.progress_at = clock
                 continue
             sent = follower.sent_bytes()
@@ -118,7 +118,7 @@ cdef class Limits:
         return 0
 
     cdef int give_up(self, Follower follower, object error, str what) except -1:
-        # The same. Called where `error` is handled; all but an Exception goes on.
+        # Like `drop_broken`. Called where `error` is handled. Raises it again unless it is an Exception.
         self.drop_broken(follower)
         if not isinstance(error, Exception):
             raise error

@@ -11,7 +11,7 @@ cdef class Pacer:
     cdef PyObject* _hub                  # borrowed: it has this
     cdef readonly Py_ssize_t high_water  # bytes a paced follower may be behind before sends wait
     cdef dict _waiters                   # Waiter to (scope, waits), in order of waiting
-    cdef object _timer                   # ends the window, while somebody waits
+    cdef object _timer                   # ends the window; set while a sender waits
     cdef double _waited                  # seconds waited in this window
     cdef double _waiting_since           # loop time
     cdef bint _window_open               # followers carry marks

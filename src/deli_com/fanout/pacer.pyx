@@ -1,12 +1,13 @@
 """How `await send` waits for the clients that keep up.
 
 `send` has queued when the call returns; awaiting what it returns slows the producer down to
-its receivers. It waits while a paced follower is more than `high_water` behind. All are
-paced, save those that are far slower than the rest: one that is behind and drained less than
-an eighth of what the fastest did, over 100 ms in which somebody waited, and that twice in a
-row, is not waited for until it does better. If that leaves nobody, the fastest is paced.
-Where a type's policy is to wait, all are waited for. A message to a group waits for its
-members, one to a single client for that one.
+its receivers. It waits while a paced follower is more than `high_water` behind. All followers
+are paced except those that are far slower than the rest. A follower is far slower if it is
+behind and drained less than an eighth of what the fastest one drained, in two windows in a row.
+A window is 100 ms in which a sender waited. A far slower follower is paced again once it drains
+more. If no follower would be paced, the fastest one is. If a type's policy is to wait, senders
+wait for all. A message to a group waits for the group's members, and one to a single client
+waits for that client.
 
 So equal clients are not cut off for being slower than the producer, though a receiver that
 shares a core with others drains in bursts; and a stalled one delays the others by about
@@ -46,12 +47,12 @@ cdef class Pacer:
         self._waiters = {}
 
     cdef bint must_wait(self, object scope, bint waits) except -1:
-        # Whether somebody of `scope` is too far behind: one that is paced, or anybody if `waits`.
+        # Whether a follower of `scope` is too far behind: a paced one, or any one if `waits`.
         cdef Follower follower
         if isinstance(scope, Follower):
             return self._is_full(scope)
         if (<Hub>self._hub).arena.reliable <= self.high_water:
-            return False  # nobody can be that far behind
+            return False  # no follower can be that far behind
         for follower in (<Hub>self._hub).rosters.laggards():
             if scope is not None and follower not in (<Audience>scope).members:
                 continue
@@ -60,7 +61,7 @@ cdef class Pacer:
         return False
 
     cdef bint _is_full(self, Follower follower) except -1:
-        # What is for one alone waits at half of its own bound, before it is refused.
+        # A sender to one follower waits from half of the private log's limit on. At the limit it is refused.
         cdef Audience private = follower.private
         if not follower.is_behind():
             return False
@@ -82,9 +83,9 @@ cdef class Pacer:
         return 0
 
     cdef Waiter wait(self, object scope, bint waits):
-        # It has ended once nobody of `scope` is too far behind.
+        # The waiter ends once no follower of `scope` is too far behind.
         cdef Waiter waiter = Waiter((<Hub>self._hub).loop)
-        if self._timer is None:  # nobody waits, or the timer could not be set
+        if self._timer is None:  # no sender waits, or the timer could not be set
             self._open_window()
         self._waiters[waiter] = (scope, waits)
         return waiter
@@ -106,7 +107,7 @@ cdef class Pacer:
         return self._close_window()
 
     cdef int heal(self) except -1:
-        # Called now and then: where the timer of the window could not be started, or somebody not be woken.
+        # Called periodically. Tries again where the timer could not be started or a sender not be woken.
         if self._waiters:
             if self._timer is None:
                 self._open_window()
@@ -137,7 +138,7 @@ cdef class Pacer:
     # --- the window ----------------------------------------------------------------------
 
     cdef int _open_window(self) except -1:
-        # Somebody starts to wait. Marks stay until 100 ms of waiting have been seen.
+        # A sender starts to wait. The marks stay until senders have waited for 100 ms.
         cdef Follower follower
         if not self._window_open:
             self._window_open = True
@@ -150,7 +151,7 @@ cdef class Pacer:
         return 0
 
     cdef int _close_window(self) except -1:
-        # Nobody waits any more.
+        # The last sender has stopped waiting.
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -204,7 +205,7 @@ cdef unsigned long long _drained(Follower follower) except? 0:
 
 
 cdef class Paced:
-    """What `send` returns: a coroutine object that ends when the producer may go on.
+    """What `send` returns: a coroutine object that ends when the producer may send more.
 
     The message is queued already. Cancelling this takes nothing back.
     """

@@ -15,8 +15,8 @@ cdef struct Roster:
 
 
 cdef class Rosters:
-    cdef Log log                              # of all followers: its `flushed` is where CURRENT ones stand
-    cdef Sweep sweep                          # its clock is what deadlines are read from
+    cdef Log log                              # of all followers; `flushed` is the position of CURRENT ones
+    cdef Sweep sweep                          # deadlines are compared with its clock
     cdef uint64_t turns                       # loop turns in which a flush ran
     cdef set followers                        # owns them
     cdef Roster current

@@ -42,7 +42,7 @@ cdef class Rosters:
         return &self.blocked
 
     cdef int put(self, Follower follower, FollowerState state) except -1:
-        # Moves a follower into the roster of `state`. Whoever is behind holds a pin; the
+        # Moves a follower into the roster of `state`. A follower that is behind holds a pin. The
         # caller has set `at` (and its record is right if the follower becomes a laggard).
         cdef Roster* roster = self.of(state)
         cdef Py_ssize_t capacity

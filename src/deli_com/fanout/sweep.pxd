@@ -3,9 +3,9 @@
 
 cdef class Sweep:
     cdef readonly object loop
-    cdef readonly double clock      # seconds; rests while nobody follows, runs no faster than sweeps do
+    cdef readonly double clock      # seconds; stops while there is no follower, and moves at sweeps only
     cdef double interval            # seconds between two sweeps
-    cdef object _work               # called with the owner once a sweep; truthy: go on
+    cdef object _work               # called with the owner at every sweep; false stops the timer
     cdef object _handle             # the timer, or None while it is off
     cdef double _swept_at           # loop time of the last sweep, seconds
 

@@ -2,7 +2,7 @@
 
 Deadlines are compared with `clock`, which a sweep moves by the time since the last one, but
 by two intervals at most. A sweep that comes late (user code blocked the loop, the machine
-slept) so moves every deadline: nobody is judged for our own absence.
+slept) therefore postpones every deadline, and no connection is closed for a delay of this process.
 """
 
 cdef double LONGEST_INTERVAL = 0.25
@@ -15,7 +15,7 @@ cdef class Sweep:
     ----------
     loop : asyncio.AbstractEventLoop
     work : callable
-        Called with the owner once a sweep; what it returns says whether to go on.
+        Called with the owner at every sweep. The timer stops once it returns false.
     """
 
     def __cinit__(self, loop, work):
@@ -62,5 +62,5 @@ def _go_on(Sweep self not None, owner):
     try:
         self.start(owner)
     except BaseException:
-        self.loop.call_soon(_go_on, self, owner)  # deadlines are nobody's otherwise
+        self.loop.call_soon(_go_on, self, owner)  # otherwise no deadline would be checked any more
         raise

@@ -41,7 +41,7 @@ cdef class Writer:
         self._merge.forget()
 
     cdef int serve(self, Follower follower) except -1:
-        # One with nothing of its own goes as far as the others are; the round takes it on.
+        # A follower without messages of its own is sent up to where the others are. The round does the rest.
         cdef Merge merge = self._merge
         cdef uint64_t limit = <uint64_t>NOWHERE
         cdef Py_ssize_t sent
@@ -90,8 +90,8 @@ cdef class Writer:
         return tells
 
     cdef bint _tell_missed(self, Follower follower) except -1:
-        # Whether the follower was told what it misses before the merge, which is to be made anew. What it
-        # misses later in the merge comes first then, after less of it.
+        # Whether the follower was told what it misses before the merge. If so, the merge is made again.
+        # A later loss then is the first one of a shorter merge.
         cdef Merge merge = self._merge
         cdef int first = merge.first_loss()
         if first > 0:

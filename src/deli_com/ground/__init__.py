@@ -1,1 +1,1 @@
-"""What everything stands on: cursors, scalars, CPython and socket calls. Nothing here knows a type."""
+"""The lowest floor: cursors, scalars, CPython and socket calls. Nothing here knows about types."""

@@ -1,7 +1,7 @@
 # Where encoders write. Pure inline functions: there is no module behind this file.
 #
-# A cursor never owns memory. Whoever starts one (the log, `to_bytes`) gives it room
-# and a `grow` that finds more; the codec only moves `pos`.
+# A cursor never owns memory. The code that starts one (the log, `to_bytes`) gives it room
+# and a `grow` that allocates more. The codec only moves `pos`.
 
 from cpython.object cimport PyObject
 

@@ -23,7 +23,7 @@ def result(done: Future[R]) -> R:
 
 
 def succeed(done: Future[Any], result: Any) -> bool:
-    """Set a result, unless nobody waits any more."""
+    """Set a result, unless the future is done already."""
     try:
         done.set_result(result)
     except InvalidStateError:
@@ -32,7 +32,7 @@ def succeed(done: Future[Any], result: Any) -> bool:
 
 
 def fail(done: Future[Any], error: BaseException) -> bool:
-    """Set an exception, unless nobody waits any more."""
+    """Set an exception, unless the future is done already."""
     try:
         done.set_exception(error)
     except InvalidStateError:

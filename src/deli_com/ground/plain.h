@@ -20,9 +20,9 @@ static inline int deli_com_is_plain(const char *format, Py_ssize_t itemsize)
             if (at == NULL) return 0;
         } else if (*at == 'T') {
             if (at[1] != '{') return 0;
-        } else if (*at == 'Z') { /* complex numbers; alone it is ctypes' pointer to wide characters */
+        } else if (*at == 'Z') { /* complex; without a letter it is ctypes' pointer to wide characters */
             if (at[1] == 0 || strchr("fdg", at[1]) == NULL) return 0;
-        } else if (*at == 'x') { /* numpy's raw items are named, or stand alone; else it is a gap */
+        } else if (*at == 'x') { /* numpy's raw items have a name or are the whole format; else it is a gap */
             if (structured && at[1] != ':') return 0;
         } else if (strchr("bBhHiIlLqQnNefdgG?cswu{}()@=<>!^,0123456789 ", *at) == NULL) {
             return 0;

@@ -14,7 +14,7 @@ static PyObject *deli_com_no_new(PyTypeObject *type, PyObject *args, PyObject *n
     return NULL;
 }
 
-/* Cython's own `C.__new__(C)` within the module is a call of C, and goes on working. */
+/* Cython's own `C.__new__(C)` within the module is a call of C, and still works. */
 static inline void deli_com_refuse_new(PyObject *cls, const char *way_in)
 {
     deli_com_way_in = way_in;

@@ -79,7 +79,7 @@ static inline PyObject *make_u64(uint64_t v) {
     return v <= (uint64_t)INT64_MAX ? PyLong_FromLongLong((long long)v) : PyLong_FromUnsignedLongLong(v);
 }
 
-/* Writes over an int that nobody else has; 0: it has another number of digits, or the value is a cached one. */
+/* Overwrites an int that has no other owner. 0: the number of digits differs, or the value is cached. */
 static inline int reuse_int(PyObject *v, uint64_t magnitude, int negative) {
 #if PyLong_SHIFT == 30
     Py_ssize_t count = magnitude >> 30 ? (magnitude >> 60 ? 3 : 2) : 1;

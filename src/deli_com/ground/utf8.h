@@ -82,7 +82,7 @@ static inline PyObject *utf8_decode(const char *data, Py_ssize_t size) {
     return text;
 }
 
-/* The UTF-8 form that a str keeps beside itself once somebody asked for it, or NULL. */
+/* The UTF-8 form that a str caches once it was asked for, or NULL. */
 static inline const char *utf8_kept(PyObject *text, Py_ssize_t *size) {
     if (!PyUnicode_IS_COMPACT(text)) return NULL;
     *size = ((PyCompactUnicodeObject *)text)->utf8_length;

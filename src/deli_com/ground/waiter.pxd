@@ -1,4 +1,4 @@
-# What somebody awaits and somebody else ends.
+# A future: one task awaits it, other code ends it.
 
 cdef class Waiter:
     cdef readonly object loop
@@ -11,10 +11,10 @@ cdef class Waiter:
     cdef bint _is_done
     cdef object _cancelled           # the message of a cancellation, in a tuple; None: it was not cancelled
 
-    # Whether it has ended, and whoever awaits it will be told.
+    # Whether it has ended. The task that awaits it is woken in a later step of the loop.
     cdef bint is_done(self) noexcept
 
-    # Ends it; False if it has ended before. Where telling that raises, it has not ended.
+    # Ends it. False if it had ended before. If waking the task raises, it has not ended.
     cdef bint end(self, object result, bint is_error) except -1
 
     cdef int _tell(self) except -1

@@ -1,8 +1,8 @@
-"""What somebody awaits and somebody else ends: a future that forgets nobody.
+"""A future whose callbacks are not lost when scheduling one of them raises.
 
-asyncio's own futures drop their callbacks where scheduling one of them raises: a MemoryError, or what a
-signal handler of the program raises inside `call_soon`. Whoever awaits such a future sleeps for ever, and not
-even a cancellation wakes it. A `Waiter` whose end could not be told has not ended: ending it is tried again.
+asyncio's own futures drop their callbacks then. The cause may be a MemoryError, or an exception of the
+program's signal handler inside `call_soon`. A task that awaits such a future waits for ever, and not even a
+cancellation wakes it. A `Waiter` whose callbacks could not be scheduled has not ended. Its end is retried.
 """
 
 from asyncio import CancelledError, InvalidStateError
@@ -44,14 +44,14 @@ cdef class Waiter:
         return True
 
     cdef int _take_back(self) except -1:
-        # Scheduling has raised. If nobody was told, it has not ended.
+        # Scheduling has raised. If no callback was scheduled, the waiter has not ended.
         if self._callback is not None:
             self._is_done = False
             self._result = self._cancelled = None
         return 0
 
     cdef int _tell(self) except -1:
-        # What was scheduled is forgotten, and only then.
+        # A callback is forgotten only after it was scheduled.
         if self._callback is not None:
             self.loop.call_soon(self._callback, self, context=self._context)
             self._callback = self._context = None
@@ -73,11 +73,11 @@ cdef class Waiter:
         self._end_or_again(result, is_error)
 
     def succeed(self, result=None):
-        """Let whoever awaits it go on, with `result`. What raises is tried again by itself, and raised."""
+        """End it with `result` and wake the task that awaits it. An error is raised, and the call retried."""
         self._end_or_again(result, False)
 
     def fail(self, error not None):
-        """Raise `error` in whoever awaits it; see `succeed`."""
+        """End it with `error`, which is raised in the task that awaits it; see `succeed`."""
         self._end_or_again(error, True)
 
     # --- asyncio's protocol for futures -------------------------------------------------
@@ -91,7 +91,7 @@ cdef class Waiter:
         return self._is_done
 
     def cancelled(self):
-        """Whether whoever awaited it was cancelled."""
+        """Whether the task that awaited it was cancelled."""
         return self._cancelled is not None
 
     def result(self):

@@ -1,4 +1,4 @@
-"""Whoever waits for a condition that other code brings about: a condition variable of one event loop."""
+"""A condition variable of one event loop: tasks wait for a condition that other code makes true."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from deli_com.ground.waiter cimport Waiter
 
 
 cdef class Watchers:
-    """Tasks that wait until a predicate holds; whoever may have made it true calls `changed`.
+    """Tasks that wait until a predicate holds. Code that may have made it true calls `changed`.
 
     Parameters
     ----------

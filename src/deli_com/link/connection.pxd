@@ -8,8 +8,8 @@ from deli_com.link.peer cimport Peer
 cdef class Connection(Peer):
     cdef readonly Endpoint endpoint
     cdef readonly Py_ssize_t messages_in
-    cdef TypeCodec reads                      # decodes its values; None: there are none, or none yet
-    cdef Py_ssize_t plain_size                # the inbox's, where it decodes by `reads` as well; else 0
+    cdef TypeCodec reads                      # decodes its values; None: it sends none, or not known yet
+    cdef Py_ssize_t plain_size                # the inbox's, if it decodes by `reads` as well; else 0
     cdef double close_deadline                # endpoint clock at which a closing connection is aborted
     cdef object close_code                    # int, or None while unknown
     cdef str close_reason

@@ -54,7 +54,7 @@ cdef object OUT_OF_MEMORY = ConnectionClosed(None, "out of memory")
 
 
 def _end_transport(Connection connection not None, end):
-    # A step of the loop. The descriptor is closed in there: it must be nobody's to watch any more.
+    # Runs as a step of the loop. `end` closes the descriptor, so nothing may watch it any more.
     if connection.stage == CONNECTION_CLOSED or end is None:
         return
     unwatch(connection.endpoint.loop, connection.socket)
@@ -104,8 +104,8 @@ cdef class Connection(Peer):
         return 0
 
     def _look_again(self):
-        # Where TLS is a layer over another transport, what the handshake has left counts as held, and goes
-        # out at the end of that turn without a word. Setting the limits makes the transport compare again.
+        # If TLS is a layer over another transport, the rest of the handshake counts as held. It is sent at
+        # the end of that turn without `resume_writing`. Setting the limits makes the transport compare again.
         if self.writing_paused and self.stage != CONNECTION_CLOSED and not self.transport.is_closing():
             self.transport.set_write_buffer_limits(*reversed(self.transport.get_write_buffer_limits()))
 
@@ -333,10 +333,10 @@ cdef class Connection(Peer):
         return self.endpoint.watchers.changed()
 
     cdef int on_sweep(self, double clock) except -1:
-        # uvloop tells a poller of an error once and then polls no more. Where bytes came with
-        # a reset, that call reads them, and nobody ever tells of the reset. So the kernel is
-        # asked: once, after bytes were read and then a while none. A server asks for clients
-        # whose reading is paused, too; what they sent before their closing handshake is still to be read.
+        # uvloop reports an error to a poller once and then stops polling. If bytes came with a reset,
+        # that call reads them, and the reset is never reported. So the kernel is asked once, after
+        # bytes were read and then none for a while. A server also asks for clients whose reading is
+        # paused. What they sent before their closing handshake still has to be read.
         if self.stage != CONNECTION_OPEN or self.socket < 0:
             return 0
         if self.reading_paused:
@@ -350,7 +350,7 @@ cdef class Connection(Peer):
         return 0
 
     def sweep(self, double clock):
-        """Abort at the deadline, or where nobody is left to wait for; called by the endpoint's timer."""
+        """Abort at the deadline, or if the peer's connection is dead. Called by the endpoint's timer."""
         if clock >= self.close_deadline or deli_com_tcp_info(self.socket).is_dead:
             self.abort()
 
@@ -368,8 +368,8 @@ cdef class Connection(Peer):
                     self.cut(False)
                     self.transport.abort()
                 except BaseException:
-                    # Transports note that first and schedule their end then: nobody would come back to it.
-                    # (No list is kept: there is no memory for one.)
+                    # A transport first marks itself closed, then schedules its end, so a second call does
+                    # nothing. (A linked chain is used, since there is no memory for a list.)
                     if not self.is_stuck:
                         self.is_stuck = True
                         self.next_stuck = self.endpoint.stuck
@@ -418,7 +418,7 @@ cdef class Connection(Peer):
         return 0
 
     cdef int _end_client(self) except -1:
-        # No cycles: a client that is dropped now goes at once, with what it has received.
+        # Breaks cycles, so that a client that is dropped now is freed at once, with what it has received.
         cdef Endpoint endpoint = self.endpoint
         cdef object error = None
         try:
@@ -476,7 +476,7 @@ cdef class Connection(Peer):
 
 
 cdef class FormerPeer(Peer):
-    """What is left of a client's connection: who has sent the values that still wait."""
+    """The sender of values that still wait, after its connection has ended."""
 
     cdef object _stats
 

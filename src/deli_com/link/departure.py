@@ -34,7 +34,7 @@ class Departure:
         ``too slow``        it was more than ``max_backlog`` behind
         ``no progress``     it was behind and took no byte for ``progress_timeout``
         ``keepalive``       no sign of life for ``ping_interval`` and ``ping_timeout``
-        ``too much input``  it sent most of what ``max_inbound`` bounds, and nobody received it
+        ``too much input``  it sent most of what ``max_inbound`` bounds, and it was not received
         ``protocol error``  it broke the protocol, or sent more than ``max_message_size``
         ``refused``         what it sends cannot be read here: another schema (4400)
         ``closed``          by `Peer.close`

@@ -31,7 +31,7 @@ cdef class Endpoint(Hub):
     cdef readonly bint is_client              # one connection, whose end is the endpoint's end
     cdef Lanes lanes                          # None: everything is reliable, and paced alike
     cdef readonly bint has_latest             # some lane is of policy latest
-    cdef readonly Py_ssize_t messages_out     # sent: to all, a group or one, whoever was there
+    cdef readonly Py_ssize_t messages_out     # sent to all, a group or one; counted without receivers, too
     cdef readonly Py_ssize_t refused_sends    # by BacklogFull
     cdef readonly Py_ssize_t messages_in
     cdef readonly Py_ssize_t bytes_in         # payload bytes
@@ -39,16 +39,16 @@ cdef class Endpoint(Hub):
     cdef readonly Py_ssize_t unwanted         # messages discarded: push only, or text
     cdef dict closed                          # close code to connections that have ended so
     cdef set closing                          # connections that linger; called once a sweep
-    cdef public object terms                  # schema.terms.Terms; None: schemas are not spoken of
-    cdef public object peer_schema            # PeerSchema of a client's server, and of who says nothing
-    cdef public bint is_settled               # of a client: what it makes of the server's values is known
+    cdef public object terms                  # schema.terms.Terms; None: schemas are not exchanged
+    cdef public object peer_schema            # PeerSchema of a client's server, and of silent peers
+    cdef public bint is_settled               # of a client: how it decodes the server's values is known
     cdef readonly Py_ssize_t unknown          # values skipped: of variants that `up` lacks
     cdef public object _events                # events.Events: told of who comes and goes; or None
     cdef public object _hearing               # hearing.Hearing of a client: told of gaps and `live`; or None
     cdef object stuck                         # the first Connection whose transport could not end, or None
     cdef Pacer pacer
     cdef readonly Watchers watchers           # of conditions on this endpoint
-    cdef Tap tap                              # shown every message; None: nobody records
+    cdef Tap tap                              # shown every message; None: there is no recording
     cdef Py_ssize_t unseen_size               # payloads up to it are not looked at: -1 while there is a tap
     cdef Handoff handoff                      # send_nowait of other threads; None until the first
 

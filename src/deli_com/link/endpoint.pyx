@@ -241,7 +241,7 @@ cdef class Endpoint(Hub):
                 self._no_room(payload, None)
             if bounded is not None and not bounded.has_room(payload):
                 self._no_room(payload, bounded)
-            if payload > self.unseen_size:  # too large, or somebody looks at every one
+            if payload > self.unseen_size:  # too large, or a tap looks at every payload
                 self._look(cur, payload)
         except BaseException:
             self._addressee = None
@@ -368,7 +368,7 @@ cdef class Endpoint(Hub):
             ready.to, ready.barred)
 
     cdef int _append_deferred(self) except -1:
-        # What memory was short for stays, in its order, and goes with the next message.
+        # Messages that could not be appended for lack of memory stay in order. The next send appends them.
         while self._nested:
             message = self._nested.pop(0)
             try:
@@ -521,7 +521,7 @@ cdef class Endpoint(Hub):
         return 0
 
     cdef int _wake_all(self) except -1:
-        # After the end: the sweep comes back for whoever could not be woken.
+        # Called after the end. The sweep calls again if a task could not be woken.
         try:
             self.inbox.give_back()
             self.pacer.release()
@@ -635,5 +635,5 @@ cdef inline object _scope(Audience to):
 
 
 cdef inline bint _retains(Lane lane, Audience to) noexcept:
-    # Nobody comes to a log of one client: there is nothing to retain in it, only the newest.
+    # No client joins the log of one client, so nothing is retained in it for later ones.
     return lane is not None and lane.retain and (to is None or to.cap == 0)

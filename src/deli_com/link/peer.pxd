@@ -6,7 +6,7 @@ from deli_com.fanout.follower cimport Follower
 cdef enum ConnectionState:
     CONNECTION_OPENING
     CONNECTION_OPEN
-    CONNECTION_CLOSING       # the end is announced; reading goes on, what arrives is discarded
+    CONNECTION_CLOSING       # the end is announced; input is still read, and discarded
     CONNECTION_CLOSED
 
 
@@ -27,5 +27,5 @@ cdef class Peer(Follower):
     cdef object schema_for_user(self)
 
 
-# RFC 6455 section 7.4: whether a code may stand in a CLOSE frame.
+# Whether a CLOSE frame may hold the code (RFC 6455 section 7.4).
 cdef bint may_be_sent(int code) noexcept

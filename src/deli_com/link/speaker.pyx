@@ -125,7 +125,7 @@ cdef class Speaker(Connection):
     # --- what the other end says ---------------------------------------------------------
 
     cdef int take_control(self, bytes data) except -1:
-        # `data` begins as control texts do. Of somebody who has announced nothing, a hello is one.
+        # `data` begins as control texts do. From a peer that has announced nothing yet, a hello is expected.
         cdef object broken
         try:
             return self._take(data)

@@ -3,17 +3,17 @@
     0         4                  4 + length
     | length  | payload          |            docs/wire.md section 8
 
-A length of 2**32 - 1 is none: a control text follows, behind a length of its own (section 10).
+A length of 2**32 - 1 announces a control text, which follows behind its own length (section 10).
 
 It is the transport's protocol itself, so bytes go from the kernel to the decoder in two
 steps: every read of an endpoint lands in one shared buffer, and values are decoded from
-there. Only the beginning of a frame that is still incomplete is kept, in memory of its own,
-which reads do not fill past the end of the frame and which goes when that is complete. So an
-idle connection has no read buffer, and a large message leaves nothing behind.
+there. Only the beginning of an incomplete frame is kept, in memory of its own. Reads do not fill
+that memory past the end of the frame, and it is freed when the frame is complete. So an idle
+connection has no read buffer, and no memory stays allocated after a large message.
 
-TCP has no CLOSE frame. The end of the stream between two frames says that all messages
-were sent; inside a frame, or as a reset, that some were not. So a connection that still
-has messages to get is never ended by EOF, but reset.
+TCP has no CLOSE frame. An end of the stream between two frames means that all messages were
+sent. An end inside a frame, or a reset, means that some were not. So a connection that still
+has messages to get is reset, and never ended by EOF.
 """
 
 import asyncio
@@ -194,9 +194,8 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         return 0
 
     cdef bint _make_room(self, const uint8_t* frame, Py_ssize_t have, Py_ssize_t end) except -1:
-        # Memory for more of `frame`, of which `have` bytes of `end` are there: up to its end, but no
-        # more than twice of what has arrived. A peer that announces much and sends little
-        # costs PART_BYTES.
+        # Memory for more of `frame`, of which `have` of `end` bytes have arrived: up to its end, but at
+        # most twice what has arrived. A peer that announces much and sends little costs PART_BYTES.
         cdef Py_ssize_t size
         cdef uint8_t* part
         if self._part == NULL:
@@ -500,7 +499,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             self._drop_part()
             on_opened, self._on_opened = self._on_opened, None
             if on_opened is not None:
-                on_opened(self)  # lost before its turn: nobody was told of it
+                on_opened(self)  # lost before its turn, so the opening was not reported yet
             if not self.close_reason:
                 self.close_reason = NO_HELLO if self._awaits_hello() else reason_of_loss(exc)
                 if exc is None and self.transport is not None:
@@ -548,7 +547,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         return self._judge_silence(clock) if clock >= self._look_at and self.stage == CONNECTION_OPEN else 0
 
     cdef int _watch_again(self) except -1:
-        # A transport whose reader could not be added tells nobody: neither values nor the end would come.
+        # A transport does not report that adding its reader failed. Neither values nor the end would arrive.
         if self.stage == CONNECTION_OPEN and not (
             self.messages_in or self._part != NULL or self.reading_paused or self.transport.is_closing()
         ):
@@ -617,8 +616,8 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         return Connection.abort(self)
 
     cdef int _reset(self) except -1:
-        # An end of stream between two frames would say that all was sent. The kernel's buffer
-        # goes too, which is megabytes for a peer that does not read.
+        # An end of stream between two frames would mean that everything was sent. A reset also frees the
+        # kernel's buffer, which is megabytes for a peer that does not read.
         if self.stage != CONNECTION_CLOSED:
             try:
                 self.transport.get_extra_info("socket").setsockopt(
@@ -637,7 +636,6 @@ cdef inline uint32_t _frame_length(const uint8_t* at) noexcept nogil:
 
 
 cdef inline bint _is_tls_hello(const uint8_t* at, Py_ssize_t size) noexcept nogil:
-    # A record that holds a whole ClientHello: as the length and the first bytes of a message it is none that
-    # anybody sends.
+    # A record that holds a whole ClientHello. No real message has such a length and such first bytes.
     return (size > 10 and at[0] == 0x16 and at[1] == 3 and at[5] == 1 and at[6] == 0 and at[9] == 3
             and (at[3] << 8 | at[4]) == (at[7] << 8 | at[8]) + 4)

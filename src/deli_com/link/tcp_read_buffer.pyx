@@ -11,8 +11,8 @@ cdef double SPARE_S = 1.0        # how long memory of a large frame is kept for 
 cdef class ReadBuffer:
     """Where all connections of one endpoint read into.
 
-    A transport asks for the buffer, reads, and reports in one step of its loop, so nobody
-    else's read comes between. What is incomplete then is copied out.
+    A transport asks for the buffer, reads, and reports in one step of its loop, so no other
+    read comes in between. An incomplete frame is copied out of it.
 
     Of the memory for large frames it keeps one piece for the next, until none came for
     `SPARE_S`: its pages cost more than what is read into them.
@@ -30,7 +30,7 @@ cdef class ReadBuffer:
         PyMem_RawFree(self.spare)
 
     cdef uint8_t* take_spare(self, Py_ssize_t* size) noexcept:
-        # The caller owns it then; NULL if there is none.
+        # The caller then owns it. NULL if there is none.
         cdef uint8_t* spare = self.spare
         size[0] = self.spare_bytes
         self.spare = NULL

@@ -9,10 +9,10 @@ bits, answering CLOSE and PING, close codes, and lingering.
                       |                                                        ^
                       +---- bounds a read, sees the parser fail, discards -----+
 
-picows' parser reads one frame ahead. When it fails it sends CLOSE by itself, delivers the good frame before
-the bad one, would go on parsing what follows, and 10 ms later closes the transport, which answers unread
-input with RST and so takes the CLOSE away. The intake keeps it from all but the first two; `muted` points at
-`is_close_frame_sent` for the hub.
+picows' parser reads one frame ahead. When it fails it sends CLOSE by itself and delivers the good frame
+before the bad one. Then it would parse what follows, and 10 ms later close the transport. The kernel would
+answer unread input with RST, and the peer would lose the CLOSE. The intake prevents everything but the first
+two steps. `muted` points at `is_close_frame_sent` for the hub.
 """
 
 import math
@@ -55,7 +55,7 @@ cdef extern from *:
 cdef bytes LIVE = render(Live())
 cdef set BROKEN = {1002, 1007, 1009}
 cdef set IN_ORDER = {1000, 1001, NO_STATUS}
-cdef bytearray DISCARDED = bytearray(65536)  # where input goes that nobody will read; shared by all
+cdef bytearray DISCARDED = bytearray(65536)  # takes the input that is discarded; shared by all connections
 
 
 cdef class WsLink(Speaker):
@@ -285,7 +285,7 @@ cdef class WsLink(Speaker):
         if self.stage == CONNECTION_OPEN:
             if code != NO_STATUS and not may_be_sent(code):
                 return self._fail(1002, f"close code {code} must not be sent")
-            # What was queued before still goes out: the peer reads until our CLOSE.
+            # What was queued before is still sent: the peer reads until our CLOSE.
             self.endpoint.flush_now()
             if self.stage != CONNECTION_OPEN:
                 return 0  # that flush has closed it
@@ -394,7 +394,7 @@ cdef class WsLink(Speaker):
             return 0
         silent = f"{clock - self._heard_at:.1f} s"
         cause = f"keepalive: no sign of life for {silent}, {self.waiting_bytes()} bytes queued"
-        # Nobody answers, so no answer is waited for. One that only slept finds the CLOSE when it wakes.
+        # The peer does not answer, so its CLOSE is not awaited. A peer that slept reads ours when it wakes.
         self.blame("keepalive")
         self.leave()
         self.close_code = 1011
@@ -427,8 +427,8 @@ cdef class WsLink(Speaker):
         return self._recount()
 
     cdef int _drop_input(self) except -1:
-        # Nothing of it counts any more. The parser, and with it the read buffer, goes as soon as
-        # it has returned: a connection that lingers costs no memory for input.
+        # Input is not used any more. The parser and its read buffer are freed as soon as it has
+        # returned, so a closing connection costs no memory for input.
         PyMem_RawFree(self._joined)
         self._joined = NULL
         self._joined_size = self._joined_capacity = self._touched = 0
@@ -498,7 +498,7 @@ cdef class WsLink(Speaker):
             self._learn_close()
             if self._ws is not None:
                 self._ws.underlying_transport = self.transport  # a timer of picows' may still call close()
-                self._ws.disconnected_future.cancel()  # nobody awaits it
+                self._ws.disconnected_future.cancel()  # no task awaits it
         finally:
             self._ws = None  # these break the cycles protocol -> listener -> peer -> transport, intake
             self._intake = None
@@ -544,7 +544,7 @@ cdef class IntakeBase:
 
 
 cdef class WsIntake(IntakeBase, BufferedProtocol):
-    """Stands between the transport and picows, both ways.
+    """Sits between the transport and picows, in both directions.
 
     1. To the transport it is the protocol: reads are bounded, so that picows' buffer, which only
        grows, grows no further than the largest frame; after the end all input is thrown away.
@@ -573,7 +573,7 @@ cdef class WsIntake(IntakeBase, BufferedProtocol):
     def get_buffer(self, sizehint):
         if self.peer._ending:
             return DISCARDED
-        # A read alone must not be a large part of what may wait in memory.
+        # A single read must not be a large part of what may wait in memory.
         cdef bint is_long = self.last >= READ_BYTES and self.peer._frames < FEW_FRAMES
         cdef Py_ssize_t most = LONG_READ_BYTES if is_long else READ_BYTES
         most = min(most, max(LEAST_BYTES, self.peer.endpoint.quota.limit // 8))

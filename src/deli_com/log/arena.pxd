@@ -12,7 +12,7 @@ cdef enum:
     LARGE_BYTES = 32768      # a payload from here on is never in a slab; settled likewise
     SPARE_SLABS = 4          # recycled slabs kept for the next burst; more are freed
     SPARSE_PARTS = 4         # a sealed slab with less than one part in so many live may be moved out of
-    SPARSE_SLACK = 1048576   # bytes of slabs beyond that proportion that nobody minds
+    SPARSE_SLACK = 1048576   # bytes of slabs beyond that proportion that are tolerated
 
 
 cdef struct Slab:

@@ -98,7 +98,7 @@ cdef class Arena:
         cur.grow = _grow
         cur.owner = <void*>self
         cur.tail = NULL
-        # A masked payload is written anew anyway: nothing to gain from a reference.
+        # A masked payload is rewritten anyway, so a reference saves nothing.
         cur.tail_min = PY_SSIZE_T_MAX if self.framing == FRAMING_WS_CLIENT else LARGE_BYTES
         self.is_open = True
         return 0
@@ -124,7 +124,7 @@ cdef class Arena:
         return 0
 
     cdef const char* payload(self) noexcept:
-        # Where the open frame's payload begins; it ends at `cur.pos`, and goes on in `cur.tail`.
+        # Where the open frame's payload begins. It ends at `cur.pos` and continues in `cur.tail`.
         return self._payload
 
     cdef int seal(self, WriteCursor* cur, Frame* frame) except -1:
@@ -194,7 +194,7 @@ cdef class Arena:
             self._release_slab(slab)
 
     cdef int _next_slab(self) except -1:
-        # A fresh current slab. The old one is sealed: it goes when its last record does.
+        # A fresh current slab. The old one is sealed, and is released with its last record.
         cdef Slab* slab = self._spare
         if slab != NULL:
             self._spare = slab.next
@@ -211,7 +211,7 @@ cdef class Arena:
         slab.next = NULL
         slab.used = 0
         slab.live = 0
-        # The old one has records, or `open` and `move` would have gone on in it.
+        # The old one has records. Otherwise `open` and `move` would have used it further.
         self._current = slab
         return 0
 

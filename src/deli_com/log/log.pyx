@@ -8,7 +8,7 @@ without gaps; each names the memory that holds its part::
                                                (32 KiB and more, by reference)
 
 Appending costs the same for any number of readers. A reader is a `Position`; one that is
-behind pins the record it stands in, and `trim` frees what nobody pins and everybody has.
+behind pins the record it stands in. `trim` frees records that all have got and none pins.
 Pointers that `vectors` and `next_span` hand out are good until the next call of a method
 here that appends, settles, trims or relocates.
 
@@ -237,7 +237,7 @@ cdef class Log(Records):
         self._next_is_separate = True
 
     cdef uint64_t oldest_ns(self) noexcept:
-        # When the oldest frame was appended that waits for somebody; 0 if none does.
+        # When the oldest frame that still waits for a follower was appended; 0 if none waits.
         cdef uint64_t index = self._trimmed
         cdef int steps = 0
         # Past so many dead ones it is about as old as the last of them.
@@ -275,7 +275,7 @@ cdef class Log(Records):
         return <Py_ssize_t>(self.reliable_end - before)
 
     cdef Py_ssize_t first_reliable(self, Cursor* cursor) noexcept:
-        # Size of the first reliable frame that the cursor has before it, 0 if there is none.
+        # Size of the next reliable frame at or after the cursor, 0 if there is none.
         cdef Position walk = cursor.at
         cdef Record* record
         cdef uint64_t start
@@ -330,9 +330,9 @@ cdef class Log(Records):
         return whole
 
     cdef bint next_span(self, Cursor* cursor, uint64_t limit, bint fresh, uint64_t who, Span* span) noexcept:
-        # What the follower `who` gets next, and moves the cursor to its first byte, over what it
-        # does not get. `fresh`: it was up to date before, and gets obsolete frames too. False: there
-        # is nothing before `limit`, and the cursor stands there.
+        # Finds what the follower `who` gets next. Moves the cursor to its first byte, past frames that
+        # the follower does not get. `fresh`: it was up to date before, so it gets obsolete frames too.
+        # False: there is nothing before `limit`, and the cursor is at `limit`.
         cdef Record* record
         cdef uint64_t stop, offset
         cdef Position* at = &cursor.at
@@ -505,8 +505,8 @@ cdef class Log(Records):
         self.pin(at)
 
     cdef int mark_flushed(self, uint64_t offset, bint is_all) except -1:
-        # A flush has come to `offset`. `is_all`: everybody who is up to date has everything before
-        # it, also those who are served alone; what was only obsolete because of them dies.
+        # A flush has come to `offset`. `is_all`: every follower that is up to date has everything
+        # before it, also those that are served separately. Obsolete frames kept for them are freed.
         cdef uint64_t start
         cdef list obsolete
         self.seek(&self.flushed, offset)

@@ -27,7 +27,7 @@ cdef class KeyTable:
         self.arena.stale_keys -= self._count
 
     cdef Key get(self, Py_ssize_t lane, object value):
-        # The key of this value; a new one where there is none. None if there would be too many.
+        # The key of this value; a new one if there is none. None if there would be too many.
         # May run Python code: the hash of an enum's member.
         cdef dict table
         cdef Key key

@@ -56,10 +56,10 @@ cdef class Merge:
     cdef bint* _has_span
     cdef Start* _starts
     cdef int _capacity
-    cdef int _cursors                # of the plan that stands; 0: none can be used again
+    cdef int _cursors                # of the plan that is kept; 0: no plan can be used again
     cdef uint64_t _limit
     cdef bint _fresh
-    cdef bint _personal              # a frame in it, or beside it, is barred to somebody
+    cdef bint _personal              # a frame in it, or next to it, is barred to some follower
     cdef uint64_t _who
 
     cdef int _reserve(self, int count) except -1

@@ -77,7 +77,7 @@ cdef class Merge:
                 whole_total = self.total
                 self._has_span[i] = self._next_span(i, limit, fresh, who)
                 i = self._oldest(count)
-            else:  # the same log goes on with the same frame
+            else:  # the same log continues with the same frame
                 self._has_span[i] = self._next_span(i, limit, fresh, who)
         self.count = whole
         self.total = whole_total
@@ -140,7 +140,7 @@ cdef class Merge:
         return found
 
     cdef bint fits(self, Cursor* cursors, int count, uint64_t limit, bint fresh, uint64_t who) noexcept:
-        # Whether the plan that stands is the one `make` would make for these cursors.
+        # Whether the plan that is kept is the one `make` would make for these cursors.
         cdef int i
         cdef Start* start
         if count != self._cursors or limit != self._limit or fresh != self._fresh:
@@ -187,7 +187,7 @@ cdef class Merge:
                 else:
                     (<Log>cursors[i].log).seek(&cursors[i].at, end)
 
-    # --- for those who are told what they miss ---------------------------------------------
+    # --- for followers that are told what they miss ----------------------------------------
 
     cdef int first_loss(self) noexcept:
         # Index of the first piece before which frames were skipped; -1: there is none.

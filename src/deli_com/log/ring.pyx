@@ -100,9 +100,9 @@ cdef class Records:
         return 0
 
     cdef void _compact(self) noexcept:
-        # Makes one record of each run of dead ones that nobody stands in, nor between them: one
-        # cursor's count of what it has missed ends there. What is left moves up, to the end of the
-        # ring: an index kept somewhere then names its record or one before.
+        # Makes one record of each run of dead ones, if no cursor is in them or between them. (A cursor
+        # counts what it has missed up to its position.) The records left move up to the end of the
+        # ring, so an index kept somewhere then names its record or one before it.
         cdef bint is_wall
         cdef uint64_t source = self._next
         cdef uint64_t target = self._next
