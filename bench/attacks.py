@@ -1,7 +1,7 @@
 """Hostile peers: what hostile.py and tests/net/test_hostile.py send at a server.
 
-Each attack is one connection: a coroutine ``(address, random) -> None`` that does its worst, bounded in bytes
-and time, and then leaves without good-bye. A server may do anything to it but suffer.
+Each attack is one connection: a coroutine ``(address, random) -> None`` that misuses the protocol, bounded in
+bytes and time, and then drops the connection. The server may close it, but its other clients must not suffer.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def _attack(address: tuple[str, int], first: bytes, then: bytes, *, hold: 
 
 
 async def garbage(address: tuple[str, int], rng: random.Random) -> None:
-    """Bytes that are no request."""
+    """Bytes that are not an HTTP request."""
     await _attack(address, rng.randbytes(rng.randrange(1, 4096)), b"", hold=True, reset=False)
 
 
@@ -101,7 +101,7 @@ async def ping_flood(address: tuple[str, int], rng: random.Random) -> None:
 
 
 async def cut_frame(address: tuple[str, int], rng: random.Random) -> None:
-    """A frame that stops in the middle, and then the connection does."""
+    """An incomplete frame, after which the connection ends."""
     sent = frame(rng.randbytes(5000), BINARY)
     await _attack(address, REQUEST, sent[: rng.randrange(1, len(sent))], hold=False, reset=True)
 

@@ -1,15 +1,15 @@
 """The codec against msgspec: nanoseconds to construct, encode and decode one value.
 
-One figure is made so:
+How one figure is measured:
 
-1. The same value is made for both: a `Codec` here, a `msgspec.Struct` with ``array_like=True, gc=False``
-   there (msgpack; the encoder and decoder objects are made once).
+1. Both get the same value: a `Codec` of ours, and a `msgspec.Struct` with ``array_like=True, gc=False``
+   (msgpack; the encoder and decoder objects are made once).
 2. A round runs ours N times, then theirs N times, by `timeit` with the calls written out in the loop;
    N makes a round last about 10 ms. Time is CPU time of the process.
-3. Rounds alternate; printed are the medians of both, and the median of the ratios within a round.
+3. Rounds alternate. The table has the medians of both, and the median of the ratios within a round.
 
-An array row compares one copy with msgspec's list of the same numbers, a structured row with its
-list of structs: that is what a user of either would write.
+An array row compares one copy with msgspec's list of the same numbers. A structured row compares it
+with msgspec's list of structs. These are what a user of either library would write.
 
     python bench/bench_codec.py [--rounds N] [--json FILE] [--only WORD]
 """

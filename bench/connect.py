@@ -1,17 +1,17 @@
 """What schemas cost a connection: `python bench/connect.py [--rounds 9] [--json FILE]`.
 
-A connection with equal schemas at both ends (``schema="check"``) against one that says nothing of them
-(``schema=None``), over WebSocket and TCP. Of TCP both ends agree only where the client asks for it.
+A connection with equal schemas at both ends (``schema="check"``) against one without schemas
+(``schema=None``), over WebSocket and TCP. Over TCP schemas are exchanged only if the client asks for it.
 
 1. Time: CPU of one process that has both ends, from `connect` to the end of `close`, a hundred connections
-   of each kind a round. They take turns by ten; the ratio is the median of those of the blocks. Beside that
-   of TCP the floor: bare connections of asyncio, with and without a hello of that size and its answer.
-2. Instructions: the same under callgrind, by difference of few and many connections. This figure does not
-   depend on what else the machine does.
-3. Memory: growth of a server with so many idle connections (`--connections`), by connection. Its clients
+   of each kind a round. They take turns in blocks of ten; the ratio is the median of the blocks' ratios. TCP
+   rows also have a floor: bare asyncio connections, with and without a hello of that size and its answer.
+2. Instructions: the same under callgrind, as the difference between few and many connections. This figure
+   does not depend on the machine's other load.
+3. Memory: growth of a server with `--connections` idle connections, for each of them. Its clients
    are bare sockets of another process, which write the handshake by hand.
-4. The first use: importing `deli_com`, defining a class and encoding with it, and what asking for its schema
-   adds, each in processes of their own.
+4. The first use: importing `deli_com`, defining a class and encoding with it, and the extra cost of asking
+   for its schema. Each is measured in processes of its own.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ REQUEST = (
     "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
-# What a client of TCP announces, and what it is answered.
+# A TCP client's hello, and the server's answer.
 TEXT = f"deli 1 hello down={'0' * 32} up={'0' * 32}".encode()
 HELLO = b"\xff\xff\xff\xff" + struct.pack("<I", len(TEXT)) + TEXT
 FIRST_USES = {
@@ -90,7 +90,7 @@ async def connections(wire: str, uses: tuple[Any, ...], blocks: int, block: int)
 
 
 class Bare(asyncio.Protocol):
-    """One end of a bare connection: a client that says hello, or nothing, and a server that answers."""
+    """One end of a bare connection: a client that sends a hello or nothing, or the server that answers."""
 
     def __init__(self, hello: bytes, ready: asyncio.Future[None] | None = None) -> None:
         self.hello = hello
@@ -112,7 +112,7 @@ class Bare(asyncio.Protocol):
 
 
 async def bare_connections(blocks: int, block: int) -> dict[Any, list[float]]:
-    """What `connections` gives, of connections without any of ours."""
+    """Like `connections`, for bare connections that do not use this library."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Bare(HELLO), "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
@@ -227,7 +227,7 @@ def _hold(pipe: Connection, wire: str, use: Any, count: int) -> None:
     async def hold() -> None:
         async with await WIRES[wire][0][Sample, Reading].bind("127.0.0.1:0", schema=use) as server:
             pipe.send(tuple(server.local_addr()))
-            await server.wait_clients(100)  # what is made once is there
+            await server.wait_clients(100)  # everything that is made once has been made
             before = _resident()
             await server.wait_clients(100 + count)
             await asyncio.sleep(0.3)
@@ -242,7 +242,7 @@ def _resident() -> int:
 
 
 def first_uses(rounds: int) -> dict[str, float]:
-    """Milliseconds of CPU of a process that does no more than that, without the interpreter's start."""
+    """Milliseconds of CPU of a process that runs only `code`, without the interpreter's start."""
     spent: dict[str, list[float]] = {name: [] for name in FIRST_USES}
     for _ in range(rounds):
         for name, program in FIRST_USES.items():

@@ -67,7 +67,7 @@ class Control:
         self.cells[STOP] = 1
 
     def close(self) -> None:
-        """Give the page and the fifo back; short-lived programs need not."""
+        """Release the page and the fifo. Short-lived programs need not do so."""
         self.cells.release()
         self._map.close()
         self._file.close()

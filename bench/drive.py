@@ -2,8 +2,8 @@
 
 One iteration of `turns` is one turn, exactly as in floor_server.c:
   1. queue `burst` messages to every client (`publish` that many times);
-  2. give the event loop one round, in which whatever the library put off is flushed;
-  3. wait until every live client has read the turn that lies `window` - 1 turns back.
+  2. give the event loop one round, in which the library flushes what it has buffered;
+  3. wait until every live client has read the turn `window` - 1 turns ago.
 CPU (getrusage of the whole process) and wall time are taken from the end of the warm-up, with nothing in
 flight, to the moment when every live client has read the last turn.
 """
@@ -26,7 +26,7 @@ from typing import Any
 
 from control import READY, TURNS, Control
 
-POOL = 4  # distinct large payloads, so that no library sends from a hot cache alone
+POOL = 4  # distinct large payloads, so that no library sends only from a hot cache
 LARGE = 32768
 
 
@@ -86,7 +86,7 @@ def status_kib(key: str) -> int:
 
 
 def reset_peak() -> None:
-    """Start VmHWM anew from what is resident now."""
+    """Reset VmHWM, the peak of resident memory, to what is resident now."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -149,7 +149,7 @@ class Server:
 
     port: int
     publish: Callable[[bytes], object] | None = None  # queues one message to every client
-    publish_async: Callable[[bytes], Awaitable[object]] | None = None  # where the library only has this
+    publish_async: Callable[[bytes], Awaitable[object]] | None = None  # if the library has only this
     prefix: int = 0  # bytes the library itself puts before the payload on the wire
     consume: Callable[[Tally], Coroutine[Any, Any, None]] | None = None  # None: handlers count into `tally`
     keep: list[object] = field(default_factory=list)  # what must outlive start-up
@@ -345,7 +345,7 @@ def run_turns_blocking(
 
 
 def wait_ready_blocking(job: Job, control: Control, pump: Callable[[], object]) -> None:
-    """Let the load connect to a library with a loop of its own."""
+    """Let the load connect to a library that has its own loop."""
     while control.cells[READY] < job.clients:
         pump()
         time.sleep(0.0002)

@@ -1,6 +1,6 @@
-"""Two versions of some types: what resolving costs beside plain decoding.
+"""Two versions of some types: what resolving costs compared with plain decoding.
 
-A module of its own: making so many classes takes another number of instructions each time.
+This is a separate module because making so many classes takes a different number of instructions each time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from values import CASES
 
 
 class Version1:
-    """What writers of yesterday send."""
+    """The old version, which writers send."""
 
     class Ordered(Codec):
         stamp: u64
@@ -78,7 +78,7 @@ class Version1:
 
 
 class Version2:
-    """What readers of today make of it."""
+    """The new version, into which readers decode it."""
 
     class Ordered(Codec):
         good: bool
@@ -159,6 +159,6 @@ def _evolved() -> dict[str, tuple[type[Codec], type[Codec], Codec]]:
     }
 
 
-# Name -> the writer's class, the reader's, a value of the writer: what resolving costs beside plain decoding.
+# Name -> the writer's class, the reader's class, a value of the writer's class.
 EVOLVED = _evolved()
 assert tuple(EVOLVED) == CASES

@@ -19,7 +19,7 @@ TOOLS = {"rust": "cargo", "go": "go", "node": "npm"}
 
 
 class NotBuilt(Exception):
-    """A peer cannot be had here; the text says why."""
+    """A peer cannot be built on this machine; the text says why."""
 
 
 def _run(command: list[str], folder: Path) -> None:

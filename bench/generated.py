@@ -1,8 +1,8 @@
 """Generated code against code written by hand, in one run: ``python bench/generated.py [ts] [rust] [cpp]``.
 
-Each program decodes the same messages by both, in turns, and prints the median of the ratios of their times.
+Each program decodes the same messages with both, in turns, and prints the median of the ratios of the times.
 ``struct``: u64, f64, f32, u32, bool. ``array``: a list of 100,000 f32, by hand a copy of its bytes.
-Needs node, rustc or g++; what is missing is left out.
+Needs node, rustc or g++. A language whose tool is missing is left out.
 """
 
 from __future__ import annotations

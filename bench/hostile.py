@@ -1,4 +1,4 @@
-"""What hostile peers cost the good ones: `python bench/hostile.py [--connections 20000] [--json FILE]`.
+"""How much hostile peers delay good ones: `python bench/hostile.py [--connections 20000] [--json FILE]`.
 
 One server sends 1,000 messages a second to 20 good clients.
 
@@ -9,8 +9,8 @@ One server sends 1,000 messages a second to 20 good clients.
 
 A latency runs from just before `send` in the server's process to the return of `recv` in the clients', in
 ms, on the one monotonic clock. The server has a core to itself; the good clients and the attackers share the
-other one, the attackers behind them, because in the field they would be another machine's load. Run as root,
-the measured processes are real-time ones (SCHED_RR), else the attackers have the lowest priority.
+other core. The attackers have lower priority, because in practice they would run on other machines. Run as
+root, the measured processes are real-time ones (SCHED_RR); otherwise the attackers have the lowest priority.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
 """Instructions a call, by callgrind: a regression shows on a machine that is too noisy for a clock.
 
 `python bench/instructions.py [NAME ...]`: each workload runs under valgrind in a process of its own,
-twice, with few and with many repetitions; the difference, divided by the repetitions between, is what one
-costs, without the interpreter's start. The loop around it is counted too, and is the same in all. The
-same build of the same sources gives the same figure to within a few instructions; it says nothing about
-caches and the kernel.
+twice, with few and with many repetitions. The difference, divided by the difference in repetitions, is the
+cost of one, without the interpreter's start. The loop around it is counted too, and is the same in all. The
+same build of the same sources gives the same figure to within a few instructions. The figure does not
+include caches and the kernel.
 
-`--json FILE` keeps the figures, `--against FILE` compares: over `--allowed` percent more than there is an
-error.
+`--json FILE` keeps the figures. `--against FILE` compares with kept ones: more than `--allowed` percent
+above them is an error.
 
-An allocation at the border of one of CPython's pools takes some 15 instructions more, and what was allocated
-before decides where the borders are. Where two builds differ by so little, compare them once more with
-PYTHONMALLOC=malloc, which has outliers of its own.
+An allocation that needs the next of CPython's memory pools takes some 15 instructions more, and earlier
+allocations decide when that happens. If two builds differ by so little, compare them once more with
+PYTHONMALLOC=malloc, which has other outliers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SAMPLE = Sample(1_700_000_000, 7, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 
 
 def call(function: Callable[..., object], *arguments: object) -> Callable[[int], None]:
-    """A workload of nothing but calls."""
+    """A workload that consists of calls only."""
 
     def run(count: int) -> None:
         for _ in repeat(None, count):
@@ -53,7 +53,7 @@ def call(function: Callable[..., object], *arguments: object) -> Callable[[int],
 
 
 def send_nowait(clients: int) -> Callable[[int], None]:
-    """Five fields to so many clients of this process; flushing each turn and their reading are in it."""
+    """Five fields to so many clients of this process, including the flush of each turn and the reading."""
 
     def run(count: int) -> None:
         async def sends() -> None:
@@ -103,7 +103,7 @@ def receive(take: str) -> Callable[[int], None]:
     return run
 
 
-# Name -> workload, and how many of what it is named after one repetition is.
+# Name -> workload, and how many calls or values one repetition has.
 WORKLOADS: dict[str, tuple[Callable[[int], None], int]] = {
     "encode five fields": (call(READING.to_bytes), 1),
     "decode five fields": (call(Reading.from_bytes, READING.to_bytes()), 1),
@@ -119,7 +119,7 @@ WORKLOADS: dict[str, tuple[Callable[[int], None], int]] = {
 
 
 def evolved(name: str, resolved: bool) -> Callable[[int], None]:
-    """Decoding what another version of a type sends, or the same bytes as what they are."""
+    """Decoding what another version of a type sends, or the same bytes by the version that wrote them."""
 
     def run(count: int) -> None:
         from evolved import EVOLVED

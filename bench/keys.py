@@ -1,14 +1,14 @@
 """What keys cost: `python bench/keys.py [--rounds 5] [--json FILE]`.
 
 1. Append: one iteration is `send_nowait` of a 64-byte message to one client that reads, of policy latest
-   with retain, its key drawn at random from 10, 1,000 or 100,000 keys that all have a message. Beside it
-   the same message of a plain class. A thousand sends are timed at once; making the values, flushing and
-   reading are not in it, but for the first message of a thousand, which leaves at once. Wall ns a message,
-   the median of the rounds; the columns alternate within a round.
+   with retain. Its key is drawn at random from 10, 1,000 or 100,000 keys that all have a message. The other
+   column is the same message of a plain class. A thousand sends are timed at once, without making the values,
+   flushing and reading; only the first message of a thousand is flushed at once. The figure is wall ns a
+   message, the median of the rounds. The columns alternate within a round.
 2. Memory: growth of the process (PSS) for a key with its message; bytes of slabs beside live bytes, after
    every key was sent ten times more in random order.
-3. Sparse: 100,000 messages, one in a hundred of a retained key of its own, the rest of one key: what is
-   retained must not hold the slabs that the rest went through.
+3. Sparse: 100,000 messages. One in a hundred has a retained key of its own, the others share one key. The
+   retained messages must not keep the slabs that the others were written to.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""How old is what a slow client gets? `python bench/laggard.py [--policy latest] [--json FILE]`.
+"""The age of messages that a slow client gets: `python bench/laggard.py [--policy latest] [--json FILE]`.
 
 A server sends frames of 200 KB, 100 a second, of policy latest, and after every tenth frame a small message
-that nobody may miss. One client reads everything as it comes. Another one reads 1 MB/s, 5 % of the stream,
+that no client may miss. One client reads everything at once. Another one reads 1 MB/s, 5 % of the stream,
 from its socket, in steps of 10 ms, and takes 0.2 s for a frame: its transfer time.
 
 The age of a frame runs from just before `send` in the server's process to the moment at which its last byte
-was read, on the one monotonic clock; it is given in transfer times, so the clock of the machine does not
-matter. One transfer time is the least that is possible, and two what a client must expect whose frame
-begins just as it becomes ready. `--small-kernel` gives the client a receive buffer of 16 KiB. `--policy
-skip` shows what a window of 16 MiB does instead: frames that are 84 transfer times old, once the window is
-full.
+was read, on one monotonic clock. It is given in transfer times, so the speed of the machine does not
+matter. One transfer time is the minimum. Two are to be expected if a newer frame comes just after the
+transfer of one has begun. `--small-kernel` gives the client a receive buffer of 16 KiB. `--policy skip`
+shows the effect of a window of 16 MiB instead: frames are 84 transfer times old once the window is full.
 
-The server's memory is its peak (VmHWM) over that at the start of the last half: flat is 0.
+The figure for the server's memory is its peak (VmHWM) minus the peak at the start of the second half. It is
+0 if memory does not grow.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SMALL_BYTES = 16 << 10
 
 
 class Message(Codec, sealed=True):
-    """What is sent: frames, which newer ones replace, and events, which nobody may miss."""
+    """The messages: frames, which newer ones replace, and events, which no client may miss."""
 
 
 class Latest(Message, policy="latest"):
@@ -102,7 +102,7 @@ def run_server(pipe: Connection, seconds: float, policy: str) -> None:
 
 
 class Reader:
-    """Takes a TCP stream apart; notes ages of frames and the order of events."""
+    """Parses a TCP stream; records the ages of frames and the order of events."""
 
     def __init__(self) -> None:
         self.ages: list[float] = []  # s
@@ -167,7 +167,7 @@ def read_slowly(address: tuple[str, int], server: Connection, small: bool) -> Re
                 try:
                     data = sock.recv(due)
                 except BlockingIOError:
-                    taken = int((now - begin) * rate)  # what was not there is not read faster later
+                    taken = int((now - begin) * rate)  # after a pause it does not read faster
                     break
                 taken += len(data)
                 due -= len(data)
@@ -195,7 +195,7 @@ def measure(seconds: float, policy: str, small: bool) -> dict[str, Any]:
         server.kill()
         fast.kill()
     reader.check()
-    # What was sent before the client fell behind is not what this is about.
+    # Leaves out frames that were sent before the client fell behind.
     ages = [age / TRANSFER_S for age in reader.ages[len(reader.ages) // 4 :]]
     found |= {
         "received": len(reader.numbers),

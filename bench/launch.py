@@ -27,7 +27,7 @@ LOAD_KEYS = ("clients", "stalled", "size", "messages", "burst", "check")
 
 
 class RunFailed(Exception):
-    """A program of a bench ended badly or not at all; the text holds what it wrote to stderr."""
+    """A program of a bench failed or did not end; the text holds what it wrote to stderr."""
 
 
 def cores() -> tuple[int, int]:
@@ -37,7 +37,7 @@ def cores() -> tuple[int, int]:
 
 
 def compiled(name: str) -> Path:
-    """Return the binary of a C source in this folder, compiling it where it is missing or older."""
+    """Return the binary of a C source in this folder; compile it if it is missing or older."""
     source, binary = HERE / f"{name}.c", BUILD / name
     newest = max(source.stat().st_mtime, (HERE / "net.h").stat().st_mtime)
     if not binary.exists() or binary.stat().st_mtime < newest:
@@ -90,7 +90,7 @@ class Child:
         self._lines.put("")  # the end
 
     def line(self, other: Child | None = None) -> dict[str, Any]:
-        """Return the next report, or raise `RunFailed` with the words of the one that failed."""
+        """Return the next report, or raise `RunFailed` with the stderr of the program that failed."""
         deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             if other is not None and other.process.poll():
@@ -110,7 +110,7 @@ class Child:
         return self._errors.read_text().strip()
 
     def end(self) -> None:
-        """Kill it and give back what it held."""
+        """Kill it and release its resources."""
         self.process.kill()
         self.process.wait()
         self._reader.join()

@@ -1,8 +1,8 @@
 """The load of the TLS rows: N WebSocket clients that read and count, as load_client.c does without TLS.
 
-Python's `ssl` costs several times what C would; it runs on the other core and only the server's CPU is
-reported. Rows in which the server waited for this load bear a star. Bytes are counted, not frames: every
-message of a run has one size. Options are those of load_client.c; what is not needed here is ignored.
+Python's `ssl` costs several times what C would. It runs on the other core, and only the server's CPU is
+reported. Rows in which the server waited for this load have a star. Bytes are counted instead of frames,
+since all messages of a run have one size. The options are those of load_client.c; unused ones are ignored.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Client:
         self.read = 0
 
     def drain(self, into: memoryview) -> bool:
-        """Read what is there; False at the end of the stream."""
+        """Read what has arrived; False at the end of the stream."""
         with contextlib.suppress(ssl.SSLWantReadError):
             while size := self.sock.recv_into(into):
                 self.read += size

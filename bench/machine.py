@@ -1,4 +1,4 @@
-"""What a figure is worth nothing without: date, machine, kernel, versions, commit."""
+"""The circumstances of a figure: date, machine, kernel, versions, commit."""
 
 from __future__ import annotations
 

@@ -36,11 +36,11 @@ async def measure(job: Job, receive: Callable[[str, Job, Tally], Awaitable[None]
 async def footprint(
     job: Job, url: str, receive: Callable[[str, Job, Tally], Awaitable[None]]
 ) -> dict[str, float]:
-    """What a client that has had one large message, and dropped it, holds after `seconds` of silence."""
+    """The memory of a client that received one large message and dropped it, after `seconds` of silence."""
     before = status_kib("Pss")
     meter = Meter()
     meter.start()
-    tally = Tally(2)  # the source sends one message and no second: `receive` goes on waiting
+    tally = Tally(2)  # the source sends only one message, so `receive` keeps waiting
     task = asyncio.ensure_future(receive(url, job, tally))
     while tally.count < 1:  # noqa: ASYNC110 (the programs only count)
         await asyncio.sleep(0.01)

@@ -1,12 +1,11 @@
-"""What a recording costs who sends, what it writes a second, and how fast it is read.
+"""What a recording costs the sender, how much it writes a second, and how fast it is read.
 
 `python bench/recording.py [--folder FOLDER]`: one process, on memory-backed storage unless told otherwise.
 
 - **send**: `send_nowait` of 64 B and of 1 MB, to a server that is recorded and to one that is not, in turns.
-  The time of the loop's thread. For 1 MB the difference stands beside one `memcpy` of 1 MB.
-- **write**: messages a second that go into a file that is closed and complete, none left out, beside the
-  `mcap` package's own `Writer` with the same payloads and chunks; CRC and `memcpy` of the same bytes are the
-  floor.
+  The figure is CPU time of the loop's thread. For 1 MB the difference is compared with a `memcpy` of 1 MB.
+- **write**: messages a second written to a complete, closed file without drops, compared with the `mcap`
+  package's own `Writer` with the same payloads and chunks. CRC and `memcpy` of the same bytes are the floor.
 - **read**: the first value, a seek to the middle, and iteration beside decoding the same payloads from$
 """
 
@@ -35,7 +34,7 @@ from machine import describe
 
 MB = 1_000_000
 BATCH = {64: 4000, MB: 8}
-WAITING = 32 << 20  # of 64 MiB that a recording keeps: who sends waits for the disk from here on
+WAITING = 32 << 20  # of the 64 MiB that a recording may queue; from here on the sender waits for the disk
 
 
 class Sample(Codec):
@@ -84,7 +83,7 @@ def copying_ns(size: int) -> float:
 
 
 async def send(folder: Path, size: int, rounds: int) -> dict[str, float]:
-    """Recorded against unrecorded, in turns."""
+    """A recorded server compared with an unrecorded one, in turns."""
     value, count = VALUES[size], BATCH[size]
     plain = await WsServer[type(value), None].bind("127.0.0.1:0")
     recorded = await WsServer[type(value), None].bind("127.0.0.1:0")
@@ -132,7 +131,7 @@ async def write(folder: Path, size: int, total: int) -> dict[str, float]:
     await server.close(drain=0)
     (folder / "ours.mcap").unlink()
 
-    few = max(1, count // 10)  # the package is slower by an order
+    few = max(1, count // 10)  # the package is about ten times slower
     started = time.perf_counter()
     with (folder / "package.mcap").open("wb") as stream:
         writer = Writer(stream, chunk_size=1 << 20, compression=CompressionType.NONE)

@@ -8,7 +8,7 @@ from typing import Any
 
 Row = dict[str, Any]  # {"bench", "case", "lib", "rounds": [metrics, ...]}; see results/*.json
 
-BUSY = 0.9  # below this the measured core waited: the figure is CPU time still, wall time says nothing
+BUSY = 0.9  # below this the measured core waited: the CPU time is still right, the wall time is not
 
 TITLES = {
     "fanout": "Fan-out: CPU a delivery in the server, times the C floor",
@@ -29,14 +29,14 @@ def median(row: Row, metric: str) -> float:
 
 
 def spread(row: Row, metric: str) -> float:
-    """Half the distance between the least and the largest round, as a part of the median."""
+    """Half the distance between the smallest and the largest round, as a fraction of the median."""
     values = [entry[metric] for entry in row["rounds"]]
     middle = statistics.median(values)
     return (max(values) - min(values)) / 2 / middle if middle else 0.0
 
 
 def ratio(row: Row, base: Row, metric: str) -> float:
-    """Median of the ratios within each round: a machine that slows down slows both."""
+    """Median of the ratios within each round: a slowdown of the machine then affects both sides."""
     pairs = zip(row["rounds"], base["rounds"], strict=False)
     return float(statistics.median(ours[metric] / theirs[metric] for ours, theirs in pairs))
 
@@ -78,7 +78,7 @@ def cell(bench: str, row: Row, base: Row | None) -> str:
 
 
 def tables(rows: list[Row], bases: dict[str, str | None]) -> str:
-    """All benches as Markdown: a line a case, a column a library."""
+    """All benches as Markdown: one line for each case, one column for each library."""
     lines: list[str] = []
     for bench in TITLES:
         mine = [row for row in rows if row["bench"] == bench]

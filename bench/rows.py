@@ -21,7 +21,7 @@ BURSTS = (1, 16, 64)
 
 WINDOW_TURNS = 8  # a server may be so many turns ahead of its slowest client ...
 WINDOW_BYTES = 262_144  # ... but not so many bytes, one turn apart
-CAP_WINDOW_CLIENTS = 100  # a flush to more takes so long that a library may yield: turns would merge
+CAP_WINDOW_CLIENTS = 100  # a flush to more takes so long that a library may yield, so turns would merge
 CAP_TURN_BYTES = 32 << 20  # larger turns would measure the limits of each library's queue
 CAP_FLIGHT_BYTES = 1 << 30  # of one turn to all clients: the kernel's TCP memory
 
@@ -81,7 +81,7 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class Pace:
-    """How long everything takes."""
+    """How many messages and seconds the benches take."""
 
     rounds: int = 5
     seconds: float = 0.5
@@ -160,7 +160,7 @@ class Fanout:
 
 
 class Latency:
-    """One-way latency: a stamped message at a time, 500 a second, to 1 and to 100 clients."""
+    """One-way latency: single stamped messages, 500 a second, to 1 and to 100 clients."""
 
     name = "latency"
     is_steady = False
@@ -220,7 +220,7 @@ class Receive:
         return case["size"] in (64, 1_000_000)
 
     def libs(self, case: Case) -> list[str]:
-        # Larger messages of ours are `bytes` in any row: these would say the same as `recv` and `recv_many`.
+        # Larger messages of ours are `bytes` in any row, so these would repeat `recv` and `recv_many`.
         return [lib for lib in RECEIVERS if case["size"] == 64 or not lib.endswith("bytes")]
 
     def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
@@ -291,7 +291,7 @@ class Idle:
 
 
 class Footprint:
-    """What is held some seconds after a 9 MB message: by a client, and by a server for each of 20 senders."""
+    """Memory held some seconds after a 9 MB message: in a client, and in a server for each of 20 senders."""
 
     name = "footprint"
     is_steady = True  # memory: a second round says the same

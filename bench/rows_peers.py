@@ -1,7 +1,7 @@
-"""What a user would pick instead: fan-out of other languages' libraries, in one table with ours.
+"""Alternatives in other languages: fan-out of their libraries, in one table with ours.
 
-Each is in the best form that its own documentation recommends; the sources in peers/ say which. The clients
-are those of load_client.c for everybody.
+Each library is used in the best way that its documentation recommends; the sources in peers/ say which. All
+use the clients of load_client.c.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PEERS = {
 
 
 def why_missing(lib: str) -> str:
-    """Why a peer cannot take part, or an empty str. Builds it."""
+    """Builds a peer. Returns why it cannot take part, or an empty str."""
     try:
         command(PEERS[lib][0])
     except NotBuilt as error:

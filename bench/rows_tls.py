@@ -1,4 +1,4 @@
-"""Fan-out over TLS: each client's bytes are encrypted for it alone, most of the cost for everybody."""
+"""Fan-out over TLS: each client's bytes are encrypted separately, which is most of any library's cost."""
 
 from __future__ import annotations
 

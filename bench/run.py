@@ -1,7 +1,8 @@
 """The bench suite: `python bench/run.py [NAME ...] [--quick]`. Read README.md before the figures.
 
-Every measured library runs in a process of its own on one core, the load on another; rounds alternate
-between the libraries, each round with another one first. Writes results/<date>.json, .md and .svg.
+Every measured library runs in a process of its own on one core, and the load on another core. Rounds
+alternate between the libraries, and each round starts with a different one. Writes results/<date>.json, .md
+and .svg.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def select(benches: list[Bench], pace: Pace, only: list[str], case_filter: str, 
 
 
 def run_round(chosen: Selected, turn: int, pace: Pace, log: Callable[[str], None]) -> None:
-    """Every library of one case once; each round begins with another one."""
+    """Runs every library of one case once; each round starts with a different one."""
     bench, case, libs, rows = chosen
     first = turn % len(libs)
     for lib in libs[first:] + libs[:first]:

@@ -1,15 +1,16 @@
-"""What peers that make up schemas cost: `python bench/schema_flood.py [--count 100000] [--json FILE]`.
+"""What peers that send invented schemas cost: `python bench/schema_flood.py [--count 100000] [--json FILE]`.
 
-Each attack meets a server in a process of its own, which serves one good client meanwhile:
+Each attack is against a server in a process of its own, which serves one good client at the same time.
+N is `--count`:
 
-- ``questions``: so many connections, each asks for both schemas and leaves; by header, query, first message.
-- ``repeated``: one connection that says hello so many times.
-- ``lines``: one connection with so many control lines that this version does not know.
-- ``schemas``: so many connections, each with a schema of its own that the server can read.
+- ``questions``: N connections, each asks for both schemas and leaves; by header, query, first message.
+- ``repeated``: one connection that sends hello N times.
+- ``lines``: one connection with N control lines that this version does not know.
+- ``schemas``: N connections, each with a different schema that the server can read.
 - ``mismatches``: the same with schemas that it refuses.
-- ``refusals``: a hundredth of so many that refuse the schema of the server in 200 KiB of made-up words.
-- ``long schemas``: a hundredth of so many, of 250 KiB each.
-- ``tcp``: so many TCP connections that ask.
+- ``refusals``: N / 100 connections that refuse the server's schema with 200 KiB of invented words.
+- ``long schemas``: N / 100 connections with a schema of 250 KiB each.
+- ``tcp``: N TCP connections that ask.
 
 The figures: resident memory of the server before, at most and after, in MB, and its CPU for each connection
 or line, in microseconds. It is an error if the memory grows by more than `--allowed` MB, or if the good
@@ -59,7 +60,7 @@ HELLO = b"deli 1 hello down=? up=?"
 
 
 def schema(number: int, fields: int, kind: str = "u8") -> Schema:
-    """One that nobody else has."""
+    """A schema that no other connection has."""
     lines = "".join(f" n{number}_{i} u8\n" for i in range(fields))
     return Schema.parse(f"deli 1\nroot O{number}\nstruct O{number}\n code {kind}\n{lines}")
 
@@ -79,7 +80,7 @@ def frame(payload: bytes, opcode: int = TEXT) -> bytes:
 
 
 async def talk(address: Any, *parts: bytes) -> None:
-    """Send the parts, each after an answer to the one before, and read to the end."""
+    """Send the parts, each after the answer to the previous one, and read to the end."""
     loop = asyncio.get_running_loop()
     with socket.socket() as sock:
         sock.setblocking(False)
@@ -185,7 +186,7 @@ ATTACKS: dict[str, Any] = {
 
 
 def serve(pipe: Connection, is_tcp: bool) -> None:
-    """Be attacked; the log goes nowhere."""
+    """Run the attacked server; its log is discarded."""
 
     def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
@@ -215,7 +216,7 @@ def serve(pipe: Connection, is_tcp: bool) -> None:
                 await asyncio.sleep(0.01)
             pipe.recv()
             spent, peak = time.process_time() - spent, resident("VmHWM")
-            await asyncio.sleep(3.0)  # connections that linger
+            await asyncio.sleep(3.0)  # until closing connections have ended
             gc.collect()
             terms = server.terms
             known = len(terms._known or ()), terms._known_bytes, len(terms._warned or ())
@@ -247,7 +248,7 @@ async def measure(name: str, count: int) -> dict[str, Any]:
 
     async with kind[Reading, Order].connect(address) as client:
         listening = asyncio.create_task(listen(client))
-        await ATTACKS[name](address, min(count, 2000))  # what is made once is there
+        await ATTACKS[name](address, min(count, 2000))  # makes everything that is made once
         pipe.send("begin")
         done = await ATTACKS[name](address, count)
         pipe.send("end")

@@ -2,8 +2,8 @@
 
 `python bench/send_nowait.py`: one process, pinned, one loop around each call; the contenders take turns
 within every round. The figures are medians of the rounds, with the ratio to msgspec's within each round.
-The first send of a turn, which few clients get at once (encoding and a system call), stands on its own.
-Flushing at the end of a turn is the fan-out bench's; it is not in here.
+The first send of a turn has a row of its own: with few clients it is flushed at once (encoding and a system
+call). Flushing at the end of a turn is measured by the fan-out bench, and is not included here.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Where the core's thresholds stand, and why: `python bench/settle.py [NAME ...] [--rounds 5] [--json FILE]`.
+"""Compares values of the core's thresholds: `python bench/settle.py [NAME ...] [--rounds 5] [--json FILE]`.
 
-Each threshold is a constant of the compiled core. For every value on either side of the one that is shipped,
-the tree is copied to _build/settle/, that one constant is changed there, and the extensions are built. Then
-the builds take turns: every round measures each of them once a case, and the figures are the medians of the
-ratios to the shipped value within the rounds. 1.00 is the shipped one, more is worse.
+Each threshold is a constant of the compiled core. For each value to compare with the shipped one, the tree is
+copied to _build/settle/, that one constant is changed there, and the extensions are built. Then the builds
+take turns: every round measures each of them once in each case. The figures are the medians of the ratios to
+the shipped value within the rounds. 1.00 is the shipped value, and more is worse.
 
-Few clients and a quiet line are judged by latency, everything else by CPU a delivery.
+Thresholds for few clients and a quiet line are judged by latency, all others by CPU a delivery.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROOT = HERE.parent
 
 @dataclass(frozen=True)
 class Threshold:
-    """A constant, the values that are tried beside the shipped one, and what each is judged by."""
+    """A constant, the values that are compared with the shipped one, and what they are judged by."""
 
     path: str
     constant: str
@@ -99,7 +99,7 @@ THRESHOLDS = {
 
 
 def built(threshold: Threshold, value: int) -> Path:
-    """The `src` of a copy of this tree with that value; built anew only if the sources have changed."""
+    """The `src` of a copy of this tree with that value; rebuilt only if the sources have changed."""
     shipped = value == threshold.shipped()  # one build for all thresholds
     copy = BUILD / "settle" / ("shipped" if shipped else f"{threshold.constant}-{value}")
     copy.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def built(threshold: Threshold, value: int) -> Path:
 
 
 def once(source: Path, case: Case, pace: Pace) -> float:
-    """One run: CPU ns a delivery, or for a message alone the median latency in µs."""
+    """One run: CPU ns a delivery, or for single messages the median latency in µs."""
     os.environ["PYTHONPATH"] = str(source)
     if "burst" in case:
         return BENCHES["fanout"].measure("deli-com", case, pace)["cpu_ns"]

@@ -1,4 +1,4 @@
-"""Micro rows by pytest-benchmark: what a value costs to encode, to send, to receive, a call at a time.
+"""Micro rows by pytest-benchmark: the cost of encoding, sending and receiving one value, call by call.
 
 `pytest bench/test_micro.py --benchmark-json=micro.json`; CI keeps the file, `pytest-benchmark compare` reads
 two. A round of the send rows is one turn of 64 calls, of the recv rows 256 calls: `extra_info["calls"]` says
@@ -28,11 +28,11 @@ from values import Reading
 
 TURN = 64
 BATCH = 256
-CALLS = {"rounds": 200, "iterations": 2000, "warmup_rounds": 5}  # left to itself it times one call a round
+CALLS = {"rounds": 200, "iterations": 2000, "warmup_rounds": 5}  # without this it times one call a round
 
 
 class MsgspecReading(msgspec.Struct, array_like=True):
-    """The rival of `values.Reading`."""
+    """msgspec's counterpart of `values.Reading`."""
 
     stamp: int
     x: float
@@ -193,7 +193,7 @@ async def _close(server: WsServer[Any, Any], client: WsClient[Any, Any]) -> None
 @pytest.mark.parametrize("name", EVOLVED)
 @pytest.mark.parametrize("how", ["plain", "resolved"])
 def test_evolved(benchmark: Any, name: str, how: str) -> None:
-    """What another version of a type sends: `plain` reads it as what it is. The ratio is to be below 1.5."""
+    """Decoding another version's bytes; `plain` decodes with the same version. Wanted: a ratio below 1.5."""
     writer, reader, value = EVOLVED[name]
     decode = codec(reader).reading(codec(writer).schema) if how == "resolved" else codec(writer)
     benchmark.pedantic(decode.from_bytes, (value.to_bytes(),), **CALLS)

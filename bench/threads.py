@@ -1,14 +1,14 @@
 """Many threads that send: `python bench/threads.py [--threads 8] [--each 100000] [--rounds 3] [--json FILE]`.
 
-One iteration is `send_nowait` of one 64-byte message in one of `--threads` threads, of `--each` there. A
-client in a process of its own reads everything, and checks that nothing is missing and that each thread's
-messages are in its order. Columns of a round: the threads; the same number of messages from the loop's own
-thread, awaited.
+One iteration is `send_nowait` of one 64-byte message in one of `--threads` threads. Each thread sends
+`--each` messages. A client in a process of its own reads everything. It checks that nothing is missing and
+that each thread's messages are in order. Columns of a round: the threads; the same number of messages from
+the loop's own thread, awaited.
 
-Time runs from the start of the threads to the client's word that it has everything; CPU is that of the
-server's process, both a message. Growth is the peak of the server's resident memory over that before the
-first message; the hand-over holds 16 MiB or 65,536 messages, and a message there is an object of some 200
-bytes.
+Time runs from the start of the threads until the client reports that it has everything. CPU is that of the
+server's process. Both are given for one message. Growth is the peak of the server's resident memory minus the
+memory before the first message. The queue between threads and loop holds up to 16 MiB or 65,536 messages, and
+a message there is an object of some 200 bytes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Sample(Codec):
 
 
 def read_all(address: tuple[str, int], threads: int, each: int, pipe: Connection) -> None:
-    """The client: a message that is missing or out of its thread's order is an AssertionError."""
+    """The client: a message that is missing or not in its thread's order is an AssertionError."""
     seen = [0] * threads
     left = bytearray()
     with socket.create_connection(tuple(address)) as sock:

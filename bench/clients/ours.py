@@ -1,7 +1,7 @@
 """deli-com: `recv`, `async for` or `recv_many` (`--style`).
 
-At 64 bytes a message is the struct of eight numbers in values.py, with `recv_packet` that of two numbers and
-bytes; it is `bytes` with `recv_bytes` and `recv_many_bytes`, and at all other sizes.
+At 64 bytes a message is the struct of eight numbers in values.py, or with `recv_packet` the struct of two
+numbers and bytes. It is `bytes` with `recv_bytes` and `recv_many_bytes`, and at all other sizes.
 """
 
 from __future__ import annotations

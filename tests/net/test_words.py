@@ -213,7 +213,7 @@ async def test_tls_at_a_plain_server_and_back() -> None:
 
 async def test_a_client_of_the_other_kind() -> None:
     async with Server[u32].bind(ADDR) as server:
-        with pytest.raises((WebSocketError, deli_com.ConnectionClosed), match="no HTTP server"):
+        with pytest.raises((WebSocketError, deli_com.ConnectionClosed), match="may not speak HTTP"):
             await WsClient[u32].connect(server.local_addr(), open_timeout=5)
     async with WsServer[u32].bind(ADDR) as ws_server, Client[u32].connect(ws_server.local_addr()) as client:
         await client.send(5)

@@ -13,8 +13,7 @@ than the stream would get the first key again and again.
 A value is replaced only by one that arrived in a later turn of the event loop. No turn counts as ended while
 a woken waiter has not taken its value. So a program that keeps up gets every value, in the order of arrival.
 
-A value that may be replaced waits as bytes. Its key is read from them (`message_key`). It is decoded when it
-is taken.
+A value that may be replaced waits as bytes. `message_key` reads its key, and it is decoded when taken.
 
 A program that computes for long without awaiting would get old values, while newer ones wait in the kernel.
 So if more than `AWAY_NS` have passed since the last take in the same turn, the loop reads first, until no
