@@ -1,6 +1,6 @@
 """One event loop in a thread, for all blocking clients of a process.
 
-It starts with the first that wants it and ends with the last.
+It starts with the first client and ends with the last one.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from deli_com.ground.futures import GLANCE_S, result
 
 __all__ = ["SharedLoop", "shared_loop"]
 
-JOIN_S = 5.0  # for the thread to end once nobody wants it
+JOIN_S = 5.0  # limit on waiting for the thread to end after the last client was released
 
 R = TypeVar("R")
 
 
 class SharedLoop:
-    """A loop that runs in a daemon thread; `shared_loop` gives it.
+    """A loop that runs in a daemon thread; returned by `shared_loop`.
 
     Attributes
     ----------
     process : int
-        Id of the process that it runs in. A fork has this object, and no such thread.
+        Id of the process that it runs in. A forked child has this object, but no such thread.
     """
 
     def __init__(self) -> None:
@@ -38,11 +38,11 @@ class SharedLoop:
         self._thread.start()
 
     def is_here(self) -> bool:
-        """Whether the caller is the loop's own thread, which must not wait for itself."""
+        """Whether the caller runs in the loop's thread, which must not wait for itself."""
         return threading.current_thread() is self._thread
 
     def run(self, work: Coroutine[Any, Any, R]) -> R:
-        """Wait until the loop has done it. Ctrl-C cancels it."""
+        """Run a coroutine on the loop and return its result. Ctrl-C cancels it."""
         done: Future[R] = asyncio.run_coroutine_threadsafe(work, self.loop)
         try:
             return result(done)
@@ -51,7 +51,7 @@ class SharedLoop:
             raise
 
     def call(self, function: Callable[..., object], *args: Any) -> bool:
-        """Have `function` called on the loop's thread; whether it will be."""
+        """Schedule `function` in the loop's thread. Returns whether it will be called."""
         try:
             self.loop.call_soon_threadsafe(function, *args)
         except RuntimeError:  # the loop was closed
@@ -59,7 +59,7 @@ class SharedLoop:
         return True
 
     def release(self) -> None:
-        """The caller wants it no more."""
+        """Give up one use of the loop. The last one stops it."""
         global _shared
         with _lock:
             self.users -= 1
@@ -95,12 +95,14 @@ class SharedLoop:
 
 
 _shared: SharedLoop | None = None
-_of_parents: list[SharedLoop] = []  # never freed: their end would take sockets from the parents' epoll sets
+_of_parents: list[
+    SharedLoop
+] = []  # not freed: closing them would change the parents' epoll sets
 _lock = threading.Lock()
 
 
 def shared_loop() -> SharedLoop:
-    """Return the loop of this process, for one more user, who calls `SharedLoop.release` in the end."""
+    """Return the loop of this process. Every call needs a call of `SharedLoop.release` later."""
     global _shared
     with _lock:
         if _shared is None:

@@ -1,4 +1,4 @@
-"""What a client is told beside values: what is missing, and that all which was retained has come."""
+"""What a server tells a client besides values: gaps, and that all retained values have been sent."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Function = TypeVar("Function", bound=Callable[..., object])
 class Listeners:
     """Functions of the program that are called when something happens; plain or coroutine functions.
 
-    What one raises is logged, with a bound on records, and the others are called. It refers to nothing but
-    the loop and the functions: an endpoint that has it can be freed by its last reference.
+    An exception of one is logged, with a limit on records, and the others are still called. This object has
+    references to the loop and the functions only, so it does not keep its endpoint alive.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Listeners:
         self._tasks: set[asyncio.Future[Any]] = set()
 
     def add(self, function: Function) -> Function:
-        """Call it from now on, too. Gives it back, so this can be a decorator."""
+        """Add a function. Returns it, so that this can be used as a decorator."""
         if not callable(function):
             raise TypeError(f"{self._name} takes a function, got {function!r}")
         self._functions.append(function)
@@ -52,7 +52,7 @@ class Listeners:
         return bool(self._functions)
 
     def call(self, *args: Any) -> None:
-        """Call all, in order; what coroutine functions return becomes tasks."""
+        """Call all, in order. Coroutines that they return run as tasks."""
         for function in tuple(self._functions):
             try:
                 result = function(*args)
@@ -66,7 +66,7 @@ class Listeners:
             task.add_done_callback(self._ended)
 
     async def run(self, *args: Any) -> None:
-        """Call all, one after the other; what is awaitable is awaited here."""
+        """Call all, one after the other. Coroutines that they return are awaited here."""
         for function in tuple(self._functions):
             try:
                 result = function(*args)
@@ -85,21 +85,21 @@ class Listeners:
 
 
 class Hearing:
-    """What one client has been told.
+    """The gaps and the end of retained values that one client has been told of.
 
     Parameters
     ----------
     logger : logging.Logger
-        Told of what functions of the program raise.
+        Logs exceptions of the program's functions.
 
     Attributes
     ----------
     is_told : bool
-        The server exchanges schemas, so it tells of gaps, and of the end of what is retained.
+        The server exchanges schemas, so it reports gaps, and the end of the retained values.
     is_live : bool
-        All that was retained has come.
+        All retained values have arrived.
     gaps, skipped, superseded : int
-        Gaps that the server has told of, and the messages in them, by policy.
+        Gaps that the server has reported, and the messages in them, by policy.
     on_gap : Listeners
     """
 
@@ -110,17 +110,17 @@ class Hearing:
         self.is_live = False
         self.gaps = self.skipped = self.superseded = 0
         self.on_gap = Listeners("on_gap", logger)
-        self._untold: deque[Gap] = deque(maxlen=MOST_UNTOLD)  # until somebody listens
+        self._untold: deque[Gap] = deque(maxlen=MOST_UNTOLD)  # until there is a listener
 
     def listen(self, function: OnGap) -> OnGap:
-        """Call it for every gap from now on, and for those which came before anybody listened."""
+        """Add a function that is called for every gap, also for the last 64 before the first listener."""
         self.on_gap.add(function)
         while self._untold:
             self.on_gap.call(self._untold.popleft())
         return function
 
     def heard_gap(self, gap: Gap) -> None:
-        """Note it, and tell the program: before the values that come behind it can be received."""
+        """Count a gap and tell the program, before the values behind the gap can be received."""
         self.gaps += 1
         self.skipped += gap.skipped
         self.superseded += gap.superseded

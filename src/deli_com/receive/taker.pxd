@@ -1,4 +1,4 @@
-# Takes values out of an inbox in other threads than the loop's.
+# Takes values out of an inbox in threads other than the loop's.
 
 from cpython.object cimport PyObject
 
@@ -8,15 +8,15 @@ from deli_com.receive.policy_inbox cimport PolicyInbox
 
 
 cdef class Bell(Waiter):
-    # What a waiting thread stands behind in the inbox's queue.
+    # The entry of a waiting thread in the inbox's queue of waiters.
     cdef object lock               # held until it rings
 
 
 cdef class Taker:
     cdef readonly Inbox inbox
     # --- private ---
-    cdef bint _is_asked            # it is on its way there
-    cdef dict _newest              # (lane, bytes of the key) -> the value taken last; None: nothing is kept
+    cdef bint _is_asked            # `_go_on_reading` is scheduled on the loop
+    cdef dict _newest              # (lane, bytes of the key) -> the value taken last; None: none are kept
 
     cdef bint _wait(self, object timeout) except -1
     cdef int _ring_in(self, Bell bell, double deadline) except -1

@@ -1,13 +1,13 @@
 """Threads that receive: they take from an inbox which an event loop of another thread fills.
 
-There is no second queue, and no turn of the loop for a value. All of an inbox is C that no other thread can
-interrupt while it holds the GIL. So a thread takes an entry out of it as the loop's thread would, and makes
-the value afterwards, from an entry that is its own by then. What it has not taken is still the inbox's: newer
-values replace it, and it counts for its bound.
+There is no second queue, and a value needs no turn of the loop. The inbox is compiled code that holds the
+GIL, so no other thread can interrupt it. So a thread takes an entry out of it as the loop's thread would. It
+decodes the value afterwards, from an entry that it owns by then. Entries that are not taken still belong to
+the inbox: newer values replace them, and they count for its limit.
 
-A thread that finds nothing waits in the inbox's queue, as a coroutine does, with a `Bell` in place of a
-future: ringing it wakes that thread, and needs no turn of the loop either. What is left to the loop is to
-go on reading once there is room again.
+A thread that finds nothing waits in the inbox's queue, as a coroutine does, with a `Bell` instead of a
+future. Ringing it wakes that thread, and needs no turn of the loop either. The loop only resumes reading once
+there is room again.
 """
 
 import threading
@@ -28,11 +28,11 @@ from deli_com.receive.policy_inbox cimport PolicyInbox
 from deli_com.receive.slots cimport Held
 
 cdef enum:
-    PLAIN_BYTES = 128      # of `plain_size`, at most
+    PLAIN_BYTES = 128      # maximum of `plain_size`
     MOST_KEYS = 65536      # whose newest value is remembered after it was taken
 
-cdef double GLANCE_S = 0.5  # a Ctrl-C that comes right before a thread waits does not wake it, so it looks up
-cdef double AGAIN_S = 0.005  # to look for a key again, while values of others wait
+cdef double GLANCE_S = 0.5  # a Ctrl-C right before a wait does not wake the thread, so no wait is longer
+cdef double AGAIN_S = 0.005  # between two looks for a key while values of other keys wait
 cdef object new_lock = threading.Lock
 
 
@@ -66,12 +66,12 @@ cdef class Taker:
         self._newest = {} if remembers and isinstance(inbox, PolicyInbox) else None
 
     def recv(self, timeout=None):
-        """Wait for one value, for so many seconds; then TimeoutError."""
+        """Wait for one value, for at most `timeout` seconds; then raise TimeoutError."""
         self._wait(timeout)
         return self._value()
 
     def recv_from(self, timeout=None):
-        """The same, with the connection that it came over."""
+        """Like `recv`; returns the connection that the value came over, and the value."""
         cdef Entry entry
         while True:
             self._wait(timeout)
@@ -86,7 +86,7 @@ cdef class Taker:
             return source, value
 
     def recv_many(self, Py_ssize_t most, timeout=None):
-        """Wait for one value; give a list of at most `most` that are there."""
+        """Wait for one value; return a list of the available values, at most `most`."""
         cdef Inbox inbox = self.inbox
         cdef Entry entry
         self._wait(timeout)
@@ -100,7 +100,7 @@ cdef class Taker:
                 Py_XDECREF(entry.source)
                 values.append(value)
         except MemoryError:
-            pass  # what was taken must not be lost; the next call tells
+            pass  # the values taken so far must not be lost; the next call raises the error again
         return values
 
     def __iter__(self):
@@ -116,11 +116,11 @@ cdef class Taker:
         return self._value()
 
     def has_values(self):
-        """Whether something waits that nobody else is about to take."""
+        """Whether a value waits that no woken waiter is about to take."""
         return self.inbox.count() > self.inbox._woken
 
     def latest(self, int lane, bytes key not None, timeout=None):
-        """Wait until there is a value of this key; give the newest, which stays there for `recv`.
+        """Wait until there is a value of this key. Return the newest, which stays in the inbox for `recv`.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ cdef class Taker:
                 _sleep(min(AGAIN_S, deadline - now))
 
     def _look_up(self, int lane, bytes key):
-        # (value,), or None. The newest of a key is the last of it that waits, or else was taken last.
+        # (value,), or None. The newest value of a key is the last one that waits, else the one taken last.
         cdef Held* held = NULL
         cdef bytes data
         if isinstance(self.inbox, PolicyInbox):
@@ -179,7 +179,7 @@ cdef class Taker:
     # --- private ---
 
     cdef bint _wait(self, object timeout) except -1:
-        # Returns once there is an entry for this thread; it is taken before the GIL is given away.
+        # Returns once there is an entry for this thread. The caller takes it before it releases the GIL.
         cdef Inbox inbox = self.inbox
         cdef double deadline
         cdef Bell bell
@@ -195,7 +195,7 @@ cdef class Taker:
             bell = Bell(inbox.loop)
             inbox._waiters.append(bell)
             inbox._waiting += 1
-            inbox._wake()  # values may be left over behind those who are ahead
+            inbox._wake()  # there may be more values than waiters ahead of this one
             if not self._ring_in(bell, deadline):
                 raise TimeoutError(f"no value within {timeout} s")
             inbox._woken -= 1
@@ -203,7 +203,7 @@ cdef class Taker:
                 return True
 
     cdef int _ring_in(self, Bell bell, double deadline) except -1:
-        # False: the time is over, and it has left the queue.
+        # False: the time is over, and the bell was removed from the queue.
         cdef double left = GLANCE_S
         try:
             while not bell._is_done:
@@ -215,7 +215,7 @@ cdef class Taker:
                 elif not bell._is_done:
                     self.inbox._leave_queue(bell)
                     return False
-        except BaseException:  # Ctrl-C: what it was woken for goes to the next
+        except BaseException:  # Ctrl-C: the value that it was woken for goes to the next waiter
             self.inbox._leave_queue(bell)
             raise
         return True
@@ -240,7 +240,7 @@ cdef class Taker:
         return inbox._ring[inbox._first & inbox._mask].is_error
 
     cdef bint _take(self, Entry* entry) except -1:
-        # False: there was none that is a value. The caller owns what is in `entry`.
+        # False: no entry gave a value. The caller owns the references in `entry`.
         cdef Inbox inbox = self.inbox
         cdef char plain[PLAIN_BYTES]
         cdef Py_ssize_t size
@@ -297,17 +297,17 @@ cdef class Taker:
     cdef int _remember(self, int lane, bytes key, PyObject* value) except -1:
         cdef dict newest = self._newest
         place = (lane, key)
-        newest.pop(place, None)  # the last one that is taken is the last in it
+        newest.pop(place, None)  # so that the dict is ordered by the time of taking
         newest[place] = <object>value
         if len(newest) > MOST_KEYS:
             try:
                 del newest[next(iter(newest))]
             except (KeyError, RuntimeError):
-                pass  # another thread was at it
+                pass  # another thread has changed the dict
         return 0
 
     cdef int _look_for_room(self) except -1:
-        # Reading goes on, on the loop's thread.
+        # If there is room, reading is resumed on the loop's thread.
         if self._is_asked or not self.inbox._has_room():
             return 0
         self._is_asked = True
@@ -324,7 +324,7 @@ cdef class Taker:
 
 
 cdef int _sleep(double seconds) except -1:
-    # Without the GIL; a Ctrl-C ends it.
+    # Releases the GIL. A Ctrl-C ends it.
     lock = new_lock()
     lock.acquire()
     lock.acquire(True, seconds)
@@ -333,9 +333,9 @@ cdef int _sleep(double seconds) except -1:
 
 
 def exits():
-    """Note that the interpreter exits: daemon threads that wait are not told of ends any more.
+    """Note that the interpreter exits. Daemon threads that wait then no longer raise `ConnectionClosed`.
 
-    They would print tracebacks of errors that nobody can do anything about.
+    Their tracebacks would be printed at exit, where no program can handle them.
     """
     global _exits
     _exits = True
