@@ -95,9 +95,7 @@ class SharedLoop:
 
 
 _shared: SharedLoop | None = None
-_of_parents: list[
-    SharedLoop
-] = []  # not freed: closing them would change the parents' epoll sets
+_of_parents: list[SharedLoop] = []  # not freed: closing them would change the parents' epoll sets
 _lock = threading.Lock()
 
 

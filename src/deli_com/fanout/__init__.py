@@ -1,1 +1,1 @@
-"""Who follows the logs: flushing, pacing, limits, delivery policies."""
+"""The followers of the logs: flushing, pacing, limits, delivery policies."""

@@ -1,4 +1,4 @@
-# A message that is encoded already, and waits for its turn to be appended.
+# An encoded message that waits to be appended.
 
 from deli_com.fanout.follower cimport Audience, Follower
 from deli_com.fanout.lane cimport Lane
@@ -10,7 +10,7 @@ cdef class Encoded:
     cdef object key          # of a latest-only lane
     cdef Audience to         # None: for all, or for `alone`
     cdef Follower alone      # its only receiver, or None
-    cdef Follower barred     # who does not get it, or None
+    cdef Follower barred     # the follower that does not get it, or None
 
 
 cdef Encoded encoded(bytes payload, Lane lane, object key, Audience to, Follower barred)

@@ -1,4 +1,4 @@
-"""Messages on their way to a log: sent in another thread, or while another one was being encoded."""
+"""Messages that wait to be appended: sent in another thread, or while another one was being encoded."""
 
 cimport cython
 

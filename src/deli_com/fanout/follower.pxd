@@ -1,4 +1,4 @@
-# One receiver of broadcast logs: its place in each, and whether it keeps up.
+# One receiver of broadcast logs: its position in each, and whether it keeps up.
 
 from libc.stdint cimport uint64_t
 
@@ -14,24 +14,24 @@ cdef enum FollowerState:
 
 
 cdef class Owner:
-    # What the parts of an endpoint tell the one who has them; each defaults to nothing.
+    # Callbacks from the parts of an endpoint to their owner. The default of each does nothing.
     # A follower tells its hub:
     cdef int on_writability(self, Follower follower) except -1
     cdef int on_left(self, Follower follower) except -1
     cdef int on_own_messages(self, Follower follower) except -1
-    # The hub, and who hands messages over to it, tell the endpoint:
+    # The hub, and the queue of other threads' messages, call the endpoint:
     cdef int append_encoded(self, object message) except -1
     cdef int on_flushed(self) except -1
     cdef bint on_sweep(self) except -1
 
 
 cdef class Audience(Log):
-    # A log for some of the followers: a group, or one of them. Their cursors read it beside that of all.
+    # A log for a group or for one follower. Their cursors read it in addition to the log of all.
     cdef Owner owner
     cdef object __weakref__
     cdef readonly object name    # of a group; None where it is for one follower
     cdef readonly set members    # Followers
-    cdef Py_ssize_t cap          # bytes of reliable frames that may wait in it; 0: no bound of its own
+    cdef Py_ssize_t cap          # limit in bytes of reliable frames that wait in it; 0: no separate limit
     cdef bint is_dirty           # in the hub's list of those that have frames to flush
     cdef uint64_t marked         # stream offset up to which the flush under way serves it
 
@@ -62,7 +62,7 @@ cdef class Follower:
     cdef uint64_t given_bytes    # to the kernel or the transport, ever
     cdef readonly Py_ssize_t skipped     # messages of policy skip that it did not get
     cdef readonly Py_ssize_t superseded  # messages of policy latest that it did not get
-    cdef dict missed             # of both, by lane, what `on_missed` has yet to tell; None: it is not told
+    cdef dict missed             # of both, by lane, what `on_missed` has to report; None: nothing is reported
 
     cdef uint64_t behind_turn    # the hub's turn at which it fell behind
     cdef double behind_since     # hub clock, seconds

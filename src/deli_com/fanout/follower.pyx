@@ -13,7 +13,7 @@ from deli_com.log.ring cimport NOWHERE, Position
 
 
 cdef class Owner:
-    """Who has the parts of an endpoint, as they see it."""
+    """The owner of an endpoint's parts, as the parts see it."""
 
     cdef int on_writability(self, Follower follower) except -1:
         return 0  # `writing_paused` has changed
@@ -55,7 +55,7 @@ cdef class Audience(Log):
         if self.retained_keys:
             at = self.head()
             for i in range(1, follower.cursor_count):
-                # It was a member until a moment ago: what was retained then is still on its way.
+                # It was a member until now, and still gets what was retained then.
                 if follower.cursors[i].log == <PyObject*>self and follower.cursors[i].limit > at.offset:
                     at.offset = follower.cursors[i].limit
         self.members.add(follower)
@@ -162,7 +162,7 @@ cdef class Follower:
         return self.hub.on_writability(self) if self.hub is not None else 0
 
     cdef int leave(self) except -1:
-        # Takes it off the logs. Idempotent. Nothing is written to its fd from here on.
+        # Removes it from the logs. Idempotent. After this nothing is written to its fd.
         cdef Owner hub = self.hub
         cdef Audience audience
         if hub is None:
@@ -204,7 +204,7 @@ cdef class Follower:
         return 0
 
     cdef int _drop_cursor(self, int i) except -1:
-        # Of an audience that it has left, once it has all that is for it.
+        # Removes the cursor of an audience that it has left, once it has got everything from it.
         cdef Log log = <Log>self.cursors[i].log
         if self.cursors[i].pinned:
             log.unpin(&self.cursors[i].at)

@@ -1,4 +1,4 @@
-# Messages from other threads, on their way to the loop's.
+# A queue of messages from other threads to the loop's thread.
 
 from cpython.object cimport PyObject
 

@@ -1,9 +1,9 @@
-"""Messages from other threads, on their way to the loop's.
+"""A queue of messages from other threads to the loop's thread.
 
-The calling thread encodes; what is handed over is the payload's `bytes`, which the log
-keeps by reference where it is large. The queue is bounded: past the bound the caller
-waits, without the GIL, for the loop to append some, and gets `BacklogFull` if it appends
-nothing for `PATIENCE_SECONDS`. The loop is woken once however many messages wait.
+The calling thread encodes and queues the payload's `bytes`. The log keeps a large payload by
+reference. The queue is bounded. If it is full, the caller waits, without the GIL, until the loop
+has appended messages. It gets `BacklogFull` if the loop appends nothing for `PATIENCE_SECONDS`.
+The loop is woken only once for any number of waiting messages.
 
 All fields but `_room` are touched with the GIL held and no Python code in between.
 """
@@ -111,7 +111,7 @@ cdef class Handoff:
         return len(self._queue) == 0
 
     cdef int end(self, object error) except -1:
-        # Nothing more is taken; waiting threads get the error.
+        # No more messages are accepted. Waiting threads get the error.
         self._ended = error
         with self._room:
             self._room.notify_all()

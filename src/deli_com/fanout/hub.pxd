@@ -1,5 +1,5 @@
-# Who follows the broadcast logs, and when they are served. Writes to sockets and transports; knows
-# neither WebSocket nor values.
+# The followers of the broadcast logs, and when they are served. Writes to sockets and transports. Knows
+# nothing about WebSocket and values.
 
 from libc.stdint cimport uint64_t
 

@@ -1,4 +1,4 @@
-"""Who follows the broadcast log, and when it is flushed.
+"""The followers of the broadcast log, and when it is flushed.
 
 A `Follower` is one receiver's place in the log. Those that are up to date are served
 together: one vector of pointers, one system call each. One whose socket is full gets
@@ -10,7 +10,7 @@ exactly the rest of the frame that was cut, through its transport, and waits the
        |  caught up                                                   v
        +------------------------------ READY <------------------------+
 
-Rules that everything else rests on:
+Rules that all other code relies on:
 
 1. A socket is written by our own system call only while its transport holds nothing
    (`writing_paused` is False), the owner has not muted it, and only from frame end to frame end:
@@ -20,15 +20,14 @@ Rules that everything else rests on:
 3. `flush_now` is not re-entrant. What transports call during it only marks followers.
 4. One hub belongs to one thread: that of its loop.
 
-A hub has rosters (who stands where), limits (who is too far behind) and a writer (what one follower
-gets by itself). What they and its followers have to tell it is in `Owner`; what it has to tell the endpoint,
-which is a hub, is there too. The endpoint continues the hub instead of having one: what it appends to is
-the hub's log, at every `send`.
+A hub has rosters (followers by state), limits (which followers are too far behind) and a writer (writes to
+one follower). `Owner` has the callbacks from these parts and from followers to the hub, and from the hub to
+the endpoint. An endpoint is a subclass of the hub, because every `send` appends to the hub's log.
 
-Frames for a group or for one follower lie in logs of their own. Before a round begins,
-followers that such frames are for, and those that a frame in the log of all is not for,
-become READY: each is served alone, with what is for it merged into one order (log/merge.pyx),
-up to the end of the log, and joins the others again at the end of the round.
+Frames for a group or for one follower are in logs of their own. Before a round begins, the
+followers that get such frames, or do not get some frame in the log of all, become READY. Each of
+them is served separately, from a merge of its logs in one order (log/merge.pyx), up to the end of
+the log. It joins the others again at the end of the round.
 """
 
 import os
@@ -178,7 +177,7 @@ cdef class Hub(Owner):
 
     cdef int on_left(self, Follower follower) except -1:
         if self.rosters is None:
-            return 0  # the garbage collector is taking all of this apart
+            return 0  # the garbage collector is freeing this hub
         self.rosters.remove(follower)
         self.followers.discard(follower)
         # A sender may wait for this follower, and the records that it pinned can be freed.
@@ -315,7 +314,7 @@ cdef class Hub(Owner):
         return 0
 
     cdef bint _flush(self) except -1:
-        # True if every follower that can be served has everything.
+        # True if every follower that can be served has got everything.
         cdef uint64_t deadline
         cdef bint done = True
         self.arena.now_ns = deli_com_clock_ns()
@@ -347,7 +346,7 @@ cdef class Hub(Owner):
         for audience in self._dirty:
             audience.marked = audience.end
             for follower in audience.members:
-                # (Not who was served in an earlier slice: a large group would never be done.)
+                # (Not followers that were served in an earlier slice, or a large group would never be done.)
                 if follower.state == FOLLOWER_CURRENT and not follower.has_all_of(audience):
                     follower.is_fresh = True
                     self.rosters.put(follower, FOLLOWER_READY)
@@ -393,7 +392,7 @@ cdef class Hub(Owner):
                 continue
             if count == 0:
                 count = self.log.vectors(&self.log.flushed, self._round_end, vectors, VECTORS, &total)
-                # More records than vectors: the round ends earlier, for everybody alike.
+                # There are more records than vectors, so the round ends earlier for all followers.
                 self._round_end = self.log.flushed.offset + <uint64_t>total
             sent = deli_com_sendv(follower.fd, vectors, count)
             self._round_done += 1
@@ -492,7 +491,7 @@ cdef class Hub(Owner):
         return self.on_sweep() or bool(self.followers)
 
     cdef bint is_drained(self) noexcept:
-        # Nothing waits for anybody in this process.
+        # Whether nothing waits in this process for a follower.
         return (
             self.log.end == self.log.flushed.offset and not self._dirty
             and self.rosters.ready.count + self.rosters.blocked.count == 0

@@ -1,4 +1,4 @@
-"""How far a follower may be behind, and for how long: who is past a limit is evicted.
+"""How far a follower may be behind, and for how long. A follower beyond a limit is evicted.
 
 Only reliable frames count. Of the others a laggard gets those that fit. One frame never exceeds
 the limit by itself. A follower is checked only after the loop has run since it fell behind.
@@ -42,7 +42,7 @@ cdef class Limits:
         self.progress_timeout = progress_timeout
 
     cdef Py_ssize_t room_for(self, Py_ssize_t frame) noexcept:
-        # Nonzero if a frame of so many bytes may be appended now. Into empty logs it always may.
+        # Nonzero if a frame of so many bytes may be appended now. Empty logs accept any frame.
         cdef Py_ssize_t queued = self._arena.held - self._arena.newest
         return queued == 0 or frame <= self.max_queued - queued
 
@@ -51,7 +51,7 @@ cdef class Limits:
         return self._arena.reliable > self.max_backlog
 
     cdef int evict_too_far(self) except -1:
-        # Closes who is more than max_backlog behind.
+        # Evicts followers that are more than max_backlog behind.
         cdef Follower follower
         cdef Py_ssize_t lag
         if not self.is_crowded():
@@ -67,7 +67,7 @@ cdef class Limits:
                 f"too slow: {lag} bytes queued, limit {self.max_backlog}, "
                 f"behind for {self._rosters.sweep.now() - follower.behind_since:.1f} s",
             )
-        return self._log.trim(self._log.flushed.offset)  # what they held is free at once
+        return self._log.trim(self._log.flushed.offset)  # frees what they held at once
 
     cdef int evict_overdue(self) except -1:
         # A laggard must move bytes: out of the transport, or over the wire as its kernel says.

@@ -37,7 +37,7 @@ cdef class Pacer:
 cdef class Paced:
     cdef Hub _hub                        # keeps what the pacer borrows
     cdef Pacer _pacer
-    cdef object _scope                   # who is waited for: None for all, an Audience, or a Follower
+    cdef object _scope                   # the followers to wait for: None for all, an Audience, or a Follower
     cdef bint _waits                     # for those that are far slower, too
     cdef Waiter _waiter                  # while it waits for others
     cdef int _state

@@ -9,9 +9,9 @@ more. If no follower would be paced, the fastest one is. If a type's policy is t
 wait for all. A message to a group waits for the group's members, and one to a single client
 waits for that client.
 
-So equal clients are not cut off for being slower than the producer, though a receiver that
-shares a core with others drains in bursts; and a stalled one delays the others by about
-0.2 s, once, and then meets its limits.
+So clients that are equally fast are not evicted for being slower than the producer, even if they
+share a core and drain in bursts. A stalled client delays the others by about 0.2 s, once, and
+then is evicted when it exceeds its limits.
 """
 
 from cpython.object cimport PyObject
@@ -31,7 +31,7 @@ cdef double WINDOW_SECONDS = 0.1
 
 
 cdef class Pacer:
-    """Who waits for whom, for one hub.
+    """Which senders of one hub wait for which followers.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ cdef unsigned long long _drained(Follower follower) except? 0:
 cdef class Paced:
     """What `send` returns: a coroutine object that ends when the producer may send more.
 
-    The message is queued already. Cancelling this takes nothing back.
+    The message is queued already, and cancelling the wait does not remove it.
     """
 
     def __cinit__(self, Pacer pacer not None, object scope=None, bint waits=False):

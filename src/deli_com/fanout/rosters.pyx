@@ -1,4 +1,4 @@
-"""The followers of a hub, by state: three arrays, so that a round walks pointers and nothing else."""
+"""The followers of a hub, by state: three arrays of pointers, over which a round iterates fast."""
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from cpython.object cimport PyObject
@@ -14,14 +14,14 @@ from deli_com.fanout.follower cimport (
 
 
 cdef class Rosters:
-    """Who is up to date, who is ready and who is blocked; a hub says when they move.
+    """The followers that are up to date, ready and blocked. A hub moves them.
 
     Parameters
     ----------
     log : Log
         The log of all followers.
     sweep : Sweep
-        Whose clock is read.
+        Its clock is used.
     """
 
     def __cinit__(self, Log log not None, Sweep sweep not None):
@@ -77,7 +77,7 @@ cdef class Rosters:
         return 0
 
     cdef int place(self, Follower follower) except -1:
-        # Puts a follower where its transport says it belongs: BLOCKED while that holds bytes.
+        # Moves a follower to the state that follows from its transport: BLOCKED while that holds bytes.
         if follower.state == FOLLOWER_CURRENT:
             if follower.writing_paused:
                 follower.cursors.at.record = self.log.flushed.record
@@ -110,7 +110,7 @@ cdef class Rosters:
         follower.state = FOLLOWER_GONE
 
     cdef void end_round(self) noexcept:
-        # Closes the holes of those who have left CURRENT since the round began.
+        # Closes the holes of followers that have left CURRENT since the round began.
         cdef Py_ssize_t i
         cdef Py_ssize_t kept = 0
         cdef Follower follower

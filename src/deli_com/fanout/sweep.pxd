@@ -9,7 +9,7 @@ cdef class Sweep:
     cdef object _handle             # the timer, or None while it is off
     cdef double _swept_at           # loop time of the last sweep, seconds
 
-    # `owner`: who has this; kept by the timer while it is on, and not from here, which would be a cycle.
+    # `owner` has this object. The timer keeps a reference to it while it is on; one here would be a cycle.
     cdef int start(self, object owner) except -1
     cdef int stop(self) except -1
     cdef double now(self) except? -1

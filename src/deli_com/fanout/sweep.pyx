@@ -9,7 +9,7 @@ cdef double LONGEST_INTERVAL = 0.25
 
 
 cdef class Sweep:
-    """A repeating timer that rests while there is nothing to watch.
+    """A repeating timer that is off while there is nothing to watch.
 
     Parameters
     ----------

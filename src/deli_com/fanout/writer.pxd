@@ -1,4 +1,4 @@
-# Serves one follower by itself: what the round cannot write for all alike.
+# Serves single followers: those that the round cannot serve together.
 
 from libc.stdint cimport uint64_t
 

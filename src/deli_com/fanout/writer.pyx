@@ -1,8 +1,8 @@
-"""Writes to one follower by itself: who is behind, has messages of its own, or is cut by a full socket.
+"""Writes to one follower that is behind, has messages of its own, or has a full socket.
 
-A round (fanout/hub.pyx) writes the same vectors to all that are up to date. Here is the rest: what
-one follower gets next is merged out of its logs, and goes to its socket, or through its transport where
-that encrypts, and where a system call has taken a part of a frame.
+A round (fanout/hub.pyx) writes the same vectors to all followers that are up to date. All others are
+served here: what a follower gets next is merged from its logs and written to its socket. It is written
+through the transport if that encrypts, or if a system call has taken only a part of a frame.
 """
 
 from deli_com.fanout.follower cimport FOLLOWER_CURRENT, FOLLOWER_GONE, FOLLOWER_READY, Follower
@@ -21,7 +21,7 @@ cdef enum:
 
 
 cdef class Writer:
-    """What a hub writes to single followers, and the counts of what all have been given.
+    """Writes to single followers of a hub, and counts what all followers were given.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ cdef class Writer:
         self.bytes_out += <uint64_t>size
 
     cdef bint _advance(self, Follower follower, int pieces) except -1:
-        # So many pieces of the merge are the follower's now. True: tell it what it misses behind them.
+        # So many pieces of the merge were given to the follower. True: tell it what it misses after them.
         cdef Merge merge = self._merge
         cdef Log log
         cdef int i
@@ -111,7 +111,7 @@ cdef class Writer:
             self.superseded += superseded
 
     cdef int stopped_short(self, Follower follower, Py_ssize_t sent, bint in_round) except -1:
-        # Fewer bytes went out than were offered. Where the rest cannot be handed over, that stream has ended.
+        # Fewer bytes were sent than offered. If the transport cannot take the rest, the stream has ended.
         if sent == DELI_COM_BROKEN:
             return self._limits.drop_broken(follower)
         try:
@@ -121,8 +121,8 @@ cdef class Writer:
         return 0
 
     cdef int _cut_in_round(self, Follower follower, Py_ssize_t sent) except -1:
-        # `sent` bytes went out, fewer than were offered. The transport gets the rest of the frame
-        # that was cut. A cut at a frame's end hands over the whole next frame: with nothing in the
+        # `sent` bytes were sent, fewer than offered. The transport gets the rest of the frame that was
+        # cut. After a cut at a frame's end it gets the whole next frame, because without bytes in the
         # transport no event would ever come.
         cdef Log log = self._log
         cdef Position at = log.flushed

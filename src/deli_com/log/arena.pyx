@@ -1,6 +1,6 @@
 """Memory that broadcast logs share: slabs of frames, and the frame that is being written.
 
-An endpoint has one arena and a log for each audience (everybody, a group, one peer). A
+An endpoint has one arena and a log for each audience (all peers, a group, one peer). A
 frame is encoded in place, into the current slab, before it is known which log gets it; a
 payload of 32 KiB and more is never in a slab, but one exact `bytes` of its own.
 
@@ -63,7 +63,7 @@ cdef class Arena:
         self.max_keys = 65536
 
     def __dealloc__(self):
-        # Its logs hold references to it, so they are gone and so is all that was live.
+        # Its logs hold references to it, so they have been freed, and nothing is live.
         cdef Slab* slab
         if self._current != NULL:
             self._release_slab(self._current)
@@ -146,7 +146,7 @@ cdef class Arena:
         except BaseException:
             self.abandon(cur)
             raise
-        # Nothing fails from here on.
+        # Nothing can fail after this point.
         self.is_open = False
         frame.in_slab = header
         if self._big == NULL:
@@ -167,7 +167,7 @@ cdef class Arena:
         return 0
 
     cdef void abandon(self, WriteCursor* cur) noexcept:
-        # Drops the open frame; everything is as it was before `open`.
+        # Drops the open frame and restores the state before `open`.
         Py_XDECREF(cur.tail)
         cur.tail = NULL
         Py_XDECREF(self._big)
@@ -187,7 +187,7 @@ cdef class Arena:
     # --- slabs -----------------------------------------------------------------------
 
     cdef void drop(self, Slab* slab, Py_ssize_t size) noexcept:
-        # A record that named so many bytes of `slab` is gone.
+        # A record that used so many bytes of `slab` was freed.
         slab.live -= size
         self.live -= size
         if slab.live == 0 and slab != self._current:
@@ -228,7 +228,7 @@ cdef class Arena:
     # --- moving ----------------------------------------------------------------------
 
     cdef bint is_sparse(self) noexcept:
-        # Whether slabs hold so little that moving out of them pays.
+        # Whether so little of the slabs is live that moving frames out of them saves memory.
         return (self.slabs - self._spares) * <Py_ssize_t>SLAB_BYTES > SPARSE_PARTS * self.live + SPARSE_SLACK
 
     cdef bint is_worth_leaving(self, Slab* slab) noexcept:

@@ -35,7 +35,7 @@ cdef struct Span:
 
 
 cdef class Log(Records):
-    cdef uint64_t passed             # what everybody has who is up to date: superseded before it dies at once
+    cdef uint64_t passed             # CURRENT followers have what is before; superseded ones there are freed
     cdef Py_ssize_t skip_limit       # bytes of skip frames kept for laggards
     cdef KeyTable keys               # of policy latest
 

@@ -12,14 +12,14 @@ behind pins the record it stands in. `trim` frees records that all have got and 
 Pointers that `vectors` and `next_span` hand out are good until the next call of a method
 here that appends, settles, trims or relocates.
 
-The log is compacted for those who are behind: a frame of class latest dies when a newer
-one of its key comes, the oldest frames of class skip die when there are more of them than
-`skip_limit` bytes. Who is up to date gets every frame: one that is superseded before it
-was flushed to all of them is only obsolete, and dies when the flush has passed it. A dead record keeps its
-place in the stream and loses its memory; runs of dead ones become one when the ring of
+The log is compacted for followers that are behind. A frame of class latest is dropped when a newer
+one of its key comes. The oldest frames of class skip are dropped when they have more than `skip_limit`
+bytes. Followers that are up to date get every frame: a frame that is superseded before it was flushed
+to all of them is only obsolete, and is dropped after that flush. The record of a dropped frame is dead: it
+keeps its place in the stream, and its memory is freed. Runs of dead records are merged when the ring of
 records is full, so there are never more of them than of live ones and readers.
 
-No sockets, no event loop and no reader's state live in this file.
+This file has no sockets, no event loop and no state of readers.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -66,7 +66,7 @@ cdef class Log(Records):
     # --- appending -------------------------------------------------------------------
 
     cdef Py_ssize_t commit(self, WriteCursor* cur) except -1:
-        # Frames what was written and makes it part of the stream: a reliable frame for everybody.
+        # Frames what was written and appends it to the stream, as a reliable frame for all.
         # Returns the frame's size in bytes. On MemoryError the frame is abandoned.
         cdef Frame frame
         try:
@@ -81,7 +81,7 @@ cdef class Log(Records):
     cdef Py_ssize_t commit_as(
         self, WriteCursor* cur, DeliveryClass kind, Key key, bint retain, uint64_t barred, int lane
     ) except -1:
-        # The same for any class; `key` is of this log where the class is latest, `lane` of its message type.
+        # Like `append`, for any class. `key` is of this log if the class is latest, `lane` of its type.
         cdef Frame frame
         cdef uint64_t index
         cdef Record* record
@@ -101,7 +101,7 @@ cdef class Log(Records):
             if dooms:
                 self._obsolete.pop()
             raise
-        # Nothing fails from here on.
+        # Nothing can fail after this point.
         if key is not None:
             self._retire(key)
         index = self._next
@@ -152,7 +152,7 @@ cdef class Log(Records):
         return self.commit_as(&cur, kind, key, retain, barred, lane)
 
     cdef bint forget(self, Py_ssize_t lane, object value) except -1:
-        # Drops the newest frame of a key; laggards and those who join do not get it any more.
+        # Drops the newest frame of a key. Laggards, and followers that join, no longer get it.
         cdef Key key
         if self.arena.is_open:
             raise RuntimeError("forget was called while a value was being encoded")
@@ -166,7 +166,7 @@ cdef class Log(Records):
         return True
 
     cdef void _retire(self, Key key) noexcept:
-        # The newest frame of a key, if it has one, is that no more. Where it was not flushed yet,
+        # The newest frame of a key, if it has one, is no longer the newest. If it was not flushed yet,
         # the caller has noted it in `_obsolete`.
         cdef uint64_t index
         cdef uint64_t start = key.start
@@ -225,7 +225,7 @@ cdef class Log(Records):
         return at
 
     cdef Position head(self) noexcept:
-        # The oldest place that there is.
+        # The oldest position.
         cdef Position at
         at.offset = self.head_offset()
         at.record = self._first
@@ -240,7 +240,7 @@ cdef class Log(Records):
         # When the oldest frame that still waits for a follower was appended; 0 if none waits.
         cdef uint64_t index = self._trimmed
         cdef int steps = 0
-        # Past so many dead ones it is about as old as the last of them.
+        # After so many dead records, the age of the last of them is close enough.
         while index < self._next and self._record(index).data == NULL and steps < LOOK_RECORDS:
             index += 1
             steps += 1
@@ -266,7 +266,7 @@ cdef class Log(Records):
             return 0
         record = self._record(walk.record)
         before = record.reliable
-        if record.data == NULL:  # nothing in it is for anybody; it may be several that became one
+        if record.data == NULL:  # dead: no follower gets it; it may be several records merged into one
             before = self.reliable_end
             if walk.record + 1 < self._next:
                 before = self._record(walk.record + 1).reliable
