@@ -162,7 +162,7 @@ class TestSocket:
             with pytest.raises(ValueError, match="on this machine"):
                 connect("unix:/x", proxy="http://p:1")
         a, b = socket.socketpair()
-        with a, b, pytest.raises(ValueError, match="connected already"):
+        with a, b, pytest.raises(ValueError, match="a connected sock"):
             connect(sock=a, proxy="http://p:1")
 
 
