@@ -57,6 +57,8 @@ RECEIVERS = {
     "deli-com, async for": Program("clients/ours", "async_for", "deli_com"),
     "deli-com, recv_many": Program("clients/ours", "recv_many", "deli_com"),
     "deli-com, recv_many of bytes": Program("clients/ours", "recv_many_bytes", "deli_com"),
+    "deli-com, blocking": Program("clients/ours", "blocking", "deli_com"),
+    "deli-com, blocking recv_many": Program("clients/ours", "blocking_many", "deli_com"),
     "picows.websockets": Program("clients/picows_websockets_recv", "", "picows"),
     "websockets": Program("clients/websockets_recv", "", "websockets"),
     "aiohttp": Program("clients/aiohttp_async_for", "", "aiohttp"),

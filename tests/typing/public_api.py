@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from typing import assert_type
+from typing import Any, assert_type
 
 from deli_com import (
     Address,
     Background,
+    BlockingClient,
     Client,
     Codec,
     Departure,
+    Gap,
+    Group,
     Peer,
     Request,
     Server,
+    ServerStats,
+    Stream,
+    StreamStats,
     WsClient,
     WsServer,
+    connect_blocking,
     f32,
     serve_background,
     u32,
@@ -147,9 +154,69 @@ def background() -> None:
         push.send(7)
 
 
+def blocking() -> None:
+    """Called in a thread, as `background`; here both ends are without asyncio."""
+    with serve_background(WsServer[Down, Up].bind("127.0.0.1:0")) as server:
+        with connect_blocking(WsClient[Down, Up], server.local_addr(), max_inbox=1 << 20) as client:
+            assert_type(client, BlockingClient[Down, Up])
+            server.wait_clients(1, timeout=5)
+            assert_type(server.clients, frozenset[Peer[Down, Any]])
+            assert_type(server.stats(), ServerStats)
+            assert_type(server.group("all"), Group[Down])
+            server.send(Down(1.5))
+            server.send(Down(2.5))
+            server.send(Down(3.5))
+            server.flush()
+            assert_type(client.recv(timeout=5), Down)
+            assert_type(client.recv_many(1, timeout=5), list[Down])
+            for down in client:
+                assert_type(down, Down)
+                break
+            client.send(Up(1))
+            client.send_nowait(Up(2))
+            peer, up = server.recv_from(timeout=5)
+            assert_type(peer, Peer[Down, Any])
+            assert_type(up, Up)
+            client.on_gap(lambda gap: assert_type(gap, Gap))
+            client.wait_live(5)
+            assert_type(client.stats(), ServerStats)
+    with serve_background(Server[u32].bind("127.0.0.1:0")) as tcp_server:
+        with connect_blocking(Client[u32], tcp_server.local_addr(), keepalive_interval=5) as tcp_client:
+            assert_type(tcp_client, BlockingClient[int, int])
+    with serve_background(WsServer[Down, None].bind("127.0.0.1:0")) as push:
+        with connect_blocking(WsClient[Down, None], push.local_addr()) as listener:
+            assert_type(listener, BlockingClient[Down, None])
+
+
+async def links() -> None:
+    async with WsServer[Down, Up].bind("127.0.0.1:0") as server:
+        told: list[bool] = []
+
+        def lost(cause: Exception) -> None:
+            told.append(True)
+
+        link = WsClient[Down, Up].stream(server.local_addr(), on_disconnect=lost, ping_timeout=5)
+        assert_type(link, Stream[Down, Up])
+        async with link:
+            await link.send(Up(1), wait=True)
+            link.send_nowait(Up(2))
+            assert_type(link.connected, bool)
+            assert_type(link.stats(), StreamStats)
+            await link.wait_live()
+            await server.send(Down(1.5))
+            assert_type(await anext(link), Down)
+        assert told == [True]
+    async with Server[u32].bind("127.0.0.1:0") as tcp_server:
+        async with Client[u32].stream(tcp_server.local_addr(), schema="check") as tcp_link:
+            assert_type(tcp_link, Stream[int, int])
+            await tcp_link.send(7, wait=True)
+
+
 async def main() -> None:
     await websocket()
     await identity()
     await one_type_both_ways()
     await tcp()
     await asyncio.to_thread(background)
+    await asyncio.to_thread(blocking)
+    await links()
