@@ -583,7 +583,7 @@ class TestElsewhere:
 
     def test_ctrl_c_in_this_thread_loses_no_value(self, wire: str) -> None:
         with serving(wire) as server, connect(wire, server) as client:
-            for number in range(20):
+            for number in range(4):
                 waits = threading.Event()
                 thread, _ = in_thread(lambda waits=waits: (waits.wait(), _thread.interrupt_main()))
                 with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - it comes when it comes
