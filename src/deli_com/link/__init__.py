@@ -1,1 +1,1 @@
-"""One connection to a peer: its stages, its two wire protocols, and who is told."""
+"""One connection to a peer: its stages, its two wire protocols, and its callbacks."""

@@ -15,16 +15,16 @@ cdef class Connection(Peer):
     cdef str close_reason
     cdef bint reading_paused
     cdef int sweeps_to_look                   # until the kernel is asked whether it is dead; 0: no need to
-    cdef Py_ssize_t undecodable               # messages of this connection that were no value
+    cdef Py_ssize_t undecodable               # messages of this connection that did not decode
     cdef bint is_counted                      # of a server, and logged as connected: its end is logged too
     cdef bint announced                       # on_connect was called, and on_disconnect is owed
-    cdef str cause                            # Departure's, by who knew first; None: it was lost
+    cdef str cause                            # Departure's: the first one that was noted; None: it was lost
     cdef str lost_reason                      # what the transport said of an abrupt end, or None
     cdef Py_ssize_t queued_bytes              # that waited for it when it left the log
     cdef Py_ssize_t forks                     # of this process, when it was opened
     cdef bint is_stuck                        # its transport could not schedule the end of an abort
     cdef object next_stuck                    # of the endpoint's chain of such, or None
-    cdef readonly Py_ssize_t held             # bytes of input in memory that are no whole message yet
+    cdef readonly Py_ssize_t held             # bytes of input in memory that are not a whole message yet
 
     cdef int attach(self, object transport, bint secure) except -1
     cdef int opened(self) except -1
@@ -55,5 +55,5 @@ cdef class Connection(Peer):
     cdef object round_trip_time(self)
 
 
-# What is said of a connection that its transport has lost; `error` as in `connection_lost`.
+# The close reason of a connection that its transport has lost; `error` as in `connection_lost`.
 cdef str reason_of_loss(object error)

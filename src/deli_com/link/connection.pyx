@@ -5,9 +5,9 @@
     OPENING -> OPEN -> CLOSING -> CLOSED
                  \\________________/        (an abrupt end)
 
-A closing connection has left the log. It says so to its peer, goes on reading and
-discarding until the peer's end, and is aborted after `close_timeout`: closing at once
-while the peer still sends would reset the connection and take the tail with it.
+A closing connection has left the log. It announces the end to its peer, then reads and discards
+input until the peer's end. It is aborted after `close_timeout`. Closing at once while the peer
+still sends would reset the connection, and the peer would lose the last messages.
 
 It counts as a client, and is one of `server.clients`, while it is OPEN; on_connect and
 on_disconnect mark the beginning and the end of that.
@@ -70,7 +70,7 @@ cdef str reason_of_loss(object error):
 
 
 cdef class Connection(Peer):
-    """A follower that receives as well."""
+    """A follower that also receives."""
 
     def __cinit__(self, Endpoint endpoint not None, *args, **kwargs):
         self.endpoint = endpoint
@@ -86,7 +86,7 @@ cdef class Connection(Peer):
         self.plain_size = endpoint.inbox.plain_size
 
     cdef int attach(self, object transport, bint secure) except -1:
-        # Takes the transport, and makes it tell of every byte that it holds.
+        # Takes the transport, and sets its limits so that it reports every byte that it holds.
         cdef bint own_tls = secure and not type(transport).__module__.startswith("aiofastnet")
         self.transport = transport
         self.forks = home_forks()
@@ -98,8 +98,8 @@ cdef class Connection(Peer):
         if self.writing_paused and secure:
             self.endpoint.loop.call_soon(self._look_again)
         if self.endpoint.has_latest:
-            # What the kernel holds unsent can be superseded no more: 21 transfer times old at the
-            # receiver, with this 2.
+            # Bytes that the kernel holds unsent can no longer be superseded. Without this limit frames are
+            # 21 transfer times old at the receiver, with it 2.
             deli_com_keep_unsent_low(self.socket, UNSENT_BYTES)
         return 0
 
@@ -110,7 +110,7 @@ cdef class Connection(Peer):
             self.transport.set_write_buffer_limits(*reversed(self.transport.get_write_buffer_limits()))
 
     cdef int opened(self) except -1:
-        # `attach` was called and `muted` is set: from here on it gets every message.
+        # `attach` was called and `muted` is set. From now on it gets every message.
         self.stage = CONNECTION_OPEN
         self.endpoint.join(self)
         self.on_joined()
@@ -167,13 +167,13 @@ cdef class Connection(Peer):
         except DecodeError as error:
             refused = error
         except Exception as cause:
-            # Code of the user's: a __post_init__ that does not like the fields.
+            # From the user's code: a __post_init__ that refuses the fields.
             refused = DecodeError(f"{type(cause).__name__} while the value was made: {cause}")
             refused.__cause__ = cause
         return 0 if refused is None else self._refuse_message(refused, size)
 
     cdef int _refuse_message(self, object error, Py_ssize_t size) except -1:
-        # A message that is no value costs its sender nothing but that message.
+        # A message that does not decode is dropped; the connection stays open.
         cdef Endpoint endpoint = self.endpoint
         endpoint.undecodable += 1
         if endpoint.is_client:
@@ -201,18 +201,18 @@ cdef class Connection(Peer):
         return 0
 
     cdef int hold(self, Py_ssize_t held) except -1:
-        # So many bytes of its input are kept now, whole messages apart. Look at `stage` afterwards.
+        # So many bytes of its input are kept now, apart from whole messages. Check `stage` afterwards.
         cdef Py_ssize_t more = held - self.held
         self.held = held
         return self.endpoint.quota.keep(more)
 
     def _refused(self, error, size):
-        # By the inbox: a message of so many bytes was no value, as is known now that it was to be taken.
+        # Called by the inbox: a message of so many bytes did not decode when it was taken.
         self.endpoint.undecodable += 1
         self._tell_of_undecodable(error, size)
 
     def resume_reading(self):
-        """Go on reading: the inbox has room again."""
+        """Resume reading: the inbox has room again."""
         if self.reading_paused:
             self.reading_paused = False
             try:
@@ -234,13 +234,14 @@ cdef class Connection(Peer):
         return 0
 
     cdef int blame(self, str cause) noexcept:
-        # What happened first is why it is gone.
+        # The first cause counts.
         if self.cause is None:
             self.cause = cause
         return 0
 
     cdef int depart(self) except -1:
-        # It is no client any more: owed once for each announced, and logged for each counted.
+        # It is not a client any more: on_disconnect is owed if it was announced, a log record if it was
+        # counted.
         if not self.is_counted and not self.announced:
             return 0
         reason = self.close_reason
@@ -307,7 +308,7 @@ cdef class Connection(Peer):
         return self.abort()
 
     cdef int finish(self, int code, str reason) except -1:
-        # This side ends the connection: say so, then linger.
+        # This side ends the connection: announce it, then linger.
         if self.stage != CONNECTION_OPEN:
             return 0
         try:
@@ -323,7 +324,7 @@ cdef class Connection(Peer):
             raise
 
     cdef int linger(self) except -1:
-        # The end is announced, by whichever side; there is a deadline for the rest.
+        # One side has announced the end. The rest has a deadline.
         self.leave()
         self.stage = CONNECTION_CLOSING
         self.close_deadline = self.endpoint.sweep.clock + self.endpoint.close_timeout
@@ -355,9 +356,9 @@ cdef class Connection(Peer):
             self.abort()
 
     cdef int abort(self) except -1:
-        # No ceremony. Nothing is written to the fd from here on: the loop closes it soon,
-        # and the system may give its number to the next connection.
-        # Each of these is done, though one before has raised: what memory is short for must not stay open.
+        # Ends without a closing handshake. Nothing is written to the fd any more: the loop closes it
+        # soon, and the system may give its number to the next connection.
+        # Every step is done even if one before it has raised: a lack of memory must not leave it open.
         try:
             self.leave()
         finally:
@@ -381,7 +382,7 @@ cdef class Connection(Peer):
         return 0
 
     def free_transport(self):
-        """Schedule what the transport has failed to schedule; gives the next one that is stuck."""
+        """Schedule the end that the transport has failed to schedule. Returns the next stuck connection."""
         end = getattr(self.transport, "_finalize_close", None) or getattr(
             self.transport, "_call_connection_lost", None)
         self.endpoint.loop.call_soon(_end_transport, self, end)
@@ -396,7 +397,7 @@ cdef class Connection(Peer):
         return 0
 
     cdef int ended(self) except -1:
-        # The transport is gone. All of this is done, though something before has raised.
+        # The transport has ended. Every step is done even if one before it has raised.
         cdef Endpoint endpoint = self.endpoint
         if self.stage == CONNECTION_CLOSED:
             return self.hold(0)
@@ -440,7 +441,7 @@ cdef class Connection(Peer):
         return 0  # return memory that is kept for input to come, and `hold` less
 
     cdef int on_too_much(self, str cause) except -1:
-        # It keeps more than any other, of too much: end it, and `hold` nothing.
+        # The endpoint holds too much input, and this connection most of it: end it, and `hold` nothing.
         return self.abort()
 
     cdef int say_close(self, int code, str reason) except -1:
@@ -450,7 +451,7 @@ cdef class Connection(Peer):
         return False
 
     cdef object code_of_close(self):
-        # For a Departure: None where the protocol has no CLOSE, or none was said.
+        # For a Departure: None if the protocol has no CLOSE, or none was sent or received.
         return None
 
     # By the input quota (receive/quota), which knows connections by these three names and `held`.
@@ -464,7 +465,7 @@ cdef class Connection(Peer):
     def _on_too_much(self, cause):
         self.on_too_much(cause)
 
-    # By the server or client that owns it, as it closes.
+    # Called by the server or client that owns it when it closes.
 
     def _finish(self, code, reason):
         self.blame("server closed")

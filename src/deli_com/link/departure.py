@@ -36,7 +36,7 @@ class Departure:
         ``keepalive``       no sign of life for ``ping_interval`` and ``ping_timeout``
         ``too much input``  it sent most of what ``max_inbound`` bounds, and it was not received
         ``protocol error``  it broke the protocol, or sent more than ``max_message_size``
-        ``refused``         what it sends cannot be read here: another schema (4400)
+        ``refused``         the schemas do not match, so its values cannot be read (4400)
         ``closed``          by `Peer.close`
         ``server closed``   the server was closed
         ==================  ===================================================================

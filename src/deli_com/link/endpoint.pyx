@@ -67,12 +67,12 @@ cdef class Endpoint(Hub):
     max_message_size : int
         Bytes of payload, both ways.
     max_inbound : int
-        Limit on received bytes waiting for ``recv``, all clients together. Past it, the client holding
+        Limit on received bytes waiting for ``recv``, all clients together. Beyond it, the client that holds
         most is closed (1009) and its values are dropped.
     max_inbox : int
         Bytes of values waiting for ``recv``, past which reading pauses.
     conflate : bool
-        What waits for ``recv`` follows the policies of its types.
+        Values that wait for ``recv`` follow the policies of their types.
     close_timeout : float
         Seconds that a closed connection lingers for its peer.
     ping_interval, ping_timeout : float or None
@@ -194,7 +194,7 @@ cdef class Endpoint(Hub):
         return 0
 
     cdef bint put(self, object value, Audience to, Follower barred) except -1:
-        # The same, for all or `to` some, as the value's policy says. True if it is to wait for everybody.
+        # The same, for all or `to` some, by the value's policy. True if the sender has to wait for all.
         cdef WriteCursor cur
         cdef Log log = self.log if to is None else to
         cdef Lane lane = None
@@ -230,7 +230,8 @@ cdef class Endpoint(Hub):
         return lane is not None and lane.waits
 
     cdef int _write(self, WriteCursor* cur, object value, Audience bounded) except -1:
-        # Opens a frame and encodes into it; gone if this raises. `bounded`: whose own bound counts, or None.
+        # Opens a frame and encodes into it; abandoned if this raises. `bounded`: its own limit counts, or
+        # None.
         cdef Arena arena = self.arena
         cdef Py_ssize_t payload
         arena.open(cur, self.down.max_size)
@@ -268,7 +269,7 @@ cdef class Endpoint(Hub):
         return 0
 
     cdef int _refuse(self, Audience to) except -1:
-        # A log is at its bound: that of this audience, or all together.
+        # A log is full: the log of this audience, or all logs together.
         self.schedule()  # the turn in which laggards are judged
         self.refused_sends += 1
         if to is not None:
@@ -326,7 +327,7 @@ cdef class Endpoint(Hub):
         return encoded(payload, lane, key, to, barred)
 
     cdef int put_from_any_thread(self, object value, Audience to, Follower barred) except -1:
-        # In another thread than the loop's it is encoded here and appended there.
+        # In another thread it is encoded here, and appended in the loop's thread.
         self._check_sendable()
         if not self.home.is_elsewhere("send_nowait"):
             self.put(value, to, barred)
@@ -382,7 +383,7 @@ cdef class Endpoint(Hub):
         return Paced(self.pacer, scope, waits)
 
     cdef bint put_private(self, object value, Follower follower) except -1:
-        # For one follower alone; from any thread. Its own queue is bounded, and the caller is told.
+        # For one follower; from any thread. Its own queue is bounded, and the caller gets the error.
         cdef Encoded message
         if follower.hub is None:
             raise ConnectionClosed(None, "this client has left")
@@ -464,14 +465,14 @@ cdef class Endpoint(Hub):
     @cython.binding(False)
     @cython.embedsignature(True)
     def recv_from(self):
-        """Wait for one value; gives ``(peer, value)``."""
+        """Wait for one value; returns ``(peer, value)``."""
         self.check_receiving()
         return recv_from_inbox(self.inbox, RECV_PAIR, 1)
 
     @cython.binding(False)
     @cython.embedsignature(True)
     def recv_many(self, Py_ssize_t max, /):
-        """Wait for one value; give a list of at most `max` values that are there."""
+        """Wait for one value; returns a list of the available values, at most `max`."""
         self.check_receiving()
         return recv_from_inbox(self.inbox, RECV_MANY, max)
 
@@ -509,7 +510,7 @@ cdef class Endpoint(Hub):
         return bool(self.closing)
 
     cdef int end(self, object error, bint in_order) except -1:
-        # No more sends; receivers get what has arrived, then `error`. Idempotent.
+        # Ends sending. Receivers get what has arrived, then `error`. Idempotent.
         if self._ended is None:
             self._ended = error
             try:
@@ -604,7 +605,7 @@ cdef class Endpoint(Hub):
         return count
 
     cdef uint64_t _oldest_ns(self) except? 0:
-        # Of all and of groups; not of what is for single clients, of whom there may be many.
+        # For the logs of all and of groups. Not for those of single clients, which may be many.
         cdef uint64_t oldest = self.log.oldest_ns()
         cdef uint64_t other
         cdef Audience audience
@@ -620,7 +621,7 @@ cdef class Endpoint(Hub):
         return [*self.followers, *self.closing]
 
     def _is_foreign(self):
-        # Whether this is a copy that a fork has made.
+        # Whether this object was copied into a forked child.
         return self.home is not None and self.home.is_foreign
 
     def _check_home(self, what):

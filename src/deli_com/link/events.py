@@ -1,4 +1,4 @@
-"""Who is told of clients that come and go: the callbacks of a server."""
+"""The callbacks of a server for clients that connect and disconnect."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ CANCEL_S = 0.5  # for handlers that are cancelled to end
 class Events:
     """Calls ``on_connect`` and ``on_disconnect`` of one server.
 
-    1. `connected` calls at once, so nothing of that peer has been received before, and what the callback
-       sends goes out before anything else does.
-    2. `departed` calls in a later turn: it comes from inside flushes and sends. So callbacks are never
-       nested in one another, and may call anything.
-    3. Where a callback returns an awaitable, that becomes a task which is kept here.
-    4. What a callback raises is logged, with a bound on records: clients can cause it at will.
+    1. `connected` calls at once, so nothing was received from that peer before, and messages that the
+    callback
+       sends are sent before all others.
+    2. `departed` is called inside flushes and sends, so it calls in a later turn. Callbacks are therefore
+       never nested, and may call anything.
+    3. If a callback returns an awaitable, it becomes a task, which is kept here.
+    4. Exceptions of callbacks are logged, with a limit on records, because clients can cause them at will.
 
     Parameters
     ----------
@@ -70,23 +71,23 @@ class Events:
         self._excused: set[asyncio.Future[Any]] = set()  # those of both that wait for the server's close
 
     def connected(self, peer: Peer) -> None:
-        """Tell of a client that is counted from now on."""
+        """Report a client that is counted from now on."""
         if self._on_connect is not None:
             self._call("on_connect", self._connecting, self._on_connect, peer)
 
     def departed(self, peer: Peer, why: Departure) -> None:
-        """Tell, in the next turn, of a client that `connected` was called for."""
+        """Report, in the next turn, the end of a client that `connected` was called for."""
         if self._on_disconnect is not None:
             self._gone.append((peer, why))
             self._schedule()
 
     def excuse(self, task: asyncio.Task[Any] | None) -> None:
-        """Do not wait for this task, nor cancel it: it waits for the close itself."""
+        """Do not wait for this task, and do not cancel it: it waits for the close itself."""
         if task is not None and (task in self._departing or task in self._connecting):
             self._excused.add(task)
 
     async def settle(self, seconds: float) -> None:
-        """Wait until everything is told and its handlers have ended, for so many seconds."""
+        """Wait for departures to be reported and their tasks to end, `seconds` at most; cancel all others."""
         end = self._loop.time() + seconds
         while self._scheduled:  # noqa: ASYNC110 - it is for the next turn, with or without an event
             await asyncio.sleep(0)
@@ -96,7 +97,7 @@ class Events:
             await asyncio.wait(left, timeout=CANCEL_S)
 
     def cancel(self) -> set[asyncio.Future[Any]]:
-        """Cancel the handlers that still run; gives them."""
+        """Cancel the handlers that still run, and return them."""
         left = (self._departing | self._connecting) - self._excused
         for task in left:
             task.cancel()

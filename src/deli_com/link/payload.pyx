@@ -1,5 +1,4 @@
-"""Values that are bytes already: of a recording, or of another server. Sent as they are, delivered as their
-class says."""
+"""Sends values that are already encoded: from a recording, or another server. Their class sets the policy."""
 
 from deli_com.fanout.encoded cimport Encoded, encoded
 from deli_com.fanout.lane cimport Lane
@@ -16,13 +15,13 @@ from deli_com.errors import MessageTooLarge
 def put_payload(Endpoint endpoint not None, bytes payload not None):
     """Queue the bytes of a value for every client, as `send_nowait` does a value.
 
-    The class is told by the leading index where the type is sealed; the fields of a key are read from the
-    bytes. Bytes of a class without a key are not looked at: whoever calls knows that they are a value.
+    If the type is sealed, the leading index gives the class. The fields of a key are read from the bytes.
+    Bytes of a class without a key are not checked: the caller knows that they are a value.
 
     Raises
     ------
     DecodeError
-        They are no value; of classes with a key.
+        They are not a value; for classes with a key only.
     MessageTooLarge, BacklogFull, ConnectionClosed
         As `send_nowait`.
     """
@@ -53,7 +52,7 @@ def put_payload(Endpoint endpoint not None, bytes payload not None):
 
 
 def forget_all(Endpoint endpoint not None):
-    """Drop what is retained, of every class and key: who joins from now on gets none of it."""
+    """Drop the retained messages of every class and key. Clients that join later do not get them."""
     cdef Log log = endpoint.log
     endpoint.home.check("forget")
     for lane, table in enumerate(log.keys.tables()):

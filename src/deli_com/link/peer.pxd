@@ -11,7 +11,7 @@ cdef enum ConnectionState:
 
 
 cdef class Peer(Follower):
-    # The public face: users hold it, only connections are made.
+    # The public interface. Users have references to it; only connections are instantiated.
     cdef readonly object remote_addr          # Address, or None where the kernel does not say
     cdef readonly object peer_certificate     # dict of getpeercert(), or None
     cdef readonly object request              # of the WebSocket handshake, or None

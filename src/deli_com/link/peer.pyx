@@ -1,7 +1,7 @@
-"""What users see of one client: its public face, which each connection subclasses.
+"""The public interface of one client, which each connection subclasses.
 
-The ``_by_user`` methods do nothing here: a connection overrides them. An extension class has one base,
-so this one continues `Follower`; users hold the very object that the round serves.
+The ``_by_user`` methods do nothing here; a connection overrides them. An extension class has one base,
+so this one is a subclass of `Follower`: users have the same object that the round serves.
 """
 
 from types import GenericAlias

@@ -22,7 +22,7 @@ class Answer:
     headers : tuple of (str, str)
         Go into the 101 response.
     least_frame_size : int
-        Frames of so many bytes are taken, whatever the service's limit.
+        Frames of so many bytes are accepted, even above the service's limit.
     """
 
     headers: tuple[tuple[str, str], ...]

@@ -1,4 +1,4 @@
-# An endpoint's messages, shown to those who record them.
+# Passes an endpoint's messages to recordings.
 
 from deli_com._fastcodec cimport TypeCodec
 from deli_com.link.endpoint cimport Endpoint

@@ -1,4 +1,4 @@
-"""An endpoint's messages, shown to those who record them: see recording/tap.pyx."""
+"""Passes an endpoint's messages to recordings: see recording/tap.pyx."""
 
 from deli_com._fastcodec cimport TypeCodec, codec_decode
 from deli_com.link.endpoint cimport Endpoint
@@ -6,14 +6,14 @@ from deli_com.recording.tap cimport WAY_RECEIVED, Sink, Tap
 
 
 def show_to(Endpoint endpoint not None, Sink sink not None):
-    """Show every message to `sink` from now on."""
+    """Pass every message to `sink` from now on."""
     cdef tuple others = () if endpoint.tap is None else endpoint.tap.sinks
     endpoint.tap = Tap((*others, sink))
     endpoint.unseen_size = -1
 
 
 def hide_from(Endpoint endpoint not None, Sink sink not None):
-    """Show `sink` no more. Legal from any thread, and twice."""
+    """Stop passing messages to `sink`. May be called from any thread, and twice."""
     cdef tuple sinks
     if endpoint.tap is None:
         return
@@ -24,7 +24,7 @@ def hide_from(Endpoint endpoint not None, Sink sink not None):
 
 
 def retained_payloads(Endpoint endpoint not None):
-    """Of every key that is retained for all, the newest message.
+    """The newest message of every key that is retained for all.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-# A connection that speaks of its schemas: control texts, in both directions, between the values.
+# A connection that exchanges schemas: control texts, in both directions, between the values.
 
 from deli_com.fanout.lane cimport Lane
 from deli_com.link.connection cimport Connection
@@ -7,9 +7,9 @@ from deli_com.link.connection cimport Connection
 cdef class Speaker(Connection):
     cdef object agreement        # Agreement; None: the other end has announced nothing
     cdef object announcement     # of the request, until the connection is open; or None
-    cdef dict told_at            # lane -> loop's clock when a gap of it was last told; or None
-    cdef object gap_timer        # TimerHandle, while a gap waits to be told; or None
-    cdef bint hello_is_owed      # it announced in a way that is answered by a text
+    cdef dict told_at            # lane -> loop's clock when a gap of it was last reported; or None
+    cdef object gap_timer        # TimerHandle, while a gap waits to be reported; or None
+    cdef bint hello_is_owed      # its announcement has to be answered by a text
 
     cdef int agree(self) except -1
     cdef int say_live(self) except -1

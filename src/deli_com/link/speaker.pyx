@@ -1,7 +1,7 @@
-"""A connection that speaks of its schemas (docs/wire.md section 10).
+"""A connection that exchanges schemas (docs/wire.md section 10).
 
-Control texts are no values: they are not counted, have no policy, and go to those only who have announced
-themselves. What they mean is settled by an `Agreement`; here they are taken and said::
+Control texts are not values: they are not counted, have no policy, and are sent only to peers that have
+announced themselves. An `Agreement` decides what they mean. This file receives and sends them::
 
     WebSocket, header      the request announces, the 101 answers    -> schema texts, retained values, live
     WebSocket, query       the request announces                     -> hello, schema texts, retained, live
@@ -21,7 +21,7 @@ from deli_com.types.instance import RecordType
 
 cdef bytes LIVE = control.render(Live())
 cdef object MAX_BYTES = control.MAX_BYTES
-cdef double GAP_S = 0.1  # between two lines that tell of gaps in one class
+cdef double GAP_S = 0.1  # between two lines that report gaps in one class
 
 cdef enum:
     BROKEN = 1002
@@ -50,7 +50,7 @@ cdef class Speaker(Connection):
         return self.endpoint.peer_schema
 
     cdef int agree(self) except -1:
-        # The other end has announced itself: what it needs to know before any value is said now.
+        # The other end has announced itself. What it needs to know before any value is sent now.
         cdef object announcement = self.announcement
         self.announcement = None
         if self.agreement is None:
@@ -60,7 +60,7 @@ cdef class Speaker(Connection):
         if self.endpoint._hearing is not None:
             self.endpoint._hearing.is_told = True
         if not self.endpoint.is_client and self.endpoint.lanes is not None:
-            self.missed = {}  # from here on it is told
+            self.missed = {}  # from now on gaps are reported to it
         if self.hello_is_owed:
             self.hello_is_owed = False
             self.say(self.endpoint.terms.hello)
@@ -69,7 +69,7 @@ cdef class Speaker(Connection):
         return self.settle()
 
     cdef int settle(self) except -1:
-        # Values are read from here on as the agreement says.
+        # From now on values are decoded according to the agreement.
         cdef Endpoint endpoint = self.endpoint
         self.reads = self.agreement.reads
         self.plain_size = endpoint.inbox.plain_size if self.reads is endpoint.up else 0
@@ -85,7 +85,7 @@ cdef class Speaker(Connection):
         return 0 if self.agreement is None else self.say_live()
 
     cdef int say_live(self) except -1:
-        # After what is retained. Where nothing is on its way, that is now.
+        # Sent after the retained values. If there are none, it is sent now.
         if self.endpoint.is_client or self.hub is None:
             return 0
         if self.cursors.at.offset >= self.cursors.floor:
@@ -95,7 +95,7 @@ cdef class Speaker(Connection):
     # --- what it misses ------------------------------------------------------------------
 
     cdef int on_missed(self) except -1:
-        # One line a lane and `GAP_S`: what comes sooner is added up, and told when it is time.
+        # One line for each lane and `GAP_S`. Earlier gaps are added up and reported when the time has passed.
         cdef double now = self.endpoint.loop.time()
         cdef double due = 0.0, next_due = 0.0
         if self.stage != CONNECTION_OPEN:
@@ -185,7 +185,7 @@ cdef class Speaker(Connection):
         return 0
 
     cdef int end_by(self, object ending) except -1:
-        # Says why, and ends.
+        # Reports the reason, and ends the connection.
         cdef Endpoint endpoint = self.endpoint
         if self.stage != CONNECTION_OPEN:
             return 0
@@ -197,7 +197,7 @@ cdef class Speaker(Connection):
         return self.break_off(ending.code, control.reason_of(ending.reason))
 
     cdef int on_unread(self, const char* data, Py_ssize_t size) except -1:
-        # A value that is not, or not yet, decoded.
+        # A value that is not decoded, or not yet.
         if self.endpoint.up is None or self.agreement is None:
             return Connection.on_unread(self, data, size)
         if not self.agreement.is_settled:

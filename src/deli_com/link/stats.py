@@ -52,7 +52,7 @@ class ServerStats(ShownAsTable):
         Received values that were dropped because their variant exists only in the sender's schema.
     refused : Mapping of str to int
         Messages that were not sent or not accepted, by reason: ``"backlog full"``, ``"undecodable"``,
-        ``"unwanted"`` (text, or there is no `Up`), ``"inbox full"`` (nobody asked for values yet).
+        ``"unwanted"`` (text, or there is no `Up`), ``"inbox full"`` (the program has not received yet).
     closed : Mapping of int or None to int
         Connections that have ended, by close code; None where there was none.
     turned_away : Mapping of int to int
@@ -110,7 +110,7 @@ class PeerStats(ShownAsTable):
     skipped, superseded : int
         Messages that it did not get because it was behind: of policy skip and latest.
     undecodable : int
-        Its messages that were no value of the server's type.
+        Its messages that did not decode as the server's type.
     round_trip_s : float or None
         Seconds that its answer to the last PING took; None before the first, and over TCP.
     """

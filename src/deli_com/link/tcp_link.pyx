@@ -47,7 +47,7 @@ cdef enum:
     MARKER = 0xFFFFFFFF          # in place of a length: a control text follows
     CONTROL_HEADER = 8           # the marker, and the text's own length
     CONTROL_BYTES = 262144       # of one control text
-    REFUSED = 4400               # close code that TCP has not, but whose meaning it has
+    REFUSED = 4400               # the meaning of this close code; TCP sends no codes
     HELLO_BYTES = 512            # of the hello that must come first where schemas are required
     EARLY_BYTES = 16777216       # of values that wait for the server's hello
 
@@ -345,7 +345,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         return 0
 
     cdef int say_live_in_order(self) except -1:
-        # No frame of the log can hold it: it comes as soon as what is retained is gone, and perhaps more.
+        # No frame of the log can hold it. It is sent once the retained values, and perhaps more, were sent.
         return self.endpoint.watchers.call_back(self._look_for_live)
 
     def _look_for_live(self, watcher):
@@ -353,7 +353,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             self.say_live()
 
     cdef int on_mark(self, str token) except -1:
-        # At most one waits: a peer that asks and does not read costs nothing.
+        # At most one answer waits, so a peer that asks and does not read uses no memory.
         if self.agreement is None or self.agreement.theirs is None:
             return 0
         if self.writing_paused:
@@ -388,7 +388,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         return False
 
     cdef int _refuse(self, str cause, object error, str kind=None) except -1:
-        # Nothing after this point can be understood.
+        # Nothing after this point can be parsed.
         cdef Endpoint endpoint = self.endpoint
         self.blame("protocol error")
         if endpoint.is_client:
@@ -406,7 +406,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
     # --- the life of the connection: called by the transport -------------------------------
 
     def comes_from(self, remote):
-        """Say whose connection it is, where another end has connected for it."""
+        """Set whose connection it is, if a proxy has connected for the client."""
         self.remote_addr = remote
 
     def connection_made(self, transport):
@@ -510,7 +510,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             self.ended()
 
     cdef str _silence(self, str question):
-        # What a client asks itself whose server ends the connection before it has sent anything.
+        # The hint for a client whose server ends the connection before it has sent anything.
         if not self.endpoint.is_client or self.messages_in:
             return ""
         return f"; it has sent nothing: {question}?"
@@ -532,7 +532,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
     # --- the end, by this side -------------------------------------------------------------
 
     def discard(self):
-        """Give it up, whether a transport has taken it or will yet."""
+        """Give up the connection, before or after a transport has taken it."""
         self._on_opened = None
         if self.transport is None:
             self.stage = CONNECTION_CLOSED
@@ -556,8 +556,8 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         return 0
 
     cdef int _judge_silence(self, double clock) except -1:
-        # Whatever came from its system, a bare acknowledgement too, is a sign of life: the system
-        # probes an idle peer, and one that does not read answers probes of its window.
+        # Anything from its system is a sign of life, also a bare acknowledgement. The system probes an
+        # idle peer, and a peer that does not read answers probes of its window.
         cdef deli_com_tcp known = deli_com_tcp_info(self.socket)
         cdef double limit = self.endpoint.ping_interval + self.endpoint.ping_timeout
         cdef double silent = min(known.silent_ms, known.ack_ms) / 1e3
@@ -593,7 +593,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         return Connection.finish(self, code, reason)
 
     cdef bint _has_all(self) except -1:
-        # Whether all that is queued for it is with the transport or the kernel now.
+        # Whether the transport or the kernel now has all that was queued for it.
         if self.stage == CONNECTION_OPEN:
             self.endpoint.flush_now()  # which may end it
         return self.has_all()

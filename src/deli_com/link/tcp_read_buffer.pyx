@@ -14,8 +14,8 @@ cdef class ReadBuffer:
     A transport asks for the buffer, reads, and reports in one step of its loop, so no other
     read comes in between. An incomplete frame is copied out of it.
 
-    Of the memory for large frames it keeps one piece for the next, until none came for
-    `SPARE_S`: its pages cost more than what is read into them.
+    It keeps one piece of memory of a large frame for the next one, until no large frame came for
+    `SPARE_S`. Allocating the pages costs more than reading into them.
     """
 
     def __cinit__(self, loop):

@@ -1,4 +1,4 @@
-# The numbers of a WebSocket connection: what it reads at once, keeps, and takes from its peer.
+# The limits of a WebSocket connection: on what it reads at once, keeps, and accepts from its peer.
 
 cdef enum:
     NO_STATUS = 1005         # RFC 6455 section 7.1.5: CLOSE without a code

@@ -1,7 +1,7 @@
 """The WebSocket end of one connection; the only file that cimports picows.
 
-picows parses frames and masks; what it leaves to its user is done here: the order of fragments, reserved
-bits, answering CLOSE and PING, close codes, and lingering.
+picows parses frames and masks. This file does what picows leaves to its user: the order of fragments,
+reserved bits, answering CLOSE and PING, close codes, and lingering.
 
 ::
 
@@ -92,7 +92,7 @@ cdef class WsLink(Speaker):
     cdef int _pings                  # PINGs among them
     cdef bytes _pong                 # the one PONG that is owed, or None
     cdef WsIntake _intake
-    cdef bint _ending                # nothing more of the peer's counts: see `end_stream`
+    cdef bint _ending                # input is discarded from now on: see `end_stream`
     cdef double _heard_at            # endpoint clock, seconds: the last frame of any kind
     cdef double _pinged_at           # endpoint clock: a PING is unanswered since; 0: none is
     cdef uint64_t _pinged_ns         # system clock at that PING
@@ -161,7 +161,7 @@ cdef class WsLink(Speaker):
         if text and not kept:
             if self._is_joining_control(frame):
                 return self._fail(1009, f"a control text of more than {<int>CONTROL_BYTES} bytes")
-            PyMem_RawFree(self._joined)  # it is a text like any other after all
+            PyMem_RawFree(self._joined)  # it is an ordinary text
             self._joined = NULL
             self._joined_capacity = 0
         if size > self.endpoint.max_message_size and not (text and kept and size <= CONTROL_BYTES):
@@ -183,7 +183,7 @@ cdef class WsLink(Speaker):
         self._recount()
         if not kept:
             return self._take_text(NULL, 0)
-        # The memory leaves with the message: nothing stays behind for an idle connection.
+        # The memory is freed with the message, so an idle connection keeps none.
         grown = self._joined
         self._joined = NULL
         self._joined_capacity = 0
@@ -238,7 +238,7 @@ cdef class WsLink(Speaker):
         return 0
 
     cdef bint _may_announce(self, const char* data, Py_ssize_t size) noexcept:
-        # A first message that is a hello announces; else such a text is one like any other.
+        # A hello announces only as the first message. Later it is an ordinary text.
         return (
             not self.endpoint.is_client and self.messages_in == 0 and size <= HELLO_BYTES
             and size >= <Py_ssize_t>sizeof(HELLO) - 1 and memcmp(data, HELLO, sizeof(HELLO) - 1) == 0
@@ -247,7 +247,7 @@ cdef class WsLink(Speaker):
     def on_text(self, data):
         """Take a text message, as `bytes`; a subclass that wants them overrides this.
 
-        As long as nobody overrides it, text is counted, with one warning a connection. A
+        Without an override, text is counted, with one warning for each connection. A
         `UnicodeDecodeError` from here closes the connection with 1007 (RFC 6455 section 8.1).
         """
 
@@ -299,9 +299,9 @@ cdef class WsLink(Speaker):
         return self.end_stream()
 
     cdef int end_stream(self) except -1:
-        # CLOSE has been said and nothing that the peer may still send counts. It is discarded
-        # up to the peer's end of the stream, or the deadline: closing with unread input would
-        # send RST, and that makes the peer's system throw away our CLOSE and the tail before it.
+        # CLOSE was sent, and later input is discarded up to the peer's end of the stream, or the
+        # deadline. Closing with unread input would send RST, and the peer's system would then discard
+        # our CLOSE and the last messages before it.
         # The server ends the stream first (RFC 6455 section 7.1.1).
         if self._ending:
             return 0
