@@ -125,7 +125,7 @@ class ClientBase(Typed, Recordable, ShownAsTable, Endpoint[Up, Down], Generic[Do
             why = "the server does not exchange schemas"
             if self.terms is None:
                 why = 'schemas are not exchanged; connect(schema="check") asks for that'
-            raise RuntimeError(f"wait_live(): nobody tells when the retained values have come: {why}")
+            raise RuntimeError(f"wait_live(): the end of the retained values is not reported: {why}")
         await self.watchers.until(lambda: hearing.is_live or self._is_ended())
         if not hearing.is_live:
             self._raise_if_ended()

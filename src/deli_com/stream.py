@@ -104,7 +104,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
     Parameters
     ----------
     connect : callable
-        Opens a client; called anew for each connection.
+        Opens a client; called for each connection.
     on_connect, on_disconnect, on_gap : callable, optional
         See the methods of the same names.
     on_reconnect : callable, optional
@@ -461,7 +461,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
             await asyncio.wait({task})
         finally:
             self._steps -= 1
-            if not self._steps and self._keeper is None and not task.done():  # nobody wants it any more
+            if not self._steps and self._keeper is None and not task.done():  # no step waits for it any more
                 task.cancel()
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error

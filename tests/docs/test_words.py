@@ -24,6 +24,15 @@ INSTEAD = {
     r"is no silence": "does not count as quiet",
     r"given back and fetched anew": "returned and requested again",
     r"in good order": "normally",
+    r"whoever": "the caller, a client",
+    r"somebody": "a client, a task, the program",
+    r"nobody's": "of no client",
+    r"anew": "again",
+    r"at hand": "available",
+    r"(?:is|are|was|were) to be had": "is available",
+    r"within one another": "nested",
+    r"spoken here": "exchanged",
+    r"(?:one|class|type|root|frame|length) that is none": "is not one",
 }
 TRIED = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in INSTEAD), re.IGNORECASE)
 

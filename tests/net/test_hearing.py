@@ -217,7 +217,7 @@ class TestLive:
     async def test_of_a_server_that_says_nothing_the_error_says_so(self, wire: str) -> None:
         async with BOUND[wire][u32].bind("127.0.0.1:0", schema=None) as server:
             async with CONNECTED[wire][u32].connect(server.local_addr()) as client:
-                with pytest.raises(RuntimeError, match="nobody tells when the retained values have come"):
+                with pytest.raises(RuntimeError, match="the end of the retained values is not reported"):
                     await client.wait_live()
 
     async def test_without_schemas_the_error_names_the_option(self, wire: str) -> None:

@@ -125,5 +125,5 @@ cdef class Home:
     cdef int _refuse_closed(self, str what) except -1:
         if self.loop.is_closed():
             raise RuntimeError(
-                f"{what} was called after its event loop had ended: open it anew in the loop that runs now")
+                f"{what} was called after its event loop had ended: open it again in the loop that runs now")
         return 0

@@ -35,7 +35,7 @@ cdef class Endpoint(Hub):
     cdef readonly Py_ssize_t refused_sends    # by BacklogFull
     cdef readonly Py_ssize_t messages_in
     cdef readonly Py_ssize_t bytes_in         # payload bytes
-    cdef readonly Py_ssize_t undecodable      # messages that were no value of `up`
+    cdef readonly Py_ssize_t undecodable      # messages that did not decode as `up`
     cdef readonly Py_ssize_t unwanted         # messages discarded: push only, or text
     cdef dict closed                          # close code to connections that have ended so
     cdef set closing                          # connections that linger; called once a sweep

@@ -3,7 +3,7 @@
 ::
 
     page ── WebSocket ──> Tunnel ── open_far() ──> FarWebSocket or FarTcp ──> the server
-      └── messages go both ways as they are; whoever is slow holds up the other <──┘
+      └── messages go both ways as they are; the slower end pauses the other <─────┘
 
 Each page has its own connection, so that the server's policies hold for this page alone, and what a page
 announces of schemas reaches the server unchanged.
@@ -73,7 +73,7 @@ class Tunnel(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
-        transport.underlying_transport.pause_reading()  # until there is somebody to tell
+        transport.underlying_transport.pause_reading()  # until the server is connected
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
