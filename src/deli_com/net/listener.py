@@ -199,8 +199,8 @@ async def open_listener(
                 continue
             if error.errno == errno.EADDRINUSE and _is_ours(address.port):
                 reason = (
-                    f"{error.strerror}, by this very process: "
-                    "another server of it listens there, or was not closed; in a notebook, call "
+                    f"{error.strerror}, by this process: "
+                    "another of its servers listens there, or was not closed; in a notebook, call "
                     "`await server.close()` before the cell that binds it runs again"
                 )
                 raise IoError.of(OSError(error.errno, reason), doing) from error

@@ -155,7 +155,7 @@ def _hint(text: str) -> str:
         return (
             "a wildcard is the whole first part of a name ('https://*.dash.example'), or '*' for every page"
         )
-    return "an origin is scheme://host[:port], without a path"
+    return "an origin is scheme://host[:port] and nothing else"
 
 
 def _host_of(url: str) -> str | None:
