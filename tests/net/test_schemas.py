@@ -454,8 +454,8 @@ class TestHostile:
         [
             ([f"deli 1 schema up {OTHER}\n{UP.text}"], "has the hash"),
             ([f"deli 1 schema up {UP.hash}\n{UP.text}"], "another hash than was announced"),
-            ([f"deli 1 schema up {OTHER}\nno schema"], "no schema"),
-            ([f"deli 1 schema up {OTHER}\ndeli 1\nroot {'[' * 100_000}u8{']' * 100_000}\n"], "no schema"),
+            ([f"deli 1 schema up {OTHER}\nno schema"], "not a schema"),
+            ([f"deli 1 schema up {OTHER}\ndeli 1\nroot {'[' * 100_000}u8{']' * 100_000}\n"], "not a schema"),
             ([f"deli 1 schema down {OTHER}\n{UP.text}"], "what this end sends"),
             (["deli 1 hello down=? up=?"], "second hello"),
             (["deli 1 schema"], "expected schema"),
