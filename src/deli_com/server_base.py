@@ -97,7 +97,14 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
         """Return the address that the server is bound to. Its ``str`` is what a client can connect to.
 
         If it is bound to several addresses (`local_addrs`), this is the first one.
+
+        Raises
+        ------
+        RuntimeError
+            The server has no port of its own: it was opened by ``bind(None)``.
         """
+        if not self._addresses:
+            raise RuntimeError(f"{self!r} has no address: bind(None) opens a server without a port")
         return self._addresses[0]
 
     def local_addrs(self) -> tuple[Address, ...]:
@@ -218,7 +225,8 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
         if self._acceptor is None:
             return f"<{type(self).__name__}, not bound>"
         state = "closed" if self._closing is not None else f"{self.client_count()} clients"
-        return f"<{type(self).__name__} at {self._addresses[0]}{self._path}, {state}>"
+        place = f"at {self._addresses[0]}{self._path}" if self._addresses else "without a port"
+        return f"<{type(self).__name__} {place}, {state}>"
 
     _repr_pretty_ = ShownAsTable._repr_pretty_  # IPython takes it from the class that has `__repr__`
 

@@ -207,7 +207,10 @@ class TestList:
     def test_a_class_without_a_key_stands_for_itself(self, tab: Tab) -> None:
         with serving(Vector, None) as server:
             look(tab, server)
-            tab.until("document.getElementById('empty').textContent === 'Waiting for the first value.'")
+            tab.until(f"{STATE_TEXT} === 'live'")
+            assert (
+                tab.evaluate("document.getElementById('empty').textContent") == "Waiting for the first value."
+            )
             server.send(Vector(0.5, 1e20))
             shows(tab, "x", "0.5")
             assert value(tab, "y") == "1.0000e+20"
@@ -216,6 +219,7 @@ class TestList:
     def test_numbers_do_not_change_their_width(self, tab: Tab) -> None:
         with serving(Vector, None) as server:
             look(tab, server)
+            tab.until(f"{STATE_TEXT} === 'live'")
             widths = set()
             for n, x in enumerate((0.25, -0.125, 0.0, 1.0)):
                 server.send(Vector(x, float(n)))

@@ -20,7 +20,7 @@ FLOORS = [
     ["receive", "recording"],
     ["net"],
     ["link", "typed", "opening", "recordable", "server_base", "client_base", "stream"],
-    ["ws", "tcp"],
+    ["asgi", "ws", "tcp"],
     ["background", "blocking", "demo", "metrics", "replay", "server_thread", "shared_loop", "__init__"],
     ["cli"],
     ["__main__"],

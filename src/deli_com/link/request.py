@@ -53,6 +53,8 @@ class Request:
     peer_certificate : dict or None
         The client's certificate as `ssl.SSLSocket.getpeercert` gives it: None without one or without TLS,
         empty where the server's context verifies none.
+    scope : dict or None
+        The ASGI scope of a connection of ``server.asgi()``; None on a port of the server's own.
     """
 
     __slots__ = (
@@ -65,6 +67,7 @@ class Request:
         "peer_certificate",
         "query",
         "remote",
+        "scope",
         "secure",
         "subprotocol",
         "via",
@@ -82,6 +85,7 @@ class Request:
         method: str = "GET",
         via: Address | None = None,
         host: str = "",
+        scope: dict[str, Any] | None = None,
     ) -> None:
         self._raw = raw
         self._headers: CIMultiDict[str] | None = headers
@@ -93,6 +97,7 @@ class Request:
         self.host = host
         self.secure = secure
         self.peer_certificate = peer_certificate
+        self.scope = scope
         self.subprotocol: str | None = None
         self._answer: Answer | None = None  # until the handshake is over
 

@@ -469,6 +469,7 @@ def taking(
         Option -> name of its rule, if that differs.
     also : callable, optional
         ``(addr, given)``: raises for options that contradict each other. It gets only the given ones.
+        ``addr`` is ``...`` if none was given.
     """
 
     def decorate(function: F) -> F:
@@ -483,7 +484,7 @@ def taking(
                 elif name not in known:
                     raise unexpected(f"{cls.__name__}.{function.__name__}()", name, known)
             if also is not None:
-                also(addr[0] if addr else options.get("addr"), options)
+                also(addr[0] if addr else options.get("addr", ...), options)
             return function(cls, *addr, **options)
 
         return cast(F, call)

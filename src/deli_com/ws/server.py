@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from picows import WSListener
 
+from deli_com.asgi.application import AsgiApplication, NoPort
 from deli_com.fanout.construction import bare
 from deli_com.link.events import OnConnect, OnDisconnect
 from deli_com.link.peer import Peer
@@ -60,6 +61,11 @@ _OF_THE_PORT: Mapping[str, object] = {
 
 
 def _check_shared(addr: object, given: Mapping[str, Any]) -> None:
+    if addr is None:
+        for name, value in given.items():
+            if value is not _OF_THE_PORT.get(name, None if name == "path" else value):
+                raise ValueError(f"{name} belongs to a port, and bind(None) has none")
+        return
     if not isinstance(addr, ServerBase):
         return
     if not isinstance(addr, WsServer):
@@ -77,6 +83,7 @@ class WsServer(ServerBase[Down, Up]):
     """
 
     _port: Port | None = None
+    _service: Service | None = None
 
     if TYPE_CHECKING:  # types for clients that have a request
 
@@ -97,7 +104,7 @@ class WsServer(ServerBase[Down, Up]):
     @taking({"ssl": "server_ssl"}, also=_check_shared)
     def bind(
         cls,
-        addr: AddressLike | WsServer[Any, Any] | NotGiven = NOT_GIVEN,
+        addr: AddressLike | WsServer[Any, Any] | NotGiven | None = NOT_GIVEN,
         *,
         path: str | None = None,
         sock: socket.socket | None = None,
@@ -151,7 +158,7 @@ class WsServer(ServerBase[Down, Up]):
         addr : str, tuple or WsServer
             ``"host:port"``, ``"[v6]:port"``, ``"unix:/path"``, ``(host, port)`` or what ``local_addr()``
             returned; port 0 lets the system choose. A name stands for all its addresses, with one port. An
-            open server shares its port.
+            open server shares its port. None: no port, for a server that only `asgi` leads to.
         path : str, optional
             Serve only this path, percent-encoded as on the wire. None: serve every path that no other server
             on this port serves; one server of a port may do so. Other paths are answered 404.
@@ -272,15 +279,16 @@ class WsServer(ServerBase[Down, Up]):
         handler = _handler(http, http_authorize, page, path)
         named = () if hosts is None and page == "send" else hosts
         check_hosts(named or ())
-        if not isinstance(addr, ServerBase):
+        if addr is not None and not isinstance(addr, ServerBase):
             check_listening(addr, sock, mode=mode, reuse_port=reuse_port)
 
         async def bind() -> Self:
             running_loop(f"{cls.__name__}.bind()")
-            owner: Port | None
+            owner: Port | None = None
+            port: Port | None = None
             if isinstance(addr, WsServer):
-                owner, port = None, _port_of(addr)
-            else:
+                port = _port_of(addr)
+            elif addr is not None:
                 owner = port = Port(
                     await open_listener(addr, sock=sock, mode=mode, reuse_port=reuse_port),
                     ssl=ssl,
@@ -294,10 +302,11 @@ class WsServer(ServerBase[Down, Up]):
                     has_page=bool(page),
                 )
             try:
-                port.check(path)
+                if port is not None:
+                    port.check(path)
                 self: Self = bare(cls)
                 self._start(
-                    port.addresses,
+                    () if port is None else port.addresses,
                     "ws-server",
                     down,
                     up,
@@ -315,7 +324,7 @@ class WsServer(ServerBase[Down, Up]):
                     on_disconnect=on_disconnect,
                 )
                 self._record_from_start(record)
-                service = Service(
+                self._service = service = Service(
                     make_listener=_listeners(self),
                     max_frame_size=max_message_size,
                     client_count=_count(self),
@@ -325,7 +334,7 @@ class WsServer(ServerBase[Down, Up]):
                     subprotocols=subprotocols,
                     response_headers=response_headers,
                 )
-                at_path = port.add(path, service)
+                at_path = NoPort() if port is None else port.add(path, service)
             except BaseException:
                 if owner is not None:
                     owner.close()
@@ -336,6 +345,25 @@ class WsServer(ServerBase[Down, Up]):
 
         bind.__qualname__ = f"{cls.__name__}.bind"  # shown in Python's warning if it is never awaited
         return Opening(bind(), f"{cls.__name__}.bind({sock if addr is NOT_GIVEN else addr!r})", cls)
+
+    def asgi(self) -> AsgiApplication:
+        """Return an ASGI application that makes each WebSocket a client of this server.
+
+        It is for Starlette, FastAPI, Quart and others, under uvicorn, hypercorn or another server, at any
+        path (``app.mount("/live", server.asgi())``). Origins, `authorize`, policies, limits, groups and
+        schemas hold as on a port of the server's own; ``request.scope`` is the ASGI scope. TLS, pings to
+        clients, and the limit of one message are the ASGI server's business too. It must run in the event
+        loop that the server was opened in. ``bind(None)`` opens a server without a port.
+        """
+        found = weakref.ref(self)
+
+        def find() -> tuple[Service, asyncio.AbstractEventLoop] | None:
+            server = found()
+            if server is None or server._is_ended() or server._service is None:
+                return None
+            return server._service, server.loop
+
+        return AsgiApplication(find)
 
     def _turned_away(self) -> dict[int, int]:
         return {} if self._port is None else self._port.turned_away()
@@ -361,6 +389,8 @@ def _forwarding(*, proxies: Any, header: ForwardedHeader, has_host: bool) -> For
 def _port_of(server: WsServer[Any, Any]) -> Port:
     server._check_home("bind")
     port = server._port
+    if port is None and server._service is not None and not server._is_ended():
+        raise RuntimeError(f"{server!r} has no port that could be shared")
     if port is None or port.is_closed or server._is_ended():
         raise RuntimeError(f"{server!r} is closed, its port cannot be shared")
     if port.loop is not asyncio.get_running_loop():

@@ -1,0 +1,1 @@
+"""Servers as ASGI applications: ``server.asgi()``."""
