@@ -803,10 +803,10 @@ export class Generic {
   }
 
   /**
-   * A function that reads values of another writer's schema as values of this one. Fields are matched by name.
-   * Fields that this schema lacks are skipped. Fields that the writer lacks become null or empty, or are a
-   * difference. The function gives `undefined` for a variant that this schema lacks. Throws `SchemaError` with
-   * all differences.
+   * A function that reads values of another writer's schema as values of this one. Fields are matched by
+   * name. Fields that this schema lacks are skipped. Fields that the writer lacks become null or empty, or
+   * are a difference. The function gives `undefined` for a variant that this schema lacks. Throws
+   * `SchemaError` with all differences.
    */
   reading(writer: Generic): (bytes: Uint8Array | ArrayBuffer) => unknown {
     const read = new Resolver(this, writer).resolve();
