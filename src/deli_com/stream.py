@@ -118,6 +118,8 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         Each attempt uses new headers, so 401 does not end the stream.
     has_up : bool
         Something can be sent: for `schema` before the first connection.
+    call : str
+        What made the stream, for error texts.
 
     Raises
     ------
@@ -149,6 +151,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         terminal: Collection[int] | None = None,
         renews: bool = False,
         has_up: bool = True,
+        call: str = "stream()",
     ) -> None:
         checked(on_reconnect=on_reconnect, first_delay=first_delay, max_delay=max_delay)
         if first_delay > max_delay:
@@ -160,6 +163,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         self._terminal: frozenset[int] = TERMINAL_CODES - may_change if codes is None else codes
         self._hopeless = HOPELESS_STATUS - may_change
         self._connect = connect
+        self._call = call
         self._on_reconnect = on_reconnect
         self._on_connect = Listeners("on_connect", _log)
         self._on_disconnect = Listeners("on_disconnect", _log)
@@ -422,7 +426,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
 
     def _check_home(self, what: str) -> None:
         if self._home is None:
-            self._home = Home(running_loop("a stream"))
+            self._home = Home(running_loop(self._call))
         self._home.refuse_others(what)
 
     def _is_told(self) -> bool:

@@ -252,4 +252,5 @@ class Client(ClientBase[Down, Up]):
             max_delay=max_delay,
             terminal=(),
             has_up=up is not None,
+            call="Client.stream()",
         )

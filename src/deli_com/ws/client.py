@@ -289,6 +289,7 @@ class WsClient(ClientBase[Down, Up]):
             terminal=terminal,
             renews=fresh is not None,
             has_up=up is not None,
+            call="WsClient.stream()",
         )
 
 
