@@ -176,9 +176,9 @@ class BacklogFull(ComError, BufferError):
     ----------
     queued, limit : int
         What is queued, and the limit: both in bytes, or both a number of keys.
-        unit : str
-            ``"bytes are queued"``; ``"keys are held"`` if the message has a new key and ``max_keys`` keys are
-            held already; ``"bytes would wait to be recorded"`` for a recording with ``on_full="raise"``.
+    unit : str
+        ``"bytes are queued"``; ``"keys are held"`` if the message has a new key and ``max_keys`` keys are
+        held already; ``"bytes would wait to be recorded"`` for a recording with ``on_full="raise"``.
     hint : str
         A likely cause in the program, or an empty str.
     """
