@@ -510,8 +510,8 @@ class TestRefusal:
         [
             (f"deli 1 schema down {OTHER}\n{DOWN.text}", "has the hash"),
             (f"deli 1 schema down {DOWN.hash}\n{DOWN.text}", "another hash than was announced"),
-            (f"deli 1 schema down {OTHER}\nnonsense", "no schema"),
-            (f"deli 1 schema down {OTHER}", "no schema"),
+            (f"deli 1 schema down {OTHER}\nnonsense", "not a schema"),
+            (f"deli 1 schema down {OTHER}", "not a schema"),
             (f"deli 1 schema up {OTHER}\n{UP.text}", "what this end sends"),
             (SAYS, "a second hello"),
         ],
