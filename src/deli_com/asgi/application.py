@@ -140,7 +140,7 @@ class AsgiApplication:
         if request.subprotocol is None and service.subprotocols and any(offered):
             return Refusal(
                 400,
-                "none of the subprotocols offered is spoken here; these are: "
+                "this server supports none of the subprotocols offered, but these: "
                 + ", ".join(service.subprotocols),
             )
         full = Refusal(503, "the server has as many clients as it takes")
