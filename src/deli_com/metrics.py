@@ -46,6 +46,18 @@ COUNTERS = [
     _Family("deli_inbox_superseded", "Values of policy latest it did not get.", "inbox_superseded"),
     _Family("deli_unknown", "Received messages of a variant that this program does not know.", "unknown"),
 ]
+# Of a relay, which has more to say: see RelayStats.
+RELAY_GAUGES = [
+    _Family("deli_upstream_connected", "1 while the server that is relayed is there.", "connected"),
+    _Family("deli_upstream_away_seconds", "For how long it has been away.", "away_s"),
+]
+RELAY_COUNTERS = [
+    _Family("deli_upstream_connects", "Times that it has come.", "connects"),
+    _Family("deli_relayed", "Messages passed on from it.", "passed"),
+    _Family("deli_relayed_up", "Messages of clients passed on to it.", "up_passed"),
+    _Family("deli_relay_lost", "Messages of it that could not be passed on.", "lost"),
+    _Family("deli_relay_up_lost", "Messages of clients that did not reach it.", "up_lost"),
+]
 # Counters with a label. The label is the key of the mapping in ServerStats.
 LABELLED = [
     (_Family("deli_refused", "Messages that were refused.", "refused"), "reason"),
@@ -68,7 +80,7 @@ class Collector:
 
     Parameters
     ----------
-    server : WsServer, Server or Background
+    server : WsServer, Server, Background or Relay
         `add` adds more servers.
     name : str, optional
         Value of the label ``server``; the address of the server if None.
@@ -128,6 +140,17 @@ class Collector:
         for family in COUNTERS:
             counter = CounterMetricFamily(family.name, family.words, labels=["server"])
             for name, stats in taken.items():
+                counter.add_metric([name], getattr(stats, family.field))
+            yield counter
+        relays = {name: stats for name, stats in taken.items() if hasattr(stats, "up_lost")}
+        for family in RELAY_GAUGES if relays else ():
+            gauge = GaugeMetricFamily(family.name, family.words, labels=["server"])
+            for name, stats in relays.items():
+                gauge.add_metric([name], float(getattr(stats, family.field)))
+            yield gauge
+        for family in RELAY_COUNTERS if relays else ():
+            counter = CounterMetricFamily(family.name, family.words, labels=["server"])
+            for name, stats in relays.items():
                 counter.add_metric([name], getattr(stats, family.field))
             yield counter
         for family, label in LABELLED:

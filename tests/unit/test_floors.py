@@ -21,7 +21,17 @@ FLOORS = [
     ["net"],
     ["link", "typed", "opening", "recordable", "server_base", "client_base", "stream"],
     ["asgi", "ws", "tcp"],
-    ["background", "blocking", "demo", "metrics", "replay", "server_thread", "shared_loop", "__init__"],
+    [
+        "background",
+        "blocking",
+        "demo",
+        "metrics",
+        "relay",
+        "replay",
+        "server_thread",
+        "shared_loop",
+        "__init__",
+    ],
     ["cli"],
     ["__main__"],
 ]

@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": "show what is in a recording, or what a server sends",
     "listen": "print what a server sends",
     "record": "record what a server sends",
+    "relay": "serve what another server sends to more clients",
     "repair": "complete a recording whose recorder was killed",
     "replay": "serve a recording again",
     "schema": "print what a type or a server sends, and compare",

@@ -26,7 +26,7 @@ from deli_com.schema.question import Schemas
 from deli_com.tcp.ask import ask_schemas as ask_tcp
 from deli_com.ws.ask import ask_schemas as ask_websocket
 
-__all__ = ["TOKEN", "Place", "add_url_options", "is_url", "server_of"]
+__all__ = ["TOKEN", "Place", "add_url_options", "is_url", "server_of", "tls_of"]
 
 SCHEMES = ("ws", "wss", "tcp", "tcps")
 TOKEN = "DELI_TOKEN"
@@ -114,7 +114,7 @@ def server_of(url: str, options: argparse.Namespace) -> Place:
         fail(f"--ca, --cert and the private key are for TLS: {scheme}s:// instead of {scheme}://?")
     found: dict[str, Any] = {}
     if secure:
-        found["ssl"] = _context(options)
+        found["ssl"] = tls_of(options)
     headers = [_header(text) for text in options.header]
     if scheme.startswith("tcp"):
         if headers:
@@ -136,7 +136,8 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _context(options: argparse.Namespace) -> ssl_module.SSLContext:
+def tls_of(options: argparse.Namespace) -> ssl_module.SSLContext:
+    """The context of a client that --ca, --cert and the private key say."""
     if options.key and not options.cert:
         fail("a private key goes with its certificate: give --cert too")
     try:

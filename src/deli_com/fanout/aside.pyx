@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t
 from deli_com.fanout.follower cimport Audience, Follower
 from deli_com.fanout.hub cimport Hub
 from deli_com.log.arena cimport LARGE_BYTES
-from deli_com.log.framing cimport FRAMING_WS_SERVER
+from deli_com.log.framing cimport FRAMING_TCP
 
 cdef enum:
     TEXT = 0x81  # FIN, opcode 1: RFC 6455 section 5.2
@@ -14,8 +14,8 @@ cdef enum:
 cdef int put_aside(Hub hub, Follower follower, bytes text) except -1:
     cdef Audience audience
     cdef Py_ssize_t frame
-    if hub.arena.framing != FRAMING_WS_SERVER or len(text) >= LARGE_BYTES:
-        raise ValueError("put_aside: only short texts, to WebSocket clients")
+    if hub.arena.framing == FRAMING_TCP or len(text) >= LARGE_BYTES:
+        raise ValueError("put_aside: only short texts, over WebSocket")
     audience = hub.new_audience(None)
     audience.add_member(follower)
     hub.begin()

@@ -10,6 +10,7 @@ cdef class Connection(Peer):
     cdef readonly Py_ssize_t messages_in
     cdef TypeCodec reads                      # decodes its values; None: it sends none, or not known yet
     cdef Py_ssize_t plain_size                # the inbox's, if it decodes by `reads` as well; else 0
+    cdef bint passes                          # its values go to the endpoint's passage; `reads` is None
     cdef double close_deadline                # endpoint clock at which a closing connection is aborted
     cdef object close_code                    # int, or None while unknown
     cdef str close_reason

@@ -84,6 +84,9 @@ cdef class Connection(Peer):
         self.close_reason = ""
         self.reads = endpoint.up
         self.plain_size = endpoint.inbox.plain_size
+        if endpoint.passage is not None:
+            self.reads = None
+            self.passes = endpoint.passage.from_anyone and endpoint.up is not None
 
     cdef int attach(self, object transport, bint secure) except -1:
         # Takes the transport, and sets its limits so that it reports every byte that it holds.

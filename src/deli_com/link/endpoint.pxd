@@ -14,6 +14,7 @@ from deli_com.ground.watchers cimport Watchers
 from deli_com.log.log cimport Log
 from deli_com.log.ring cimport Key
 from deli_com.receive.inbox cimport Inbox
+from deli_com.receive.passage cimport Passage
 from deli_com.receive.quota cimport InputQuota
 from deli_com.recording.tap cimport Tap
 
@@ -51,6 +52,7 @@ cdef class Endpoint(Hub):
     cdef Tap tap                              # shown every message; None: there is no recording
     cdef Py_ssize_t unseen_size               # payloads up to it are not looked at: -1 while there is a tap
     cdef Handoff handoff                      # send_nowait of other threads; None until the first
+    cdef Passage passage                      # takes what is received, as bytes; None: the inbox does
 
     cdef int check_receiving(self) except -1
     cdef int end(self, object error, bint in_order) except -1

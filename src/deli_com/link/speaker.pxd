@@ -32,3 +32,4 @@ cdef class Speaker(Connection):
     cdef int _take(self, bytes data) except -1
     cdef int _hear(self, object gap) except -1
     cdef int _answer(self, object says) except -1
+    cdef int _hear(self, object told) except -1

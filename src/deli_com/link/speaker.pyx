@@ -16,7 +16,7 @@ from deli_com.link.endpoint cimport Endpoint
 from deli_com.link.peer cimport CONNECTION_OPEN
 from deli_com.schema import control
 from deli_com.schema.control import Gap, Hello, Live, Mark, Refused, SchemaText
-from deli_com.schema.terms import Agreement, Ending
+from deli_com.schema.terms import Ending
 from deli_com.types.instance import RecordType
 
 cdef bytes LIVE = control.render(Live())
@@ -54,12 +54,12 @@ cdef class Speaker(Connection):
         cdef object announcement = self.announcement
         self.announcement = None
         if self.agreement is None:
-            self.agreement = Agreement(self.endpoint.terms, announcement)
+            self.agreement = self.endpoint.terms.agree(announcement)
         else:
             self.agreement.begin(announcement)
         if self.endpoint._hearing is not None:
             self.endpoint._hearing.is_told = True
-        if not self.endpoint.is_client and self.endpoint.lanes is not None:
+        if not self.endpoint.terms.is_client and self.endpoint.lanes is not None:
             self.missed = {}  # from now on gaps are reported to it
         if self.hello_is_owed:
             self.hello_is_owed = False
@@ -73,6 +73,10 @@ cdef class Speaker(Connection):
         cdef Endpoint endpoint = self.endpoint
         self.reads = self.agreement.reads
         self.plain_size = endpoint.inbox.plain_size if self.reads is endpoint.up else 0
+        if endpoint.passage is not None:
+            self.passes = self.reads is not None and self.reads is endpoint.up
+            if self.passes:
+                self.reads = None
         if endpoint.is_client:
             endpoint.peer_schema = self.agreement.schema
             endpoint.is_settled = self.agreement.is_settled
@@ -86,7 +90,7 @@ cdef class Speaker(Connection):
 
     cdef int say_live(self) except -1:
         # Sent after the retained values. If there are none, it is sent now.
-        if self.endpoint.is_client or self.hub is None:
+        if self.endpoint.is_client or self.endpoint.terms.is_client or self.hub is None:
             return 0
         if self.cursors.at.offset >= self.cursors.floor:
             return self.say(LIVE)
@@ -160,6 +164,8 @@ cdef class Speaker(Connection):
     cdef int _hear(self, object gap) except -1:
         # The server of a client has told of a gap; None: that all which was retained has been sent.
         cdef Endpoint endpoint = self.endpoint
+        if endpoint.passage is not None:
+            return endpoint.passage.hear(Live() if gap is None else gap)
         if endpoint._hearing is None:
             return 0
         if gap is not None:
@@ -198,6 +204,8 @@ cdef class Speaker(Connection):
 
     cdef int on_unread(self, const char* data, Py_ssize_t size) except -1:
         # A value that is not decoded, or not yet.
+        if self.passes:
+            return self.endpoint.passage.take(self, data, size)
         if self.endpoint.up is None or self.agreement is None:
             return Connection.on_unread(self, data, size)
         if not self.agreement.is_settled:

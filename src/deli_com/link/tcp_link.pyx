@@ -39,7 +39,7 @@ from deli_com.net.tcp_keepalive import probe
 from deli_com.net import tls
 from deli_com.net.transports import remote_address
 from deli_com.schema.control import Seen, is_control, render
-from deli_com.schema.terms import Agreement, Ending
+from deli_com.schema.terms import Ending
 
 cdef enum:
     LENGTH_BYTES = 4
@@ -299,7 +299,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         if not self.endpoint.is_client or self.endpoint.terms is None:
             return 0
         self._early = []
-        self.agreement = Agreement(self.endpoint.terms, None)
+        self.agreement = self.endpoint.terms.agree(None)
         self.settle()
         return self.say(self.endpoint.terms.hello)
 

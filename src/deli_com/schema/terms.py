@@ -164,6 +164,10 @@ class Terms:
         self._known_bytes = 0
         self._warned: set[int] | None = None
 
+    def agree(self, theirs: Announcement | None) -> Agreement:
+        """The agreement of one connection; None: the other end's announcement is still to come."""
+        return Agreement(self, theirs)
+
     @property
     def writing(self) -> str:
         """The direction that this endpoint writes."""

@@ -298,15 +298,16 @@ def _meet(terms: Terms, response: HandshakeResponse, peer: WsLink) -> None:
     lines = response.headers.getall(HEADER, [])
     try:
         answer = terms.read_header(lines[0]) if len(lines) == 1 else None
-        if len(lines) > 1 or (answer is not None and ASK in (answer.down, answer.up)):
+        asks = answer is not None and ASK in (answer.down, answer.up)
+        if len(lines) > 1 or (asks and terms.is_client):  # a server that reads `down` may ask its writer
             raise ValueError(f"not an answer: {', '.join(lines)[:80]!r}")
     except ValueError as error:
         raise WebSocketError(f"the server's {HEADER} header: {error}") from None
     if answer is not None:
         peer.announce(answer, False)
     elif terms.use == "require":
-        assert terms.reads is not None
+        name = "value" if terms.reads is None else terms.reads.schema.name
         title = "the server announces no schemas, and they are required"
-        raise SchemaMismatch(terms.reads.schema.name, (), title)
+        raise SchemaMismatch(name, (), title)
     else:
         peer.endpoint.is_settled = True

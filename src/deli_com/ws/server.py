@@ -19,7 +19,7 @@ from deli_com.link.request import Answer, Request
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.listener import check_listening, open_listener
-from deli_com.net.options import taking
+from deli_com.net.options import one_checked, taking
 from deli_com.net.proxy_protocol import Trust
 from deli_com.opening import Opening, running_loop
 from deli_com.recordable import RecordTo
@@ -279,7 +279,8 @@ class WsServer(ServerBase[Down, Up]):
         handler = _handler(http, http_authorize, page, path)
         named = () if hosts is None and page == "send" else hosts
         check_hosts(named or ())
-        if addr is not None and not isinstance(addr, ServerBase):
+        given: Any = addr  # by a relay also a Port, which outlives its servers
+        if addr is not None and not isinstance(given, (ServerBase, Port)):
             check_listening(addr, sock, mode=mode, reuse_port=reuse_port)
 
         async def bind() -> Self:
@@ -288,6 +289,8 @@ class WsServer(ServerBase[Down, Up]):
             port: Port | None = None
             if isinstance(addr, WsServer):
                 port = _port_of(addr)
+            elif isinstance(given, Port):
+                port = given
             elif addr is not None:
                 owner = port = Port(
                     await open_listener(addr, sock=sock, mode=mode, reuse_port=reuse_port),
@@ -367,6 +370,43 @@ class WsServer(ServerBase[Down, Up]):
 
     def _turned_away(self) -> dict[int, int]:
         return {} if self._port is None else self._port.turned_away()
+
+
+async def open_port(
+    addr: AddressLike,
+    *,
+    sock: socket.socket | None = None,
+    mode: int | None = None,
+    reuse_port: bool = False,
+    ssl: ssl_module.SSLContext | None = None,
+    open_timeout: float | None = 10.0,
+    max_head_bytes: int = 16 * 1024,
+    proxy_protocol: Collection[str] | bool | None = None,
+    forwarded_from: Collection[str] | bool | None = None,
+    forwarded_header: ForwardedHeader = FORWARDED_HEADER,
+    forwarded_host: bool = False,
+    http: Http | None = None,
+    http_authorize: Authorize | None = None,
+    page: PageUse = False,
+    hosts: Collection[str] | None = None,
+) -> Port:
+    """A port with nothing on it yet, of the options of `WsServer.bind` that belong to a port."""
+    return Port(
+        await open_listener(addr, sock=sock, mode=mode, reuse_port=reuse_port),
+        ssl=ssl,
+        open_timeout=open_timeout,
+        max_head_bytes=max_head_bytes,
+        proxy_protocol=one_checked("proxy_protocol", proxy_protocol),
+        forwarding=_forwarding(
+            proxies=one_checked("forwarded_from", forwarded_from),
+            header=forwarded_header,
+            has_host=forwarded_host,
+        ),
+        http=_handler(http, http_authorize, page, None),
+        http_authorize=http_authorize,
+        hosts=() if hosts is None and page == "send" else hosts,
+        has_page=bool(page),
+    )
 
 
 def _handler(

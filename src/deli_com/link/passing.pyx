@@ -1,0 +1,370 @@
+"""Bytes that pass: what one endpoint receives goes into the log of another, and is not decoded on the way.
+
+::
+
+    down = Passing(holds=True, told=...)     of a connection to a server: waits where there is no room
+    up = Passing(from_anyone=True, ...)      of clients: what finds no way is counted, and gone
+    pass_through(endpoint, down)             before the endpoint's first connection
+    down.open(server)                        from here on everything goes there
+
+The class of a message is told by the leading index where the type is sealed; of classes of policy latest
+the bytes of the key's fields are the key. So a log has keys of `Passing`, or of `send`, but not of both.
+"""
+
+from libc.stdint cimport uint64_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+
+from deli_com._fastcodec cimport TypeCodec
+from deli_com.fanout.aside cimport put_aside
+from deli_com.fanout.encoded cimport encoded
+from deli_com.fanout.follower cimport Follower
+from deli_com.fanout.lane cimport Lane
+from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_RELIABLE
+from deli_com.ground.scalar cimport load_u32
+from deli_com.link.connection cimport Connection
+from deli_com.link.endpoint cimport Endpoint
+from deli_com.link.peer cimport CONNECTION_OPEN
+from deli_com.link.speaker cimport Speaker
+from deli_com.log.log cimport Log
+from deli_com.receive.message_key cimport MessageKey, message_keys
+from deli_com.receive.passage cimport Passage
+
+from deli_com.errors import BacklogFull
+from deli_com.fanout.lane import lanes_for
+from deli_com.types.instance import RecordType, record_spec
+
+cdef double AGAIN_S = 0.001  # between two looks whether there is room again
+
+
+cdef class Passing(Passage):
+    """Passes what one endpoint receives on to another.
+
+    Parameters
+    ----------
+    holds : bool
+        What there is no room for waits, and the connection that it came over is not read meanwhile. Else it
+        is lost, and counted.
+    from_anyone : bool
+        Peers that announce no schema send the endpoint's type.
+    max_queued : int
+        Bytes that the other endpoint may have queued; where nothing is held.
+    told : callable, optional
+        ``(control)`` is called with each `Live` and `Gap` of the other end.
+    """
+
+    def __init__(
+        self, *, bint holds=False, bint from_anyone=False, Py_ssize_t max_queued=8 << 20, told=None
+    ):
+        self.holds = holds
+        self.from_anyone = from_anyone
+        self.max_queued = max_queued
+        self._told = told
+        self._held = []
+        self._paused = []
+        self._ends = []
+
+    def open(self, Endpoint target not None, only=None):
+        """Let messages through to this endpoint, whose type they are of.
+
+        Parameters
+        ----------
+        target : Endpoint
+        only : iterable of int, optional
+            Indices of the classes that pass; the others are dropped.
+        """
+        cdef TypeCodec codec = target.down
+        spec = record_spec(codec.type) if isinstance(codec.type, RecordType) else None
+        self._is_sealed = spec is not None and spec.sealed
+        self._keys = message_keys(codec) if target.has_latest else None
+        self._only = None if only is None else frozenset(only)
+        self._ends = []
+        self.target = target
+        self._go_on()
+
+    def close(self):
+        """Let no more through: from here on messages wait, or are lost."""
+        self.target = self.also = self._touched = None
+        self._ends = []
+
+    def drop_held(self):
+        """Let go of what waits, and count it as lost: it is of a type that is sent no more."""
+        self.lost += sum([1 for held in self._held if type(held) is bytes])
+        self._held = []
+
+    def drop(self):
+        """End for good: what waits is lost, and nobody is called any more."""
+        self.close()
+        self.drop_held()
+        self._told = self._on_full = None
+        self._resume()
+
+    def open_also(self, Endpoint also not None, on_full):
+        """Give everything to a second endpoint as well, until there is no room: `on_full` is called then."""
+        self.also = also
+        self._on_full = on_full
+
+    def close_also(self):
+        """Give the second endpoint no more."""
+        self.also = self._on_full = None
+
+    def put(self, bytes payload not None):
+        """Pass one message on; False where it was lost."""
+        cdef Py_ssize_t lost = self.lost
+        if self.target is None or not self._put(payload):
+            self.lost += 1
+        return self.lost == lost
+
+    def put_also(self, bytes payload not None):
+        """Pass one message on to the second endpoint alone."""
+        if self.also is not None:
+            self._to_also(payload)
+
+    def count_unsent(self, Connection link not None):
+        """Count as lost what the connection that has ended had not taken."""
+        cdef uint64_t sent
+        if self.target is None or not self._ends:
+            return
+        sent = self.target.log.end - <uint64_t>min(link.queued_bytes, <Py_ssize_t>self.target.log.end)
+        self.lost += sum([1 for end in self._ends if <uint64_t>end > sent])
+        self._ends = []
+
+    # --- what comes ----------------------------------------------------------------------
+
+    cdef int take(self, object link, const char* data, Py_ssize_t size) except -1:
+        cdef bytes payload = data[:size]
+        if self.holds:
+            if self.target is None or self._held or not self._put(payload):
+                self._hold(link, payload)
+        elif self.target is None or not self._put(payload):
+            self.lost += 1
+        return 0
+
+    cdef int hear(self, object told) except -1:
+        if self._told is not None:
+            if self._held:
+                self._held.append(told)  # in its order among the messages
+            else:
+                self._told(told)
+        return 0
+
+    cdef bint _put(self, bytes payload) except -1:
+        # False: there is no room.
+        cdef Endpoint to = self.target
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
+        cdef Py_ssize_t index = 0
+        cdef Lane lane = None
+        cdef object key = None
+        cdef MessageKey found
+        if to._ended is not None:
+            return False
+        if self._is_sealed and (to.lanes is not None or self._only is not None):
+            if size < 4:
+                self.undecodable += 1
+                return True
+            index = <Py_ssize_t>load_u32(PyBytes_AS_STRING(payload))
+        if self._only is not None and index not in self._only:
+            return True
+        if to.lanes is not None:
+            if index >= len(to.lanes.lanes):
+                self.undecodable += 1
+                return True
+            lane = to.lanes.lanes[index]
+            if lane.kind == DELIVER_LATEST and lane.key:
+                if not self._keys.find(PyBytes_AS_STRING(payload), size, &found):
+                    self.undecodable += 1
+                    return True
+                key = found.data[:found.size]
+        if size > to.max_message_size:
+            self.lost += 1
+            return True
+        if not self.holds:
+            if len(to.followers) == 0 or to.log.queued_bytes() + size > self.max_queued:
+                return False
+            if self._ends and to.is_drained():
+                self._ends = []
+        if not to.limits.room_for(size):
+            return False
+        self._append(to, payload, lane, key)
+        if self._touched is not None and lane is not None and lane.retain:
+            self._touched.add((lane.index, key))
+        if self.also is not None:
+            self._to_also(payload)
+        return True
+
+    cdef int _append(self, Endpoint to, bytes payload, Lane lane, object key) except -1:
+        cdef object full = None
+        try:
+            if to.arena.is_open:
+                to._nested.append(encoded(payload, lane, key, None, None))
+            else:
+                to.append_encoded(encoded(payload, lane, key, None, None))
+        except BacklogFull as error:  # one key too many
+            full = error
+        if full is not None:
+            self.lost += 1
+            if not self._warned:
+                self._warned = True
+                to.logger.warning("a message is lost: %s (further ones are only counted)", full)
+            return 0
+        self.passed += 1
+        if not self.holds and not to.is_drained():
+            self._ends.append(to.log.end)
+        return 0
+
+    def _to_also(self, bytes payload not None):
+        # The types are the same, so are lanes and keys.
+        cdef Endpoint to = self.also
+        cdef Lane lane = None
+        cdef object key = None
+        cdef MessageKey found
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
+        cdef Py_ssize_t index = 0
+        if to.lanes is not None:
+            if self._is_sealed:
+                index = <Py_ssize_t>load_u32(PyBytes_AS_STRING(payload))
+            lane = to.lanes.lanes[index]
+            if lane.kind == DELIVER_LATEST and lane.key:
+                if not self._keys.find(PyBytes_AS_STRING(payload), size, &found):
+                    return
+                key = found.data[:found.size]
+        cdef bint has_room = to._ended is None and to.limits.room_for(size)
+        try:
+            if has_room:
+                to.append_encoded(encoded(payload, lane, key, None, None))
+        except BacklogFull:
+            has_room = False
+        if has_room:
+            return
+        on_full = self._on_full
+        self.close_also()
+        if on_full is not None:
+            on_full()
+
+    # --- what waits ----------------------------------------------------------------------
+
+    cdef int _hold(self, object link, bytes payload) except -1:
+        cdef Connection connection = link
+        self._held.append(payload)
+        if not connection.reading_paused and connection.stage == CONNECTION_OPEN:
+            self._paused.append(connection)
+            connection.reading_paused = True
+            connection.transport.pause_reading()
+        return self._later() if self.target is not None else 0
+
+    cdef int _later(self) except -1:
+        if not self._is_scheduled:
+            self.target.loop.call_later(AGAIN_S, self._try_again)
+            self._is_scheduled = True
+        return 0
+
+    def _try_again(self):
+        self._is_scheduled = False
+        self._go_on()
+
+    def _go_on(self):
+        # Puts what waits, in its order, as far as there is room; then reading goes on.
+        cdef Py_ssize_t done = 0
+        cdef list held = self._held
+        while done < len(held):
+            told = held[done]
+            if type(told) is not bytes:
+                done += 1
+                if self._told is not None:
+                    self._told(told)
+            elif self.target is None or not self._put(told):
+                break
+            else:
+                done += 1
+        del held[:done]
+        if held:
+            if self.target is not None:
+                self._later()
+        else:
+            self._resume()
+
+    def _resume(self):
+        paused, self._paused = self._paused, []
+        for link in paused:
+            link.resume_reading()
+
+    # --- what is retained ----------------------------------------------------------------
+
+    def begin_anew(self):
+        """Note from here on which keys come."""
+        self._touched = set()
+
+    def end_anew(self):
+        """Forget the retained messages of keys that have not come since `begin_anew`; gives their number."""
+        cdef Log log
+        cdef Py_ssize_t count = 0
+        touched, self._touched = self._touched, None
+        if touched is None or self.target is None or self.target.lanes is None:
+            return 0
+        log = self.target.log
+        for index, table in enumerate(log.keys.tables()):
+            if not (<Lane>self.target.lanes.lanes[index]).retain:
+                continue
+            for value in list(<dict>table):
+                if (index, value) not in touched:
+                    count += bool(log.forget(index, value))
+        return count
+
+
+# --- endpoints --------------------------------------------------------------------------------
+
+
+def pass_through(Endpoint endpoint not None, Passage passage not None):
+    """Give what `endpoint` receives to `passage`, undecoded; before its first connection."""
+    endpoint.passage = passage
+
+
+def send_as(Endpoint endpoint not None, TypeCodec codec):
+    """Make what `endpoint` sends of this type; nothing has been sent, or nobody has it to get any more."""
+    cdef Log log = endpoint.log
+    for lane, table in enumerate(log.keys.tables()):
+        for value in list(<dict>table):
+            log.forget(lane, value)
+    endpoint.down = codec
+    endpoint.lanes = None if codec is None else lanes_for(codec, "disconnect")
+    endpoint.has_latest = endpoint.lanes is not None and any(
+        [(<Lane>lane).kind == DELIVER_LATEST for lane in endpoint.lanes.lanes])
+
+
+def tell(Endpoint endpoint not None, bytes text not None, Follower follower=None):
+    """Say a control text to every peer that has announced itself, or to one; behind what was sent before."""
+    endpoint.flush_now()
+    for peer in ([follower] if follower is not None else list(endpoint.followers)):
+        if isinstance(peer, Speaker):
+            _tell_one(endpoint, peer, text)
+
+
+cdef int _tell_one(Endpoint endpoint, Speaker peer, bytes text) except -1:
+    if peer.agreement is None or peer.stage != CONNECTION_OPEN:
+        return 0
+    if peer.is_behind():
+        return put_aside(endpoint, peer, text)
+    return peer.say(text)
+
+
+def tell_missed(Endpoint endpoint not None, str name not None, Py_ssize_t count, bytes text not None):
+    """Tell of messages of one class that never came here: with what a peer has missed by itself, if that is
+    of the same class, else as `text` says.
+    """
+    cdef Lane lane = None
+    cdef Lane each
+    cdef Speaker peer
+    if endpoint.lanes is not None:
+        for each in endpoint.lanes.lanes:
+            if each.kind == DELIVER_RELIABLE or not isinstance(each.type, RecordType):
+                continue
+            if each.type.__name__ == name:
+                lane = each
+    for follower in list(endpoint.followers):
+        if not isinstance(follower, Speaker):
+            continue
+        peer = follower
+        if lane is None or peer.missed is None:
+            _tell_one(endpoint, peer, text)
+        else:
+            peer.missed[lane.index] = peer.missed.get(lane.index, 0) + count
+            peer.on_missed()

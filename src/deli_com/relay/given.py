@@ -1,0 +1,99 @@
+"""What a relay is given: URLs, a token, names of classes, schemas."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from deli_com.coding.registry import codec
+from deli_com.net.address import Address, parse_target, unix_path
+from deli_com.net.http_proxy import is_loopback
+from deli_com.schema.question import Schemas
+from deli_com.tcp.client import Client
+from deli_com.types.instance import RecordType, record_spec
+from deli_com.ws.client import WsClient
+
+__all__ = ["checked_dial", "checked_token", "client_of", "indices", "is_here", "texts", "types_of"]
+
+
+def texts(schemas: Schemas) -> tuple[str, str | None]:
+    """What two schemas differ by. Not the hashes: policies stand in the notes, which are not in those."""
+    return schemas.down.text, None if schemas.up is None else schemas.up.text
+
+
+def types_of(schemas: Schemas, only: frozenset[str]) -> tuple[Any, Any]:
+    """Types made of the schemas; ValueError where something about them cannot be served."""
+    down: Any = schemas.down.load()
+    up: Any = None if schemas.up is None else schemas.up.load()
+    try:
+        codec(down)
+        codec(up if up is not None else down)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    indices(down, only)
+    return down, up
+
+
+def indices(root: Any, only: frozenset[str]) -> list[int] | None:
+    """The indices of the classes that pass; None: all do.
+
+    Raises
+    ------
+    ValueError
+        One of the names is no class of the schema's root.
+    """
+    if not only:
+        return None
+    spec: Any = record_spec(root) if isinstance(root, RecordType) else None
+    names = (
+        [cls.__name__ for cls in spec.variants.values()]
+        if spec is not None and spec.sealed
+        else [_name(root)]
+    )
+    missing = sorted(only.difference(names))
+    if missing:
+        raise ValueError(f"no {', '.join(missing)} is sent there: {', '.join(names)}")
+    return [index for index, name in enumerate(names) if name in only]
+
+
+def _name(root: Any) -> str:
+    return getattr(root, "__name__", str(root))
+
+
+def client_of(url: str, options: dict[str, Any]) -> tuple[Any, str]:
+    """The class of clients for a URL, and what its ``connect`` takes."""
+    scheme = urlsplit(url).scheme
+    if scheme not in ("ws", "wss", "tcp", "tcps"):
+        raise ValueError(f"{url!r} is no URL of a server: ws://, wss://, tcp:// or tcps://")
+    is_tcp = scheme.startswith("tcp")
+    classes: dict[bool, Any] = {True: Client, False: WsClient}
+    base = classes[is_tcp]
+    addr = urlsplit(url).netloc if is_tcp else url
+    if scheme == "tcps":
+        options.setdefault("ssl", True)
+    base[bytes].connect(addr, **{**options, "schema": "require"}).close()  # for its errors
+    return base, addr
+
+
+def checked_token(token: str) -> str:
+    """A token that can stand in a header; TypeError, ValueError for others."""
+    if not isinstance(token, str):
+        raise TypeError(f"a token is a str, not {type(token).__name__}")
+    if not token or any(not 0x21 <= ord(character) <= 0x7E for character in token):
+        raise ValueError("a token is of ASCII characters without spaces, and not empty")
+    return token
+
+
+def checked_dial(url: str) -> str:
+    """The URL of a hub; ValueError where the token would be seen on its way."""
+    if urlsplit(url).scheme not in ("ws", "wss"):
+        raise ValueError(f"a hub is dialled by ws:// or wss://, not {url!r}")
+    target = parse_target(url)
+    if not target.secure and not is_here(target.address):
+        raise ValueError(f"the token must not go over the network in clear: wss://, not {url!r}")
+    return url
+
+
+def is_here(address: Address | None) -> bool:
+    """Whether an address is of this machine."""
+    return address is not None and (unix_path(address) is not None or is_loopback(address.host))

@@ -1,0 +1,66 @@
+"""The counters of a relay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deli_com.link.stats import ServerStats
+
+__all__ = ["NOTHING", "RelayStats"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayStats(ServerStats):
+    """The counters of a relay's server, and of the relay.
+
+    Attributes
+    ----------
+    connected : bool
+        Upstream is there.
+    away_s : float
+        Seconds that it has been away; 0.0 where it is there, or never was.
+    connects : int
+        Times that it has come.
+    passed, up_passed : int
+        Messages passed on from upstream, and to it.
+    lost : int
+        Messages from upstream that were left out: larger than ``max_message_size``, of more keys than
+        ``max_keys``, or of a schema that was replaced before they were served.
+    up_lost : int
+        Messages of clients that did not reach upstream: it was away or too slow.
+    undecodable : int
+        Messages whose class or key could not be told, in both directions.
+    schemas : int
+        Schemas served so far, one after the other.
+    """
+
+    connected: bool = False
+    away_s: float = 0.0
+    connects: int = 0
+    passed: int = 0
+    lost: int = 0
+    up_passed: int = 0
+    up_lost: int = 0
+    undecodable: int = 0
+    schemas: int = 0
+
+
+NOTHING = ServerStats(
+    clients=0,
+    laggards=0,
+    messages_out=0,
+    messages_in=0,
+    bytes_out=0,
+    bytes_in=0,
+    queued_bytes=0,
+    oldest_queued_s=0.0,
+    retained_keys=0,
+    retained_bytes=0,
+    skipped=0,
+    superseded=0,
+    unknown=0,
+    refused={},
+    closed={},
+    turned_away={},
+    slabs=0,
+)  # before there is a server

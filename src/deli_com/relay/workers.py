@@ -1,0 +1,154 @@
+"""Processes that serve one port together: each has its own core, and who dies is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+
+from deli_com.errors import IoError
+from deli_com.net.address import Address, AddressLike, parse_address, resolve, unix_path
+from deli_com.relay.backoff import Backoff
+
+__all__ = ["ReservedPort", "Workers"]
+
+FAILED = 2  # status of a command whose arguments make no sense: another process would not do better
+STOP_S = 10.0  # for a process to end by itself
+
+_log = logging.getLogger("deli_com.relay")
+
+
+class ReservedPort:
+    """A port that processes will share, held by one that does not listen.
+
+    Use `open`. A port number 0 is made a number by it, the same for all. Connections come to those only who
+    listen.
+    """
+
+    def __init__(self, sock: socket.socket, address: Address) -> None:
+        self._sock = sock
+        self.address = address
+
+    @classmethod
+    async def open(cls, addr: AddressLike) -> ReservedPort:
+        """Reserve it.
+
+        Raises
+        ------
+        ValueError
+            Processes cannot share it: it is a path, or this system has no ``SO_REUSEPORT``.
+        IoError
+            It is in use by others who do not share it, or may not be bound.
+        """
+        address = parse_address(addr)
+        if unix_path(address) is not None or not hasattr(socket, "SO_REUSEPORT"):
+            raise ValueError(f"several processes cannot listen at {address}: that takes SO_REUSEPORT")
+        family, kind, proto, _, sockaddr = (await resolve(address, passive=True))[0]
+        sock = socket.socket(family, kind, proto)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(sockaddr)
+        except OSError as error:
+            sock.close()
+            raise IoError.of(error, f"bind {address}") from error
+        return cls(sock, address._replace(port=sock.getsockname()[1]))
+
+    def close(self) -> None:
+        """Give it back. May be called again."""
+        self._sock.close()
+
+
+class Workers:
+    """Runs one process for each command line, and another one for each that ends.
+
+    1. A process ends when this one does, even if that is killed: its standard input ends then.
+    2. Who dies is replaced, at once or after a delay that doubles while they last for less than a second.
+    3. One that ends with status 2 has found that it cannot work: all are ended then.
+
+    Parameters
+    ----------
+    commands : sequence of sequences of str
+        Arguments of each, the program first.
+    first_delay, max_delay : float
+        Seconds before a process is replaced.
+    """
+
+    def __init__(
+        self, commands: Sequence[Sequence[str]], *, first_delay: float = 0.1, max_delay: float = 5.0
+    ) -> None:
+        self._commands = commands
+        self._delays = (first_delay, max_delay)
+        self._running: dict[int, asyncio.subprocess.Process] = {}
+        self._stops = False
+        self.replaced = 0  # processes
+        self.on_started: Callable[[int, int], None] | None = None  # (index, process id)
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the processes that run."""
+        return [process.pid for process in self._running.values()]
+
+    async def run(self, end: asyncio.Event) -> int:
+        """Run them until `end` is set; gives the exit status for all of it."""
+        tasks = [asyncio.ensure_future(self._keep(index)) for index in range(len(self._commands))]
+        ending = asyncio.ensure_future(end.wait())
+        try:
+            await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._stops = True
+            ending.cancel()
+            await self._stop(tasks)
+        return max(
+            (task.result() for task in tasks if not task.cancelled() and not task.exception()), default=0
+        )
+
+    async def _keep(self, index: int) -> int:
+        backoff = Backoff(*self._delays)
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            process = await asyncio.create_subprocess_exec(
+                *self._commands[index], stdin=asyncio.subprocess.PIPE
+            )
+            self._running[index] = process
+            if self.on_started is not None:
+                self.on_started(index, process.pid)
+            try:
+                status = await process.wait()
+            finally:
+                self._running.pop(index, None)
+            if self._stops:
+                return 0
+            if status == FAILED:
+                return FAILED
+            backoff.lasted(loop.time() - began)
+            delay = backoff.next()
+            self.replaced += 1
+            _log.warning(
+                "worker %d (%d) has ended: %s; another one in %.1f s", index, process.pid, status, delay
+            )
+            await asyncio.sleep(delay)
+
+    async def _stop(self, tasks: Sequence[asyncio.Future[int]]) -> None:
+        for process in [*self._running.values()]:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+        for index, task in enumerate(tasks):
+            if index not in self._running and not task.done():
+                task.cancel()  # it waits to start another one
+        _, late = await asyncio.wait(tasks, timeout=STOP_S)
+        for process in [*self._running.values()]:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        if late:
+            await asyncio.wait(late)
+
+
+def this_command(*arguments: str) -> list[str]:
+    """A command line of this package, in this interpreter."""
+    return [sys.executable, "-m", "deli_com", *arguments]

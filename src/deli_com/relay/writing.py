@@ -1,0 +1,121 @@
+"""The connection of a relay to a hub: opened by the relay, and written to as a client is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from deli_com.errors import ComError, ConnectionClosed
+from deli_com.link.passing import Passing, tell
+from deli_com.link.shown import retained_payloads
+from deli_com.relay.backoff import Backoff
+from deli_com.relay.ends import writer_of
+from deli_com.schema.control import Gap, Live, render
+from deli_com.ws.server import WsServer
+
+__all__ = ["GONE", "LIVE", "Writing"]
+
+GONE = render(Gap("*", reason="upstream"))
+LIVE = render(Live())
+TOO_SLOW = 1013  # close code of RFC 6455's registry: try again later
+
+_log = logging.getLogger("deli_com.relay")
+
+
+class Source(Protocol):
+    """What a relay has for its hub."""
+
+    changed: asyncio.Event  # there is another server
+
+    def current(self) -> tuple[WsServer[Any, Any] | None, Passing, Passing, bool]:
+        """The server, what passes down and up, and whether upstream is away."""
+        ...
+
+
+class Writing:
+    """Keeps a connection to a hub.
+
+    Parameters
+    ----------
+    url : str
+    token : str
+        Shown to it.
+    options : mapping
+        Of `WsClient.connect`.
+    delays : (float, float)
+        First and longest between attempts, in seconds.
+    source : Source
+    """
+
+    def __init__(
+        self, url: str, token: str, options: Mapping[str, Any], delays: tuple[float, float], source: Source
+    ) -> None:
+        self.url = url
+        self._options = {**options, "schema": "require"}
+        given = self._options.pop("headers", None) or ()
+        pairs = [*(given.items() if isinstance(given, Mapping) else given)]
+        self._headers = [*pairs, ("Authorization", f"Bearer {token}")]
+        self._delays = delays
+        self._source = source
+        self._client: Any = None
+
+    async def run(self) -> None:
+        """Connect, again and again, and write what comes."""
+        loop = asyncio.get_running_loop()
+        backoff = Backoff(*self._delays)
+        warned = False
+        while True:
+            server = await self._served()
+            _, down, up, _ = self._source.current()
+            client: Any = None
+            began, delay = loop.time(), 0.0
+            try:
+                client = await writer_of(server, up).connect(self.url, headers=self._headers, **self._options)
+                began, warned = loop.time(), False
+                self._begin(client, server)
+                await client.watchers.until(client._is_ended)
+                client._raise_if_ended()
+            except (ComError, OSError, ValueError) as error:
+                if client is not None:
+                    backoff.lasted(loop.time() - began)
+                delay = backoff.next()
+                level = logging.INFO if warned else logging.WARNING
+                warned = True
+                _log.log(level, "dial %s: %s; next try in %.1f s", self.url, error, delay)
+            finally:
+                self._client = None
+                down.close_also()
+                if client is not None:
+                    await client.close()
+            await asyncio.sleep(delay)
+
+    def renew(self) -> None:
+        """What is sent has another type: connect again."""
+        if self._client is not None:
+            self._client._end(ConnectionClosed(None, "the schema has changed"), True)
+
+    async def _served(self) -> WsServer[Any, Any]:
+        while (server := self._source.current()[0]) is None:
+            self._source.changed.clear()
+            await self._source.changed.wait()
+        return server
+
+    def _begin(self, client: Any, server: WsServer[Any, Any]) -> None:
+        # As a client of the server joins: what is retained, `live`, then everything. In one turn.
+        def full() -> None:
+            client._end(ConnectionClosed(TOO_SLOW, "the hub is too slow: too much is queued for it"), True)
+
+        now, down, _, is_away = self._source.current()
+        if server is not now:
+            raise ConnectionClosed(None, "the schema has changed meanwhile")
+        _log.info("%s is dialled", self.url)
+        self._client = client
+        down.open_also(client, full)
+        for payload in retained_payloads(server):
+            down.put_also(payload)
+        if not client._is_ended():
+            tell(client, LIVE)
+            if is_away:
+                tell(client, GONE)
