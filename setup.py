@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from Cython.Build import cythonize
+from Cython.Compiler.Code import UtilityCode
 from setuptools import Extension, setup
 
 names = ("DEBUG", "TRACE", "SANITIZE", "NO_SENDMSG", "ANNOTATE")
@@ -58,6 +59,15 @@ if TRACE:  # without the last one, every .pyx silently vanishes from the report 
     macros += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
 own = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 built_for = [("VERSION", own), ("PICOWS", version("picows")), ("AIOFASTNET", version("aiofastnet"))]
+
+# Where there is no memory to append an item to the list of a comprehension, Cython 3.3.1 drops the item in
+# its helper and once more in the handler of the error: it is freed while others use it.
+LISTS = "ListCompAppendAndDecref"
+helper = UtilityCode.load_cached(LISTS, "Optimize.c")  # type: ignore[no-untyped-call]
+dropped = "Py_DECREF(x);\n    return result;"
+if dropped not in helper.impl:
+    raise RuntimeError(f"this Cython has another {LISTS} than 3.3.1: see whether it is mended")
+helper.impl = helper.impl.replace(dropped, f"if (likely(result == 0)) {dropped}")
 
 setup(
     options={"build_ext": {"parallel": os.environ.get("DELI_COM_JOBS") or min(os.cpu_count() or 1, 8)}},

@@ -20,6 +20,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from no_memory import hold_code
+
 from deli_com import (
     Client,
     Codec,
@@ -78,7 +80,7 @@ class Told:
 
     def _look(self, error: BaseException | None, message: str) -> None:
         self.count += 1
-        self.last = f"{message}: " + "".join(traceback.format_exception(error))[-1500:]
+        self.last = f"{message}: " + "".join(traceback.format_exception(error, limit=-9, chain=False))[-1500:]
         if not is_of_memory(error) and not isinstance(error, (ComError, type(None))):
             self.wrong.append(f"{message}: {error!r}")
 
@@ -534,6 +536,9 @@ def more_than(before: dict[str, int]) -> dict[str, int]:
     after = objects()
     for name in ("deli_com.log.ring.Key", "asyncio.events.TimerHandle"):  # were asked for; wait in a heap
         after.pop(name, None)
+    if (3, 12) <= sys.version_info < (3, 14):
+        # CPython 3.12.1 and 3.13.0 leak the traceback of a MemoryError that passes dataclasses' own `repr`.
+        after.pop("deli_com.link.stats.ServerStats", None)
     return {
         name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0) + 3
     }
@@ -548,6 +553,7 @@ def main(kind: str, part: str, wanted: str = "") -> None:
     links = Links(kind, loop)
     loop.run_until_complete(links.open())
     links._check("nothing")
+    hold_code(1 << 20)
     before_files, before = open_files(), objects()
     if part == "calls":
         for name, call in calls_of(links).items():

@@ -7,7 +7,6 @@ Each sweep runs in its own process, because a failing one crashes it.
 from __future__ import annotations
 
 import importlib.util
-import sys
 
 import pytest
 from alone import run_alone
@@ -122,8 +121,11 @@ bad = [
     dict(blob=np.ma.masked_array([1])), dict(array=np.ma.masked_array([1.0], dtype="f4")), dict(tree=Tree(1,
     [3])), dict(n=np.float32(1)), dict(maybe=True),
 ]
+import sys
 for change in bad:
     value = everything(**change)
+    if sys.version_info >= (3, 14) and any(isinstance(one, np.ndarray) for one in change.values()):
+        continue  # the text names a dtype, and str(np.dtype("f8")) alone crashes CPython 3.14.3 without memory
     sweep(f"to_bytes of {change}", value.to_bytes, EncodeError)
 loop = Tree(1, [])
 loop.children.append(loop)
@@ -200,10 +202,6 @@ assert All.from_bytes(data) == whole
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_allocation_may_fail(name: str) -> None:
-    if name in ("make", "compile") and sys.version_info >= (3, 12):
-        pytest.skip(
-            "CPython 3.13.0 crashes while it makes such a class without memory; whose fault it is, is not known"
-        )
     done = run_alone(HEAD + PROGRAMS[name] + "\nprint(sweep.calls, sweep.failures)\n", limit_s=120)
     assert (done.stderr[-3000:], done.returncode) == ("", 0)
     calls, failures = map(int, done.stdout.split())
