@@ -492,3 +492,37 @@ class Side(enum.Enum):
 def test_a_member_that_is_none():
     with pytest.raises(EncodeError, match=r"^encode error: expected Side, got str$"):
         codec(Side).to_bytes("BUY")  # type: ignore[arg-type]
+
+
+class Base(Codec, sealed=True):
+    pass
+
+
+class Leaf(Base):
+    x: u8
+
+
+@pytest.mark.parametrize(
+    ("tp", "value", "says"),
+    [
+        (Small, Small, "expected Small, got the class Small, not an instance of it"),
+        (Small, Leaf, "expected Small, got the class Leaf, not an instance of it"),
+        (Base, Leaf, "expected a variant of Base, got the class Leaf, not an instance of it"),
+        (Side, Side, "expected Side, got the class Side, not an instance of it"),
+        (u8, int, "expected u8, got the class int, not an instance of it"),
+        (str, str, "expected str, got the class str, not an instance of it"),
+        (bytes, bytes, "expected bytes, got the class bytes, not an instance of it"),
+        (list[u8], list, "expected list, got the class list, not an instance of it"),
+        (Array[f32], Array, "expected a buffer of f32, got the class Array, not an instance of it"),
+    ],
+)
+def test_a_class_in_place_of_a_value(tp, value, says):
+    with pytest.raises(EncodeError) as caught:
+        codec(tp).to_bytes(value)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("tp", [Array[f32], NDArray[np.float32]])
+def test_an_array_of_no_dimension_is_no_array_of_numbers(tp):
+    with pytest.raises(EncodeError, match=r"expected one dimension, got 0: .* its ravel\(\) has one"):
+        codec(tp).to_bytes(np.array(1.0, "f4"))  # type: ignore[arg-type]

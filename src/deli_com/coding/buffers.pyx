@@ -19,6 +19,7 @@ from deli_com.coding.encode_errors cimport (
     note,
     note_index,
     number_name,
+    shown_kind,
 )
 from deli_com.coding.encoder cimport Encoder, number_size
 from deli_com.coding.program cimport OP_F32, OP_U64
@@ -30,7 +31,7 @@ cdef object ARRAY_TYPE = _array_class
 
 
 cdef object _no_buffer(object wanted, object value):
-    return f"expected {wanted} in one C-contiguous buffer, got {type(value).__qualname__}"
+    return f"expected {wanted} in one C-contiguous buffer, got {shown_kind(value)}"
 
 
 cdef object _no_memory_of_its_own(object wanted, PyObject* format):
@@ -39,6 +40,8 @@ cdef object _no_memory_of_its_own(object wanted, PyObject* format):
 
 
 cdef object _other_items(int code, Py_buffer* view):
+    if view.ndim < 1:
+        return f"expected one dimension, got 0: one {number_name(code)} is no array of them; its ravel() has one"
     shown = (<bytes>view.format).decode("latin-1") if view.format != NULL else "B"
     return (
         f"expected items of {number_name(code)}, got a buffer of format {shown!r} and "
@@ -56,7 +59,7 @@ cdef object _not_rows(Columns table, object value):
     # Why `value` is not an array of these rows; None if it is.
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, numpy.ndarray):
-        return f"expected an ndarray of {table.name}, got {type(value).__qualname__}"
+        return f"expected an ndarray of {table.name}, got {shown_kind(value)}"
     if value.dtype != table.dtype:
         wanted = table.dtype if table.dtype.names is None else f"codec({table.name}).dtype, {table.dtype}"
         return f"expected dtype {wanted}, got {value.dtype}"

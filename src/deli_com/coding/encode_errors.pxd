@@ -21,6 +21,7 @@ cdef int wrong_member(Encoder* enc, Table* table, PyObject* v) noexcept
 cdef int wrong_tuple(Encoder* enc, Py_ssize_t count, PyObject* v) noexcept
 cdef int too_long(Encoder* enc, Py_ssize_t count) noexcept
 cdef str number_name(int code)
+cdef str shown_kind(object value)  # for "got …": its class, or that it is one; raises
 
 # Add a piece to the path. They do nothing if an exception is set, which needs no path.
 cdef void note(Encoder* enc, object piece) noexcept

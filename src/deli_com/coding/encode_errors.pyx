@@ -22,6 +22,7 @@ from deli_com.ground.cpython cimport (
 
 from deli_com.errors import EncodeError
 from deli_com.types.apart import names_apart, variants_apart
+from deli_com.types.instance import record_spec
 
 cdef extern from *:
     """
@@ -117,8 +118,14 @@ cdef object _counts(object text, Py_ssize_t first, Py_ssize_t second):
     return (<str>text).format(first, second)
 
 
+cdef str shown_kind(object value):
+    if isinstance(value, type):
+        return f"the class {value.__qualname__}, not an instance of it"
+    return type(value).__qualname__
+
+
 cdef object _expected(object wanted, object value):
-    return f"expected {wanted}, got {type(value).__qualname__}"
+    return f"expected {wanted}, got {shown_kind(value)}"
 
 
 cdef object _expected_of(object wanted, object name, object value):
@@ -126,6 +133,8 @@ cdef object _expected_of(object wanted, object name, object value):
 
 
 cdef object _expected_class(object cls, object value):
+    if isinstance(value, type):
+        return _expected(cls.__qualname__, value)
     wanted, got = names_apart(cls, type(value))
     return f"expected {wanted}, got {got}"
 
@@ -133,6 +142,8 @@ cdef object _expected_class(object cls, object value):
 cdef object _expected_member(bint is_enum, object member, object value):
     if is_enum:
         return _expected_class(type(member), value)
+    if isinstance(value, type):
+        return _expected(f"a variant of {record_spec(member).variant_of.__qualname__}", value)
     wanted, got = variants_apart(member, type(value))
     return f"expected a variant of {wanted}, got {got}"
 
@@ -143,7 +154,7 @@ cdef object _too_large(double value):
 
 cdef object _out_of_range(int code, object value):
     if not isinstance(value, int):
-        shown = f"a {type(value).__qualname__}"
+        shown = shown_kind(value) if isinstance(value, type) else f"a {type(value).__qualname__}"
     elif int.bit_length(value) > 128:
         shown = f"an int of {int.bit_length(value)} bits"
     else:
