@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
 
 from deli_com.link.endpoint import Endpoint
 from deli_com.link.shown import hide_from, retained_payloads, show_to
+from deli_com.net.options import checked
 
 if TYPE_CHECKING:
     from deli_com.recording.live import Box, LiveRecorder, Recorded
@@ -67,7 +68,7 @@ class Recordable:
             The file exists and is not empty.
         OSError
             The file cannot be written.
-        ValueError
+        TypeError, ValueError
             An option has another value.
         ImportError
             The extra is not installed.
@@ -76,14 +77,9 @@ class Recordable:
         """
         from deli_com.recording.live import LiveRecorder
 
+        sizes = checked(split_bytes=split_bytes, split_seconds=split_seconds, keep=keep)
         recorder = LiveRecorder(
-            cast("Recorded", self),
-            path,
-            compression=compression,
-            on_full=on_full,
-            split_bytes=split_bytes,
-            split_seconds=split_seconds,
-            keep=keep,
+            cast("Recorded", self), path, compression=compression, on_full=on_full, **sizes
         )
         self._recorders = (*(held for held in self._recorders if not held.is_closed), recorder)
         return recorder
@@ -105,12 +101,12 @@ class Recordable:
 
         Raises
         ------
-        ValueError, ImportError, RuntimeError
+        TypeError, ValueError, ImportError, RuntimeError
             As for `record`.
         """
         from deli_com.recording.live import Box
 
-        return Box(cast("Recorded", self), seconds, max_bytes)
+        return Box(cast("Recorded", self), **checked(last_seconds=seconds, last_bytes=max_bytes))
 
     def _record_from_start(self, where: RecordTo | None) -> None:
         if where is not None:

@@ -68,10 +68,9 @@ class Replay:
         loop: bool = False,
         wait_clients: int = 0,
     ) -> None:
-        if not speed > 0:
-            raise ValueError(f"speed is more than 0, not {speed!r}")
-        if wait_clients:
-            one_checked("n", wait_clients)
+        speed = one_checked("speed", speed)
+        loop = one_checked("loop", loop)
+        one_checked("n", wait_clients)
         self._recording: Recording[Any] = Recording(path)
         schema = self._recording.schemas.get("down")
         if schema is None:
@@ -79,7 +78,7 @@ class Replay:
                 f"{path} has no schema of what a server has sent: it was not recorded by deli_com"
             )
         self._schema = schema
-        self._speed = float(speed)
+        self._speed = speed
         self._loop = loop
         self._wait_clients = wait_clients
         self._server: WsServer[Any, Any] | None = None
@@ -116,10 +115,9 @@ class Replay:
 
     @speed.setter
     def speed(self, value: float) -> None:
-        if not value > 0:
-            raise ValueError(f"speed is more than 0, not {value!r}")
+        speed = one_checked("speed", value)
         self._at, self._since = self._now(), None if self._since is None else self._clock()
-        self._speed = float(value)
+        self._speed = speed
         self._changed.set()
 
     def play(self) -> Done:

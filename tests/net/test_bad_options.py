@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import math
 import ssl
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deli_com import Client, Server, WsClient, WsServer, serve_background, u32
+from deli_com import Client, Replay, Server, WsClient, WsServer, serve_background, u32
 
 ADDR = "127.0.0.1:0"
 FAR = "127.0.0.1:9"
@@ -191,3 +192,39 @@ async def test_everything_huge_works() -> None:
         ) as client:
             await server.send(5)
             assert await asyncio.wait_for(client.recv(), 5) == 5
+
+
+RECORDINGS = [
+    (name, value)
+    for name in ("split_bytes", "split_seconds", "keep", "seconds", "max_bytes")
+    for value in BAD
+    if (name, value) != ("split_seconds", 10**400)  # never: all in one file
+]
+
+
+@pytest.mark.loops("asyncio")
+@pytest.mark.parametrize(("name", "value"), RECORDINGS, ids=repr)
+async def test_a_wrong_option_of_a_recording(name: str, value: object, tmp_path: Any) -> None:
+    """It is an error of the call, and there is no file."""
+    pytest.importorskip("mcap")
+    path = tmp_path / "run.mcap"
+    async with WsServer[u32].bind(ADDR) as server:
+        in_memory = name in ("seconds", "max_bytes")
+        call = server.record_last if in_memory else functools.partial(server.record, path)
+        with pytest.raises((TypeError, ValueError), match=f"^{name} is .*expected"):
+            call(**{name: value})
+        if not in_memory:
+            with pytest.raises((TypeError, ValueError), match=f"^{name} is .*expected"):
+                WsServer[u32].bind(ADDR, record={"path": path, name: value})
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("speed", value) for value in (0, *BAD)] + [("loop", value) for value in BAD if value is not True],
+    ids=repr,
+)
+def test_a_wrong_option_of_a_replay(name: str, value: object, tmp_path: Any) -> None:
+    """It is an error before the file is looked for."""
+    with pytest.raises((TypeError, ValueError), match=f"^{name} is .*expected"):
+        Replay(tmp_path / "none.mcap", **{name: value})

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from helpers import RawPeer, until
 
-from deli_com import Client, Codec, ConnectionClosed, Server, WsClient, WsServer, codec, u32
+from deli_com import Client, Codec, ConnectionClosed, Recording, Server, WsClient, WsServer, codec, u32
 from deli_com.errors import IoError
+from deli_com.recording.recorder import _close_all
 
 if not hasattr(os, "fork"):
     pytest.skip("this system has no fork", allow_module_level=True)
@@ -254,3 +255,30 @@ async def test_the_child_may_open_its_own() -> None:
 def test_codecs_work_in_the_child() -> None:
     """As workers of multiprocessing and of torch's DataLoader, or of a preloading gunicorn, use them."""
     assert in_child(lambda: codec(Reading).from_bytes(Reading(x=9).to_bytes()).x) == "9"
+
+
+@pytest.mark.loops("asyncio")
+async def test_a_recording_is_its_process_own(tmp_path: Any) -> None:
+    """Closing it in a child says whose it is, an exit of the child leaves the file alone, and it goes on."""
+    pytest.importorskip("mcap")
+    path = tmp_path / "run.mcap"
+    async with await WsServer[Reading, None].bind("127.0.0.1:0") as server:
+        with server.record(path) as recorder, server.record_last(60.0) as box:
+            server.send_nowait(Reading(1))
+            says = {
+                "close": in_child(recorder.close),
+                "aclose": in_child(lambda: driven(recorder.aclose())),
+                "box.close": in_child(box.close),
+                "dump": in_child(lambda: driven(box.dump(tmp_path / "other.mcap"))),
+            }
+            for call, said in says.items():
+                assert said.startswith("RuntimeError: "), (call, said)
+                assert f"of process {os.getpid()}" in said, (call, said)
+            assert in_child(_close_all) == "None"  # as at the end of a child
+            assert not recorder.is_closed
+            server.send_nowait(Reading(2))
+            with pytest.raises(RuntimeError, match="from thread"):
+                await asyncio.to_thread(lambda: driven(box.dump(tmp_path / "other.mcap")))
+            await box.dump(tmp_path / "last.mcap")
+    for found in (path, tmp_path / "last.mcap"):
+        assert [value.x for _, value in Recording(found)] == [1, 2]

@@ -303,7 +303,7 @@ async def test_the_last_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         box.close()
         server.send_nowait(Picture(101, b""))
         assert box.held_bytes == 0
-        with pytest.raises(ValueError, match="seconds is more than 0"):
+        with pytest.raises(ValueError, match="seconds is "):
             server.record_last(seconds=0)
 
 

@@ -146,7 +146,7 @@ async def test_a_replay_can_be_recorded(path: Path, tmp_path: Path):
 
 
 async def test_what_it_refuses(path: Path, tmp_path: Path):
-    with pytest.raises(ValueError, match="speed is more than 0"):
+    with pytest.raises(ValueError, match="speed is "):
         Replay(path, speed=0)
     with pytest.raises(FileNotFoundError):
         Replay(tmp_path / "none.mcap")

@@ -122,6 +122,15 @@ class Seconds:
         return "write .total_seconds()" if hasattr(value, "total_seconds") else ""
 
 
+def _factor(name: str, value: Any, /) -> float:
+    expected = "a number over 0: 1 is as fast as it was, 2 twice as fast"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(_text(name, value, expected))
+    if not 0 < value <= MOST:  # nor is NaN
+        raise ValueError(_text(name, value, expected))
+    return float(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """One of several names, or None if it is a choice."""
@@ -256,7 +265,7 @@ def _record(name: str, value: Any, /) -> Any:
         raise TypeError(_text(name, value, expected))
     if "path" not in value:
         raise ValueError(f"{name} has no 'path', expected {expected}")
-    return value
+    return {key: one_checked(key, one) if key in _OF_FILES else one for key, one in value.items()}
 
 
 def _codes(name: str, value: Any, /) -> frozenset[int] | None:
@@ -375,6 +384,13 @@ RULES: Mapping[str, Rule] = {
     "page": _page,
     "hosts": _hosts,
     "record": _record,
+    "split_bytes": Count("byte", none="one file"),
+    "split_seconds": Seconds(LEAST_S, none="one file"),
+    "keep": Count("file", none="all stay"),
+    "last_seconds": Seconds(LEAST_S),
+    "last_bytes": Count("byte"),
+    "speed": _factor,
+    "loop": _flag,
     "http_authorize": Function("(request)"),
     "loop_factory": Function("() that makes an event loop"),
     "path": Text("a path"),
@@ -407,7 +423,10 @@ _SHOWN = {
     "client_ssl": "ssl",
     "max_frame_bytes": "max_message_size",
     "explicit_proxy": "proxy",
+    "last_seconds": "seconds",
+    "last_bytes": "max_bytes",
 }
+_OF_FILES = {"split_bytes", "split_seconds", "keep"}  # of a recording
 
 
 def checked(**options: Any) -> dict[str, Any]:

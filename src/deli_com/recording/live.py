@@ -84,6 +84,15 @@ class Streams:
         return describe_channel(schema, direction, name, group, keyframe, alone=scope is ALONE)
 
 
+def refuse_child(process: int, what: str) -> None:
+    """Raise RuntimeError in a child of the process that the recording is of: the file is its parent's."""
+    if os.getpid() != process:
+        raise RuntimeError(
+            f"{what} was called in process {os.getpid()}, but the recording is of process {process}, "
+            "from which this one was forked: record anew here, after the fork"
+        )
+
+
 class LiveRecorder(Recorder):
     """Records what an endpoint sends and receives; see `Recorder`.
 
@@ -104,6 +113,7 @@ class LiveRecorder(Recorder):
         self._endpoint = weakref.ref(endpoint)
         self._loop = endpoint.loop
         self._is_told = True
+        self._process = os.getpid()
         self._keyframes: dict[int, int] = {}
         self._sink = Sink(self.intake, self._channel_of, streams.variants(0), streams.variants(1))
         endpoint._show_to(self._sink)
@@ -113,10 +123,12 @@ class LiveRecorder(Recorder):
             self._loop.call_later(KEYFRAME_S, self._on_time)
 
     def close(self) -> None:
+        refuse_child(self._process, "close")
         self._detach()
         super().close()
 
     async def aclose(self) -> None:
+        refuse_child(self._process, "aclose")
         self._detach()
         await super().aclose()
 
@@ -191,6 +203,7 @@ class Box:
         endpoint._check_home("record_last")
         self.seconds = seconds
         self.max_bytes = max_bytes
+        self._process = os.getpid()
         self._streams = Streams(endpoint)
         self._endpoint = weakref.ref(endpoint)
         self._loop = endpoint.loop
@@ -226,7 +239,14 @@ class Box:
         ------
         OSError
             The file cannot be written.
+        RuntimeError
+            Another thread or event loop than that of the server or client, as long as that loop lives, or a
+            child of its process.
         """
+        refuse_child(self._process, "dump")
+        endpoint = self._endpoint()
+        if endpoint is not None and not self._loop.is_closed():
+            endpoint._check_home("dump")
         self._collect(part_filled=True)
         since = self._intake.now() - int(self.seconds * 1e9)
         # The bytes are copied here, because the chunks are reused while a thread writes the file.
@@ -240,6 +260,7 @@ class Box:
 
     def close(self) -> None:
         """Drop all messages, and stop recording."""
+        refuse_child(self._process, "close")
         endpoint = self._endpoint()
         if endpoint is not None:
             endpoint._hide_from(self._sink)

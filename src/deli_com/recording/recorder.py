@@ -275,3 +275,7 @@ class Recorder:
 def _close_all() -> None:
     for recorder in [*_open]:
         recorder.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open.clear)  # those files are the parent's
