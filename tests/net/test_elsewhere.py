@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import trio
 from helpers import open_sockets, until
 
 from deli_com import Client, ConnectionClosed, Server, WsClient, WsServer, u32
@@ -193,6 +194,35 @@ def test_without_an_event_loop_of_asyncio_nothing_is_opened(kind):
     with pytest.raises(RuntimeError, match="asyncio"):
         opening.send(None)
     assert open_sockets() == before
+
+
+@pytest.mark.parametrize("kind", [WsServer, Server, WsClient, Client])
+def test_under_trio_nothing_is_opened(kind):
+    """The error of the call itself, and the same of `async with`; no socket is left."""
+    opening = kind[u32].bind if kind in (WsServer, Server) else kind[u32].connect
+    before = open_sockets()
+
+    async def awaited() -> None:
+        await opening("127.0.0.1:9")
+
+    async def entered() -> None:
+        async with opening("127.0.0.1:9"):
+            pass
+
+    for use in (awaited, entered):
+        with pytest.raises(RuntimeError, match="asyncio"):
+            trio.run(use)
+        assert open_sockets() == before
+
+
+def test_under_trio_a_server_of_asyncio_says_so():
+    """What was opened in a loop that rests is refused, by trio where it would wait, and works in its loop."""
+    with ExitStack() as stack:
+        runner, things = stacks((WsServer, WsClient), stack, ended=False)
+        for name in ("server.close", "client.close", "server.recv", "client.recv", "server.wait_clients"):
+            with pytest.raises((RuntimeError, TypeError), match="asyncio"):
+                trio.run(call, AT_HOME[name], *things)
+        runner.run(TestAnotherLoop().check(*things))
 
 
 def test_without_an_event_loop_of_asyncio_a_stream_says_so():
