@@ -42,6 +42,7 @@ RIGHT = {
     "proxy": [True, "16M"],  # a host
     "proxy_protocol": [True],
     "forwarded_from": [True],
+    "page": [True],
     "record": ["16M"],  # a path
     "conflate": [True],
     "max_head_bytes": [10**400],
