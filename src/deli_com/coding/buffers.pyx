@@ -41,7 +41,10 @@ cdef object _no_memory_of_its_own(object wanted, PyObject* format):
 
 cdef object _other_items(int code, Py_buffer* view):
     if view.ndim < 1:
-        return f"expected one dimension, got 0: one {number_name(code)} is no array of them; its ravel() has one"
+        return (
+            f"expected one dimension, got 0: one {number_name(code)} is no array of them; "
+            "its ravel() has one"
+        )
     shown = (<bytes>view.format).decode("latin-1") if view.format != NULL else "B"
     return (
         f"expected items of {number_name(code)}, got a buffer of format {shown!r} and "
