@@ -94,10 +94,10 @@ async def misbehave(
                 await reader.read()
     finally:
         if how in ("reset", "abort", "stall"):
-            with contextlib.suppress(OSError):
-                writer.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )
+            sock = writer.get_extra_info("socket")  # None where TLS has ended already
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
         else:
             writer.close()
