@@ -28,6 +28,7 @@ from deli_com.coding.encode_errors cimport *
 from deli_com.coding.encoder cimport MAX_LENGTH, Encoder, need_room, number_size, store_int
 from deli_com.coding.numbers cimport encode_bool, encode_number
 from deli_com.coding.program cimport *
+from deli_com.coding.scratch cimport Scratch, scratch_close, scratch_join, scratch_open
 from deli_com.ground.cpython cimport *
 from deli_com.ground.cursor cimport WriteCursor
 from deli_com.ground.scalar cimport *
@@ -35,8 +36,6 @@ from deli_com.ground.scalar cimport *
 cdef enum:
     MAX_U8 = 0xFF
     MAX_U16 = 0xFFFF
-    STACK_BYTES = 1024   # values up to this size are encoded on the stack
-    TAIL_BYTES = 2048    # a trailing `bytes` field of this size or more is copied once, into the result
 
 cdef extern from "deli_com/ground/utf8.h":
     const char* utf8_kept(PyObject* text, Py_ssize_t* size) noexcept
@@ -62,52 +61,7 @@ cdef inline int _encode(Prog* prog, WriteCursor* cur, PyObject* value, str name)
     return (<report_function>report)(&enc, name)
 
 
-# --- the memory that to_bytes and encode write to ---
-
-cdef struct Scratch:
-    WriteCursor cur           # must be first: a pointer to it is a pointer to the Scratch
-    char* start
-    PyObject* made            # owned bytes object to write to; NULL while the stack is enough
-    char stack[STACK_BYTES]
-
-
-cdef int _scratch_grow(WriteCursor* cur, Py_ssize_t need) except -1:
-    cdef Scratch* scratch = <Scratch*>cur
-    cdef Py_ssize_t used = cur.pos - scratch.start
-    cdef Py_ssize_t size
-    if need > (<Py_ssize_t>1 << 62):
-        raise MemoryError
-    # Doubles for small additions; grows by the exact size for large ones.
-    size = used + (need if used < need else used)
-    if scratch.made != NULL:
-        if _PyBytes_Resize(&scratch.made, size) < 0:
-            return -1
-    else:
-        scratch.made = PyBytes_FromStringAndSize(NULL, size)
-        if scratch.made == NULL:
-            return -1
-        memcpy(PyBytes_AS_STRING(scratch.made), scratch.start, used)
-    scratch.start = PyBytes_AS_STRING(scratch.made)
-    cur.pos = scratch.start + used
-    cur.end = scratch.start + size
-    return 0
-
-
-cdef inline void _scratch_open(Scratch* scratch) noexcept:
-    scratch.start = scratch.stack
-    scratch.made = NULL
-    scratch.cur.pos = scratch.stack
-    scratch.cur.end = scratch.stack + STACK_BYTES
-    scratch.cur.grow = _scratch_grow
-    scratch.cur.owner = NULL
-    scratch.cur.tail = NULL
-    scratch.cur.tail_min = TAIL_BYTES
-
-
-cdef void _scratch_close(Scratch* scratch) noexcept:
-    Py_XDECREF(scratch.made)
-    Py_XDECREF(scratch.cur.tail)  # the encoder made this reference
-
+# --- into a new bytes, and onto a bytearray ---
 
 cdef object encode_to_bytes(Prog* prog, PyObject* value, str name):
     cdef Scratch scratch
@@ -115,13 +69,13 @@ cdef object encode_to_bytes(Prog* prog, PyObject* value, str name):
     cdef Py_ssize_t head
     if prog.fixed:
         return _to_bytes_fixed(prog, value, name)
-    _scratch_open(&scratch)
+    scratch_open(&scratch)
     if _encode(prog, &scratch.cur, value, name) < 0:
-        _scratch_close(&scratch)
+        scratch_close(&scratch)
         return _reraise()
     head = scratch.cur.pos - scratch.start
     if scratch.cur.tail != NULL:
-        result = _join(&scratch, head)
+        result = scratch_join(&scratch, head)
     elif scratch.made == NULL:
         result = PyBytes_FromStringAndSize(scratch.start, head)
     else:
@@ -150,17 +104,6 @@ cdef object _to_bytes_fixed(Prog* prog, PyObject* value, str name):
     return _given(result)
 
 
-cdef PyObject* _join(Scratch* scratch, Py_ssize_t head) noexcept:
-    # The trailing bytes were kept by reference. They are copied once, here.
-    cdef PyObject* tail = scratch.cur.tail
-    cdef PyObject* result = PyBytes_FromStringAndSize(NULL, head + PyBytes_GET_SIZE(tail))
-    if result != NULL:
-        memcpy(PyBytes_AS_STRING(result), scratch.start, head)
-        memcpy(PyBytes_AS_STRING(result) + head, PyBytes_AS_STRING(tail), PyBytes_GET_SIZE(tail))
-    _scratch_close(scratch)
-    return result
-
-
 cdef extern from *:
     """
     #define dc_given(result) (result)
@@ -178,7 +121,7 @@ cdef int encode_append(Prog* prog, object value, str name, object buf) except -1
     cdef char* end
     if not isinstance(buf, bytearray):
         raise TypeError(f"encode appends to a bytearray, got {type(buf).__qualname__}")
-    _scratch_open(&scratch)
+    scratch_open(&scratch)
     try:
         encode_root(prog, &scratch.cur, <PyObject*>value, name)
         head = scratch.cur.pos - scratch.start
@@ -190,7 +133,7 @@ cdef int encode_append(Prog* prog, object value, str name, object buf) except -1
         if tail:
             memcpy(end + head, PyBytes_AS_STRING(scratch.cur.tail), tail)
     finally:
-        _scratch_close(&scratch)
+        scratch_close(&scratch)
     return 0
 
 

@@ -19,6 +19,8 @@ from libc.stddef cimport size_t
 
 from dataclasses import FrozenInstanceError
 
+from deli_com.types.call_errors cimport missing, named_twice, no_instance, no_such_name, too_many
+
 cdef extern from "deli_com/types/metatype_body.h":
     PyTypeObject RecordType_Type
     int record_type_ready() except -1
@@ -191,60 +193,17 @@ cdef Py_ssize_t _find(RecordTypeObject* type, PyObject* name, Py_ssize_t guess) 
     return -1
 
 
-# Each of these raises a TypeError. They are called through C pointers, because a `try` of Cython allocates
-# memory, and could lose the error.
-
-cdef object _no_instance(object cls):
-    spec = record_spec(cls)
-    if spec is None:
-        raise TypeError("Codec makes no instances: subclass it, with annotated fields")
-    if not spec.sealed:
-        missing = ", ".join(sorted(cls.__abstractmethods__))
-        raise TypeError(f"{cls.__qualname__} is abstract and makes no instances: {missing} must be defined")
-    raise TypeError(
-        f"{cls.__qualname__} is sealed and makes no instances: "
-        f"make one of its variants ({', '.join(spec.variants) or 'none yet'})"
-    )
-
-
-cdef object _too_many(object cls, Py_ssize_t positional, Py_ssize_t count):
-    takes = f"{positional} positional argument{'' if positional == 1 else 's'}"
-    given = f"{count} {'was' if count == 1 else 'were'} given"
-    raise TypeError(f"{cls.__qualname__}() takes {takes} but {given}")
-
-
-cdef object _no_such_name(object cls, object kwnames, Py_ssize_t i):
-    name = (<tuple>kwnames)[i]
-    raise TypeError(f"{cls.__qualname__}() got an unexpected keyword argument {name!r}")
-
-
-cdef object _named_twice(object cls, object kwnames, Py_ssize_t i):
-    name = (<tuple>kwnames)[i]
-    raise TypeError(f"{cls.__qualname__}() got multiple values for argument {name!r}")
-
-
-cdef object _missing(object cls, PyObject* self):
-    cdef RecordTypeObject* type = record_type(<PyTypeObject*>cls)
-    cdef Py_ssize_t i
-    missing = []
-    for i in range(type.field_count):
-        if _slot(self, &type.fields[i])[0] == NULL and type.fields[i].fallback == NULL:
-            missing.append(repr(<object>type.fields[i].name))
-    raise TypeError(
-        f"{cls.__qualname__}() missing {len(missing)} required "
-        f"argument{'' if len(missing) == 1 else 's'}: {', '.join(missing)}"
-    )
-
-
+# These raise a TypeError. They are called through C pointers, because a `try` of Cython allocates memory, and
+# could lose the error.
 ctypedef PyObject* (*RefuseClass)(PyObject*) noexcept
 ctypedef PyObject* (*RefuseCount)(PyObject*, Py_ssize_t, Py_ssize_t) noexcept
 ctypedef PyObject* (*RefuseName)(PyObject*, PyObject*, Py_ssize_t) noexcept
 ctypedef PyObject* (*RefuseInstance)(PyObject*, PyObject*) noexcept
-cdef RefuseClass _refuse_instance = <RefuseClass><void*>_no_instance
-cdef RefuseCount _refuse_count = <RefuseCount><void*>_too_many
-cdef RefuseName _refuse_name = <RefuseName><void*>_no_such_name
-cdef RefuseName _refuse_twice = <RefuseName><void*>_named_twice
-cdef RefuseInstance _refuse_missing = <RefuseInstance><void*>_missing
+cdef RefuseClass _refuse_instance = <RefuseClass><void*>no_instance
+cdef RefuseCount _refuse_count = <RefuseCount><void*>too_many
+cdef RefuseName _refuse_name = <RefuseName><void*>no_such_name
+cdef RefuseName _refuse_twice = <RefuseName><void*>named_twice
+cdef RefuseInstance _refuse_missing = <RefuseInstance><void*>missing
 
 
 # --- freeing instances ---
