@@ -18,7 +18,8 @@ import pytest
 from picows import WSMsgType, WSTransport
 
 from deli_com import WsClient, WsServer
-from deli_com.link.ws_link import WsLink, WsLinkListener
+from deli_com.link.ws_intake import WsLinkListener
+from deli_com.link.ws_link import WsLink
 
 kosoku = pytest.importorskip("kosoku", reason="the conformance group is not installed: make conformance")
 
@@ -63,9 +64,6 @@ class EchoPeer(WsLink):
         self.ended = asyncio.Event()
         EchoPeer.last = self
 
-    def listener(self) -> WsLinkListener:
-        return EchoListener(self)
-
     def on_text(self, data: bytes) -> None:
         self.text.append(data.decode())
         self.transport.send(WSMsgType.TEXT, data)
@@ -76,8 +74,9 @@ class EchoPeer(WsLink):
 
 @pytest.fixture(autouse=True)
 def echo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deli_com.ws.server.WsLink", EchoPeer)
-    monkeypatch.setattr("deli_com.ws.client.WsLink", EchoPeer)
+    for side in ("server", "client"):
+        monkeypatch.setattr(f"deli_com.ws.{side}.WsLink", EchoPeer)
+        monkeypatch.setattr(f"deli_com.ws.{side}.WsLinkListener", EchoListener)
 
 
 Run = Callable[[list[str]], Awaitable[dict[str, str]]]  # case globs -> what is wrong, "" for a pass, by case

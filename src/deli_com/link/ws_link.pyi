@@ -1,6 +1,3 @@
-from typing import Self
-
-from picows import WSListener
 from typing_extensions import disjoint_base
 
 from deli_com.link.speaker import Speaker
@@ -12,8 +9,3 @@ class WsLink(Speaker):
     max_fragments: int
     def on_binary(self, data: bytes) -> None: ...
     def on_text(self, data: bytes) -> None: ...
-    def listener(self) -> WsLinkListener: ...
-
-@disjoint_base
-class WsLinkListener(WSListener):
-    def __new__(cls, peer: WsLink) -> Self: ...

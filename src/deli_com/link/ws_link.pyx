@@ -1,38 +1,26 @@
-"""The WebSocket end of one connection; the only file that cimports picows.
+"""The WebSocket end of one connection: its frames, control messages and close codes.
 
 picows parses frames and masks. This file does what picows leaves to its user: the order of fragments,
-reserved bits, answering CLOSE and PING, close codes, and lingering.
-
-::
-
-    transport <--> WsIntake <--> picows' WSProtocol ---> WsLinkListener ---> WsLink
-                      |                                                        ^
-                      +---- bounds a read, sees the parser fail, discards -----+
-
-picows' parser reads one frame ahead. When it fails it sends CLOSE by itself and delivers the good frame
-before the bad one. Then it would parse what follows, and 10 ms later close the transport. The kernel would
-answer unread input with RST, and the peer would lose the CLOSE. The intake prevents everything but the first
-two steps. `muted` points at `is_close_frame_sent` for the hub.
+reserved bits, answering CLOSE and PING, close codes, and lingering. What stands between it and the transport
+is `ws_intake`. These two are the only modules that cimport picows.
 """
 
 import math
-from asyncio import BufferedProtocol
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t
 from libc.string cimport memcmp, memcpy
 from picows.picows cimport (
     WSCloseCode,
     WSCloseHandshake,
     WSCloseInfo,
     WSFrame,
-    WSListener,
     WSMsgType,
     WSTransport,
 )
 
-from deli_com.link.connection cimport Connection, reason_of_loss
-from deli_com.link.peer cimport CONNECTION_CLOSED, CONNECTION_OPEN, may_be_sent
+from deli_com.link.connection cimport Connection
+from deli_com.link.peer cimport CONNECTION_OPEN, may_be_sent
 from deli_com.link.speaker cimport Speaker
 from deli_com.link.ws_limits cimport *
 from deli_com.errors import ConnectionClosed
@@ -55,7 +43,6 @@ cdef extern from *:
 cdef bytes LIVE = render(Live())
 cdef set BROKEN = {1002, 1007, 1009}
 cdef set IN_ORDER = {1000, 1001, NO_STATUS}
-cdef bytearray DISCARDED = bytearray(65536)  # takes the input that is discarded; shared by all connections
 
 
 cdef class WsLink(Speaker):
@@ -75,31 +62,8 @@ cdef class WsLink(Speaker):
 
     Notes
     -----
-    Hand `listener()` to picows: it owns the peer until the connection is lost.
+    Hand a `WsLinkListener` of it to picows: that owns the peer until the connection is lost.
     """
-
-    cdef WSTransport _ws
-    cdef uint8_t* _joined            # payload of the fragments so far; owned
-    cdef Py_ssize_t _joined_size
-    cdef Py_ssize_t _joined_capacity
-    cdef int _fragments              # of the message under way; 0: none is
-    cdef public int max_fragments
-    cdef bint _joining_text          # it is a text message: not kept, unless `_wants_text`
-    cdef bint _wants_text            # a subclass overrides `on_text`
-    cdef int _wants_binary           # 1: a subclass overrides `on_binary`; 2: its size is to be looked at
-    cdef bint _warned_of_text
-    cdef int _frames                 # in the last read, or so far in the one under way
-    cdef int _pings                  # PINGs among them
-    cdef bytes _pong                 # the one PONG that is owed, or None
-    cdef WsIntake _intake
-    cdef bint _ending                # input is discarded from now on: see `end_stream`
-    cdef double _heard_at            # endpoint clock, seconds: the last frame of any kind
-    cdef double _pinged_at           # endpoint clock: a PING is unanswered since; 0: none is
-    cdef uint64_t _pinged_ns         # system clock at that PING
-    cdef uint64_t _acked             # of our bytes, by the peer's kernel, when last asked
-    cdef readonly double round_trip  # seconds, of the last PING answered; nan before
-    cdef Py_ssize_t _touched         # bytes of picows' read buffer that hold memory, as far as we know
-    cdef Py_ssize_t _seen_messages   # at the last sweep
 
     def __cinit__(self, *args, **kwargs):
         self.max_fragments = MAX_FRAGMENTS
@@ -108,10 +72,6 @@ cdef class WsLink(Speaker):
 
     def __dealloc__(self):
         PyMem_RawFree(self._joined)
-
-    def listener(self):
-        """Return the picows listener of this peer."""
-        return WsLinkListener(self)
 
     # --- frames --------------------------------------------------------------------------
 
@@ -415,7 +375,7 @@ cdef class WsLink(Speaker):
     cdef int _release_pages(self, Py_ssize_t keep) except -1:
         # picows' read buffer never shrinks. The pages of its free part, beyond what the next
         # read needs, go back to the system; they come again, as zeros, when they are written.
-        cdef WsIntake intake = self._intake
+        cdef IntakeBase intake = self._intake
         cdef object free
         cdef Py_buffer* view
         if intake is None or intake.free_space is None or intake.is_busy:
@@ -438,13 +398,13 @@ cdef class WsLink(Speaker):
 
     # --- transport -----------------------------------------------------------------------
 
-    cdef int connected(self, WSTransport ws, WsLinkListener listener) except -1:
+    cdef int connected(self, WSTransport ws, IntakeBase intake) except -1:
         self._ws = ws
         self.attach(ws.underlying_transport, ws.is_secure)
         self.muted = &ws.is_close_frame_sent
         self.round_trip = math.nan
         self._heard_at = self.endpoint.sweep.clock
-        self._intake = WsIntake(self, listener, self.transport.get_protocol())
+        self._intake = intake
         self.transport.set_protocol(self._intake)
         ws.underlying_transport = self._intake
         if self.endpoint.max_message_size < CONTROL_BYTES and (
@@ -515,136 +475,6 @@ cdef class WsLink(Speaker):
         return None if math.isnan(self.round_trip) else self.round_trip
 
 
-cdef class WsLinkListener(WSListener):
-    """picows' view of a `WsLink`: a shell, because an extension class has one base."""
-
-    cdef WsLink peer
-
-    def __cinit__(self, WsLink peer not None):
-        self.peer = peer
-
-    cpdef on_ws_connected(self, WSTransport transport):
-        self.peer.connected(transport, self)
-
-    cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
-        self.peer.on_frame(frame)
-
-    cpdef on_ws_disconnected(self, WSTransport transport):
-        self.peer.disconnected()
-
-    cpdef pause_writing(self):
-        self.peer.on_writing_paused()
-
-    cpdef resume_writing(self):
-        self.peer.drained()
-
-
 cdef class IntakeBase:
-    """Comes before `BufferedProtocol`: an extension class cannot have a Python class as its first base."""
-
-
-cdef class WsIntake(IntakeBase, BufferedProtocol):
-    """Sits between the transport and picows, in both directions.
-
-    1. To the transport it is the protocol: reads are bounded, so that picows' buffer, which only
-       grows, grows no further than the largest frame; after the end all input is thrown away.
-    2. To picows it is the transport: `close` ends the stream as a peer should.
-    """
-
-    cdef WsLink peer
-    cdef WsLinkListener listener
-    cdef object parser          # picows' WSProtocol; None once nothing counts that may still come
-    cdef object free_space      # its get_buffer
-    cdef object parse           # its buffer_updated
-    cdef Py_ssize_t last        # bytes of the last read
-    cdef bint is_busy           # inside a read: its buffer must stay as it is
-    cdef Py_ssize_t size        # of picows' read buffer; 0 before the first read
-    cdef Py_ssize_t used        # bytes of it that an incomplete frame takes
-
-    def __cinit__(self, WsLink peer not None, WsLinkListener listener not None, parser):
-        self.peer = peer
-        self.listener = listener
-        self.parser = parser
-        self.free_space = parser.get_buffer
-        self.parse = parser.buffer_updated
-
-    # --- the transport's protocol --------------------------------------------------------
-
-    def get_buffer(self, sizehint):
-        if self.peer._ending:
-            return DISCARDED
-        # A single read must not be a large part of what may wait in memory.
-        cdef bint is_long = self.last >= READ_BYTES and self.peer._frames < FEW_FRAMES
-        cdef Py_ssize_t most = LONG_READ_BYTES if is_long else READ_BYTES
-        most = min(most, max(LEAST_BYTES, self.peer.endpoint.quota.limit // 8))
-        if self.peer.endpoint.inbox.is_full():
-            most = min(most, FULL_BYTES)
-        elif self.peer._frames > MANY_FRAMES:
-            most = min(most, max(FULL_BYTES, FRAMES_A_READ * self.last // self.peer._frames))
-        free = self.free_space(sizehint)
-        self.used = self.used_of(len(free))
-        return free if len(free) <= most else free[:most]
-
-    def buffer_updated(self, nbytes):
-        cdef WsLink peer = self.peer
-        self.last = nbytes
-        cdef Py_ssize_t reach = self.used + self.last
-        if peer._ending:
-            return
-        peer._frames = peer._pings = 0
-        peer.sweeps_to_look = 2
-        if 100 * reach >= 91 * self.size or self.size - reach <= 256:
-            self.size *= 2  # as picows does now
-        self.is_busy = True  # from here on the bytes just read are in what picows still takes for free
-        try:
-            if reach > peer._touched:
-                peer._touched = reach
-                peer._recount()
-            if not peer._ending:
-                self.parse(nbytes)
-        finally:
-            self.is_busy = False
-        peer.read_done()
-        if peer._frames > MANY_FRAMES:
-            peer.give_way()
-
     cdef Py_ssize_t used_of(self, Py_ssize_t free) noexcept:
-        # picows tells what of its buffer is free, not how large that is. It is doubled by a rule that
-        # tests/net/test_inbound.py checks. For the sum of memory only.
-        if free > self.size:
-            self.size = free
-        return self.size - free
-
-    def is_buffered_protocol(self):
-        return True
-
-    def eof_received(self):
-        return False  # the transport closes itself
-
-    def pause_writing(self):
-        self.peer.on_writing_paused()
-
-    def resume_writing(self):
-        self.peer.drained()
-
-    def connection_lost(self, error):
-        try:
-            self.peer.lost_reason = reason_of_loss(error)
-            if self.parser is not None:
-                self.parser.connection_lost(error)
-            else:
-                self.listener.on_ws_disconnected(self.peer._ws)
-        finally:
-            if self.peer.stage != CONNECTION_CLOSED:
-                self.peer.disconnected()
-
-    # --- picows' transport ---------------------------------------------------------------
-
-    def close(self):
-        self.peer.parser_failed()
-
-    def abort(self):
-        self.peer.abort()
-
-    def __getattr__(self, name):
-        return getattr(self.peer.transport, name)
+        return 0  # of a WsIntake: what it says

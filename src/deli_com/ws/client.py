@@ -16,6 +16,7 @@ from deli_com.client_base import ClientBase
 from deli_com.errors import SchemaMismatch, WebSocketError
 from deli_com.fanout.construction import bare
 from deli_com.link.hearing import OnGap
+from deli_com.link.ws_intake import WsLinkListener
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.dial import check_way
@@ -181,7 +182,7 @@ class WsClient(ClientBase[Down, Up]):
                 peer = WsLink(self, target.address)
                 if terms is not None:
                     _meet(terms, response, peer)
-                return peer.listener()
+                return WsLinkListener(peer)
 
             await open_websocket(
                 target,

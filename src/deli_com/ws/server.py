@@ -16,6 +16,7 @@ from deli_com.fanout.construction import bare
 from deli_com.link.events import OnConnect, OnDisconnect
 from deli_com.link.peer import Peer
 from deli_com.link.request import Answer, Request
+from deli_com.link.ws_intake import WsLinkListener
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.listener import check_listening, open_listener
@@ -453,7 +454,7 @@ def _listeners(server: WsServer[Any, Any]) -> Any:
             refusal = _greet(server.terms, request, peer)
             if refusal is not None:
                 return refusal
-        return peer.listener()
+        return WsLinkListener(peer)
 
     return make_listener
 
