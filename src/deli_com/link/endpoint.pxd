@@ -83,5 +83,3 @@ cdef class Endpoint(Hub):
     cdef int _append_deferred(self) except -1
     cdef int _wake_all(self) except -1
     cdef bint _has_waiters(self) noexcept
-    cdef Py_ssize_t _retained_keys(self) except -1
-    cdef uint64_t _oldest_ns(self) except? 0

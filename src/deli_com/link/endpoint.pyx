@@ -35,9 +35,7 @@ from deli_com.receive.quota cimport InputQuota
 from deli_com.recording.tap cimport WAY_SENT
 from deli_com.receive.recv cimport NEXT_VALUE, RECV_MANY, RECV_PAIR, RECV_VALUE, Recv, recv_from_inbox
 from deli_com.fanout.lane import lanes_for
-from deli_com.ground.sockets cimport deli_com_clock_ns
 from deli_com.errors import BacklogFull, ConnectionClosed, EncodeError, MessageTooLarge
-from deli_com.link.stats import ServerStats
 from deli_com.net.log_budget import LogBudget
 from deli_com.recording.tap import ALONE
 
@@ -563,58 +561,12 @@ cdef class Endpoint(Hub):
     def stats(self):
         """Return counters, and what is held now, as `ServerStats`. Legal from any thread."""
         self.home.check_process("stats")
-        cdef uint64_t oldest = self._oldest_ns() if self.log.queued_bytes() else 0
-        cdef uint64_t unread = self.inbox.oldest_ns()
-        return ServerStats(
-            clients=len(self.followers),
-            laggards=self.rosters.ready.count + self.rosters.blocked.count,
-            messages_out=self.messages_out,
-            messages_in=self.messages_in,
-            bytes_out=self.writer.bytes_out,
-            bytes_in=self.bytes_in,
-            queued_bytes=self.log.queued_bytes(),
-            oldest_queued_s=(deli_com_clock_ns() - oldest) / 1e9 if oldest else 0.0,
-            retained_keys=self._retained_keys(),
-            retained_bytes=self.arena.retained,
-            skipped=self.writer.skipped + (self.inbox.skipped if self.is_client else 0),
-            superseded=self.writer.superseded + (self.inbox.superseded if self.is_client else 0),
-            inbox_bytes=self.inbox.held_bytes,
-            oldest_inbox_s=(deli_com_clock_ns() - unread) / 1e9 if unread else 0.0,
-            inbox_skipped=self.inbox.skipped,
-            inbox_superseded=self.inbox.superseded,
-            unknown=self.unknown,
-            refused={
-                "backlog full": self.refused_sends,
-                "undecodable": self.undecodable + self.inbox.undecodable,
-                "unwanted": self.unwanted,
-                "inbox full": self.inbox.dropped,
-            },
-            closed=dict(self.closed),
-            turned_away=self._turned_away(),
-            slabs=self.arena.slabs,
-        )
+        from deli_com.link.figures import figures_of  # which takes this class
+
+        return figures_of(self)
 
     def _turned_away(self):
         return {}  # a server counts the handshakes that it refuses
-
-    cdef Py_ssize_t _retained_keys(self) except -1:
-        cdef Py_ssize_t count = self.log.retained_keys
-        cdef Audience audience
-        for audience in list(self._kept):
-            count += audience.retained_keys
-        return count
-
-    cdef uint64_t _oldest_ns(self) except? 0:
-        # For the logs of all and of groups. Not for those of single clients, which may be many.
-        cdef uint64_t oldest = self.log.oldest_ns()
-        cdef uint64_t other
-        cdef Audience audience
-        for reference in self._groups.valuerefs():  # a copy made at once: another thread may look
-            audience = reference()
-            other = audience.oldest_ns() if audience is not None else 0
-            if other and (oldest == 0 or other < oldest):
-                oldest = other
-        return oldest
 
     def _connections(self):
         """Every connection that is open or lingers."""
