@@ -46,6 +46,8 @@ from deli_com.stream import Stream, StreamStats
 from deli_com.tcp.client import Client
 from deli_com.tcp.server import Server
 from deli_com.types.kinds import Array, FixedArray, f32, f64, field, i8, i16, i32, i64, u8, u16, u32, u64
+from deli_com.types.nanoseconds import Nanoseconds
+from deli_com.types.shape import Shape
 from deli_com.ws.client import WsClient
 from deli_com.ws.head import Refusal
 from deli_com.ws.response import Response
@@ -76,6 +78,7 @@ __all__ = [
     "InvalidVariant",
     "IoError",
     "MessageTooLarge",
+    "Nanoseconds",
     "NotConnected",
     "Peer",
     "PeerStats",
@@ -88,6 +91,7 @@ __all__ = [
     "SchemaMismatch",
     "Server",
     "ServerStats",
+    "Shape",
     "Stream",
     "StreamStats",
     "TypeCodec",

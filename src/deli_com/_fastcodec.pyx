@@ -307,7 +307,7 @@ cdef object _resolve(TypeCodec codec, writer):
         resolution = resolve(codec._node, name, writer.tree)
         if not resolution.plan.changed:
             return codec
-        program = compile_reading(resolution, codec._facts)
+        program = compile_reading(resolution, codec._node, codec._facts)
     except SchemaMismatch as error:
         differences = error.differences
     if differences is not None:

@@ -12,7 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, assert_neve
 import numpy as np
 from numpy.typing import NDArray
 
-from deli_com import Array, Codec, FixedArray, TypeCodec, codec, f32, f64, field, u8, u32, u64
+from deli_com import (
+    Array,
+    Codec,
+    FixedArray,
+    Nanoseconds,
+    TypeCodec,
+    codec,
+    f32,
+    f64,
+    field,
+    i64,
+    u8,
+    u32,
+    u64,
+)
+from deli_com import Shape as Dimensions
 
 
 class Side(enum.Enum):
@@ -50,6 +65,14 @@ class Everything(Codec, kw_only=True):
     numpy: NDArray[np.float64]
     rows: Annotated[NDArray[np.void], Fixed]
     pose: FixedArray[f64, Literal[3]]
+
+
+class Photo(Codec):
+    height: u32 = field(default=None, kw_only=True)
+    width: u32 = field(default=None, kw_only=True)
+    taken: Nanoseconds
+    pixels: Annotated[NDArray[np.uint8], Dimensions("height", "width", 3)]
+    before: Annotated[Nanoseconds, i64] | None = None
 
 
 class Shape(Codec, sealed=True):
@@ -117,6 +140,11 @@ def run() -> None:
     assert_type(Point.decode(b"\0" * 9, 1), tuple[Point, int])
     buf = bytearray()
     point.encode(buf)
+
+    photo = Photo(Nanoseconds.now(), np.zeros((2, 3, 3), np.uint8))
+    assert_type(Photo.from_bytes(photo.to_bytes()).height, int)
+    assert_type(photo.taken, Nanoseconds)
+    assert_type(photo.before, Nanoseconds | None)
 
     tick = Tick(1, 2.0, Side.BUY, depth=3)
     assert_type(tick.side, Side)

@@ -11,6 +11,7 @@ from deli_com.coding.columns cimport Columns
 from deli_com.coding.program cimport *
 from deli_com.coding.resolved cimport enable_resolved
 from deli_com.coding.rows cimport RowReader
+from deli_com.coding.shapes cimport StructShapes, emit_root_shape, emit_shapes, struct_shapes
 
 from deli_com.errors import EncodeError, SchemaMismatch
 from deli_com.schema import plan as plans
@@ -236,7 +237,9 @@ cdef class _Compiler:
     cdef int number(self, Program program, plan, Py_ssize_t offset, str path, bint field) except -1:
         cdef int code = KIND_CODES[plan.source]
         cdef Py_ssize_t size = SIZES[plan.source]
-        if plan.node.kind.name == "f64" and code < OP_F32:
+        if plan.node.nanoseconds:
+            program.add_fixed(OP_NANOSECONDS, size, offset, path).kind = code
+        elif plan.node.kind.name == "f64" and code < OP_F32:
             program.add_fixed(OP_AS_FLOAT, size, offset, path).kind = code
         elif field and size == 1:
             program.add_fixed(OP_SMALL_INT, size, offset, path).kind = code
@@ -319,6 +322,7 @@ cdef class _Compiler:
         cdef Op* op = program.add(OP_ENTER, offset, path)
         cls = pair.cls
         op.ref = program.own(cls)
+        cdef StructShapes shapes = struct_shapes(cls)
         for step in pair.steps:
             if isinstance(step, tuple):
                 name, plan = step
@@ -330,6 +334,8 @@ cdef class _Compiler:
             code = OP_DEFAULT if factory is MISSING else OP_MAKE
             op = program.add(code, slot_offset(cls, name), f"{path}.{name}")
             op.ref = program.own(default if factory is MISSING else factory)
+        if shapes is not None:
+            emit_shapes(program, shapes, path)
         op = program.add(OP_LEAVE, 0, path)
         op.ref = <void*>cls
         return 0
@@ -381,8 +387,8 @@ cdef class _Compiler:
                 table.progs[i] = <Prog*>self.own(program, self.pair_program(variant))
         return 0
 
-    cdef Program root(self, plan, least):
-        # As `element`, but a variant or member that the reader lacks has a fault of its own here.
+    cdef Program root(self, plan, node, least):
+        # As `element`; what the reader lacks is an outcome of its own here.
         cdef Program program = Program.__new__(Program)
         cdef Program inner
         cdef Op* op
@@ -394,6 +400,7 @@ cdef class _Compiler:
             program.prog.recursive = plan.pair.recursive
         else:
             self.emit(program, plan, 0, "", 0, False)
+            emit_root_shape(program, node)
         for i in range(program.prog.count):
             if program.prog.ops[i].code == OP_VARIANT or program.prog.ops[i].code == OP_MEMBER:
                 program.prog.ops[i].kind = isinstance(plan, plans.Refer) and not isinstance(
@@ -472,8 +479,8 @@ cdef class _Compiler:
         return 0
 
 
-def compile_reading(resolution, dict facts):
-    """Compile the Program for a `Resolution` of schema/plan.py; `facts` are those of the reader."""
+def compile_reading(resolution, node, dict facts):
+    """The Program that a `Resolution` of schema/plan.py describes; `node` and `facts` are the reader's."""
     enable_resolved()
     cdef _Compiler compiler = _Compiler(resolution, facts)
-    return compiler.root(resolution.plan, least_size(resolution.tree.root, resolution.sizes))
+    return compiler.root(resolution.plan, node, least_size(resolution.tree.root, resolution.sizes))

@@ -30,7 +30,8 @@ cdef inline int write_sized(
 cdef int encode_foreign_bytes(Encoder* enc, PyObject* v, bint last) noexcept
 # `flat_only`: the array must have one dimension, like a decoded one.
 cdef int encode_array(Encoder* enc, int code, PyObject* v, bint flat_only, bint last) noexcept
-cdef int encode_structured(Encoder* enc, PyObject* columns, PyObject* v, bint last) noexcept
+cdef int encode_structured(
+    Encoder* enc, PyObject* columns, PyObject* v, bint flat_only, bint last) noexcept
 
 # Gets a view of a C-contiguous buffer of numbers of the kind `code`. The caller releases it.
 cdef int numbers_view(Encoder* enc, int code, PyObject* v, Py_buffer* view) noexcept

@@ -447,6 +447,8 @@ def _may_hold_arrays(node: nodes.Node) -> bool:
     match node:
         case nodes.ArrayNode() | nodes.NdArrayNode() | nodes.StructuredNode() | nodes.FixedNode():
             return True
+        case nodes.ShapedNode():
+            return True
         case nodes.ListNode(nodes.StructNode(_)):
             return True  # such a field also accepts a structured array
         case nodes.OptionNode(item) | nodes.ListNode(item) | nodes.TupleNode(item):

@@ -17,7 +17,9 @@ from deli_com.coding.columns cimport Columns
 from deli_com.coding.decode_errors cimport *
 from deli_com.coding.encoder cimport number_size
 from deli_com.coding.new_arrays cimport new_array, new_ndarray, new_view
+from deli_com.coding.numbers cimport put_integer, put_nanoseconds
 from deli_com.coding.program cimport *
+from deli_com.coding.shapes cimport give_shape
 from deli_com.ground.cpython cimport *
 from deli_com.ground.scalar cimport *
 from deli_com.types.instance cimport RecordTypeObject, record_alloc_boxed, record_finish, record_type
@@ -305,6 +307,17 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
                 if v == NULL:
                     break
                 _put(base, op, v)
+            elif code == OP_NANOSECONDS:
+                if put_nanoseconds(_slot(base, op), op.kind, p) < 0:
+                    break
+                dec.p = p + op.size
+            elif code == OP_DIMENSION:
+                if put_integer(_slot(base, op), op.kind, p) < 0:
+                    break
+                dec.p = p + op.size
+            elif code == OP_SHAPE:
+                if give_shape(dec, op, base) < 0:
+                    break
             else:
                 more = _other(dec, op, base)
                 if more < 0:

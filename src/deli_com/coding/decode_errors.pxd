@@ -16,8 +16,9 @@ cdef enum Fault:
     FAULT_VARIANT
     FAULT_EMPTY        # too many elements without bytes
     FAULT_DEPTH
-    FAULT_REFUSED      # __post_init__ raised `cause`
-    FAULT_UNKNOWN      # the message is a variant that the reader lacks
+    FAULT_REFUSED      # by __post_init__; `cause` is what it raised
+    FAULT_SHAPE        # `cause` says which there should be
+    FAULT_UNKNOWN      # a whole message of a variant that the reader lacks
 
 
 cdef struct Decoder:
@@ -25,11 +26,11 @@ cdef struct Decoder:
     const char* end
     const char* p
     int fault
-    const char* at         # position in the input
-    uint32_t number        # value that was found there
-    PyObject* cause        # owned, with FAULT_REFUSED only
-    PyObject* path         # owned list of path pieces, innermost first, or NULL
-    int depth              # number of enclosing values of recursive types
+    const char* at         # where in the input
+    uint32_t number        # what was found there
+    PyObject* cause        # owned, with FAULT_REFUSED and FAULT_SHAPE only
+    PyObject* path         # owned list of pieces, innermost first, or NULL
+    int depth              # values of recursive types around this one
 
 
 cdef inline int decode_fail(Decoder* dec, int fault, const char* at) noexcept:

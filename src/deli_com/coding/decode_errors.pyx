@@ -49,6 +49,10 @@ cdef int report_fault(Decoder* dec, str name) except -1:
         cause = <object>dec.cause
         Py_DECREF(dec.cause)
         raise DecodeError(f"{type(cause).__name__} while the value was made: {cause}", at, path) from cause
+    if dec.fault == FAULT_SHAPE:
+        detail = <object>dec.cause
+        Py_DECREF(dec.cause)
+        raise DecodeError(detail, at, path)
     if dec.fault == FAULT_UNKNOWN:
         raise UnknownVariant(dec.number, at, path)
     if dec.fault == FAULT_EMPTY:

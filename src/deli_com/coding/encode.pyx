@@ -26,9 +26,10 @@ from deli_com.coding.buffers cimport (
 )
 from deli_com.coding.encode_errors cimport *
 from deli_com.coding.encoder cimport MAX_LENGTH, Encoder, need_room, number_size, store_int
-from deli_com.coding.numbers cimport encode_bool, encode_number
+from deli_com.coding.numbers cimport encode_bool, encode_nanoseconds, encode_number
 from deli_com.coding.program cimport *
 from deli_com.coding.scratch cimport Scratch, scratch_close, scratch_join, scratch_open
+from deli_com.coding.shapes cimport check_shape, encode_dimension
 from deli_com.ground.cpython cimport *
 from deli_com.ground.cursor cimport WriteCursor
 from deli_com.ground.scalar cimport *
@@ -343,10 +344,21 @@ cdef int _walk(Encoder* enc, Prog* prog, char* base, bint tail) noexcept:
                 if _fixed(enc, op, v) < 0:
                     break
             elif code == OP_ARRAY or code == OP_NDARRAY:
-                if encode_array(enc, op.kind, v, code == OP_NDARRAY, tail and op.tail) < 0:
+                if encode_array(enc, op.kind, v, op.number, tail and op.tail) < 0:
                     break
-            else:  # OP_STRUCTURED
-                if encode_structured(enc, <PyObject*>op.ref, v, tail and op.tail) < 0:
+            elif code == OP_STRUCTURED:
+                if encode_structured(enc, <PyObject*>op.ref, v, op.number, tail and op.tail) < 0:
+                    break
+            elif code == OP_NANOSECONDS:
+                if encode_nanoseconds(enc, op.kind, v, p) < 0:
+                    break
+                cur.pos += op.size
+            elif code == OP_DIMENSION:
+                if encode_dimension(enc, op, base, p) < 0:
+                    break
+                cur.pos += op.size
+            else:  # OP_SHAPE
+                if check_shape(enc, op, base) < 0:
                     break
             p = cur.pos
         op += 1
@@ -416,7 +428,7 @@ cdef int _elements(Encoder* enc, Op* op, PyObject* v, bint last) noexcept:
     cdef int status
     if not (PyList_Check(v) if is_list else PyTuple_Check(v)):
         if is_list and item.columns != NULL and PyObject_CheckBuffer(v):
-            return encode_structured(enc, item.columns, v, last)
+            return encode_structured(enc, item.columns, v, True, last)
         return mismatch(enc, "list" if is_list else "tuple", v)
     count = PyList_GET_SIZE(v) if is_list else PyTuple_GET_SIZE(v)
     if count > <Py_ssize_t>MAX_LENGTH:

@@ -125,7 +125,8 @@ cdef str shown_kind(object value):
 
 
 cdef object _expected(object wanted, object value):
-    return f"expected {wanted}, got {shown_kind(value)}"
+    pairs = ": list(x.items()) makes pairs" if wanted == "list" and isinstance(value, dict) else ""
+    return f"expected {wanted}, got {shown_kind(value)}{pairs}"
 
 
 cdef object _expected_of(object wanted, object name, object value):

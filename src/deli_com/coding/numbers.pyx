@@ -10,6 +10,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from deli_com.coding.buffers cimport is_masked
 from deli_com.coding.encode_errors cimport (
     fail,
+    fail_made,
     fail_of_value,
     float_too_large,
     mismatch,
@@ -18,9 +19,18 @@ from deli_com.coding.encode_errors cimport (
     out_of_range,
 )
 from deli_com.coding.encoder cimport Encoder, number_size, store_int
-from deli_com.coding.program cimport OP_F32, OP_F64, OP_U64
+from deli_com.coding.program cimport OP_F32, OP_F64, OP_I8, OP_I16, OP_I32, OP_U8, OP_U16, OP_U32, OP_U64
 from deli_com.ground.cpython cimport *
 from deli_com.ground.scalar cimport *
+
+from datetime import datetime
+
+from deli_com.types.nanoseconds import Nanoseconds
+
+cdef extern from "Python.h":
+    PyObject* PyObject_CallOneArg(PyObject* function, PyObject* argument) noexcept
+
+cdef PyObject* NANOSECONDS = <PyObject*>Nanoseconds  # the module above keeps it
 
 
 cdef int encode_number(Encoder* enc, int code, PyObject* v, char* p) noexcept:
@@ -139,3 +149,50 @@ cdef int encode_bool(Encoder* enc, PyObject* v, char* p) noexcept:
         return fail_of_value(enc)
     store_u8(p, <uint8_t>truth)
     return 0
+
+
+# --- moments ---
+
+cdef object _no_moment(int code, object value):
+    # Why it is no moment.
+    if isinstance(value, datetime):
+        return "expected nanoseconds, got datetime: Nanoseconds.from_datetime(…) makes them"
+    got = type(value).__qualname__
+    return f"expected {number_name(code)} nanoseconds, got {got}: time.time_ns() gives an int"
+
+
+ctypedef PyObject* (*MomentFunction)(int, PyObject*) noexcept
+cdef MomentFunction _make_no_moment = <MomentFunction><void*>_no_moment
+
+
+cdef int encode_nanoseconds(Encoder* enc, int code, PyObject* v, char* p) noexcept:
+    if v != NULL and (_is_bool(v) or not PyIndex_Check(v)):
+        return fail_made(enc, _make_no_moment(code, v), "is no int of nanoseconds")
+    return encode_number(enc, code, v, p)
+
+
+cdef int put_integer(PyObject** slot, int code, const char* p) noexcept:
+    if code == OP_U8:
+        return put_u64(slot, load_u8(p))
+    if code == OP_U16:
+        return put_u64(slot, load_u16(p))
+    if code == OP_U32:
+        return put_u64(slot, load_u32(p))
+    if code == OP_U64:
+        return put_u64(slot, load_u64(p))
+    if code == OP_I8:
+        return put_i64(slot, load_i8(p))
+    if code == OP_I16:
+        return put_i64(slot, load_i16(p))
+    if code == OP_I32:
+        return put_i64(slot, load_i32(p))
+    return put_i64(slot, load_i64(p))
+
+
+cdef int put_nanoseconds(PyObject** slot, int code, const char* p) noexcept:
+    cdef PyObject* plain = NULL
+    if put_integer(&plain, code, p) < 0:
+        return -1
+    slot[0] = PyObject_CallOneArg(NANOSECONDS, plain)
+    Py_DECREF(plain)
+    return 0 if slot[0] != NULL else -1

@@ -25,8 +25,11 @@ cdef enum OpCode:
     OP_ENTER         # ref: PyTypeObject of the struct; wide: its name in errors
     OP_ENTER_TUPLE   # number: items
     OP_LEAVE
-    OP_FIXED_NUMBERS  # number: items; kind
-    # Not in a run: these check bounds themselves.
+    OP_FIXED_NUMBERS  # number: how many; kind
+    OP_NANOSECONDS   # kind: of the int
+    OP_DIMENSION     # kind: of the int; ref: PyObject, Dimension (shapes.pxd)
+    OP_SHAPE         # behind all fields; ref: PyObject, FieldShape
+    # Not in a run: these check for themselves.
     OP_OPTION        # number: operations to skip after None; its flag byte is the last of a run
     OP_STR
     OP_BYTES
@@ -34,7 +37,7 @@ cdef enum OpCode:
     OP_TUPLE         # ref: Prog of an element
     OP_FIXED         # ref: Prog of an element; number: items
     OP_ARRAY         # kind
-    OP_NDARRAY       # kind
+    OP_NDARRAY       # kind; number: 1 for an array of one dimension, 0 for one that has its shape elsewhere
     OP_STRUCTURED    # ref: PyObject, Columns of the struct, or of a bool
     OP_SEALED        # ref: Table of variants
     OP_CALL          # ref: Prog of a struct that is recursive, or too long to inline

@@ -10,6 +10,7 @@ from cpython.object cimport PyObject
 from libc.string cimport memset
 
 from deli_com.coding.columns import Columns
+from deli_com.coding.shapes cimport Dimension, StructShapes, emit_root_shape, emit_shapes, struct_shapes
 from deli_com.types import nodes
 from deli_com.types.instance cimport BOX_FLOAT, BOX_INT, record_mark_box
 from deli_com.types.graph import MAX_SIZE, is_fixed, size_in
@@ -113,7 +114,9 @@ def compile_type(node, dict facts, variant=None):
     """
     cdef Program program
     if variant is None:
-        return program_of(node, facts)
+        program = program_of(node, facts)
+        emit_root_shape(program, node)
+        return program
     program = Program.__new__(Program)
     sealed = record_spec(variant).variant_of
     index = list(record_spec(sealed).variants.values()).index(variant)
@@ -169,7 +172,7 @@ cdef int _finish(Program program, node, dict facts) except -1:
         program.keep.append(columns)
         prog.columns = <PyObject*>columns
     last = prog.count - 1
-    while last > 0 and prog.ops[last].code == OP_LEAVE:
+    while last > 0 and (prog.ops[last].code == OP_LEAVE or prog.ops[last].code == OP_SHAPE):
         last -= 1
     if last >= 0:
         prog.ops[last].tail = 1
@@ -180,7 +183,10 @@ cdef int emit_node(Program program, node, Py_ssize_t offset, str path, int depth
     # Appends the operations of a value in the slot at `offset`.
     cdef Op* op
     if isinstance(node, nodes.NumberNode):
-        program.add_fixed(KIND_CODES[node.kind.name], node.kind.size, offset, path)
+        if node.nanoseconds:
+            program.add_fixed(OP_NANOSECONDS, node.kind.size, offset, path).kind = KIND_CODES[node.kind.name]
+        else:
+            program.add_fixed(KIND_CODES[node.kind.name], node.kind.size, offset, path)
     elif isinstance(node, nodes.LeafNode):
         if node.name == "bool":
             program.add_fixed(OP_BOOL, 1, offset, path)
@@ -215,24 +221,31 @@ cdef int emit_node(Program program, node, Py_ssize_t offset, str path, int depth
         else:
             op = _emit_inner(program, OP_FIXED, node.item, offset, path, facts)
             op.number = node.count
+    elif isinstance(node, nodes.ShapedNode):
+        _emit_array(program, node.item, offset, path, False)
     else:
-        _emit_array(program, node, offset, path)
+        _emit_array(program, node, offset, path, True)
     return 0
 
 
-cdef int _emit_array(Program program, node, Py_ssize_t offset, str path) except -1:
+cdef int _emit_array(Program program, node, Py_ssize_t offset, str path, bint is_flat) except -1:
+    # `is_flat`: of one dimension.
     cdef Op* op
     if isinstance(node, nodes.ArrayNode):
         program.add_varying(OP_ARRAY, offset, path).kind = KIND_CODES[node.kind.name]
     elif isinstance(node, nodes.NdArrayNode) and node.kind.name == "bool":
         op = program.add_varying(OP_STRUCTURED, offset, path)
         op.ref = program.own(Columns(nodes.LeafNode("bool"), "bool"))
+        op.number = is_flat
     elif isinstance(node, nodes.NdArrayNode):
-        program.add_varying(OP_NDARRAY, offset, path).kind = KIND_CODES[node.kind.name]
+        op = program.add_varying(OP_NDARRAY, offset, path)
+        op.kind = KIND_CODES[node.kind.name]
+        op.number = is_flat
     elif isinstance(node, nodes.StructuredNode):
         columns = Columns.of(node.cls)
         op = program.add_varying(OP_STRUCTURED, offset, path)
         op.ref = program.own(columns)
+        op.number = is_flat
     else:
         raise AssertionError(f"no operation for {node!r}")
     return 0
@@ -277,16 +290,25 @@ cdef int _emit_product(Program program, node, Py_ssize_t offset, str path, int d
 cdef int _emit_struct(Program program, cls, Py_ssize_t offset, str path, int depth, dict facts) except -1:
     cdef Op* op = program.add(OP_ENTER, offset, path)
     op.ref = program.own(cls)
+    cdef StructShapes shapes = struct_shapes(cls)
     for name, node in record_spec(cls).nodes():
-        emit_node(program, node, slot_offset(cls, name), f"{path}.{name}", depth + 1, facts)
+        if shapes is not None and name in shapes.offsets:
+            op = program.add_fixed(OP_DIMENSION, node.kind.size, slot_offset(cls, name), f"{path}.{name}")
+            op.kind = KIND_CODES[node.kind.name]
+            op.ref = program.own(Dimension(shapes, name))
+        else:
+            emit_node(program, node, slot_offset(cls, name), f"{path}.{name}", depth + 1, facts)
         mark_box(cls, name, node)
+    if shapes is not None:
+        emit_shapes(program, shapes, path)
     op = program.add(OP_LEAVE, 0, path)
     op.ref = <void*>cls
     return 0
 
 
 cdef int mark_box(cls, str name, node) except -1:
-    if isinstance(node, nodes.NumberNode) and node.kind.size > 1:  # CPython keeps all ints of one byte
+    if isinstance(node, nodes.NumberNode) and node.kind.size > 1 and not node.nanoseconds:
+        # (All ints of one byte exist already.)
         record_mark_box(cls, name, BOX_FLOAT if node.kind.name in ("f32", "f64") else BOX_INT)
     return 0
 

@@ -12,6 +12,7 @@ from deli_com.coding.codec_class import CodecMeta
 from deli_com.types import nodes
 from deli_com.types.annotations import parse
 from deli_com.types.graph import check
+from deli_com.types.shape import check_alone
 
 __all__ = ["codec"]
 
@@ -58,4 +59,5 @@ def _make(tp: Any) -> TypeCodec[Any]:
     if isinstance(node, (nodes.StructNode, nodes.SealedNode, nodes.UnionNode)):
         check(node)
         return class_codec(node.cls)
+    check_alone(node)
     return TypeCodec(tp, node, check(node))

@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 from deli_com.coding.codec_class import RESERVED, Codec, CodecMeta
 from deli_com.coding.registry import codec
+from deli_com.schema.meaning import Meaning, Meanings
 from deli_com.schema.measure import too_deep, too_large
 from deli_com.schema.text import WIRE_NAMES
 from deli_com.schema.tree import (
@@ -93,6 +94,7 @@ class _Loader:
         self.classes: dict[str, Any] = {}
         self.variants: dict[str, Any] = {}
         self.frozen = self._in_keys()
+        self.meanings = Meanings(self.by_name)
 
     def _in_keys(self) -> set[str]:
         # The structs that are part of keys. They are frozen, and hold tuples in place of lists.
@@ -150,8 +152,11 @@ class _Loader:
     ) -> Any:
         attributes = _attributes(field.name for field in all_fields or fields)
         key = _key(notes) or inherited
+        by_field = {field.name: field for field in all_fields or fields}
         annotations = {
-            attributes[field.name]: Later(self._builder(field.type, frozen or field.name in key))
+            attributes[field.name]: Later(
+                self._builder(field, by_field, attributes, frozen or field.name in key)
+            )
             for field in fields
         }
         namespace = {"__module__": MODULE, "__qualname__": name, "__annotations__": annotations}
@@ -166,11 +171,22 @@ class _Loader:
             declared.notes = field.notes
         return made
 
-    def _builder(self, tp: Type, in_key: bool) -> Callable[[], Any]:
-        return lambda: self.annotation(tp, in_key)
+    def _builder(
+        self, field: Field, fields: dict[str, Field], attributes: dict[str, str], in_key: bool
+    ) -> Callable[[], Any]:
+        meant = self.meanings.of(field, fields, attributes, in_key) if field.notes else None
+        return lambda: self.annotation(field.type, in_key, meant)
 
-    def annotation(self, tp: Type, in_key: bool) -> Any:
-        """The annotation of a type. Raises `NameError` while a class that it names is not made yet."""
+    def annotation(self, tp: Type, in_key: bool, meant: Meaning | None = None) -> Any:
+        """The annotation of a type. Raises `NameError` while a class that it names is not made yet.
+
+        `meant` is what a note says of a type in it.
+        """
+        if meant is not None and tp is meant[0]:
+            item = tp.item if isinstance(tp, List) else None
+            if isinstance(item, Ref):
+                return meant[1](self.annotation(item, in_key))
+            return meant[1](None)
         match tp:
             case Scalar(name):
                 return _SCALARS[name]
@@ -179,14 +195,14 @@ class _Loader:
                     raise NameError(name)
                 return self.classes[name]
             case List(item):
-                inner = self.annotation(item, in_key)
+                inner = self.annotation(item, in_key, meant)
                 return tuple[inner, ...] if in_key else list[inner]  # type: ignore[valid-type]
             case Fixed(item, count):
-                return kinds.FixedArray[self.annotation(item, in_key), count]  # type: ignore[misc]
+                return kinds.FixedArray[self.annotation(item, in_key, meant), count]  # type: ignore[misc]
             case Option(item):
-                return Optional[self.annotation(item, in_key)]
+                return Optional[self.annotation(item, in_key, meant)]
             case Product(items):
-                return tuple[tuple(self.annotation(item, in_key) for item in items)]  # type: ignore[misc]
+                return tuple[tuple(self.annotation(item, in_key, meant) for item in items)]  # type: ignore[misc]
 
     def settle(self) -> None:
         """Replace the deferred annotations, in the places where people and dataclasses look for them."""

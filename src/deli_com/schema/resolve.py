@@ -243,6 +243,8 @@ class _Resolver:
                 if not isinstance(there, Product) or len(there.items) != len(items):
                     return None
                 return self.around(node, tuple(zip(there.items, items, strict=True)), path)
+            case nodes.ShapedNode(item, _):  # read flat; who reads the struct gives it its shape
+                return self.compare(there, item, path)
             case nodes.FixedNode(item, count):
                 if not isinstance(there, Fixed) or there.count != count:
                     return None
@@ -273,7 +275,7 @@ class _Resolver:
                     self.sizeless.append((rows, path))
                 return rows
             case nodes.ListNode(inner) | nodes.TupleNode(inner):
-                if isinstance(inner, nodes.NumberNode) and isinstance(item, Scalar):
+                if isinstance(inner, nodes.NumberNode) and isinstance(item, Scalar) and not inner.nanoseconds:
                     return self.numbers(item.name, inner, node)
                 return self.around(node, ((item, inner),), path, item)
             case _:
@@ -365,6 +367,8 @@ def _differs(plan: Plan) -> bool:
 
 def _absent(own: Any, node: nodes.Node) -> tuple[Any, Any]:
     # The default or the factory of a field that is not sent. Both are MISSING if the field has none.
+    if own.default is None and isinstance(node, nodes.NumberNode):
+        return MISSING, MISSING  # a dimension, which encoding takes from the array
     if own.default is not MISSING or own.factory is not MISSING:
         return own.default, own.factory
     match node:

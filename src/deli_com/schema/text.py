@@ -140,6 +140,8 @@ def type_of(node: nodes.Node, names: Mapping[Any, str]) -> tree.Type:
             return tree.Ref(names[cls])
         case nodes.StructuredNode(cls):
             return tree.List(tree.Ref(names[cls]))
+        case nodes.ShapedNode(item, _):
+            return type_of(item, names)
         case nodes.OptionNode(item):
             return tree.Option(type_of(item, names))
         case nodes.ListNode(item) | nodes.TupleNode(item):
@@ -172,9 +174,27 @@ def _definition(cls: Any, name: str, names: Mapping[Any, str]) -> tree.Definitio
 def _fields(spec: Spec, names: Mapping[Any, str]) -> tuple[tree.Field, ...]:
     where = spec.cls.__qualname__
     return tuple(
-        tree.Field(checked(field.wire_name, f"{where}.{field.name}"), type_of(node, names), field.notes)
+        tree.Field(
+            checked(field.wire_name, f"{where}.{field.name}"),
+            type_of(node, names),
+            field.notes or _meaning(node, spec),
+        )
         for field, (_, node) in zip(spec.fields, spec.nodes(), strict=True)
     )
+
+
+def _meaning(node: nodes.Node, spec: Spec) -> tuple[tree.Note, ...]:
+    # What the values of a field mean, beyond their type: also those in options and lists.
+    while isinstance(node, (nodes.OptionNode, nodes.ListNode, nodes.TupleNode, nodes.FixedNode)):
+        node = node.item
+    match node:
+        case nodes.NumberNode(_, True):
+            return (tree.Note("nanoseconds"),)
+        case nodes.ShapedNode(_, dims):
+            wire_names: dict[str | int, str] = {field.name: field.wire_name for field in spec.fields}
+            return (tree.Note("shape", tuple(wire_names.get(dim, str(dim)) for dim in dims)),)
+        case _:
+            return ()
 
 
 def wire_name(cls: Any) -> str:

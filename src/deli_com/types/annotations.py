@@ -7,35 +7,45 @@ A name that is not defined yet raises `NameError`, and the caller tries again at
 
 from __future__ import annotations
 
+import datetime
 import enum
 import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin
 
 import typing_extensions
 
 from deli_com.types import nodes
 from deli_com.types.instance import RecordType, record_spec
-from deli_com.types.kinds import _BOOL, Array, FixedArray, Kind
+from deli_com.types.kinds import _BOOL, _I64, _U64, Array, FixedArray, Kind
 from deli_com.types.kinds import KINDS as _KINDS
+from deli_com.types.nanoseconds import Nanoseconds
 from deli_com.types.scope import Scope
+from deli_com.types.shape import MAX_DIMENSIONS, MAX_LENGTH, Shape
 
 __all__ = ["CHOICES", "Later", "parse", "parse_text"]
 
 CHOICES = (
     "u8 u16 u32 u64 i8 i16 i32 i64 f32 f64, bool, str, bytes, list[T], tuple[T, ...], tuple[A, B], "
     "Array[f32], FixedArray[f32, Literal[3]], NDArray[np.float32], Annotated[NDArray[np.void], Struct], "
+    'Annotated[NDArray[np.uint8], Shape("height", "width", 3)], Nanoseconds, '
     "a Codec class, an enum.Enum class, T | None"
 )
 MAX_FIXED = 2**24  # most items of a FixedArray; the sizes of nested ones must stay far below 2^63
 
-_LEAVES = {bool: nodes.LeafNode("bool"), str: nodes.LeafNode("str"), bytes: nodes.LeafNode("bytes")}
+_LEAVES: dict[Any, nodes.Node] = {
+    bool: nodes.LeafNode("bool"),
+    str: nodes.LeafNode("str"),
+    bytes: nodes.LeafNode("bytes"),
+    Nanoseconds: nodes.NumberNode(_U64, True),
+}
 _ALIASES: tuple[Any, ...] = tuple(
     {typing_extensions.TypeAliasType, getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType)}
 )
+_NO_MAPS = "the wire has no maps: write a list of pairs, list[tuple[{}, {}]]"
 _HINTS = {
     int: "int has no size: choose one of u8 u16 u32 u64 i8 i16 i32 i64",
     float: "float has no size: choose f32 or f64",
@@ -45,6 +55,10 @@ _HINTS = {
     tuple: "tuple: add the types of its items, tuple[T, ...] or tuple[A, B]",
     Array: "Array: add the type of its items, for example Array[f32]",
     FixedArray: "FixedArray: add the type and number of its items, for example FixedArray[f64, Literal[36]]",
+    datetime.datetime: "datetime: write Nanoseconds, which Nanoseconds.from_datetime makes",
+    dict: _NO_MAPS.format("K", "V"),
+    Mapping: _NO_MAPS.format("K", "V"),
+    MutableMapping: _NO_MAPS.format("K", "V"),
 }
 
 
@@ -149,6 +163,8 @@ def _generic_node(
         return _annotated_node(args[0], args[1:], inner)
     if origin in (list, tuple, Array, FixedArray) and not args and annotation != tuple[()]:
         raise refuse(_HINTS[origin])  # typing.List and the like, without arguments
+    if origin in (dict, Mapping, MutableMapping) and len(args) == 2:
+        raise refuse(_NO_MAPS.format(*map(describe, args)))
     if origin is list:
         return nodes.ListNode(inner(args[0]))
     if origin is tuple:
@@ -213,22 +229,52 @@ def _enum_node(cls: type[enum.Enum]) -> nodes.Node:
 
 
 def _annotated_node(base: Any, marks: tuple[Any, ...], inner: Any) -> nodes.Node:
+    # Marks that mean nothing here are for others.
     if base is int or base is float:
         for mark in marks:
             if isinstance(mark, Kind):
                 return nodes.NumberNode(mark)
+    if base is Nanoseconds:
+        return _nanoseconds_node(marks)
     numpy = sys.modules.get("numpy")
     if numpy is not None and _is_void_array(base, numpy):
-        for mark in marks:
-            if isinstance(mark, RecordType):
-                node = _class_node(mark)
-                if isinstance(node, nodes.StructNode):
-                    return nodes.StructuredNode(mark)
-                raise refuse(
-                    f"{mark.__qualname__} is sealed, and a structured array needs fields of fixed width"
-                )
-        raise refuse("NDArray[np.void] needs the struct of its items: Annotated[NDArray[np.void], Struct]")
-    return typing.cast("nodes.Node", inner(base))
+        node = _structured_node(marks)
+    else:
+        node = inner(base)
+    for mark in marks:
+        if isinstance(mark, Shape):
+            node = _with_shape(node, mark)
+    return node
+
+
+def _nanoseconds_node(marks: tuple[Any, ...]) -> nodes.Node:
+    for mark in marks:
+        kinds = [kind for kind in (mark, *get_args(mark)[1:]) if isinstance(kind, Kind)]
+        if kinds and kinds[0] not in (_U64, _I64):
+            raise refuse(f"Annotated[Nanoseconds, {kinds[0]}]: they are u64 or i64")
+        if kinds:
+            return nodes.NumberNode(kinds[0], True)
+    return nodes.NumberNode(_U64, True)
+
+
+def _structured_node(marks: tuple[Any, ...]) -> nodes.Node:
+    for mark in marks:
+        if isinstance(mark, RecordType):
+            node = _class_node(mark)
+            if isinstance(node, nodes.StructNode):
+                return nodes.StructuredNode(mark)
+            raise refuse(f"{mark.__qualname__} is sealed, and a structured array needs fields of fixed width")
+    raise refuse("NDArray[np.void] needs the struct of its items: Annotated[NDArray[np.void], Struct]")
+
+
+def _with_shape(node: nodes.Node, shape: Shape) -> nodes.Node:
+    if isinstance(node, nodes.OptionNode):
+        return nodes.OptionNode(_with_shape(node.item, shape))
+    if isinstance(node, (nodes.NdArrayNode, nodes.StructuredNode)):
+        return nodes.ShapedNode(node, shape.dimensions)
+    if isinstance(node, nodes.ShapedNode):
+        raise refuse(f"{shape!r} besides another shape")
+    raise refuse(f"{shape!r} is that of a numpy array: Annotated[NDArray[np.uint8], {shape!r}]")
 
 
 def _is_void_array(annotation: Any, numpy: Any) -> bool:
@@ -246,20 +292,45 @@ def _ndarray_node(args: tuple[Any, ...], numpy: Any) -> nodes.Node:
     scalar = scalars[0] if scalars else None
     if isinstance(scalar, type) and issubclass(scalar, numpy.void):
         raise refuse("NDArray[np.void] needs the struct of its items: Annotated[NDArray[np.void], Struct]")
-    if isinstance(scalar, type) and issubclass(scalar, (numpy.integer, numpy.floating)):
-        try:
-            found = numpy.dtype(scalar)
-        except TypeError:  # an abstract dtype, such as np.integer
-            found = None
-        for kind in _KINDS:
-            if found is not None and found == numpy.dtype(kind.numpy):
-                return nodes.NdArrayNode(kind)
+    kind = _kind_of(scalar, numpy)
+    if kind is None:
+        name = "NDArray" if scalar is None else f"NDArray[{describe(scalar)}]"
+        raise refuse(
+            f"{name} has no wire form: "
+            "items are np.uint8 to np.uint64, np.int8 to np.int64, np.float32, np.float64, np.bool_"
+        )
+    node = nodes.NdArrayNode(kind)
+    dims = _literal_shape(args[0], scalar)
+    return node if dims is None else nodes.ShapedNode(node, dims)
+
+
+def _kind_of(scalar: Any, numpy: Any) -> Kind | None:
     if scalar is numpy.bool_:
-        return nodes.NdArrayNode(_BOOL)
-    name = "NDArray" if scalar is None else f"NDArray[{describe(scalar)}]"
+        return _BOOL
+    if not isinstance(scalar, type) or not issubclass(scalar, (numpy.integer, numpy.floating)):
+        return None
+    try:
+        found = numpy.dtype(scalar)
+    except TypeError:  # an abstract one, as np.integer
+        return None
+    return next((kind for kind in _KINDS if found == numpy.dtype(kind.numpy)), None)
+
+
+def _literal_shape(shape: Any, scalar: Any) -> tuple[int, ...] | None:
+    # What ``np.ndarray[tuple[Literal[480], Literal[3]], ...]`` says; None: one dimension, or nothing at all.
+    items = get_args(shape)
+    if get_origin(shape) is not tuple or (len(items) == 2 and items[1] is Ellipsis):
+        return None
+    lengths = [get_args(item)[0] if get_origin(item) is Literal else None for item in items]
+    if len(items) == 1 and lengths[0] is None:
+        return None
+    known = tuple(length for length in lengths if type(length) is int and 0 <= length <= MAX_LENGTH)
+    if len(known) == len(items) and 1 <= len(known) <= MAX_DIMENSIONS:
+        return known
     raise refuse(
-        f"{name} has no wire form: "
-        "items are np.uint8 to np.uint64, np.int8 to np.int64, np.float32, np.float64, np.bool_"
+        f"{describe(shape)} says how many dimensions an array has, and not their lengths: write "
+        f'Annotated[NDArray[np.{scalar.__name__}], Shape("height", "width", 3)], '
+        "with names of integer fields of the same struct, and numbers"
     )
 
 

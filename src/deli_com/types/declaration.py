@@ -9,6 +9,7 @@ from deli_com.types.annotations import parse
 from deli_com.types.delivery import Delivery
 from deli_com.types.keys import check_key
 from deli_com.types.scope import Scope
+from deli_com.types.shape import check_shapes
 
 __all__ = ["FieldSpec", "Spec"]
 
@@ -117,6 +118,7 @@ class Spec:
         "program",
         "scope",
         "sealed",
+        "shapes_checked",
         "variant_of",
         "variants",
         "waits_for",
@@ -142,6 +144,7 @@ class Spec:
         self.delivery_said = delivery_said
         self.notes: tuple[Any, ...] | None = None
         self.key_checked = not delivery.key
+        self.shapes_checked = False
         self.variant_of: Any = None
         self.variants: dict[str, Any] = {}
         self.frozen_list = False
@@ -159,6 +162,9 @@ class Spec:
         if not self.key_checked:
             check_key(self, final=final)
             self.key_checked = final
+        if not self.shapes_checked and not unresolved:
+            check_shapes(self)
+            self.shapes_checked = True
         return not unresolved
 
     def nodes(self) -> list[tuple[str, nodes.Node]]:

@@ -158,6 +158,8 @@ MISSING: Any = _Missing()
 
 
 @overload
+def field(*, default: None, kw_only: bool = ..., renamed_from: str | tuple[str, ...] = ...) -> Any: ...
+@overload
 def field(*, default: T, kw_only: bool = ..., renamed_from: str | tuple[str, ...] = ...) -> T: ...
 @overload
 def field(
@@ -174,7 +176,7 @@ def field(
     ----------
     default : object, optional
         Immutable. It is used if the constructor gets no value, and if a received version of the class lacks
-        the field.
+        the field. None where the field is a dimension that `Shape` names: it is taken from the array.
     default_factory : callable, optional
         Called without arguments for each new value: ``field(default_factory=list)``.
     kw_only : bool, optional

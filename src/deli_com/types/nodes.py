@@ -25,6 +25,7 @@ __all__ = [
     "OptionNode",
     "ProductNode",
     "SealedNode",
+    "ShapedNode",
     "StructNode",
     "StructuredNode",
     "TupleNode",
@@ -34,9 +35,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class NumberNode:
-    """One of the ten kinds of numbers: `kind.size` bytes on the wire."""
+    """One of the ten kinds; the wire holds `kind.size` bytes. `nanoseconds`: a moment, u64 or i64."""
 
     kind: Kind
+    nanoseconds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,17 @@ class StructuredNode:
     cls: Any
 
 
+@dataclass(frozen=True, slots=True)
+class ShapedNode:
+    """An `NdArrayNode` or `StructuredNode` with a shape; on the wire as without.
+
+    `dims` are lengths, and names of integer fields of the struct that the array is in.
+    """
+
+    item: Node
+    dims: tuple[str | int, ...]
+
+
 Node: TypeAlias = (
     NumberNode
     | LeafNode
@@ -147,13 +160,14 @@ Node: TypeAlias = (
     | ArrayNode
     | NdArrayNode
     | StructuredNode
+    | ShapedNode
 )
 
 
 def children(node: Node) -> tuple[Node, ...]:
     """The nodes directly inside `node`, without those in its classes."""
     match node:
-        case OptionNode(item) | ListNode(item) | TupleNode(item) | FixedNode(item, _):
+        case OptionNode(item) | ListNode(item) | TupleNode(item) | FixedNode(item, _) | ShapedNode(item, _):
             return (item,)
         case ProductNode(items):
             return items
