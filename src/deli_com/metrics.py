@@ -40,11 +40,15 @@ COUNTERS = [
     _Family("deli_messages_in", "Messages received.", "messages_in"),
     _Family("deli_bytes_out", "Bytes sent to all clients together.", "bytes_out"),
     _Family("deli_bytes_in", "Bytes of payloads received.", "bytes_in"),
-    _Family("deli_skipped", "Messages of policy skip that clients did not get.", "skipped"),
+    _Family("deli_skipped", "Messages of policy skip, or too old, that clients did not get.", "skipped"),
     _Family("deli_superseded", "Messages of policy latest that clients did not get.", "superseded"),
-    _Family("deli_inbox_skipped", "Values of policy skip that the program did not get.", "inbox_skipped"),
-    _Family("deli_inbox_superseded", "Values of policy latest it did not get.", "inbox_superseded"),
-    _Family("deli_unknown", "Received messages of a variant that this program does not know.", "unknown"),
+    _Family(
+        "deli_inbox_skipped",
+        "Values of policy skip, or too old, that the program did not get.",
+        "inbox_skipped",
+    ),
+    _Family("deli_inbox_superseded", "The same of policy latest.", "inbox_superseded"),
+    _Family("deli_unknown", "Messages received of a variant that this program does not know.", "unknown"),
 ]
 # Of a relay, which has more to say: see RelayStats.
 RELAY_GAUGES = [

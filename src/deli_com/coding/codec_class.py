@@ -71,6 +71,7 @@ class CodecMeta(RecordType, abc.ABCMeta):
         policy: Policy | None = None,
         key: str | tuple[str, ...] | None = None,
         retain: bool | None = None,
+        max_age: float | None = None,
         weakref_slot: bool = False,
         **kwargs: Any,
     ) -> Any:
@@ -99,8 +100,9 @@ class CodecMeta(RecordType, abc.ABCMeta):
             policy=policy,
             key=key,
             retain=retain,
+            max_age=max_age,
         )
-        said = policy is not None or key is not None or retain is not None
+        said = any(option is not None for option in (policy, key, retain, max_age))
         names = {item.name for item in own}
         body = {key: value for key, value in namespace.items() if key not in names}
         for key, value in body.items():
@@ -495,18 +497,22 @@ class Codec(Record, metaclass=CodecMeta):
 
     1. Annotated names are the fields, in order. `field` gives defaults. Names annotated with ``ClassVar`` and
        names without an annotation are not fields.
-    2. Class keywords: ``frozen`` (no assignment, and a hash), ``kw_only``, ``sealed`` (an enum whose variants
-       are the direct subclasses); ``policy``, ``key``, ``retain`` (how messages of the class are delivered,
-       see below); ``weakref_slot`` (allows `weakref.ref` to values, for 8 bytes each).
-       ``functools.cached_property`` gives the values of its class a ``__dict__``.
-    3. A subclass appends its fields. A field of class ``P`` accepts exactly a ``P``, no subclass.
-    4. ``__post_init__`` runs on construction and on decoding, which adds the time of that call to each value.
-    5. The delivery keywords apply only if the class is the whole message. ``policy`` says what happens to
-       a client that is behind: ``"disconnect"``, ``"wait"``, ``"skip"``, ``"latest"``. Without a policy the
+    2. Class keywords: ``frozen`` (no assignment, and a hash), ``kw_only``, ``sealed`` (an enum
+       whose variants are the direct subclasses); ``policy``, ``key``, ``retain``, ``max_age`` (how messages
+       of the class are delivered, see below); ``weakref_slot`` (values can be referred to by
+       `weakref.ref`, at 8 bytes each). ``functools.cached_property`` gives the values of its
+       class a ``__dict__``.
+    3. A subclass appends its fields. A field of class ``P`` holds exactly a ``P``.
+    4. ``__post_init__`` runs on construction and on decoding; each value then costs the time of that call.
+    5. The delivery keywords apply only where the class is the whole message. ``policy`` says what happens to
+       a client that is behind: ``"disconnect"``, ``"wait"``, ``"skip"``, ``"latest"``; without a policy the
        server's ``slow_client`` applies. With ``"latest"``, ``key`` names the field, or a tuple of fields, and
        the newest message of each key is kept. ``retain=True`` sends these messages to new clients first. A
        subclass inherits the keywords that it does not set. On a sealed class they are the defaults of its
        variants.
+    6. ``max_age`` is a number of seconds, for any policy. A message that is older is left out, and counted as
+       skipped: at the sender when it reaches a client that is behind, and at the receiver when the program
+       comes to it, where the age counts from its arrival. The clocks of the two are not compared.
 
     Examples
     --------
@@ -537,5 +543,6 @@ class Codec(Record, metaclass=CodecMeta):
             policy: Policy | None = None,
             key: str | tuple[str, ...] | None = None,
             retain: bool | None = None,
+            max_age: float | None = None,
             weakref_slot: bool = False,
         ) -> None: ...

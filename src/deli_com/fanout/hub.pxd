@@ -29,6 +29,7 @@ cdef class Hub(Owner):
     cdef void begin(self) noexcept
     cdef int appended(self, Py_ssize_t frame) except -1
     cdef int addressed(self, Audience audience, Py_ssize_t frame) except -1
+    cdef int let_expire(self, Log log, int lane, uint64_t age_ns, Py_ssize_t frame) except -1
     cdef int exclude(self, Follower follower) except -1
     cdef int flush_now(self) except -1
     cdef int schedule(self) except -1
@@ -38,7 +39,8 @@ cdef class Hub(Owner):
     # --- private -----------------------------------------------------------------------
     cdef uint64_t _last_id
     cdef list _dirty                          # audiences with frames to flush
-    cdef list _individual                     # followers that the next flush serves by themselves
+    cdef list _individual                     # followers that the next flush serves by themselves; None: see below
+    cdef bint _is_aging                       # what was appended may be too old by then (a None in `_individual`)
     cdef Py_ssize_t _aside                    # bytes appended to audiences since the last flush
     cdef object _audiences                    # all that live: a weak set
     cdef Py_ssize_t _ready_start              # rotates
@@ -55,6 +57,7 @@ cdef class Hub(Owner):
     cdef bint _is_quiet(self) noexcept
     cdef int _flush_at_once(self) except -1
     cdef int _separate(self) except -1
+    cdef int _serve_all_alone(self) except -1
     cdef bint _serve_ready(self, uint64_t deadline) except -1
     cdef int _mark_audiences_flushed(self) except -1
     cdef bint _go_round(self, uint64_t deadline) except -1

@@ -351,9 +351,29 @@ cdef class Hub(Owner):
                     follower.is_fresh = True
                     self.rosters.put(follower, FOLLOWER_READY)
         for follower in individual:
+            if follower is not None and follower.state == FOLLOWER_CURRENT:
+                follower.is_fresh = True
+                self.rosters.put(follower, FOLLOWER_READY)
+        if self._is_aging:
+            self._is_aging = False
+            if self.log.expire(self.arena.now_ns, self.log.end) > self.log.flushed.offset:
+                self._serve_all_alone()  # a round describes what nobody has yet, and some of that is dead
+        return 0
+
+    cdef int _serve_all_alone(self) except -1:
+        cdef Follower follower
+        for follower in self.followers:
             if follower.state == FOLLOWER_CURRENT:
                 follower.is_fresh = True
                 self.rosters.put(follower, FOLLOWER_READY)
+        return 0
+
+    cdef int let_expire(self, Log log, int lane, uint64_t age_ns, Py_ssize_t frame) except -1:
+        # The frame that was appended last is left out once it is so old.
+        log.let_expire(lane, age_ns, frame)
+        if log is self.log and not self._is_aging:
+            self._individual.append(None)
+            self._is_aging = True
         return 0
 
     cdef int _mark_audiences_flushed(self) except -1:

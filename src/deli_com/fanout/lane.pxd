@@ -36,6 +36,7 @@ cdef class Lane:
     cdef readonly DeliveryClass kind
     cdef readonly bint waits           # policy "wait"
     cdef readonly bint retain
+    cdef readonly uint64_t max_age_ns  # 0: messages do not grow too old
     cdef readonly object type          # class, or annotation, that it is for
     cdef readonly tuple key            # names of fields; () for one slot
     # --- private ---

@@ -23,7 +23,13 @@ from deli_com.ground.cpython cimport (
     PyUnicode_AsUTF8AndSize,
     PyUnicode_IS_COMPACT_ASCII,
 )
-from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_RELIABLE, DELIVER_SKIP, DeliveryClass
+from deli_com.ground.delivery_class cimport (
+    DELIVER_AGED,
+    DELIVER_LATEST,
+    DELIVER_RELIABLE,
+    DELIVER_SKIP,
+    DeliveryClass,
+)
 from deli_com.ground.scalar cimport int_raw
 from deli_com.types.instance cimport record_type
 
@@ -51,11 +57,13 @@ cdef class Lane:
     index : int
         Place among the lanes of the message type.
     kind : int
-        0 reliable, 1 skip, 2 latest.
+        0 reliable, 1 skip, 2 latest, 3 reliable but for what is too old.
     waits : bool
         Reliable, and awaited sends wait for clients that are behind.
     retain : bool
         New clients first get the newest message of each key.
+    max_age_ns : int
+        Age in nanoseconds from which on a message is left out; 0: none is.
     type : object
         The class, or another annotation.
     key : tuple of str
@@ -229,7 +237,7 @@ def lanes_for(TypeCodec codec not None, str default not None):
         made.variants = <Table*>codec.prog.ops[0].ref
     else:
         declared = [(codec.type, spec.delivery)]
-    if all((found.policy or default) == "disconnect" for _, found in declared):
+    if all((found.policy or default) == "disconnect" and found.max_age is None for _, found in declared):
         return None
     made.codec = codec
     made.lanes = tuple([
@@ -246,6 +254,10 @@ cdef Lane _lane(int index, object cls, object delivery, str default, TypeCodec w
     lane.kind = <DeliveryClass><int>KINDS[policy]
     lane.waits = policy == "wait"
     lane.retain = delivery.retain
+    if delivery.max_age is not None:
+        lane.max_age_ns = max(1, round(delivery.max_age * 1e9))
+        if lane.kind == DELIVER_RELIABLE:
+            lane.kind = DELIVER_AGED
     lane.type = cls
     lane.key = delivery.key or ()
     lane.whole = whole

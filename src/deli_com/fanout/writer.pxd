@@ -29,6 +29,7 @@ cdef class Writer:
     cdef int _cut_in_round(self, Follower follower, Py_ssize_t sent) except -1
     cdef int _cut_alone(self, Follower follower, Py_ssize_t sent) except -1
     cdef void _missed(self, Follower follower, Py_ssize_t skipped, Py_ssize_t superseded) noexcept
+    cdef int _expire(self, Follower follower) except -1
     cdef void _gave(self, Follower follower, Py_ssize_t size) noexcept
     cdef bint _tell_missed(self, Follower follower) except -1
     cdef int _hand_over(self, Follower follower, list pieces) except -1

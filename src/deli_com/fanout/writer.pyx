@@ -46,6 +46,7 @@ cdef class Writer:
         cdef uint64_t limit = <uint64_t>NOWHERE
         cdef Py_ssize_t sent
         cdef Py_ssize_t given = 0
+        self._expire(follower)
         if not follower.is_fresh and follower.cursor_count == 1:
             limit = max(self._log.flushed.offset, min(follower.excluded_until, self._log.end))
         if follower.fd < 0:
@@ -69,6 +70,17 @@ cdef class Writer:
             given += merge.total
             if merge.is_whole or given >= THROUGH_BYTES:
                 return 0  # or there is more than so many vectors hold: it waits for its next turn
+
+    cdef int _expire(self, Follower follower) except -1:
+        # What has grown too old meanwhile is not for it. Of the log of all, what nobody has yet may be described
+        # for a round.
+        cdef Log log
+        cdef int i
+        for i in range(follower.cursor_count):
+            log = <Log>follower.cursors[i].log
+            if log.aging and log.expire(log.arena.now_ns, log.passed if i == 0 else log.end):
+                self._merge.forget()
+        return 0
 
     cdef void _gave(self, Follower follower, Py_ssize_t size) noexcept:
         follower.given_bytes += <uint64_t>size
@@ -185,6 +197,7 @@ cdef class Writer:
         cdef int i
         while not follower.writing_paused and follower.state != FOLLOWER_GONE:
             is_fresh = follower.is_fresh or follower.state == FOLLOWER_CURRENT
+            self._expire(follower)
             merge.make(follower.cursors, cursors, limit, is_fresh, follower.id, THROUGH_BYTES)
             if follower.missed is not None and self._tell_missed(follower):
                 continue

@@ -141,7 +141,10 @@ class Python:
                 if note.args:
                     names = ", ".join(f'"{each}"' for each in note.args)
                     text += f", key=({names},)" if len(note.args) == 1 else f", key=({names})"
-        return text + (", retain=True" if find_note(notes, "retain") is not None else "")
+        if find_note(notes, "retain") is not None:
+            text += ", retain=True"
+        age = find_note(notes, "max_age")
+        return text if age is None or len(age.args) != 1 else f"{text}, max_age={age.args[0]}"
 
     def type_of(self, tp: Type) -> str:
         match tp:

@@ -4,3 +4,4 @@ cdef enum DeliveryClass:
     DELIVER_RELIABLE   # policies "disconnect" and "wait"
     DELIVER_SKIP
     DELIVER_LATEST
+    DELIVER_AGED       # reliable, but for what is older than the class's `max_age`

@@ -80,6 +80,7 @@ cdef class Endpoint(Hub):
     cdef int _look(self, WriteCursor* cur, Py_ssize_t payload) except -1
     cdef int _no_room(self, Py_ssize_t payload, Audience to) except -1
     cdef int _refuse(self, Audience to) except -1
+    cdef int _age(self, Log log, Lane lane, Py_ssize_t frame) except -1
     cdef int _append_deferred(self) except -1
     cdef int _wake_all(self) except -1
     cdef bint _has_waiters(self) noexcept

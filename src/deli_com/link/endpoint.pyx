@@ -198,6 +198,7 @@ cdef class Endpoint(Hub):
         cdef Lane lane = None
         cdef Key key = None
         cdef DeliveryClass kind = DELIVER_RELIABLE
+        cdef Py_ssize_t frame
         if self.lanes is None and to is None and barred is None:
             self.put_to_all(value)
             return False
@@ -211,6 +212,8 @@ cdef class Endpoint(Hub):
             if kind == DELIVER_LATEST:
                 key = self._key(log, lane, lane.key_of(value))
         self.begin()
+        if lane is not None and lane.max_age_ns:
+            self.arena.now_ns = deli_com_clock_ns()  # that of the turn's first message is too old for it
         if self.tap is not None:
             self._addressee = to
         self._write(&cur, value, to if kind == DELIVER_RELIABLE else None)
@@ -218,11 +221,12 @@ cdef class Endpoint(Hub):
         if self._is_for_nobody(lane, to):
             self.arena.abandon(&cur)
         else:
-            self._after(
-                log.commit_as(
-                    &cur, kind, key, _retains(lane, to), 0 if barred is None else barred.id,
-                    0 if lane is None else lane.index),
-                to, barred)
+            frame = log.commit_as(
+                &cur, kind, key, _retains(lane, to), 0 if barred is None else barred.id,
+                0 if lane is None else lane.index)
+            if lane is not None and lane.max_age_ns:
+                self._age(log, lane, frame)
+            self._after(frame, to, barred)
         if self._nested:
             self._append_deferred()
         return lane is not None and lane.waits
@@ -344,6 +348,7 @@ cdef class Endpoint(Hub):
         cdef Key key = None
         cdef uint64_t barred = 0 if ready.barred is None else ready.barred.id
         cdef Lane lane = ready.lane
+        cdef Py_ssize_t frame
         if ready.alone is not None:
             if ready.alone.hub is None:
                 return 0  # it has left meanwhile
@@ -360,11 +365,22 @@ cdef class Endpoint(Hub):
             key = self._key(log, lane, ready.key)
         self.messages_out += 1
         self.begin()
-        return self._after(
-            log.append_as(
-                ready.payload, DELIVER_RELIABLE if lane is None else lane.kind, key,
-                _retains(lane, ready.to), barred, 0 if lane is None else lane.index),
-            ready.to, ready.barred)
+        if lane is not None and lane.max_age_ns:
+            self.arena.now_ns = deli_com_clock_ns()
+        frame = log.append_as(
+            ready.payload, DELIVER_RELIABLE if lane is None else lane.kind, key,
+            _retains(lane, ready.to), barred, 0 if lane is None else lane.index)
+        if lane is not None and lane.max_age_ns:
+            self._age(log, lane, frame)
+        return self._after(frame, ready.to, ready.barred)
+
+    cdef int _age(self, Log log, Lane lane, Py_ssize_t frame) except -1:
+        # The message that was appended last grows too old.
+        try:
+            self.let_expire(log, lane.index, lane.max_age_ns, frame)
+        except MemoryError:
+            pass  # it is sent, whatever its age
+        return 0
 
     cdef int _append_deferred(self) except -1:
         # Messages that could not be appended for lack of memory stay in order. The next send appends them.

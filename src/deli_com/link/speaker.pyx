@@ -11,6 +11,7 @@ announced themselves. An `Agreement` decides what they mean. This file receives 
 
 from deli_com.fanout.lane cimport Lane
 from deli_com.ground.delivery_class cimport DELIVER_SKIP
+from deli_com.log.ring cimport AGED_LANE
 from deli_com.link.connection cimport Connection
 from deli_com.link.endpoint cimport Endpoint
 from deli_com.link.peer cimport CONNECTION_OPEN
@@ -106,13 +107,14 @@ cdef class Speaker(Connection):
             return 0
         if self.told_at is None:
             self.told_at = {}
-        for lane in sorted(self.missed):
+        for lane in sorted({lane & ~AGED_LANE for lane in self.missed}):
             due = self.told_at.get(lane, now - GAP_S) + GAP_S
             if due > now:
                 next_due = min(due, next_due) if next_due else due
                 continue
             self.told_at[lane] = now
-            self.say(self._gap(self.endpoint.lanes.lanes[lane], self.missed.pop(lane)))
+            self.say(self._gap(
+                self.endpoint.lanes.lanes[lane], self.missed.pop(lane, 0), self.missed.pop(lane | AGED_LANE, 0)))
         if next_due and self.gap_timer is None:
             self.gap_timer = self.endpoint.loop.call_at(next_due, self._on_gap_timer)
         return 0
@@ -121,10 +123,10 @@ cdef class Speaker(Connection):
         self.gap_timer = None
         self.on_missed()
 
-    cdef bytes _gap(self, Lane lane, Py_ssize_t count):
+    cdef bytes _gap(self, Lane lane, Py_ssize_t count, Py_ssize_t aged):
         name = lane.type.__name__ if isinstance(lane.type, RecordType) else "*"
         skipped = lane.kind == DELIVER_SKIP
-        return control.render(Gap(name, count if skipped else 0, 0 if skipped else count))
+        return control.render(Gap(name, (count if skipped else 0) + aged, 0 if skipped else count))
 
     # --- what the other end says ---------------------------------------------------------
 

@@ -38,6 +38,7 @@ cdef class Log(Records):
     cdef uint64_t passed             # CURRENT followers have what is before; superseded ones there are freed
     cdef Py_ssize_t skip_limit       # bytes of skip frames kept for laggards
     cdef KeyTable keys               # of policy latest
+    cdef Py_ssize_t aging            # frames of which it is known when they are too old
 
     # --- appending -------------------------------------------------------------------
     cdef Py_ssize_t commit(self, WriteCursor* cur) except -1
@@ -49,6 +50,8 @@ cdef class Log(Records):
         self, bytes payload, DeliveryClass kind, Key key, bint retain, uint64_t barred, int lane
     ) except -1
     cdef bint forget(self, Py_ssize_t lane, object value) except -1
+    cdef int let_expire(self, int lane, uint64_t age_ns, Py_ssize_t frame) except -1
+    cdef uint64_t expire(self, uint64_t now_ns, uint64_t before) except? 0
 
     # --- reading ---------------------------------------------------------------------
     cdef Position tail(self) noexcept
@@ -79,8 +82,10 @@ cdef class Log(Records):
     # --- private ---------------------------------------------------------------------
     cdef uint64_t _skip_at           # no live skip frame is in a record before this index
     cdef list _obsolete              # Keys' former frames: start offsets, in no order
+    cdef dict _expiries              # lane -> deque of (when it is too old, start offset), oldest first
 
     cdef uint64_t _next_frame(self, Position* at) noexcept
     cdef void _retire(self, Key key) noexcept
     cdef void _drop_skips(self) noexcept
+    cdef int _forget_dead(self, object frames) except -1
     cdef Py_ssize_t _frame_bytes(self, uint64_t index) noexcept

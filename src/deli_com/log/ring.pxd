@@ -10,6 +10,7 @@ from deli_com.log.arena cimport Arena, Frame, Slab
 cdef enum:
     NOWHERE = -1             # as uint64_t: an offset that no stream reaches
     SEVERAL_LANES = -1
+    AGED_LANE = 1 << 24      # in the lane of a dead record: it was too old
 
 
 cdef struct Record:
@@ -89,3 +90,5 @@ cdef class Records:
     cdef void _compact(self) noexcept
     cdef void _free(self, Record* record) noexcept
     cdef void _kill(self, uint64_t index) noexcept
+    cdef void _kill_aged(self, uint64_t index) noexcept
+    cdef void _free_frame(self, uint64_t index) noexcept

@@ -10,7 +10,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 
-from deli_com.ground.delivery_class cimport DELIVER_RELIABLE, DELIVER_SKIP
+from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_RELIABLE, DELIVER_SKIP
 from deli_com.log.arena cimport Arena, Frame
 
 cdef extern from "Python.h":
@@ -223,7 +223,7 @@ cdef class Records:
                     return
         elif kind == DELIVER_SKIP:
             self._skip_bytes += size
-        else:
+        elif kind == DELIVER_LATEST:
             arena.newest += size
         record = self._record(self._next)
         record.start = self.end
@@ -263,7 +263,7 @@ cdef class Records:
             self.reliable -= record.size
         elif record.kind == DELIVER_SKIP:
             self._skip_bytes -= record.size
-        elif not record.obsolete:
+        elif record.kind == DELIVER_LATEST and not record.obsolete:
             arena.newest -= record.size
             if record.retain:
                 arena.retained -= record.size
@@ -290,6 +290,17 @@ cdef class Records:
             record.skipped = 1
         else:
             record.superseded = 1
+        self._free_frame(index)
+
+    cdef void _kill_aged(self, uint64_t index) noexcept:
+        # The same of a frame that is too old.
+        cdef Record* record = self._record(index)
+        record.skipped = 1
+        record.lane |= AGED_LANE
+        self._free_frame(index)
+
+    cdef void _free_frame(self, uint64_t index) noexcept:
+        cdef Record* record
         while True:
             record = self._record(index)
             self._free(record)

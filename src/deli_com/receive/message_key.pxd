@@ -1,5 +1,7 @@
 # The delivery policy of a message that waits as bytes, and the key that identifies its slot.
 
+from libc.stdint cimport uint64_t
+
 from deli_com._fastcodec cimport TypeCodec
 from deli_com.coding.program cimport Prog
 from deli_com.ground.delivery_class cimport DeliveryClass
@@ -16,7 +18,8 @@ cdef struct KeyWay:
     DeliveryClass kind
     KeyPart* parts
     int count
-    bint is_split         # there are other fields between those of the key
+    bint is_split         # other fields lie between those of the key
+    uint64_t max_age_ns   # 0: messages do not grow too old
 
 
 cdef struct MessageKey:
@@ -24,6 +27,7 @@ cdef struct MessageKey:
     DeliveryClass kind
     const char* data      # the key's fields as on the wire; borrowed until the next message
     Py_ssize_t size
+    uint64_t max_age_ns   # of the class
 
 
 cdef class MessageKeys:
@@ -34,7 +38,8 @@ cdef class MessageKeys:
     cdef TypeCodec _codec
     cdef KeyWay* _ways            # owned; indexed by lane
     cdef int _count
-    cdef bint _is_sealed          # messages begin with the index of the variant
+    cdef bint has_ages            # some class has a `max_age`
+    cdef bint _is_sealed          # the index of the variant comes first
     cdef Py_ssize_t _first        # bytes before the first field
     cdef char* _scratch           # owned; split keys are joined here
     cdef Py_ssize_t _room

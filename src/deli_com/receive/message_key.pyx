@@ -49,6 +49,7 @@ cdef class MessageKeys:
         way = &self._ways[index]
         found.lane = <int>index
         found.kind = way.kind
+        found.max_age_ns = way.max_age_ns
         found.data = data
         found.size = 0
         data += self._first
@@ -96,6 +97,9 @@ cdef class MessageKeys:
         cdef bint is_key
         cdef set names = set(delivery.key or ())
         way.kind = <DeliveryClass><int>KINDS.get(delivery.policy, DELIVER_RELIABLE)
+        if delivery.max_age is not None:
+            way.max_age_ns = max(1, round(delivery.max_age * 1e9))
+            self.has_ages = True
         if not names:
             return 0
         spec = record_spec(cls)
@@ -131,7 +135,7 @@ cdef MessageKeys message_keys(TypeCodec codec):
         return None
     classes = list(spec.variants.values()) if spec.sealed else [codec.type]
     deliveries = [record_spec(cls).delivery for cls in classes]
-    if not any([delivery.policy in KINDS for delivery in deliveries]):
+    if not any([delivery.policy in KINDS or delivery.max_age is not None for delivery in deliveries]):
         return None
     made = MessageKeys.__new__(MessageKeys)
     made._codec = codec

@@ -16,8 +16,9 @@ cdef class PolicyInbox(Inbox):
     cdef dict _lane_of                # class -> lane, for classes with policy latest or skip
     cdef bint _is_always_plain
     cdef bint _is_never_plain
-    cdef bint _is_dead                # the garbage collector has cleared it
-    cdef MessageKey _found            # set by `may_wait` for `push_plain`
+    cdef bint _has_ages               # some class has a `max_age`
+    cdef bint _is_dead                # the collector has cleared it
+    cdef MessageKey _found            # by `may_wait`, for `push_plain`
     cdef Held* _first_held
     cdef Held* _last_held
     cdef Held* _first_fixed           # list of values that keep their place: reliable, skip, errors
@@ -49,6 +50,8 @@ cdef class PolicyInbox(Inbox):
     cdef void _unlink_fixed(self, Held* held) noexcept
     cdef int _admit(self, Held* held) except -1
     cdef int _make_room_to_skip(self, Py_ssize_t size) except -1
+    cdef int _drop_aged(self, uint64_t now) except -1
+    cdef int _skip_aged(self) except -1
     cdef Held* _chosen(self) noexcept
     cdef int _detach(self, Held* held) except -1
     cdef Held* _next_made(self) except? NULL

@@ -15,9 +15,10 @@ a woken waiter has not taken its value. So a program that keeps up gets every va
 
 A value that may be replaced waits as bytes. `message_key` reads its key, and it is decoded when taken.
 
-A program that computes for long without awaiting would get old values, while newer ones wait in the kernel.
-So if more than `AWAY_NS` have passed since the last take in the same turn, the loop reads first, until no
-more arrives.
+A value of a class with `max_age` is left out once it has waited for so long.
+
+A program that computes without letting the loop turn would find what had come before, while newer values wait
+in the kernel. So after `AWAY_NS` between two takes the loop reads first, until nothing more comes.
 """
 
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawRealloc
@@ -70,7 +71,9 @@ cdef class PolicyInbox(Inbox):
         self._lane_of = {
             cls: lane for lane, cls in enumerate(classes)
             if record_spec(cls).delivery.policy in ("latest", "skip")
+            or record_spec(cls).delivery.max_age is not None
         }
+        self._has_ages = self._keys.has_ages
         self._is_always_plain = plainness(codec.reads) == PLAIN_ALWAYS
         self._is_never_plain = plainness(codec.reads) == NOT_PLAIN
         self.plain_size = max(self.plain_size, 1)  # so that `may_wait` is asked of every message
@@ -117,6 +120,7 @@ cdef class PolicyInbox(Inbox):
     cdef bint push(self, object source, object value, Py_ssize_t wire, bint is_error) except -1:
         cdef bytes data
         self._found.kind = DELIVER_RELIABLE
+        self._found.max_age_ns = 0
         if not is_error and type(value) in self._lane_of:
             # The value was converted from another writer's schema. The key is that of the value as this end
             # writes it.
@@ -134,6 +138,8 @@ cdef class PolicyInbox(Inbox):
             return False
         if not self._is_marked:
             self._turn_ns = deli_com_clock_ns()
+        if self._has_ages:
+            self._drop_aged(self._turn_ns)
         if self._found.kind == DELIVER_LATEST:
             slot = self._slots.get(<PyObject*>source, self._found.lane, self._found.data, self._found.size)
             while slot.first != NULL and slot.first.turn != self._turn:
@@ -165,6 +171,7 @@ cdef class PolicyInbox(Inbox):
         held.wire = size
         held.turn = self._turn
         held.came_ns = self._turn_ns
+        held.due_ns = self._turn_ns + self._found.max_age_ns if self._found.max_age_ns else 0
         held.lane = self._found.lane
         held.slot = slot
         self._number += 1
@@ -232,6 +239,27 @@ cdef class PolicyInbox(Inbox):
             self._detach(held)
             self.skipped += 1
             self._free(held)
+        return 0
+
+    cdef int _drop_aged(self, uint64_t now) except -1:
+        # The first ones that are too old: a program that takes none for long leaves room for what is new.
+        cdef Held* held = self._first_held
+        while held != NULL and held.due_ns != 0 and held.due_ns <= now:
+            self._detach(held)
+            self.skipped += 1
+            self._free(held)
+            held = self._first_held
+        return 0
+
+    cdef int _skip_aged(self) except -1:
+        # Those to be taken next that are too old.
+        cdef Held* held = self._chosen()
+        cdef uint64_t now = deli_com_clock_ns()
+        while held != NULL and held.due_ns != 0 and held.due_ns <= now:
+            self._detach(held)
+            self.skipped += 1
+            self._free(held)
+            held = self._chosen()
         return 0
 
     def _on_turn(self):
@@ -387,6 +415,8 @@ cdef class PolicyInbox(Inbox):
         # Takes the next value, decoded; the caller frees it. NULL without an exception: none is left.
         cdef Held* held
         while True:
+            if self._has_ages:
+                self._skip_aged()
             held = self._chosen()
             if held == NULL:
                 return NULL
@@ -449,6 +479,8 @@ cdef class PolicyInbox(Inbox):
     cdef int take_more(self, list values, Py_ssize_t most) except -1:
         cdef Held* held
         try:
+            if self._has_ages:
+                self._skip_aged()
             while len(values) < most and self._held > self._woken and not self._chosen().is_error:
                 held = self._next_made()
                 if held == NULL:
@@ -473,8 +505,10 @@ cdef class PolicyInbox(Inbox):
             self._held == 0 or self._woken or self._waiting or self._held_back or not at_home(self.home)
         ):
             return NULL
+        if self._has_ages:
+            self._skip_aged()
         held = self._chosen()
-        if held.is_error or self._was_away():
+        if held == NULL or held.is_error or self._was_away():
             return NULL
         if held.value == NULL:
             if not self._is_plain(held.data, held.wire):
@@ -488,6 +522,10 @@ cdef class PolicyInbox(Inbox):
         return value
 
     cdef bint may_take(self) except -1:
+        if self._has_ages:
+            self._skip_aged()
+            if self._held_back and self._has_room():
+                self._resume_sources()
         if self._held == 0 or self._woken or self._waiting:
             return False
         if self._closed is None and self._was_away():
@@ -530,6 +568,8 @@ cdef class PolicyInbox(Inbox):
 
     cdef int give_back(self) except -1:
         cdef Held* held
+        if self._has_ages and self._woken == 0:
+            self._drop_aged(deli_com_clock_ns())
         if self._held_back and self._has_room():
             self._resume_sources()
         if self._held == 0 and self._number == self._seen and not self._is_dead:

@@ -240,23 +240,35 @@ def _shared(definition: Sealed) -> int:
 
 
 def _delivery(name: str, notes: tuple[Note, ...], attributes: dict[str, str]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    age = find_note(notes, "max_age")
+    if age is not None:
+        options["max_age"] = _seconds(name, age)
     policies = [note for note in notes if note.word in POLICIES]
     retain = find_note(notes, "retain")
     if not policies:
         if retain:
             raise ValueError(f"{name}: @retain is valid with @latest only")
-        return {}
+        return options
     policy = policies[0]
     if len(policies) > 1:
         raise ValueError(f"{name}: @{policy.word} and @{policies[1].word} are two policies")
     if policy.word != "latest":
         if policy.args or retain:
             raise ValueError(f"{name}: a key and @retain are valid with @latest only")
-        return {"policy": policy.word}
+        return options | {"policy": policy.word}
     if retain and retain.args:
         raise ValueError(f"{name}: @retain takes no arguments")
     key = tuple(attributes.get(word, word) for word in policy.args)
-    return {"policy": "latest", "key": key, "retain": retain is not None}
+    return options | {"policy": "latest", "key": key, "retain": retain is not None}
+
+
+def _seconds(name: str, note: Note) -> float:
+    try:
+        (text,) = note.args
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name}: @max_age has one number of seconds") from None
 
 
 def _attributes(names: Iterator[str]) -> dict[str, str]:

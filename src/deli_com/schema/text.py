@@ -213,7 +213,9 @@ def notes_of(spec: Spec) -> tuple[tree.Note, ...]:
     if spec.variant_of is not None and not spec.delivery_said:
         return ()
     found: Delivery = spec.delivery
-    if found.policy is None:
-        return ()
-    key = tree.Note(found.policy, found.key or ())
-    return (key, tree.Note("retain")) if found.retain else (key,)
+    notes = [] if found.policy is None else [tree.Note(found.policy, found.key or ())]
+    if found.retain:
+        notes.append(tree.Note("retain"))
+    if found.max_age is not None:
+        notes.append(tree.Note("max_age", (f"{found.max_age:.15g}",)))
+    return tuple(notes)

@@ -1,4 +1,4 @@
-"""The delivery policy of a class: the class keywords ``policy``, ``key`` and ``retain``.
+"""How values of a class are delivered: the class keywords ``policy``, ``key``, ``retain`` and ``max_age``.
 
 ==============  ====================================================================
 policy          what happens to a client that is behind
@@ -9,8 +9,10 @@ policy          what happens to a client that is behind
 ``latest``      it gets the newest value of each key, and is never closed
 ==============  ====================================================================
 
-They apply if the class is the whole message. In a field of another class they have no effect. They change
-nothing on the wire.
+With ``max_age``, what is older than so many seconds is left out, of any policy.
+
+They apply where the class is the whole message; in a field of another class they have no effect. Nothing of
+this is on the wire.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ __all__ = ["POLICIES", "Delivery", "Policy", "declared", "delivery"]
 
 Policy: TypeAlias = Literal["disconnect", "wait", "skip", "latest"]
 POLICIES: tuple[str, ...] = get_args(Policy)
+
+LEAST_AGE, MOST_AGE = 0.001, 1e8  # seconds
 
 _NAMES = ", ".join(f'"{name}"' for name in POLICIES)
 
@@ -40,12 +44,15 @@ class Delivery:
         Names of the fields that form the key, only with ``latest``. If None or empty, all values of the class
         have the same key.
     retain : bool
-        Whether a new client first gets the newest value of each key; only with ``latest``.
+        A new client first gets the newest value of each key; only with ``latest``.
+    max_age : float or None
+        Seconds after which a value is not delivered any more.
     """
 
     policy: str | None = None
     key: tuple[str, ...] | None = None
     retain: bool = False
+    max_age: float | None = None
 
 
 def delivery(cls: Any) -> Delivery:
@@ -59,7 +66,14 @@ def delivery(cls: Any) -> Delivery:
 
 
 def declared(
-    name: str, parent: Delivery | None, fields: tuple[str, ...], *, policy: Any, key: Any, retain: Any
+    name: str,
+    parent: Delivery | None,
+    fields: tuple[str, ...],
+    *,
+    policy: Any,
+    key: Any,
+    retain: Any,
+    max_age: Any = None,
 ) -> Delivery:
     """The delivery that class `name` declares with these keywords. None inherits a keyword from `parent`.
 
@@ -77,15 +91,25 @@ def declared(
     if retain is not None and not isinstance(retain, bool):
         raise TypeError(f"{name}: retain is True or False, got {retain!r}")
     found = before.policy if policy is None else policy
+    age = before.max_age if max_age is None else _age(name, max_age)
     if found == "latest":
         return Delivery(
-            found, before.key if names is None else names, before.retain if retain is None else retain
+            found, before.key if names is None else names, before.retain if retain is None else retain, age
         )
     for keyword, value in (("key", key), ("retain", retain or None)):
         if value is not None:
             has = "it has none" if found is None else f'its policy is "{found}"'
-            raise TypeError(f'{name}: {keyword}={value!r} is valid with policy="latest" only, and {has}')
-    return Delivery(found)
+            raise TypeError(f'{name}: {keyword}={value!r} goes with policy="latest" only, and {has}')
+    return Delivery(found, max_age=age)
+
+
+def _age(name: str, age: Any) -> float:
+    is_number = isinstance(age, (int, float)) and not isinstance(age, bool)
+    if not is_number or not LEAST_AGE <= age <= MOST_AGE:
+        raise TypeError(
+            f"{name}: max_age is a number of seconds from {LEAST_AGE} to {MOST_AGE:g}, got {age!r}"
+        )
+    return float(age)
 
 
 def _names(name: str, fields: tuple[str, ...], key: Any) -> tuple[str, ...]:
