@@ -235,6 +235,8 @@ cdef class Taker:
         cdef Held* held
         cdef Inbox inbox = self.inbox
         if isinstance(inbox, PolicyInbox):
+            if (<PolicyInbox>inbox)._has_ages:
+                (<PolicyInbox>inbox)._skip_aged()
             held = (<PolicyInbox>inbox)._chosen()
             return held != NULL and held.is_error
         return inbox._ring[inbox._first & inbox._mask].is_error
@@ -270,6 +272,8 @@ cdef class Taker:
         cdef bytes key = None
         cdef int lane
         while True:
+            if inbox._has_ages:
+                inbox._skip_aged()
             held = inbox._chosen()
             if held == NULL:
                 return False
