@@ -39,8 +39,8 @@ cdef class Hub(Owner):
     # --- private -----------------------------------------------------------------------
     cdef uint64_t _last_id
     cdef list _dirty                          # audiences with frames to flush
-    cdef list _individual                     # followers that the next flush serves by themselves; None: see below
-    cdef bint _is_aging                       # what was appended may be too old by then (a None in `_individual`)
+    cdef list _individual                     # followers that the next flush serves by themselves, and None
+    cdef bint _is_aging                       # what was appended may be too old by then; a None is there
     cdef Py_ssize_t _aside                    # bytes appended to audiences since the last flush
     cdef object _audiences                    # all that live: a weak set
     cdef Py_ssize_t _ready_start              # rotates

@@ -72,8 +72,8 @@ cdef class Writer:
                 return 0  # or there is more than so many vectors hold: it waits for its next turn
 
     cdef int _expire(self, Follower follower) except -1:
-        # What has grown too old meanwhile is not for it. Of the log of all, what nobody has yet may be described
-        # for a round.
+        # What has grown too old is not for it. Of the log of all, a round may describe what nobody has
+        # yet.
         cdef Log log
         cdef int i
         for i in range(follower.cursor_count):

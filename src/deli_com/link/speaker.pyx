@@ -113,8 +113,8 @@ cdef class Speaker(Connection):
                 next_due = min(due, next_due) if next_due else due
                 continue
             self.told_at[lane] = now
-            self.say(self._gap(
-                self.endpoint.lanes.lanes[lane], self.missed.pop(lane, 0), self.missed.pop(lane | AGED_LANE, 0)))
+            aged = self.missed.pop(lane | AGED_LANE, 0)
+            self.say(self._gap(self.endpoint.lanes.lanes[lane], self.missed.pop(lane, 0), aged))
         if next_due and self.gap_timer is None:
             self.gap_timer = self.endpoint.loop.call_at(next_due, self._on_gap_timer)
         return 0

@@ -172,7 +172,7 @@ cdef class Log(Records):
     # --- what grows too old ------------------------------------------------------------
 
     cdef int let_expire(self, int lane, uint64_t age_ns, Py_ssize_t frame) except -1:
-        # The last frame, of so many bytes and not reliable, is to be left out once it is so old. Those of one lane
+        # The last frame, of so many bytes and not reliable, is left out once it is so old. Those of one lane
         # have one age, so the first of them is the first that is too old.
         if self._expiries is None:
             self._expiries = {}
@@ -187,8 +187,8 @@ cdef class Log(Records):
         return 0
 
     cdef uint64_t expire(self, uint64_t now_ns, uint64_t before) except? 0:
-        # Frames that begin before `before` and are too old die. Returns where the last of them begins, plus 1;
-        # 0: none has died.
+        # Frames that begin before `before` and are too old die. Returns where the last of them begins, plus
+        # 1; or 0, if none has died.
         cdef uint64_t start, index
         cdef uint64_t last = 0
         cdef Record* record
