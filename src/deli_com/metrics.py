@@ -47,8 +47,8 @@ COUNTERS = [
         "Values of policy skip, or too old, that the program did not get.",
         "inbox_skipped",
     ),
-    _Family("deli_inbox_superseded", "The same of policy latest.", "inbox_superseded"),
-    _Family("deli_unknown", "Messages received of a variant that this program does not know.", "unknown"),
+    _Family("deli_inbox_superseded", "Values of policy latest it did not get.", "inbox_superseded"),
+    _Family("deli_unknown", "Received messages of a variant that this program does not know.", "unknown"),
 ]
 # Of a relay, which has more to say: see RelayStats.
 RELAY_GAUGES = [

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deli_com import Codec, Schema, codec, u8, u32
-from deli_com.gen import python as gen_python
+from deli_com import gen
 from deli_com.types.delivery import delivery
 
 AGE = 0.02
@@ -109,7 +109,7 @@ class TestSchema:
             Schema.parse(f"deli 1\nroot A\nstruct A @max_age{args}\n x u8\n").load()
 
     def test_generated_classes_have_it(self) -> None:
-        text = gen_python.python(codec(Base).schema)
+        text = gen.python(codec(Base).schema)
         assert "max_age=0.02" in text
         assert "max_age=0.2" in text
 

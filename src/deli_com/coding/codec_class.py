@@ -497,15 +497,14 @@ class Codec(Record, metaclass=CodecMeta):
 
     1. Annotated names are the fields, in order. `field` gives defaults. Names annotated with ``ClassVar`` and
        names without an annotation are not fields.
-    2. Class keywords: ``frozen`` (no assignment, and a hash), ``kw_only``, ``sealed`` (an enum
-       whose variants are the direct subclasses); ``policy``, ``key``, ``retain``, ``max_age`` (how messages
-       of the class are delivered, see below); ``weakref_slot`` (values can be referred to by
-       `weakref.ref`, at 8 bytes each). ``functools.cached_property`` gives the values of its
-       class a ``__dict__``.
-    3. A subclass appends its fields. A field of class ``P`` holds exactly a ``P``.
-    4. ``__post_init__`` runs on construction and on decoding; each value then costs the time of that call.
-    5. The delivery keywords apply only where the class is the whole message. ``policy`` says what happens to
-       a client that is behind: ``"disconnect"``, ``"wait"``, ``"skip"``, ``"latest"``; without a policy the
+    2. Class keywords: ``frozen`` (no assignment, and a hash), ``kw_only``, ``sealed`` (an enum whose variants
+       are the direct subclasses); ``policy``, ``key``, ``retain``, ``max_age`` (how messages of the class are
+       delivered, see below); ``weakref_slot`` (allows `weakref.ref` to values, for 8 bytes each).
+       ``functools.cached_property`` gives the values of its class a ``__dict__``.
+    3. A subclass appends its fields. A field of class ``P`` accepts exactly a ``P``, no subclass.
+    4. ``__post_init__`` runs on construction and on decoding, which adds the time of that call to each value.
+    5. The delivery keywords apply only if the class is the whole message. ``policy`` says what happens to
+       a client that is behind: ``"disconnect"``, ``"wait"``, ``"skip"``, ``"latest"``. Without a policy the
        server's ``slow_client`` applies. With ``"latest"``, ``key`` names the field, or a tuple of fields, and
        the newest message of each key is kept. ``retain=True`` sends these messages to new clients first. A
        subclass inherits the keywords that it does not set. On a sealed class they are the defaults of its

@@ -41,7 +41,7 @@ LONGEST_S = 1e8  # three years; event loops fail with much larger numbers
 ALWAYS = "a limit is required, so None is not allowed"
 _SIZE = re.compile(r"\s*(\d{1,9})\s*([kmg])(?:i?b)?\s*", re.IGNORECASE)
 _SHIFT = {"k": 10, "m": 20, "g": 30}
-OF_CLASSES = ("policy", "key", "retain", "max_age")  # said where a type of messages is defined
+OF_CLASSES = ("policy", "key", "retain", "max_age")  # options of message classes
 
 F = TypeVar("F", bound=Callable[..., Any])
 

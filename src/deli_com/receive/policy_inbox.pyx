@@ -17,8 +17,9 @@ A value that may be replaced waits as bytes. `message_key` reads its key, and it
 
 A value of a class with `max_age` is left out once it has waited for so long.
 
-A program that computes without letting the loop turn would find what had come before, while newer values wait
-in the kernel. So after `AWAY_NS` between two takes the loop reads first, until nothing more comes.
+A program that computes for long without awaiting would get old values, while newer ones wait in the kernel.
+So if more than `AWAY_NS` have passed since the last take in the same turn, the loop reads first, until no
+more arrives.
 """
 
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawRealloc

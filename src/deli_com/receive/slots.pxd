@@ -23,8 +23,8 @@ cdef struct Held:
     Py_ssize_t room           # bytes allocated at `data`
     Py_ssize_t wire           # bytes on the wire; valid bytes at `data` while `value` is NULL
     uint64_t number           # order of arrival
-    uint64_t turn             # of the loop, in which it came
-    uint64_t came_ns          # when that was
+    uint64_t turn             # loop turn of its arrival
+    uint64_t came_ns          # time of its arrival
     uint64_t due_ns           # when it is too old; 0: never
     int lane
     bint is_skip              # has policy skip

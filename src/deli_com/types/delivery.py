@@ -1,4 +1,4 @@
-"""How values of a class are delivered: the class keywords ``policy``, ``key``, ``retain`` and ``max_age``.
+"""The delivery policy of a class: the class keywords ``policy``, ``key``, ``retain`` and ``max_age``.
 
 ==============  ====================================================================
 policy          what happens to a client that is behind
@@ -11,8 +11,8 @@ policy          what happens to a client that is behind
 
 With ``max_age``, what is older than so many seconds is left out, of any policy.
 
-They apply where the class is the whole message; in a field of another class they have no effect. Nothing of
-this is on the wire.
+They apply if the class is the whole message. In a field of another class they have no effect. They change
+nothing on the wire.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Delivery:
         Names of the fields that form the key, only with ``latest``. If None or empty, all values of the class
         have the same key.
     retain : bool
-        A new client first gets the newest value of each key; only with ``latest``.
+        Whether a new client first gets the newest value of each key; only with ``latest``.
     max_age : float or None
         Seconds after which a value is not delivered any more.
     """
@@ -99,7 +99,7 @@ def declared(
     for keyword, value in (("key", key), ("retain", retain or None)):
         if value is not None:
             has = "it has none" if found is None else f'its policy is "{found}"'
-            raise TypeError(f'{name}: {keyword}={value!r} goes with policy="latest" only, and {has}')
+            raise TypeError(f'{name}: {keyword}={value!r} is valid with policy="latest" only, and {has}')
     return Delivery(found, max_age=age)
 
 
