@@ -174,6 +174,7 @@ class TestInbox:
         for _ in range(4):
             push(inbox, Old(1))
         grow_old()
+        await asyncio.sleep(0)  # a turn has one time
         push(inbox, Sure(2))
         assert inbox.skipped == 4
         assert await inbox.recv() == Sure(2)
