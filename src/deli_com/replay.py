@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Generator, Iterator
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deli_com.errors import ComError
 from deli_com.link.payload import forget_all, put_payload
@@ -15,6 +15,9 @@ from deli_com.net.options import one_checked
 from deli_com.recording.moments import Moment, nanoseconds
 from deli_com.recording.recording import Recording
 from deli_com.ws.server import WsServer
+
+if TYPE_CHECKING:
+    from deli_com.foxglove.playback import Playback
 
 __all__ = ["Replay", "Serving"]
 
@@ -90,6 +93,7 @@ class Replay:
         self._ended = False
         self._end_event = asyncio.Event()
         self._seeks = 0
+        self._playback: Playback | None = None  # of viewers, who may control it
 
     # --- control ----------------------------------------------------------------------------------------
 
@@ -109,6 +113,21 @@ class Replay:
         return self._since is not None
 
     @property
+    def is_ended(self) -> bool:
+        """The last message was sent, and it was not told to go on."""
+        return self._ended
+
+    @property
+    def time(self) -> int:
+        """Where it is now, in nanoseconds since the epoch."""
+        return self._now()
+
+    @property
+    def time_range(self) -> tuple[int, int]:
+        """Times of the first and the last message, in nanoseconds since the epoch."""
+        return self._recording.start, self._recording.end
+
+    @property
     def speed(self) -> float:
         """Seconds of the recording that pass in one second. It may be set at any time."""
         return self._speed
@@ -118,23 +137,24 @@ class Replay:
         speed = one_checked("speed", value)
         self._at, self._since = self._now(), None if self._since is None else self._clock()
         self._speed = speed
-        self._changed.set()
+        self._has_changed()
 
     def play(self) -> Done:
         """Continue; at the end, start over. Awaiting the result is optional."""
-        if self._ended:
+        begins_again = self._ended
+        if begins_again:
             self._move(self._recording.start)
         self._plays = True
         if self._since is None and self._server is not None:
             self._since = self._clock()
-        self._changed.set()
+        self._has_changed(sought=begins_again)
         return Done()
 
     def pause(self) -> Done:
         """Pause. Awaiting the result is optional."""
         self._at, self._since = self._now(), None
         self._plays = False
-        self._changed.set()
+        self._has_changed()
         return Done()
 
     def seek(self, moment: Moment) -> Done:
@@ -147,9 +167,9 @@ class Replay:
         """
         at = nanoseconds(moment, self._recording.start, self._recording.end)
         self._move(min(max(at, self._recording.start), self._recording.end))
+        self._has_changed(sought=True)
         if self._server is not None:
             self._put_state(self._at)
-        self._changed.set()
         return Done()
 
     async def wait_end(self) -> None:
@@ -180,6 +200,8 @@ class Replay:
     async def close(self) -> None:
         """Stop, and close the server and the file. May be called again."""
         task, self._task = self._task, None
+        if self._playback is not None:
+            self._playback.close()
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -198,8 +220,18 @@ class Replay:
         up = self._recording.schemas.get("up")
         cls: Any = WsServer[self._schema.load(), None if up is None else up.load()]  # type: ignore[misc]
         self._server = await cls.bind(addr, **options)
+        if self.server._desk is not None:
+            from deli_com.foxglove.playback import Playback
+
+            self._playback = Playback(self, self.server, self.server._desk)
         self._put_state(self._at)
         self._task = asyncio.create_task(self._run(), name=f"replay {self._recording.path}")
+
+    def _has_changed(self, *, sought: bool = False) -> None:
+        self._changed.set()
+        if self._playback is not None:
+            self.server.flush()  # what was sent before comes before
+            self._playback.changed(sought=sought)
 
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()
@@ -222,17 +254,20 @@ class Replay:
             await self.server.wait_clients(self._wait_clients)
         if self._plays:
             self._since = self._clock()
+            self._has_changed()
         while True:
             if await self._play_once():
                 continue  # `seek` has changed the position
             if self._loop:
                 self._move(self._recording.start)
+                self._has_changed(sought=True)
                 self._put_state(self._at)
                 await asyncio.sleep(0)
                 continue
             self._at, self._since = self._recording.end, None
             self._ended = True
             self._end_event.set()
+            self._has_changed()
             seeks = self._seeks
             while self._seeks == seeks:
                 self._changed.clear()
@@ -255,13 +290,15 @@ class Replay:
                         await self._changed.wait()
                 except TimeoutError:
                     continue
-            self._put(payload)
+            self._put(payload, at)
             sent += 1
             if sent % BATCH == 0:
                 await asyncio.sleep(0)
         return self._seeks != seeks
 
-    def _put(self, payload: bytes) -> None:
+    def _put(self, payload: bytes, at: int) -> None:
+        if self._playback is not None:
+            self._playback.sends(self.server, at)
         try:
             put_payload(self.server, payload)
         except ComError as error:  # the backlog of slow clients is full, as in the recording perhaps
@@ -296,7 +333,7 @@ class Replay:
                 names = lanes[channel.type]
                 state[channel.type, tuple(repr(getattr(value, name)) for name in names)] = payload
         for payload in state.values():
-            self._put(payload)
+            self._put(payload, at)
 
     def _keyframe_before(self, at: int) -> tuple[int, int]:
         # Where reading must begin for the state at a moment, and the time of the keyframe there.

@@ -44,6 +44,7 @@ RIGHT = {
     "forwarded_from": [True],
     "page": [True],
     "record": ["16M"],  # a path
+    "foxglove": [True],
     "conflate": [True],
     "max_head_bytes": [10**400],
     "headers": [],

@@ -44,6 +44,7 @@ NO_LIMITS = {
     "page",
     "hosts",
     "record",
+    "foxglove",
 }
 
 

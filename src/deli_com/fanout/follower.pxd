@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
+from deli_com.fanout.rewriter cimport Rewriter
 from deli_com.log.log cimport Cursor, Log
 from deli_com.log.ring cimport Position
 
@@ -46,6 +47,7 @@ cdef class Follower:
     cdef object transport        # asyncio transport; its write buffer limits are 0: it tells of every byte
     cdef int fd                  # for our own send() (plain TCP on POSIX); -1: all through the transport
     cdef int socket              # asked what the kernel knows of the peer; -1: no socket to ask
+    cdef Rewriter rewriter       # makes of the frames what it gets, through the transport; None: the frames
     cdef const bint* muted       # NULL, or borrowed from the owner: nonzero once nothing may be written
     cdef FollowerState state
     cdef bint writing_paused     # the transport holds bytes: pause_writing came, resume_writing has not
@@ -54,7 +56,7 @@ cdef class Follower:
     # Where it is: `cursors[0]` in the log of all. They are pinned while it is behind.
     cdef Cursor* cursors         # owned
     cdef int cursor_count
-    cdef list audiences          # of cursors[1:], in their order: owns the logs
+    cdef list audiences          # of cursors[1:], in their order: owns the logs, Audiences unless tagged
     cdef Audience private        # the log of this follower alone, or None
     cdef bint is_fresh           # READY, but it was up to date when the flush began
     cdef uint64_t excluded_until  # offset in the log of all up to which a frame is not for it

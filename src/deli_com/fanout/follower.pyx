@@ -164,7 +164,7 @@ cdef class Follower:
     cdef int leave(self) except -1:
         # Removes it from the logs. Idempotent. After this nothing is written to its fd.
         cdef Owner hub = self.hub
-        cdef Audience audience
+        cdef Log log
         if hub is None:
             return 0
         try:
@@ -172,9 +172,10 @@ cdef class Follower:
         finally:  # it has let go, and may have failed to schedule a turn
             self.hub = None
             self.muted = NULL
-            for audience in self.audiences:
-                audience.members.discard(self)
-                audience.trim(audience.flushed.offset)
+            for log in self.audiences:
+                if isinstance(log, Audience):
+                    (<Audience>log).members.discard(self)
+                log.trim(log.flushed.offset)
             self.audiences.clear()
             self.cursor_count = 0
             self.private = None
@@ -196,6 +197,7 @@ cdef class Follower:
         cursor.at = at
         cursor.floor = floor
         cursor.limit = <uint64_t>NOWHERE
+        cursor.tag = 0
         cursor.pinned = False
         self.cursor_count += 1
         if self.is_behind():

@@ -23,6 +23,8 @@ cdef class Hub(Owner):
     cdef Writer writer                        # writes to one of them by itself
     cdef Sweep sweep                          # one timer, and the clock of `rosters`
     cdef set followers                        # those of `rosters`
+    cdef Py_ssize_t timed                     # for how many frames need the time: followers, and `keeps_time`
+    cdef bint keeps_time                      # retained frames need it though nobody follows
     cdef public uint64_t slice_ns             # a flush that takes longer lets the loop run
 
     cdef int join(self, Follower follower) except -1

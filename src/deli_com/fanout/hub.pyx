@@ -162,6 +162,7 @@ cdef class Hub(Owner):
         is_current = at.offset == self.log.end == self.log.flushed.offset
         try:
             self.followers.add(follower)
+            self.timed = len(self.followers) + self.keeps_time
             if is_current and not self.rosters.in_round and not follower.writing_paused:
                 self.rosters.put(follower, FOLLOWER_CURRENT)
             else:
@@ -180,6 +181,7 @@ cdef class Hub(Owner):
             return 0  # the garbage collector is freeing this hub
         self.rosters.remove(follower)
         self.followers.discard(follower)
+        self.timed = len(self.followers) + self.keeps_time
         # A sender may wait for this follower, and the records that it pinned can be freed.
         return self.schedule()
 
@@ -211,7 +213,7 @@ cdef class Hub(Owner):
 
     cdef void begin(self) noexcept:
         # Call before appending: the first frame of a turn asks the clock for all.
-        if self.log.end == self.log.flushed.offset and len(self.followers) and not self._dirty:
+        if self.log.end == self.log.flushed.offset and self.timed and not self._dirty:
             self.arena.now_ns = deli_com_clock_ns()
 
     cdef int appended(self, Py_ssize_t frame) except -1:

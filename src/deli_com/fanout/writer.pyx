@@ -193,7 +193,7 @@ cdef class Writer:
         cdef Piece* piece
         cdef Cursor* cursor
         cdef list pieces
-        cdef bint is_fresh, tells
+        cdef bint is_fresh, tells, is_over
         cdef int i
         while not follower.writing_paused and follower.state != FOLLOWER_GONE:
             is_fresh = follower.is_fresh or follower.state == FOLLOWER_CURRENT
@@ -206,16 +206,22 @@ cdef class Writer:
             for i in range(merge.count):
                 piece = &merge.pieces[i]
                 follower.holds_reliable = follower.holds_reliable or piece.reliable
-                cursor = &follower.cursors[piece.cursor]
-                pieces += (<Log>cursor.log).pieces(&cursor.at, piece.start, piece.end)
-            self._gave(follower, merge.total)
+                if follower.rewriter is None:
+                    cursor = &follower.cursors[piece.cursor]
+                    pieces += (<Log>cursor.log).pieces(&cursor.at, piece.start, piece.end)
+            if follower.rewriter is None:
+                self._gave(follower, merge.total)
+            else:
+                pieces = follower.rewriter.rewrite(merge, follower.cursors)
+                self._gave(follower, follower.rewriter.total)
+            is_over = merge.count == 0
             tells = self._advance(follower, merge.count)
             merge.forget()
             if pieces:
                 self._hand_over(follower, pieces)
             if tells and follower.state != FOLLOWER_GONE:
                 self._hand_over(follower, [])
-            if not pieces:
+            if is_over:
                 return 0
         return 0
 

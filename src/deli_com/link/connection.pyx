@@ -94,7 +94,7 @@ cdef class Connection(Peer):
         self.transport = transport
         self.forks = home_forks()
         self.socket = transport.get_extra_info("socket").fileno()
-        self.fd = -1 if secure else self.socket
+        self.fd = -1 if secure or self.rewriter is not None else self.socket
         self.peer_certificate = transport.get_extra_info("peercert") if secure else None
         # asyncio's and uvloop's TLS would pause at size 0, then hang.
         transport.set_write_buffer_limits(1 if own_tls else 0, 0)
@@ -115,6 +115,8 @@ cdef class Connection(Peer):
     cdef int opened(self) except -1:
         # `attach` was called and `muted` is set. From now on it gets every message.
         self.stage = CONNECTION_OPEN
+        if self.rewriter is not None:
+            self.rewriter.begin(self.transport)
         self.endpoint.join(self)
         self.on_joined()
         self.endpoint.watchers.changed()

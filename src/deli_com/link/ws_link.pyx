@@ -180,7 +180,7 @@ cdef class WsLink(Speaker):
     cdef int _take_text(self, const char* data, Py_ssize_t size) except -1:
         if (
             size >= PREFIX_BYTES and memcmp(data, PREFIX, PREFIX_BYTES) == 0
-            and self.endpoint.terms is not None
+            and self.endpoint.terms is not None and self.rewriter is None
         ):
             if self.agreement is not None or self._may_announce(data, size):
                 return self.take_control(data[:size])

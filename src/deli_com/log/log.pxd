@@ -18,6 +18,7 @@ cdef struct Cursor:
     uint64_t floor           # where it joined: of what is before, only retained frames are for it
     uint64_t limit           # where it left; NOWHERE: it has not
     bint pinned
+    int tag                  # the follower's own; 0 unless it sets it
 
 
 cdef struct Span:

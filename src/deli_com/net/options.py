@@ -268,6 +268,15 @@ def _record(name: str, value: Any, /) -> Any:
     return {key: one_checked(key, one) if key in _OF_FILES else one for key, one in value.items()}
 
 
+def _foxglove(name: str, value: Any, /) -> bool | str:
+    expected = 'True, "publish" or False'
+    if isinstance(value, str) and value != "publish":
+        raise ValueError(_text(name, value, expected))
+    if not isinstance(value, (bool, str)):
+        raise TypeError(_text(name, value, expected))
+    return value
+
+
 def _codes(name: str, value: Any, /) -> frozenset[int] | None:
     expected = "a collection of close codes, 1000 to 4999"
     if value is None:
@@ -391,6 +400,7 @@ RULES: Mapping[str, Rule] = {
     "last_bytes": Count("byte"),
     "speed": _factor,
     "loop": _flag,
+    "foxglove": _foxglove,
     "http_authorize": Function("(request)"),
     "loop_factory": Function("() that makes an event loop"),
     "path": Text("a path"),

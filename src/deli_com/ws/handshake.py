@@ -398,6 +398,8 @@ class Handshake(asyncio.BufferedProtocol):
             m.strip(" \t") for line in headers.getall("Sec-WebSocket-Protocol", []) for m in line.split(",")
         ]
         request.subprotocol = next((name for name in service.subprotocols if name in offered), None)
+        if request.subprotocol is None:
+            request.subprotocol = next((name for name in service.viewer_protocols if name in offered), None)
         if request.subprotocol is None and service.subprotocols and any(offered):
             spoken = ", ".join(service.subprotocols)
             return Refusal(400, f"none of the offered subprotocols is supported; these are: {spoken}")

@@ -7,7 +7,7 @@ import socket
 import ssl as ssl_module
 import weakref
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from picows import WSListener
 
@@ -38,6 +38,7 @@ from deli_com.ws.site import Handler, Http, handler_of
 from deli_com.ws.viewer import PageUse, with_page
 
 if TYPE_CHECKING:
+    from deli_com.foxglove.desk import Desk
     from deli_com.link.endpoint import Pairs
 
 __all__ = ["WsServer"]
@@ -85,6 +86,7 @@ class WsServer(ServerBase[Down, Up]):
 
     _port: Port | None = None
     _service: Service | None = None
+    _desk: Desk | None = None  # of its viewers
 
     if TYPE_CHECKING:  # types for clients that have a request
 
@@ -134,6 +136,7 @@ class WsServer(ServerBase[Down, Up]):
         subprotocols: Sequence[str] = (),
         response_headers: HeadersLike = (),
         record: RecordTo | None = None,
+        foxglove: bool | Literal["publish"] = False,
         http: Http | None = None,
         http_authorize: Authorize | None = None,
         page: PageUse = False,
@@ -235,6 +238,12 @@ class WsServer(ServerBase[Down, Up]):
         record : path or mapping, optional
             Record to this file from the first message on, as the method `record` does. A mapping gives the
             arguments of `record` by name.
+        foxglove : bool or "publish"
+            Serve viewers as well: Foxglove, Lichtblick, and others that offer the subprotocol
+            ``foxglove.sdk.v1`` or ``foxglove.websocket.v1``. They are clients, to whom `authorize`, `origins`
+            and `max_clients` apply, but not ``schema="require"``. Name the page of a hosted viewer in
+            `origins`.
+            ``"publish"``: they may send values, too.
         http : callable or mapping, optional
             Serve plain HTTP on this port as well, to a GET or HEAD that asks for no WebSocket. A function
             ``(request)``, may be async, returns a `Response`, or None for 404. A mapping gives bytes, a file,
@@ -271,6 +280,7 @@ class WsServer(ServerBase[Down, Up]):
         """
         down, up = cls._codecs("bind(addr)")
         checked_subprotocols(subprotocols)
+        viewers = _viewer_protocols(subprotocols, foxglove, up) if foxglove else ()
         checked_headers(response_headers, "response_headers")
         check_origins(origins)
         check_path(path)
@@ -328,6 +338,10 @@ class WsServer(ServerBase[Down, Up]):
                     on_disconnect=on_disconnect,
                 )
                 self._record_from_start(record)
+                if foxglove:
+                    from deli_com.foxglove.desk import Desk
+
+                    self._desk = Desk(self, foxglove == "publish")
                 self._service = service = Service(
                     make_listener=_listeners(self),
                     max_frame_size=max_message_size,
@@ -336,6 +350,7 @@ class WsServer(ServerBase[Down, Up]):
                     origins=origins,
                     authorize=authorize,
                     subprotocols=subprotocols,
+                    viewer_protocols=viewers,
                     response_headers=response_headers,
                 )
                 at_path = NoPort() if port is None else port.add(path, service)
@@ -427,6 +442,17 @@ def _forwarding(*, proxies: Any, header: ForwardedHeader, has_host: bool) -> For
     return Forwarding(proxies, header, has_host)
 
 
+def _viewer_protocols(others: Sequence[str], foxglove: bool | str, up: Any) -> tuple[str, ...]:
+    from deli_com.foxglove.protocol import SUBPROTOCOLS
+
+    for name in SUBPROTOCOLS:
+        if name in others:
+            raise ValueError(f"subprotocols has {name!r}, which foxglove={foxglove!r} speaks already")
+    if foxglove == "publish" and up is None:
+        raise ValueError('foxglove="publish" lets viewers send values, but this server receives none')
+    return SUBPROTOCOLS
+
+
 def _port_of(server: WsServer[Any, Any]) -> Port:
     server._check_home("bind")
     port = server._port
@@ -449,6 +475,8 @@ def _listeners(server: WsServer[Any, Any]) -> Any:
         server = found()
         if server is None or server._is_ended():
             return Refusal(503, "the server is closing")
+        if server._desk is not None and request.subprotocol in server._desk.subprotocols:
+            return server._desk.viewer(server, request).listener()
         peer = WsLink(server, request.remote, request)
         if server.terms is not None:
             refusal = _greet(server.terms, request, peer)

@@ -44,6 +44,9 @@ class Service:
     subprotocols : sequence of str
         The first one that the client offers is chosen. A client that offers none is accepted without one. A
         client that offers only others gets 400.
+    viewer_protocols : sequence of str
+        The same for those who offer none of `subprotocols`. A client that offers none of either is treated as
+        if there were none of these.
     response_headers : mapping or pairs
         Headers of the 101 response.
     read_buffer_bytes : int
@@ -57,6 +60,7 @@ class Service:
     origins: Origins | None = None
     authorize: Authorize | None = None
     subprotocols: Sequence[str] = ()
+    viewer_protocols: Sequence[str] = ()
     response_headers: HeadersLike = ()  # kept as a tuple of pairs
     read_buffer_bytes: int = 2048
 

@@ -1,0 +1,1 @@
+"""Viewers: Foxglove, Lichtblick and what else speaks their protocol, served from the logs."""

@@ -1,0 +1,110 @@
+"""What all viewers of one server share: its channels, and what each of them is told first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from deli_com._abi import VERSION
+from deli_com.foxglove.heads import Times, keep_time
+from deli_com.foxglove.protocol import ENCODINGS, MAX_TEXT, SUBPROTOCOLS, Described, advertise, server_info
+from deli_com.foxglove.viewer import Viewer
+from deli_com.link.request import Answer, Request
+from deli_com.recording.parts import ChannelInfo
+from deli_com.recording.recorder import describe_channel
+from deli_com.schema.tree import Sealed
+
+if TYPE_CHECKING:
+    from deli_com.foxglove.playback import Playback
+    from deli_com.link.endpoint import Endpoint
+
+__all__ = ["Desk"]
+
+
+class Desk:
+    """What viewers of one server share.
+
+    Parameters
+    ----------
+    server : Endpoint
+        Its loop's thread makes this.
+    publishes : bool
+        Viewers may send values, too.
+    """
+
+    subprotocols = SUBPROTOCOLS
+
+    def __init__(self, server: Endpoint[Any, Any], publishes: bool) -> None:
+        assert server.down is not None
+        keep_time(server)
+        self._down = server.down
+        self.publishes = publishes
+        self.session = str(time.time_ns() // 10**6)
+        self.times: Times | None = None  # when messages were sent, of a replay
+        self.player: Playback | None = None
+        self.viewers: WeakSet[Viewer] = WeakSet()
+
+    def viewer(self, server: Endpoint[Any, Any], request: Request) -> Viewer:
+        """A viewer of `server`, which has asked with that request."""
+        request._answer = Answer((), MAX_TEXT)
+        made = Viewer(server, request, self)
+        self.viewers.add(made)
+        return made
+
+    def tell(self, key: str, message: bytes) -> None:
+        """Tell all viewers; of several with one key that wait for a viewer only the last."""
+        for viewer in [*self.viewers]:
+            viewer.hear(key, message)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the variants of the type; one empty name where it is not sealed."""
+        tree = self._down.schema.tree
+        root = tree.by_name.get(str(tree.root))
+        return tuple(variant.name for variant in root.variants) if isinstance(root, Sealed) else ("",)
+
+    @property
+    def variants(self) -> int:
+        """How many variants the type has; 0: it is not sealed."""
+        return 0 if self.classes == ("",) else len(self.classes)
+
+    @cached_property
+    def channels(self) -> tuple[Described, ...]:
+        """What is sent to everybody, a channel a class, numbered from 1."""
+        return tuple(self.describe(1, None))
+
+    def describe(self, first: int, group: object | None) -> Sequence[Described]:
+        """Channels of the classes, numbered from `first`."""
+        schema = self._down.schema
+        scope = None if group is None else str(group)
+        return [
+            _described(number, describe_channel(schema, "down", name, scope))
+            for number, name in enumerate(self.classes, first)
+        ]
+
+    @cached_property
+    def _advertisement(self) -> list[bytes]:
+        return advertise(self.channels)
+
+    def greeting(self) -> list[bytes]:
+        """The texts that come first, for each viewer."""
+        capabilities = ["clientPublish"] if self.publishes else []
+        if self.player is not None:
+            capabilities += ["time", "playbackControl"]
+        info = server_info(
+            f"deli-com: {self._down.schema.tree.root}",
+            capabilities=capabilities,
+            encodings=ENCODINGS if self.publishes else (),
+            metadata={"deli-com": VERSION},
+            session=self.session,
+            data_range=None if self.player is None else self.player.time_range,
+        )
+        return [info, *self._advertisement]
+
+
+def _described(number: int, info: ChannelInfo) -> Described:
+    name, encoding, text = info.schema
+    return Described(number, info.topic, info.encoding, name, encoding, text.decode())
