@@ -25,6 +25,7 @@ from deli_com.fanout.pacer cimport Paced, Pacer
 from deli_com.ground.cursor cimport WriteCursor
 from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_RELIABLE, DeliveryClass
 from deli_com.ground.home cimport at_home
+from deli_com.ground.sockets cimport deli_com_clock_ns
 from deli_com.ground.watchers cimport Watchers
 from deli_com.log.arena cimport Arena, payload_size
 from deli_com.log.log cimport Log
