@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from deli_com import Codec, Schema, codec, u8, u32
-from deli_com import gen
+from deli_com import Codec, Schema, codec, gen, u8, u32
 from deli_com.types.delivery import delivery
 
 AGE = 0.02
