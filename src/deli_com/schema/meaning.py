@@ -44,7 +44,7 @@ class Meanings:
     Parameters
     ----------
     by_name : mapping of str to Definition
-        Those of the schema, which are not too deep within one another (`measure.too_deep`).
+        Those of the schema, which `measure.too_deep` has accepted.
     """
 
     def __init__(self, by_name: Mapping[str, Definition]) -> None:
