@@ -31,7 +31,7 @@ from deli_com.log.arena cimport Arena, payload_size
 from deli_com.log.log cimport Log
 from deli_com.log.ring cimport Key
 from deli_com.receive.pairs cimport Pairs
-from deli_com.receive.policy_inbox cimport inbox_for
+from deli_com.receive.inbox_for cimport inbox_for
 from deli_com.receive.quota cimport InputQuota
 from deli_com.recording.tap cimport WAY_SENT
 from deli_com.receive.recv cimport NEXT_VALUE, RECV_MANY, RECV_PAIR, RECV_VALUE, Recv, recv_from_inbox

@@ -19,8 +19,6 @@ import re
 from importlib import resources
 from typing import NamedTuple
 
-from deli_com.gen.ts import generic_decoder
-
 __all__ = ["Page", "made_page"]
 
 # In the order in which they are one script: later ones use what earlier ones define.
@@ -94,6 +92,8 @@ def made_page(*, path: str, sends: bool, title: str) -> Page:
 
 @functools.cache
 def _script() -> str:
+    from deli_com.gen.ts import generic_decoder  # not for servers without a page
+
     parts = [generic_decoder(), *map(_source, SCRIPTS)]
     return '"use strict";\n(() => {\n' + _bare("\n".join(parts)) + "})();\n"
 

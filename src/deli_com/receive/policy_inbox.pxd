@@ -3,7 +3,6 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
-from deli_com._fastcodec cimport TypeCodec
 from deli_com.receive.inbox cimport Inbox
 from deli_com.receive.message_key cimport MessageKey, MessageKeys
 from deli_com.receive.slots cimport Held, Slot, SlotTable
@@ -60,8 +59,3 @@ cdef class PolicyInbox(Inbox):
     cdef void _put_first(self, Held* held) noexcept
     cdef int _now(self) noexcept
     cdef bint _was_away(self) noexcept
-
-
-# Makes the inbox for the values that a codec reads: a plain `Inbox` if their classes have no policy.
-cdef Inbox inbox_for(
-    object loop, TypeCodec codec, Py_ssize_t max_bytes, bint conflate, bint is_client)

@@ -67,14 +67,16 @@ cdef class Taker:
 
     def recv(self, timeout=None):
         """Wait for one value, for at most `timeout` seconds; then raise TimeoutError."""
-        self._wait(timeout)
-        return self._value()
+        cdef double deadline = _deadline(timeout)
+        self._wait(timeout, deadline)
+        return self._value(timeout, deadline)
 
     def recv_from(self, timeout=None):
         """Like `recv`; returns the connection that the value came over, and the value."""
         cdef Entry entry
+        cdef double deadline = _deadline(timeout)
         while True:
-            self._wait(timeout)
+            self._wait(timeout, deadline)
             if not self._take(&entry):
                 continue
             value = <object>entry.value
@@ -89,8 +91,9 @@ cdef class Taker:
         """Wait for one value; return a list of the available values, at most `most`."""
         cdef Inbox inbox = self.inbox
         cdef Entry entry
-        self._wait(timeout)
-        cdef list values = [self._value()]
+        cdef double deadline = _deadline(timeout)
+        self._wait(timeout, deadline)
+        cdef list values = [self._value(timeout, deadline)]
         try:
             while len(values) < most and inbox.count() > inbox._woken and not self._is_error_next():
                 if not self._take(&entry):
@@ -108,12 +111,12 @@ cdef class Taker:
 
     def __next__(self):
         try:
-            self._wait(None)
+            self._wait(None, INFINITY)
+            return self._value(None, INFINITY)
         except ConnectionError:
             if self.inbox._closed is not None and self.inbox._in_order:
                 raise StopIteration from None
             raise
-        return self._value()
 
     def has_values(self):
         """Whether a value waits that no woken waiter is about to take."""
@@ -131,7 +134,7 @@ cdef class Taker:
         timeout : float, optional
         """
         cdef Inbox inbox = self.inbox
-        cdef double deadline = INFINITY if timeout is None else monotonic() + <double>timeout
+        cdef double deadline = _deadline(timeout)
         cdef double now
         cdef Bell bell
         inbox.home.check_process("latest")
@@ -178,16 +181,14 @@ cdef class Taker:
 
     # --- private ---
 
-    cdef bint _wait(self, object timeout) except -1:
+    cdef bint _wait(self, object timeout, double deadline) except -1:
         # Returns once there is an entry for this thread. The caller takes it before it releases the GIL.
         cdef Inbox inbox = self.inbox
-        cdef double deadline
         cdef Bell bell
         inbox.home.check_process("recv")
         inbox.wanted = True
         if inbox.count() > 0 and inbox._woken == 0 and inbox._waiting == 0:
             return True
-        deadline = INFINITY if timeout is None else monotonic() + <double>timeout
         while True:
             if inbox._closed is not None and inbox.count() <= inbox._woken:
                 _let_exit()
@@ -220,10 +221,10 @@ cdef class Taker:
             raise
         return True
 
-    cdef object _value(self):
+    cdef object _value(self, object timeout, double deadline):
         cdef Entry entry
         while not self._take(&entry):
-            self._wait(None)
+            self._wait(timeout, deadline)
         value = <object>entry.value
         Py_DECREF(value)
         Py_XDECREF(entry.source)
@@ -314,17 +315,24 @@ cdef class Taker:
         # If there is room, reading is resumed on the loop's thread.
         if self._is_asked or not self.inbox._has_room():
             return 0
-        self._is_asked = True
         try:
+            self._is_asked = True
             self.inbox.loop.call_soon_threadsafe(self._go_on_reading)
         except RuntimeError:
             pass  # the loop has ended
+        except BaseException:
+            self._is_asked = False  # the next take asks again
+            raise
         return 0
 
     def _go_on_reading(self):
         self._is_asked = False
         if self.inbox._held_back and self.inbox._has_room():
             self.inbox._resume_sources()
+
+
+cdef double _deadline(object timeout) except? -1:
+    return INFINITY if timeout is None else <double>monotonic() + <double>timeout
 
 
 cdef int _sleep(double seconds) except -1:
