@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Generator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from deli_com.errors import ComError
 from deli_com.link.payload import forget_all, put_payload
@@ -223,7 +223,7 @@ class Replay:
         if self.server._desk is not None:
             from deli_com.foxglove.playback import Playback
 
-            self._playback = Playback(self, self.server, self.server._desk)
+            self._playback = Playback(cast("Any", self), self.server, self.server._desk)
         self._put_state(self._at)
         self._task = asyncio.create_task(self._run(), name=f"replay {self._recording.path}")
 

@@ -60,7 +60,7 @@ class TestRefusals:
             (tuple, "tuple"),
             (typing.List, r"list\[T\]"),  # noqa: UP006
             (list[int], "int has no size"),
-            (dict[str, u8], "dict"),
+            (dict[str, u8], "the wire has no maps: write a list of pairs"),
             (set[u8], "set"),
             (bytearray, "bytes"),
             (object, "object"),

@@ -90,8 +90,8 @@ class AsgiTransport(asyncio.Transport):
             self._has_frames.set()
             self._protocol.pause_writing()
 
-    def writelines(self, pieces: Iterable[Any]) -> None:
-        self.write(b"".join(pieces))
+    def writelines(self, list_of_data: Iterable[Any]) -> None:
+        self.write(b"".join(list_of_data))
 
     def get_write_buffer_size(self) -> int:
         return self._size

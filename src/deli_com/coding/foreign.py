@@ -54,8 +54,9 @@ def _nulls(value: Any, numpy_dtype: Any) -> int:
     # numpy has no nulls: they would become nan, and whole numbers floats with them.
     if getattr(value, "hasnans", False) and not isinstance(value.dtype, numpy_dtype):  # of pandas
         return int(value.isna().sum())
-    nulls = getattr(value, "null_count", 0)
-    return int(nulls() if callable(nulls) else nulls)
+    nulls: Any = getattr(value, "null_count", 0)
+    count: Any = nulls() if callable(nulls) else nulls
+    return int(count)
 
 
 def _name(value: Any) -> str:

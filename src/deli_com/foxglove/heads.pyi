@@ -15,7 +15,7 @@ class Times:
 
 @disjoint_base
 class Wanted:
-    def __init__(self, log: Log, count: int) -> None: ...
+    def __new__(cls, log: Log, count: int) -> Wanted: ...
     @property
     def log(self) -> Log: ...
     @property
@@ -23,9 +23,9 @@ class Wanted:
 
 @disjoint_base
 class Heads(Rewriter):
-    def __init__(
-        self, endpoint: Endpoint[Any, Any], classes: int, greeting: list[bytes], times: Times | None
-    ) -> None: ...
+    def __new__(
+        cls, endpoint: Endpoint[Any, Any], classes: int, greeting: list[bytes], times: Times | None
+    ) -> Heads: ...
     def subscribe(
         self, follower: Follower, index: int, subscription: int, log: Log | None = None
     ) -> None: ...

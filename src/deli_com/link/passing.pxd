@@ -27,6 +27,7 @@ cdef class Passing(Passage):
     cdef list _ends                       # stream offsets of the target's log behind messages that may wait
 
     cdef bint _put(self, bytes payload) except -1
+    cdef int _to_also(self, bytes payload) except -1
     cdef int _append(self, Endpoint to, bytes payload, Lane lane, object key) except -1
     cdef int _hold(self, object link, bytes payload) except -1
     cdef int _later(self) except -1

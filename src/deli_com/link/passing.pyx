@@ -211,7 +211,7 @@ cdef class Passing(Passage):
             self._ends.append(to.log.end)
         return 0
 
-    def _to_also(self, bytes payload not None):
+    cdef int _to_also(self, bytes payload) except -1:
         # The types are the same, so are lanes and keys.
         cdef Endpoint to = self.also
         cdef Lane lane = None
@@ -221,11 +221,13 @@ cdef class Passing(Passage):
         cdef Py_ssize_t index = 0
         if to.lanes is not None:
             if self._is_sealed:
-                index = <Py_ssize_t>load_u32(PyBytes_AS_STRING(payload))
+                index = <Py_ssize_t>load_u32(PyBytes_AS_STRING(payload)) if size >= 4 else -1
+            if not 0 <= index < len(to.lanes.lanes):
+                return 0  # of no class
             lane = to.lanes.lanes[index]
             if lane.kind == DELIVER_LATEST and lane.key:
                 if not self._keys.find(PyBytes_AS_STRING(payload), size, &found):
-                    return
+                    return 0
                 key = found.data[:found.size]
         cdef bint has_room = to._ended is None and to.limits.room_for(size)
         try:
@@ -234,11 +236,12 @@ cdef class Passing(Passage):
         except BacklogFull:
             has_room = False
         if has_room:
-            return
+            return 0
         on_full = self._on_full
         self.close_also()
         if on_full is not None:
             on_full()
+        return 0
 
     # --- what waits ----------------------------------------------------------------------
 

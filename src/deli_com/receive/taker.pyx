@@ -61,7 +61,7 @@ cdef class Taker:
         Keep the last value of each key that was taken, for `latest`.
     """
 
-    def __init__(self, Inbox inbox not None, bint remembers=False):
+    def __cinit__(self, Inbox inbox not None, bint remembers=False):
         self.inbox = inbox
         self._newest = {} if remembers and isinstance(inbox, PolicyInbox) else None
 

@@ -1,9 +1,9 @@
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, final
 
 from typing_extensions import Buffer, disjoint_base
 
-@disjoint_base
+@final
 class Chunk:
     @property
     def size(self) -> int: ...

@@ -1,10 +1,11 @@
 from collections.abc import Callable
+from typing import final
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer
 
 from deli_com.recording.chunk import Chunk
 
-@disjoint_base
+@final
 class Intake:
     def __init__(self, limit: int, wake: Callable[[], object]) -> None: ...
     raises: bool

@@ -476,7 +476,7 @@ def _listeners(server: WsServer[Any, Any]) -> Any:
         if server is None or server._is_ended():
             return Refusal(503, "the server is closing")
         if server._desk is not None and request.subprotocol in server._desk.subprotocols:
-            return server._desk.viewer(server, request).listener()
+            return WsLinkListener(server._desk.viewer(server, request))
         peer = WsLink(server, request.remote, request)
         if server.terms is not None:
             refusal = _greet(server.terms, request, peer)
