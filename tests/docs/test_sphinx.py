@@ -24,7 +24,7 @@ API
    :members:
    :imported-members:
    :undoc-members:
-   :inherited-members:
+   :inherited-members: object, int
 
 .. automodule:: deli_com.gen
    :members:

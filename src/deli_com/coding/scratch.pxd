@@ -31,7 +31,7 @@ cdef inline void scratch_open(Scratch* scratch) noexcept:
     scratch.cur.tail_min = TAIL_BYTES
 
 
-# Drops what it owns. Whoever takes `made` for the result does not call it.
+# Drops what it owns. It is not called where `made` becomes the result.
 cdef void scratch_close(Scratch* scratch) noexcept
 
 # A new `bytes` of the first `head` bytes and the value's last ones, which stayed where they were. Closes it.

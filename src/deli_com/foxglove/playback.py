@@ -6,7 +6,7 @@
     state     5 | u8 status | u64 time | f32 speed | u8 sought | u32 length | id of the request
     time      2 | u64 time
 
-Times are ns since the epoch, numbers little-endian. Every viewer is told of every change, whoever made it.
+Times are ns since the epoch, numbers little-endian. Every viewer is told of every change.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def refuse_child(process: int, what: str) -> None:
     if os.getpid() != process:
         raise RuntimeError(
             f"{what} was called in process {os.getpid()}, but the recording is of process {process}, "
-            "from which this one was forked: record anew here, after the fork"
+            "from which this one was forked: start a recording here, after the fork"
         )
 
 
