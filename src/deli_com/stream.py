@@ -572,7 +572,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         self._delay = min(max(self._first_delay, 2 * self._delay), self._max_delay)
         wait = self._delay * random.uniform(0.5, 1.0)
         self._next_at = self._now() + wait
-        self._report(error, f"next try in {wait:.1f} s")
+        self._report(error, f"next attempt in {wait:.1f} s")
 
     def _report(self, error: BaseException, then: str) -> None:
         _log.log(logging.INFO if self._warned else logging.WARNING, "%s; %s", error, then)

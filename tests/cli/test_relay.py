@@ -121,7 +121,7 @@ async def test_a_signal_ends_it_while_it_waits_for_the_server():
     with started("ws://127.0.0.1:9") as process:
         assert process.stderr is not None
         line = await asyncio.to_thread(process.stderr.readline)
-        assert "next try in" in line
+        assert "next attempt in" in line
         process.terminate()
         assert await asyncio.to_thread(process.wait, 20 * SLOW) == 0
 

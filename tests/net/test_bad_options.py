@@ -151,7 +151,8 @@ def test_the_background_server() -> None:
         with pytest.raises(TypeError, match=r"^loop_factory is .*, expected a function \(\)"):
             serve_background(WsServer[u32].bind(ADDR), loop_factory=factory)  # type: ignore[arg-type]
     with pytest.raises(
-        TypeError, match=r"returns, got <Client\[u32\]\.connect.*a client runs in an event loop"
+        TypeError,
+        match=r"takes the result of .*, got <Client\[u32\]\.connect.*a client runs in an event loop",
     ):
         serve_background(Client[u32].connect(FAR))  # type: ignore[arg-type]
     with serve_background(WsServer[u32].bind(ADDR)) as server:

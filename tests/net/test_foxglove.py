@@ -557,6 +557,7 @@ class TestWrongWords:
                     await viewer.ws.send("{")
                 await until(lambda: peer.stats().queued_bytes <= size)
                 assert peer.is_open
+                viewer.ws.transport.abort()  # who reads nothing gets no CLOSE either
 
     @pytest.mark.loops("asyncio")
     async def test_junk_ends_in_statuses_or_a_close(self, caplog: Any) -> None:

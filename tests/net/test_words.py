@@ -60,6 +60,8 @@ def public_callables() -> list[Any]:
         for attribute, function in inspect.getmembers(owner):
             if attribute.startswith("_") or attribute in ("add_note", "with_traceback"):
                 continue  # the latter are BaseException's
+            if issubclass(owner, int) and attribute in vars(int):
+                continue  # Python's own
             if isinstance(function, property):
                 function = function.fget
             if callable(function):

@@ -363,7 +363,7 @@ class Relay:
                 delay = backoff.next()
                 level = logging.INFO if warned else logging.WARNING
                 warned = True
-                _log.log(level, "upstream %s: %s; next try in %.1f s", self.url, error, delay)
+                _log.log(level, "upstream %s: %s; next attempt in %.1f s", self.url, error, delay)
             finally:
                 self._lose()
                 if client is not None:

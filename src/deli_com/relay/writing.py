@@ -83,7 +83,7 @@ class Writing:
                 delay = backoff.next()
                 level = logging.INFO if warned else logging.WARNING
                 warned = True
-                _log.log(level, "dial %s: %s; next try in %.1f s", self.url, error, delay)
+                _log.log(level, "dial %s: %s; next attempt in %.1f s", self.url, error, delay)
             finally:
                 self._client = None
                 down.close_also()

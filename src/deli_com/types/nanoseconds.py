@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Self, final
+from inspect import Parameter, Signature
+from typing import ClassVar, Self, final
 
 __all__ = ["Nanoseconds"]
 
@@ -31,6 +32,11 @@ class Nanoseconds(int):
     """
 
     __slots__ = ()
+
+    # That of int, which has none for `inspect` and `help`.
+    __signature__: ClassVar[Signature] = Signature(
+        [Parameter("value", Parameter.POSITIONAL_ONLY, default=0, annotation=int)]
+    )
 
     @classmethod
     def now(cls) -> Self:

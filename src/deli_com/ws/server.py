@@ -38,7 +38,6 @@ from deli_com.ws.site import Handler, Http, handler_of
 from deli_com.ws.viewer import PageUse, with_page
 
 if TYPE_CHECKING:
-    from deli_com.foxglove.desk import Desk
     from deli_com.link.endpoint import Pairs
 
 __all__ = ["WsServer"]
@@ -86,7 +85,7 @@ class WsServer(ServerBase[Down, Up]):
 
     _port: Port | None = None
     _service: Service | None = None
-    _desk: Desk | None = None  # of its viewers
+    _desk: Any = None  # Desk of its Foxglove viewers, or None
 
     if TYPE_CHECKING:  # types for clients that have a request
 
@@ -431,7 +430,7 @@ def _handler(
     if page:
         return with_page(http, page, path)
     if http is None and http_authorize is not None:
-        raise ValueError("http_authorize is for what http= serves, which is not given")
+        raise ValueError("http_authorize is given without http=")
     return None if http is None else handler_of(http)
 
 
