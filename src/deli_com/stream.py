@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import random
 import ssl as ssl_module
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -19,6 +18,7 @@ from deli_com.ground.home import Home
 from deli_com.link.hearing import Listeners, OnGap
 from deli_com.link.shown_as_table import ShownAsTable, figures
 from deli_com.link.stats import ServerStats
+from deli_com.net.backoff import Backoff
 from deli_com.net.options import checked, one_checked, unexpected
 from deli_com.opening import running_loop
 from deli_com.schema.control import Gap
@@ -38,7 +38,6 @@ HOPELESS_STATUS = frozenset({400, 401, 403, 404, 405, 410, 426, 428})
 # Close codes that say the same: policy violation, and 400, 401 and 403 of HTTP in the private range.
 TERMINAL_CODES = frozenset({1008, 4400, 4401, 4403})
 UNAUTHORIZED = frozenset({401, 4401})  # another token may be let in
-HELD_S = 1.0  # a connection that lasts less is one more failure, whatever it has delivered
 NORMAL = 1000  # RFC 6455 section 7.4.1
 
 # What `stream` takes beside the options of `connect`.
@@ -168,10 +167,8 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         self._on_connect = Listeners("on_connect", _log)
         self._on_disconnect = Listeners("on_disconnect", _log)
         self._on_gap = Listeners("on_gap", _log)
-        self._first_delay = first_delay
-        self._max_delay = max_delay
         self._home: Home | None = None  # from the first step on
-        self._delay = 0.0  # before the next attempt, at most; 0 for at once
+        self._backoff = Backoff(first_delay, max_delay)
         self._next_at = 0.0  # loop time of the next attempt, as drawn
         self._client: ClientBase[Down, Up] | None = None
         self._linked: ClientBase[Down, Up] | None = None  # for which on_disconnect is owed
@@ -555,9 +552,8 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         if is_terminal:
             self._closed = True
             self._failure = error  # for this step, or the next one
-        elif now - self._made_at >= max(HELD_S, self._delay):
+        elif self._backoff.lasted(now - self._made_at):
             self._warned = False  # what comes is another outage
-            self._delay = 0.0
             self._next_at = now
             self._report(error, "connecting again at once")
         else:
@@ -569,8 +565,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         _add(self._past, client.stats(), OF_NOW)
 
     def _back_off(self, error: BaseException) -> None:
-        self._delay = min(max(self._first_delay, 2 * self._delay), self._max_delay)
-        wait = self._delay * random.uniform(0.5, 1.0)
+        wait = self._backoff.next()
         self._next_at = self._now() + wait
         self._report(error, f"next attempt in {wait:.1f} s")
 

@@ -31,8 +31,8 @@ from deli_com import (
     u32,
 )
 from deli_com.metrics import Collector
+from deli_com.net.backoff import Backoff
 from deli_com.relay import Relay
-from deli_com.relay.backoff import Backoff
 
 FAST = {"first_delay": 0.01, "max_delay": 0.05}
 TOKEN = "a-token-of-the-tests"

@@ -12,6 +12,7 @@ from helpers import until
 
 from deli_com import ConnectionClosed, DecodeError, IoError, WebSocketError, WsClient, WsServer, u32
 from deli_com import stream as stream_module
+from deli_com.net import backoff as backoff_module
 
 
 class TestStream:
@@ -151,7 +152,7 @@ class TestStream:
             return next(draws)
 
         monkeypatch.setattr(stream_module.asyncio, "sleep", sleep)
-        monkeypatch.setattr(stream_module.random, "uniform", uniform)
+        monkeypatch.setattr(backoff_module.random, "uniform", uniform)
         attempts = 0
         async with WsServer[u32].bind("127.0.0.1:0") as server:
 
@@ -230,7 +231,7 @@ class Clock:
             await real(0)
 
         monkeypatch.setattr(stream_module.asyncio, "sleep", sleep)
-        monkeypatch.setattr(stream_module.random, "uniform", lambda low, high: high)
+        monkeypatch.setattr(backoff_module.random, "uniform", lambda low, high: high)
         monkeypatch.setattr(stream_module.Stream, "_now", lambda stream: self.now)
 
 
@@ -311,7 +312,7 @@ class TestEnds:
         """The step ends in a few turns of the loop, whatever the delay."""
         values = WsClient[u32].stream("127.0.0.1:1", first_delay=3600, max_delay=3600)
         steps = [asyncio.ensure_future(anext(values)) for _ in range(2)]
-        await until(lambda: values._delay == 3600)
+        await until(lambda: values._backoff.delay == 3600)
         await values.aclose()
         for step in steps:
             with pytest.raises(StopAsyncIteration):

@@ -80,7 +80,7 @@ class TestSending:
         addr = await an_address(wire)
         async with stream_of(wire, addr) as link:
             sending = [asyncio.ensure_future(link.send(number, wait=True)) for number in range(3)]
-            await until(lambda: link._delay > 0)  # an attempt has failed
+            await until(lambda: link._backoff.delay > 0)  # an attempt has failed
             assert not any(task.done() for task in sending)
             async with BOUND[wire][u32].bind(addr) as server:
                 assert sorted([await server.recv() for _ in range(3)]) == [0, 1, 2]

@@ -20,9 +20,9 @@ from deli_com.link.peer import Peer
 from deli_com.link.request import Request
 from deli_com.link.stats import ServerStats
 from deli_com.net.address import Address, AddressLike
+from deli_com.net.backoff import Backoff
 from deli_com.net.options import checked
 from deli_com.opening import running_loop
-from deli_com.relay.backoff import Backoff
 from deli_com.relay.ends import reader_of, served_as
 from deli_com.relay.given import checked_dial, checked_token, client_of, indices, is_here, texts, types_of
 from deli_com.relay.stats import NOTHING, RelayStats

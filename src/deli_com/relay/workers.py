@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from deli_com.errors import IoError
 from deli_com.net.address import Address, AddressLike, parse_address, resolve, unix_path
-from deli_com.relay.backoff import Backoff
+from deli_com.net.backoff import Backoff
 
 __all__ = ["ReservedPort", "Workers"]
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from deli_com.errors import ComError, ConnectionClosed
 from deli_com.link.passing import Passing, tell
 from deli_com.link.shown import retained_payloads
-from deli_com.relay.backoff import Backoff
+from deli_com.net.backoff import Backoff
 from deli_com.relay.ends import writer_of
 from deli_com.schema.control import Gap, Live, render
 from deli_com.ws.server import WsServer
