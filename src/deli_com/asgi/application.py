@@ -17,9 +17,8 @@ from deli_com.link.request import Request
 from deli_com.net.address import Address, plain_ip
 from deli_com.net.log_budget import LogBudget
 from deli_com.ws.head import Refusal, checked_headers, server_feed
-from deli_com.ws.origins import origin_allowed
 from deli_com.ws.picows_adapter import feed, server_protocol
-from deli_com.ws.service import Service, refusal_of
+from deli_com.ws.service import Service, judge_page, refusal_of, settle_subprotocol
 
 __all__ = ["AsgiApplication", "NoPort"]
 
@@ -123,26 +122,11 @@ class AsgiApplication:
         request = _request(scope)
         if isinstance(request, Refusal):
             return request
-        headers = request.headers
-        origins = headers.getall("Origin", [])
-        if len(origins) > 1:
-            return Refusal(400, "more than one Origin header")
-        if origins and not origin_allowed(origins[0], request.host, service.origins):
-            shown = origins[0][:200]
-            self._budget.log(
-                logging.WARNING,
-                "refused a page of origin %r from %s at %r: origins=[%r] would allow it",
-                *(shown, request.remote, request.host[:200], shown),
-            )
-            return Refusal(403, f"pages of origin {shown!r} may not connect here")
-        offered = scope.get("subprotocols") or []
-        request.subprotocol = next((name for name in service.subprotocols if name in offered), None)
-        if request.subprotocol is None and service.subprotocols and any(offered):
-            return Refusal(
-                400,
-                "this server supports none of the subprotocols offered, but these: "
-                + ", ".join(service.subprotocols),
-            )
+        refused = judge_page(request, service, self._budget)
+        if refused is None:
+            refused = settle_subprotocol(request, service, scope.get("subprotocols") or [])
+        if refused is not None:
+            return refused
         full = Refusal(503, "the server has as many clients as it takes")
         if service.full():
             return full

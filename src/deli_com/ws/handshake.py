@@ -41,9 +41,9 @@ from deli_com.ws.head import (
     parse_request,
     server_feed,
 )
-from deli_com.ws.origins import host_allowed, is_own, origin_allowed
+from deli_com.ws.origins import host_allowed, is_own
 from deli_com.ws.picows_adapter import feed, server_protocol
-from deli_com.ws.service import Service, Verdict, refusal_of
+from deli_com.ws.service import Service, Verdict, judge_page, refusal_of, settle_subprotocol
 
 if TYPE_CHECKING:
     from deli_com.ws.acceptor import WsAcceptor
@@ -374,35 +374,19 @@ class Handshake(asyncio.BufferedProtocol):
 
     def _judge(self, request: Request, service: Service, seen: Asker) -> Refusal | None:
         headers = request.headers
-        origins = headers.getall("Origin", [])
-        if len(origins) > 1:
-            return Refusal(400, "more than one Origin header")
         is_proxys = seen.via is not None and seen.host_is_proxys
-        own = self.acceptor.has_page and not is_proxys and bool(origins) and is_own(origins[0], seen.host)
-        if (
-            origins
-            and not own
-            and not origin_allowed(origins[0], seen.host, service.origins, host_is_proxys=seen.host_is_proxys)
-        ):
-            shown = origins[0][:200]
-            self.acceptor._budget.log(
-                logging.WARNING,
-                "refused a page of origin %r from %s at %r: origins=[%r] would allow it",
-                shown,
-                request.remote,
-                seen.host[:200],
-                shown,
-            )
-            return Refusal(403, f"pages of origin {shown!r} may not connect here")
+        own = self.acceptor.has_page and not is_proxys and is_own(headers.get("Origin", ""), seen.host)
+        refusal = judge_page(
+            request, service, self.acceptor._budget, is_own=own, host_is_proxys=seen.host_is_proxys
+        )
+        if refusal is not None:
+            return refusal
         offered = [
             m.strip(" \t") for line in headers.getall("Sec-WebSocket-Protocol", []) for m in line.split(",")
         ]
-        request.subprotocol = next((name for name in service.subprotocols if name in offered), None)
-        if request.subprotocol is None:
-            request.subprotocol = next((name for name in service.viewer_protocols if name in offered), None)
-        if request.subprotocol is None and service.subprotocols and any(offered):
-            spoken = ", ".join(service.subprotocols)
-            return Refusal(400, f"none of the offered subprotocols is supported; these are: {spoken}")
+        refusal = settle_subprotocol(request, service, offered, service.viewer_protocols)
+        if refusal is not None:
+            return refusal
         return _full() if service.full() else None
 
     async def _authorize(self, request: Request, service: Service, verdict: Awaitable[Verdict]) -> None:

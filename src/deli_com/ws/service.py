@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, Union
@@ -10,10 +11,20 @@ from typing import Any, TypeAlias, Union
 from picows import WSListener
 
 from deli_com.link.request import Request
+from deli_com.net.log_budget import LogBudget
 from deli_com.ws.head import HeadersLike, Refusal, checked_headers, checked_subprotocols
-from deli_com.ws.origins import Origins
+from deli_com.ws.origins import Origins, origin_allowed
 
-__all__ = ["Authorize", "ListenerFactory", "Route", "Service", "Verdict", "refusal_of"]
+__all__ = [
+    "Authorize",
+    "ListenerFactory",
+    "Route",
+    "Service",
+    "Verdict",
+    "judge_page",
+    "refusal_of",
+    "settle_subprotocol",
+]
 
 
 ListenerFactory: TypeAlias = Callable[[Request, asyncio.Transport], Union[WSListener, Refusal]]
@@ -95,3 +106,54 @@ def refusal_of(verdict: Any) -> Refusal | None:
     if isinstance(verdict, tuple) and len(verdict) == 2:
         return Refusal(*verdict)
     raise TypeError(f"authorize returns None, a bool, (status, text) or a Refusal, not {verdict!r}")
+
+
+def judge_page(
+    request: Request, service: Service, log: LogBudget, *, is_own: bool = False, host_is_proxys: bool = False
+) -> Refusal | None:
+    """Return the refusal of a web page that may not connect, or None.
+
+    Parameters
+    ----------
+    log : LogBudget
+        Gets a WARNING that names the option which would allow it.
+    is_own : bool
+        The page came from this port, so ``origins`` is not asked.
+    host_is_proxys : bool
+        ``request.host`` is what a trusted proxy wrote in its own request.
+    """
+    origins = request.headers.getall("Origin", [])
+    if len(origins) > 1:
+        return Refusal(400, "more than one Origin header")
+    if not origins or is_own:
+        return None
+    if origin_allowed(origins[0], request.host, service.origins, host_is_proxys=host_is_proxys):
+        return None
+    shown = origins[0][:200]
+    log.log(
+        logging.WARNING,
+        "refused a page of origin %r from %s at %r: origins=[%r] would allow it",
+        shown,
+        request.remote,
+        request.host[:200],
+        shown,
+    )
+    return Refusal(403, f"pages of origin {shown!r} may not connect here")
+
+
+def settle_subprotocol(
+    request: Request, service: Service, offered: Sequence[str], more: Sequence[str] = ()
+) -> Refusal | None:
+    """Set the subprotocol of a request to the first of the service's that is offered, or of `more`.
+
+    Returns
+    -------
+    Refusal or None
+        400 if the client offers only others than the service's.
+    """
+    known = (*service.subprotocols, *more)
+    request.subprotocol = next((name for name in known if name in offered), None)
+    if request.subprotocol is None and service.subprotocols and any(offered):
+        spoken = ", ".join(service.subprotocols)
+        return Refusal(400, f"none of the offered subprotocols is supported; these are: {spoken}")
+    return None
