@@ -16,6 +16,7 @@ import asyncio
 import ctypes
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mcap.writer import CompressionType, Writer
 
 from deli_com import Codec, Recording, WsServer, codec, f64, u64
+from launch import compiled
 from machine import describe
 
 MB = 1_000_000
@@ -108,6 +110,7 @@ async def send(folder: Path, size: int, rounds: int) -> dict[str, float]:
         ),
         "more ns": statistics.median(more),
         "memcpy ns": copying_ns(size),
+        "clock ns": float(subprocess.run([compiled("clock")], capture_output=True, check=True).stdout),
     }
 
 
