@@ -84,6 +84,11 @@ def copying_ns(size: int) -> float:
     return statistics.median(found)
 
 
+def clock_ns() -> float:
+    """Nanoseconds of one reading of the monotonic clock, in C."""
+    return float(subprocess.run([compiled("clock")], capture_output=True, check=True).stdout)
+
+
 async def send(folder: Path, size: int, rounds: int) -> dict[str, float]:
     """A recorded server compared with an unrecorded one, in turns."""
     value, count = VALUES[size], BATCH[size]
@@ -110,7 +115,7 @@ async def send(folder: Path, size: int, rounds: int) -> dict[str, float]:
         ),
         "more ns": statistics.median(more),
         "memcpy ns": copying_ns(size),
-        "clock ns": float(subprocess.run([compiled("clock")], capture_output=True, check=True).stdout),
+        "clock ns": clock_ns(),
     }
 
 
