@@ -57,6 +57,23 @@ class TestMetadata:
         names = [entry.split(">")[0] for entry in PYPROJECT["project"]["optional-dependencies"]["demo"]]
         assert names == [entry.split("=")[0] for entry in PYPROJECT["dependency-groups"]["demo"]]
 
+    def test_every_place_names_the_same_pythons(self) -> None:
+        lead = "Programming Language :: Python :: 3."
+        minors = [name.removeprefix(lead) for name in PYPROJECT["project"]["classifiers"] if lead in name]
+        assert minors == ["11", "12", "13", "14"]
+        assert PYPROJECT["tool"]["cibuildwheel"]["build"] == " ".join(f"cp3{minor}-*" for minor in minors)
+        for name, words in {
+            ".github/workflows/ci.yml": "python: [" + ", ".join(f'"3.{minor}"' for minor in minors) + "]",
+            "README.md": f"CPython 3.{minors[0]} to 3.{minors[-1]} on Linux is supported",
+            "CONTRIBUTING.md": f"a CPython from 3.{minors[0]} to 3.{minors[-1]} with its headers",
+            "docs/guide/deployment.md": f"CPython 3.{minors[0]} to 3.{minors[-1]} is supported",
+            "tools/find-python": f"versions/3.1[{minors[0][1]}-{minors[-1][1]}].*/bin/python",
+        }.items():
+            if (path := ROOT / name).exists():  # the sdist has no workflows
+                assert words in path.read_text(encoding="utf-8"), name
+        for minor in minors:
+            assert f"python3.{minor}" in (ROOT / "tools/find-python").read_text(encoding="utf-8")
+
 
 class TestFreeThreading:
     """Not declared until it is true and tested: the import is refused there."""
