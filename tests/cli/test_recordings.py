@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import array
 import csv
+import enum
 import io
 import json
+import math
 import os
 import pty
 import signal
@@ -19,7 +22,7 @@ import pytest
 
 pytest.importorskip("mcap", reason="the extra deli-com[record] is not installed")
 
-from deli_com import Codec, Recording, WsServer, codec, f32, serve_background, u32
+from deli_com import Array, Codec, Recording, WsServer, codec, f32, f64, serve_background, u8, u16, u32, u64
 from deli_com.cli.main import main
 from deli_com.recording.recorder import Recorder
 
@@ -245,6 +248,90 @@ def test_export_to_parquet(path: Path, tmp_path: Path) -> None:
     assert main(["export", str(path), "--parquet", "-o", str(tmp_path / "tables")]) == 0
     table = parquet.read_table(tmp_path / "tables" / "Pose.parquet")
     assert table.column_names == ["time", "stamp", "robot", "at.x", "at.y"] and table.num_rows == 50
+    pictures = parquet.read_table(tmp_path / "tables" / "Picture.parquet")
+    assert pictures["data"].to_pylist() == [b"\1\2"] * 50 and pictures["note"].to_pylist() == [None] * 50
+
+
+class Side(enum.Enum):
+    BUY = 0
+    SELL = 1
+
+
+class Chain(Codec):
+    next: Chain | None
+
+
+class Every(Codec):
+    """A field of each kind of column."""
+
+    big: u64
+    small: f32
+    numbers: list[f32]
+    array: Array[f64]
+    data: bytes
+    many: list[Point]
+    point: Point | None
+    side: Side
+    pair: tuple[u8, f64]
+    deep: list[list[u16]]
+    chain: Chain
+    sealed: Message
+    flag: bool
+
+
+def test_columns_of_parquet_have_the_types_of_the_schema(tmp_path: Path) -> None:
+    """And every row is one value, across the batches in which rows are written."""
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    one = Every(
+        2**64 - 1, math.nan, [1.5], array.array("d", [2.5]), b"\xff", [Point(1.0, 2.0)], None, Side.SELL,
+        (1, 0.5), [[1], []], Chain(Chain(None)), Pose(1, "r", Point(0.0, 0.0)), True,
+    )  # fmt: skip
+    two = Every(
+        0, math.inf, [], array.array("d"), b"", [], Point(3.0, 4.0), Side.BUY, (2, 1.5), [], Chain(None),
+        Picture(1, b"", None), False,
+    )  # fmt: skip
+    with Recorder(tmp_path / "run.mcap", schemas={"down": codec(Every).schema}) as recorder:
+        channel = recorder.channel("down")
+        for number in range(10_001):
+            recorder.intake.add(channel, (two if number % 2 else one).to_bytes(), 1 + number)
+    assert main(["export", str(tmp_path / "run.mcap"), "--parquet", "-o", str(tmp_path)]) == 0
+    table = parquet.read_table(tmp_path / "Every.parquet")
+    assert table["time"].cast(arrow.int64()).to_pylist() == [*range(1, 10_002)]
+    point = arrow.struct([("x", arrow.float32()), ("y", arrow.float32())])
+    assert dict(zip(table.column_names[1:], table.schema.types[1:], strict=True)) == {
+        "big": arrow.uint64(),
+        "small": arrow.float32(),
+        "numbers": arrow.list_(arrow.float32()),
+        "array": arrow.list_(arrow.float64()),
+        "data": arrow.binary(),
+        "many": arrow.list_(point),
+        "point": point,
+        "side": arrow.string(),
+        "pair": arrow.struct([("0", arrow.uint8()), ("1", arrow.float64())]),
+        "deep": arrow.list_(arrow.list_(arrow.uint16())),
+        "chain.next": arrow.string(),
+        "sealed": arrow.string(),
+        "flag": arrow.bool_(),
+    }
+    rows = table.drop_columns(["time", "small"]).slice(9_998, 3).to_pylist()
+    assert rows[0] == rows[2] != rows[1]
+    assert rows[0] == {
+        "big": 2**64 - 1, "numbers": [1.5], "array": [2.5], "data": b"\xff", "many": [{"x": 1.0, "y": 2.0}],
+        "point": None, "side": "SELL", "pair": {"0": 1, "1": 0.5}, "deep": [[1], []],
+        "chain.next": '{"next": null}', "flag": True,
+        "sealed": '{"stamp": 1, "robot": "r", "at": {"x": 0.0, "y": 0.0}}',
+    }  # fmt: skip
+    assert (rows[1]["point"], rows[1]["chain.next"]) == ({"x": 3.0, "y": 4.0}, None)
+    assert [math.isnan(table["small"][0].as_py()), table["small"][1].as_py()] == [True, math.inf]
+
+
+def test_values_that_are_of_no_class_are_one_column(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    with Recorder(tmp_path / "run.mcap", schemas={"down": codec(list[u16]).schema}) as recorder:
+        recorder.intake.add(recorder.channel("down"), codec(list[u16]).to_bytes([1, 2]))
+    assert main(["export", str(tmp_path / "run.mcap"), "--parquet", "-o", str(tmp_path)]) == 0
+    assert parquet.read_table(tmp_path / "list.parquet")["value"].to_pylist() == [[1, 2]]
 
 
 def test_the_schema_of_a_recording(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

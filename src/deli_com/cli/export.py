@@ -81,34 +81,14 @@ def _lines(recording: Any, options: argparse.Namespace, stream: Any) -> int:
 
 def _parquet(recording: Any, options: argparse.Namespace) -> int:
     try:
-        import pyarrow  # type: ignore[import-not-found,import-untyped,unused-ignore]
-        import pyarrow.parquet  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        import pyarrow.parquet  # type: ignore[import-not-found,import-untyped,unused-ignore] # noqa: F401
     except ImportError:
-        fail("--parquet needs pyarrow: pip install pyarrow")
+        fail('--parquet needs the extra: pip install "deli-com[parquet]"')
     if options.output is None:
         fail("--parquet writes files: give -o FOLDER")
-    folder = Path(options.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    tables: dict[str, dict[str, list[Any]]] = {}
-    for at, value in recording:
-        if not wanted(value, None, options.key):
-            continue
-        table = tables.setdefault(type_name(value), {"time": []})
-        for column in table:
-            if column != "time":
-                table[column].append(None)
-        for column, cell in row(value).items():
-            held = table.setdefault(column, [None] * (len(table["time"]) + 1))
-            held[-1] = cell
-        table["time"].append(at)
-    for name, table in tables.items():
-        made = pyarrow.table(
-            {
-                column: pyarrow.array(cells, pyarrow.timestamp("ns", "UTC") if column == "time" else None)
-                for column, cells in table.items()
-            }
-        )
-        path = folder / f"{name}.parquet"
-        pyarrow.parquet.write_table(made, path)
-        print(f"{path}: {made.num_rows} rows")
+    from deli_com.cli.parquet import write_tables
+
+    values = ((at, value) for at, value in recording if wanted(value, None, options.key))
+    for table in write_tables(values, recording.schemas.values(), Path(options.output)):
+        print(f"{table.path}: {table.rows} rows")
     return OK
