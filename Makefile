@@ -63,7 +63,7 @@ $(BUILT): $(READY) $(COMPILED)
 
 # --- using it ---------------------------------------------------------------------------------------------
 .PHONY: help build test demo docs lint lint-configuration format types stubs check bench bench-smoke bench-instructions \
-	bench-micro conformance fuzz soak soak-faults cov debug asan annotate sdist wheel wheels test-wheel try-wheel canary smoke clean
+	bench-micro conformance fuzz soak soak-faults soak-kills cov debug asan annotate sdist wheel wheels test-wheel try-wheel canary smoke clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -122,6 +122,9 @@ soak: $(BUILT) $(VENV)/.group-test ## 10^5 connects and an hour's messages: noth
 
 soak-faults: $(BUILT) $(VENV)/.group-test ## 1,000 connections with faults at random for 60 s (ARGS="--kind tcp --tls")
 	$(PY) tests/soak/faults.py $(ARGS)
+
+soak-kills: $(BUILT) $(VENV)/.group-test ## kill -9 of 200 recorded servers: what is lost of the files (ARGS="--kills 20")
+	$(PY) tests/soak/kills.py $(ARGS)
 
 check: lint types stubs test ## all of the above
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,3 +35,14 @@ def test_faults_at_random_leave_nothing_and_cost_others_nothing(kind: str, tls: 
     assert found["grown"] == {}, found
     assert found["survivors"] == [found["sent"]] * faults.SURVIVORS, found
     assert set(found["faults"]) >= set(faults.FAULTS), found
+
+
+def test_a_recording_that_is_killed_loses_half_a_second_at_most() -> None:
+    """The short version of tests/soak/kills.py: what is older is in the file, as it is and mended."""
+    pytest.importorskip("mcap", reason="the extra deli-com[record] is not installed")
+    script = Path(__file__).parent / "kills.py"  # it forks, so it has a process of its own
+    done = subprocess.run(
+        [sys.executable, script, "--kills", "4"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done
+    assert '"kills": 4' in done.stdout and '"torn": 4' in done.stdout, "none is whole: all were killed"

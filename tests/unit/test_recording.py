@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,9 +26,6 @@ from deli_com.recording.moments import nanoseconds
 from deli_com.recording.parts import ChannelInfo, Parts
 from deli_com.recording.recorder import Recorder
 from deli_com.recording.recording import Recording
-from deli_com.recording.repair import repair
-
-KILLS = int(os.environ.get("DELI_COM_TEST_KILLS", "4"))
 
 
 class Point(Codec):
@@ -329,56 +323,16 @@ class TestLimits:
 
 PROGRAM = """
 import sys
-import time
 from deli_com import codec, u64
-from deli_com.recording.parts import ChannelInfo, Parts
 from deli_com.recording.recorder import Recorder
 
-recorder = Recorder(sys.argv[1], schemas={"down": codec(u64).schema}, compression=sys.argv[2] or None)
-channel = recorder.channel("down")
-number = 0
-print("begins", flush=True)
-while True:
-    for _ in range(500):
-        recorder.intake.add(channel, number.to_bytes(8, "little"))
-        number += 1
-    sys.stdout.write(f"{recorder.intake.now()} {number}\\n")
-    sys.stdout.flush()
-    time.sleep(0.002)  # 250,000 messages a second at most: the thread has to have its turn
+recorder = Recorder(sys.argv[1], schemas={"down": codec(u64).schema})
+recorder.intake.add(recorder.channel("down"), bytes(8))
 """
 
 
-@pytest.mark.parametrize("number", range(KILLS))
-def test_kill_loses_half_a_second_at_most(tmp_path: Path, number: int):
-    """kill -9 at any moment: what is older than 0.5 s is in the file, in order, and in the mended file."""
-    path = tmp_path / "run.mcap"
-    arguments = [sys.executable, "-c", PROGRAM, str(path), "zstd" if number % 2 else ""]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        said = []
-        until = time.monotonic() + 0.6 + number * 0.037 % 0.5
-        while time.monotonic() < until:
-            said.append(process.stdout.readline())
-        process.send_signal(signal.SIGKILL)
-        said += [line for line in process.stdout if line.endswith("\n")]
-    reports = [tuple(map(int, line.split())) for line in said]
-    newest = reports[-1][0]
-    due = max((count for at, count in reports if at <= newest - 500_000_000 * SLOW), default=0)
-    torn = values(Recording(path))
-    assert torn == [*range(len(torn))]
-    assert len(torn) >= due
-    assert repair(path).messages == len(torn)
-    with path.open("rb") as stream:
-        assert sum(1 for _ in make_reader(stream, validate_crcs=True).iter_messages()) == len(torn)
-
-
-SLOW = float(os.environ.get("DELI_COM_TEST_SLOW", "1"))
-
-
 def test_a_recorder_that_nobody_closes_ends_with_the_program(tmp_path: Path):
-    program = PROGRAM.split("number = 0")[0] + "recorder.intake.add(channel, bytes(8))\n"
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "run.mcap"), ""], check=True)
+    subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path / "run.mcap")], check=True)
     recording = Recording(tmp_path / "run.mcap")
     assert recording.is_whole and values(recording) == [0]
 
