@@ -6,6 +6,7 @@ are written before the first chunk that needs them, so that a file without a sum
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -144,7 +145,9 @@ class McapFile:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         try:
             lock(self._fd, path)
-            if os.fstat(self._fd).st_size:
+            state = os.fstat(self._fd)
+            self._has_links = state.st_nlink > 0  # some file systems count none
+            if state.st_size:
                 raise FileExistsError(f"{path} exists and is not empty; a recording does not overwrite it")
             self._write(MAGIC)
             self._record(Header(profile="", library="deli-com"))
@@ -229,8 +232,16 @@ class McapFile:
         )
 
     def sync(self) -> None:
-        """Wait until the bytes are on the disk."""
+        """Wait until the bytes are on the disk.
+
+        Raises
+        ------
+        FileNotFoundError
+            The file was removed: the bytes go to a file without a name, which ends with the process.
+        """
         getattr(os, "fdatasync", os.fsync)(self._fd)
+        if self._has_links and os.fstat(self._fd).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, f"{self.path} was removed")
 
     def finish(self) -> None:
         """Write the summary and the footer, and close the file."""
