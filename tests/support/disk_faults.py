@@ -136,7 +136,7 @@ async def full(on_full: str) -> dict[str, Any]:
             server.send_nowait(Picture(number, data))  # there is room again
             await recorder.aclose()
         with path.open("rb") as stream:
-            metadata = [
+            gaps = [
                 entry.metadata for entry in make_reader(stream).iter_metadata() if entry.name == "deli.gap"
             ]
         stats = recorder.stats
