@@ -20,7 +20,7 @@ from deli_com.recording.chunk import Walk, is_ordered
 from deli_com.recording.moments import Moment, nanoseconds
 from deli_com.recording.scan import load_chunk, read_index
 from deli_com.schema.schema import Schema
-from deli_com.schema.text import render
+from deli_com.schema.text import render, wire_name
 from deli_com.schema.tree import Definition, Ref, Sealed, Struct, Tree, Variant, refs, types_in
 from deli_com.types.instance import RecordType, record_spec
 
@@ -351,8 +351,10 @@ class Recording(Generic[T]):
         channel = self._ids[number]
         stream = channel.direction or channel.topic
         spec = record_spec(self._type) if isinstance(self._type, RecordType) else None
-        if spec is not None and spec.variant_of is not None and channel.type != self._type.__name__:
+        if spec is not None and spec.variant_of is not None and channel.type != wire_name(self._type):
             return None  # a variant is in one channel of its sealed type
+        if spec is not None and spec.sealed and channel.type not in map(wire_name, spec.variants.values()):
+            return None  # a variant that the type lacks
         return self._codecs.get(stream)
 
     def _find_codecs(self) -> dict[str, Any]:
