@@ -67,20 +67,29 @@ struct Error {
 
   const char* what() const noexcept {
     switch (fault) {
-      case Fault::none: return "no error";
-      case Fault::unexpected_eof: return "unexpected end of buffer";
-      case Fault::invalid_utf8: return "invalid UTF-8 in string";
-      case Fault::invalid_bool: return "invalid bool value";
-      case Fault::invalid_variant: return "invalid enum variant";
-      case Fault::too_many_empty: return "elements without a size are more than 65536";
-      case Fault::too_deep: return "values of recursive types are nested more than 200 deep";
-      case Fault::too_long: return "more than 4294967295 bytes or elements";
+      case Fault::none:
+        return "no error";
+      case Fault::unexpected_eof:
+        return "unexpected end of buffer";
+      case Fault::invalid_utf8:
+        return "invalid UTF-8 in string";
+      case Fault::invalid_bool:
+        return "invalid bool value";
+      case Fault::invalid_variant:
+        return "invalid enum variant";
+      case Fault::too_many_empty:
+        return "elements without a size are more than 65536";
+      case Fault::too_deep:
+        return "values of recursive types are nested more than 200 deep";
+      case Fault::too_long:
+        return "more than 4294967295 bytes or elements";
     }
     return "";
   }
 };
 
-/// A value in its own allocation, for types that can contain themselves. An empty one is a default value.
+/// A value in its own allocation, for types that can contain themselves. An empty one is a default
+/// value.
 template <class T>
 class Box {
  public:
@@ -126,7 +135,8 @@ template <class U>
 U swapped(U value) noexcept {
   U found = 0;
   for (unsigned i = 0; i < sizeof(U); i++) {
-    found = static_cast<U>(found | static_cast<U>((value >> (8 * i)) & 0xff) << (8 * (sizeof(U) - 1 - i)));
+    const U byte = static_cast<U>((value >> (8 * i)) & 0xff);
+    found = static_cast<U>(found | byte << (8 * (sizeof(U) - 1 - i)));
   }
   return found;
 }
@@ -178,8 +188,8 @@ struct Reader {
     if (!need(4)) return false;
     out = load<std::uint32_t>();
     if (least == 0) {
-      return out <= max_empty ||
-             fail(Fault::too_many_empty, at - 4, static_cast<std::uint32_t>(out));
+      if (out <= max_empty) return true;
+      return fail(Fault::too_many_empty, at - 4, static_cast<std::uint32_t>(out));
     }
     return out <= left() / least || fail(Fault::unexpected_eof, at - 4);
   }
@@ -190,24 +200,39 @@ struct Reader {
   }
 };
 
+/// Writes into a vector that is larger than what it holds, until `done`.
 struct Writer {
   std::vector<std::uint8_t>& out;
+  std::size_t at = 0;
   std::uint32_t depth = 0;
   Error error{};
 
   bool fail(Fault fault) noexcept {
-    error = Error{fault, out.size(), 0};
+    error = Error{fault, at, 0};
     return false;
   }
-  void store(std::uint64_t value, unsigned bytes) {
-    std::uint8_t raw[8];
-    for (unsigned i = 0; i < bytes; i++) raw[i] = static_cast<std::uint8_t>(value >> (8 * i));
-    out.insert(out.end(), raw, raw + bytes);
+  /// A place for so many bytes, which the caller writes.
+  std::uint8_t* room(std::size_t bytes) {
+    if (out.size() - at < bytes) grow(bytes);
+    at += bytes;
+    return out.data() + (at - bytes);
+  }
+  void grow(std::size_t bytes) {
+    const std::size_t twice = 2 * out.size();
+    out.resize(twice < at + bytes ? at + bytes : twice);
+  }
+  template <class U>
+  void store(U value) {
+    const U found = little_endian() ? value : swapped(value);
+    std::memcpy(room(sizeof(U)), &found, sizeof(U));
+  }
+  void put(const void* from, std::size_t bytes) {
+    if (bytes != 0) std::memcpy(room(bytes), from, bytes);
   }
   bool count(std::size_t count, std::uint64_t least) {
     if (least == 0 && count > max_empty) return fail(Fault::too_many_empty);
     if (count > 0xffffffffu) return fail(Fault::too_long);
-    store(count, 4);
+    store(static_cast<std::uint32_t>(count));
     return true;
   }
   bool enter() noexcept {
@@ -243,13 +268,25 @@ inline std::size_t utf8_end(const std::uint8_t* p, std::size_t size) noexcept {
   return size;
 }
 
-/// How a type is read and written. `least` is the least size of a value in bytes.
+/// How a type is read and written. `least` is the least size of a value in bytes. `flat`: values
+/// have the same layout in memory as on the wire, except for the order of bytes.
 template <class T, class = void>
 struct Wire;
 
 template <class T>
+bool read_one(Reader& r, T& out) {
+  return Wire<T>::read(r, out);
+}
+
+template <class T>
+bool write_one(Writer& w, const T& value) {
+  return Wire<T>::write(w, value);
+}
+
+template <class T>
 struct Wire<T, std::enable_if_t<std::is_arithmetic<T>::value>> {
   static constexpr std::uint64_t least = sizeof(T);
+  static constexpr bool flat = !std::is_same<T, bool>::value;
   static bool read(Reader& r, T& out) noexcept {
     if (!r.need(sizeof(T))) return false;
     if constexpr (std::is_same<T, float>::value) {
@@ -272,28 +309,26 @@ struct Wire<T, std::enable_if_t<std::is_arithmetic<T>::value>> {
     if constexpr (std::is_same<T, float>::value) {
       std::uint32_t bits;
       std::memcpy(&bits, &value, 4);
-      w.store(bits, 4);
+      w.store(bits);
     } else if constexpr (std::is_same<T, double>::value) {
       std::uint64_t bits;
       std::memcpy(&bits, &value, 8);
-      w.store(bits, 8);
+      w.store(bits);
+    } else if constexpr (std::is_same<T, bool>::value) {
+      w.store(static_cast<std::uint8_t>(value));
     } else {
-      w.store(static_cast<std::uint64_t>(value), sizeof(T));
+      w.store(static_cast<std::make_unsigned_t<T>>(value));
     }
     return true;
   }
 };
 
-/// Whether elements have the same layout in memory as on the wire.
-template <class T>
-constexpr bool is_number = std::is_arithmetic<T>::value && !std::is_same<T, bool>::value;
-
 template <class T>
 bool read_items(Reader& r, T* items, std::size_t count) {
-  if constexpr (is_number<T>) {
+  if constexpr (Wire<T>::flat) {
     if (little_endian()) {
       if (!r.need(std::uint64_t{count} * sizeof(T))) return false;
-      if (count != 0) std::memcpy(items, r.data + r.at, count * sizeof(T));
+      if (count != 0) std::memcpy(static_cast<void*>(items), r.data + r.at, count * sizeof(T));
       r.at += count * sizeof(T);
       return true;
     }
@@ -306,10 +341,9 @@ bool read_items(Reader& r, T* items, std::size_t count) {
 
 template <class T>
 bool write_items(Writer& w, const T* items, std::size_t count) {
-  if constexpr (is_number<T>) {
+  if constexpr (Wire<T>::flat) {
     if (little_endian()) {
-      const auto* raw = reinterpret_cast<const std::uint8_t*>(items);
-      w.out.insert(w.out.end(), raw, raw + count * sizeof(T));
+      w.put(items, count * sizeof(T));
       return true;
     }
   }
@@ -322,13 +356,14 @@ bool write_items(Writer& w, const T* items, std::size_t count) {
 template <>
 struct Wire<std::string> {
   static constexpr std::uint64_t least = 4;
+  static constexpr bool flat = false;
   static bool read(Reader& r, std::string& out) {
     std::size_t size;
     if (!r.count(1, size)) return false;
     const std::size_t end = utf8_end(r.data + r.at, size);
     if (end != size) return r.fail(Fault::invalid_utf8, r.at + end);
+    out.clear();
     if (size != 0) out.assign(reinterpret_cast<const char*>(r.data + r.at), size);
-    else out.clear();
     r.at += size;
     return true;
   }
@@ -336,7 +371,7 @@ struct Wire<std::string> {
     const auto* raw = reinterpret_cast<const std::uint8_t*>(value.data());
     if (utf8_end(raw, value.size()) != value.size()) return w.fail(Fault::invalid_utf8);
     if (!w.count(value.size(), 1)) return false;
-    w.out.insert(w.out.end(), raw, raw + value.size());
+    w.put(raw, value.size());
     return true;
   }
 };
@@ -344,6 +379,7 @@ struct Wire<std::string> {
 template <class T>
 struct Wire<std::vector<T>> {
   static constexpr std::uint64_t least = 4;
+  static constexpr bool flat = false;
   static bool read(Reader& r, std::vector<T>& out) {
     std::size_t count;
     out.clear();
@@ -364,7 +400,7 @@ struct Wire<std::vector<T>> {
   static bool write(Writer& w, const std::vector<T>& value) {
     if (!w.count(value.size(), Wire<T>::least)) return false;
     if constexpr (std::is_same<T, bool>::value) {
-      for (const bool one : value) w.store(one, 1);
+      for (const bool one : value) w.store(static_cast<std::uint8_t>(one));
       return true;
     } else {
       return write_items(w, value.data(), value.size());
@@ -375,6 +411,7 @@ struct Wire<std::vector<T>> {
 template <class T, std::size_t N>
 struct Wire<std::array<T, N>> {
   static constexpr std::uint64_t least = Wire<T>::least * N;
+  static constexpr bool flat = Wire<T>::flat && sizeof(std::array<T, N>) == least;
   static bool read(Reader& r, std::array<T, N>& out) {
     return r.need(least) && read_items(r, out.data(), N);
   }
@@ -386,6 +423,7 @@ struct Wire<std::array<T, N>> {
 template <class T>
 struct Wire<std::optional<T>> {
   static constexpr std::uint64_t least = 1;
+  static constexpr bool flat = false;
   static bool read(Reader& r, std::optional<T>& out) {
     bool there = false;
     out.reset();
@@ -393,7 +431,7 @@ struct Wire<std::optional<T>> {
     return !there || Wire<T>::read(r, out.emplace());
   }
   static bool write(Writer& w, const std::optional<T>& value) {
-    w.store(value.has_value(), 1);
+    w.store(static_cast<std::uint8_t>(value.has_value()));
     return !value || Wire<T>::write(w, *value);
   }
 };
@@ -401,6 +439,7 @@ struct Wire<std::optional<T>> {
 template <class... T>
 struct Wire<std::tuple<T...>> {
   static constexpr std::uint64_t least = (std::uint64_t{0} + ... + Wire<T>::least);
+  static constexpr bool flat = false;
   static bool read(Reader& r, std::tuple<T...>& out) {
     (void)r;
     return std::apply([&](auto&... one) { return (read_one(r, one) && ...); }, out);
@@ -409,17 +448,12 @@ struct Wire<std::tuple<T...>> {
     (void)w;
     return std::apply([&](const auto&... one) { return (write_one(w, one) && ...); }, value);
   }
-
- private:
-  template <class U>
-  static bool read_one(Reader& r, U& out) { return Wire<U>::read(r, out); }
-  template <class U>
-  static bool write_one(Writer& w, const U& value) { return Wire<U>::write(w, value); }
 };
 
 template <class T>
 struct Wire<Box<T>> {
   static constexpr std::uint64_t least = Wire<T>::least;
+  static constexpr bool flat = false;
   static bool read(Reader& r, Box<T>& out) { return Wire<T>::read(r, out.get()); }
   static bool write(Writer& w, const Box<T>& value) { return Wire<T>::write(w, *value); }
 };
@@ -435,7 +469,8 @@ template <class T>
 Error encode(const T& value, std::vector<std::uint8_t>& out) {
   out.clear();
   Writer w{out};
-  if (!Wire<T>::write(w, value)) out.clear();
+  const bool good = Wire<T>::write(w, value);
+  out.resize(good ? w.at : 0);
   return w.error;
 }
 
@@ -476,6 +511,7 @@ namespace detail {
 template <>
 struct Wire<Mode> {
   static constexpr std::uint64_t least = 4;
+  static constexpr bool flat = false;
   static bool read(Reader& r, Mode& out) noexcept {
     std::uint32_t index;
     if (!r.index(2, index)) return false;
@@ -483,7 +519,7 @@ struct Wire<Mode> {
     return true;
   }
   static bool write(Writer& w, const Mode& value) {
-    w.store(static_cast<std::uint32_t>(value), 4);
+    w.store(static_cast<std::uint32_t>(value));
     return true;
   }
 };
@@ -491,6 +527,7 @@ struct Wire<Mode> {
 template <>
 struct Wire<Event> {
   static constexpr std::uint64_t least = 17;
+  static constexpr bool flat = false;
   static bool read(Reader& r, Event& out);
   static bool write(Writer& w, const Event& value);
 };
@@ -498,6 +535,7 @@ struct Wire<Event> {
 template <>
 struct Wire<Command> {
   static constexpr std::uint64_t least = 8;
+  static constexpr bool flat = false;
   static bool read(Reader& r, Command& out);
   static bool write(Writer& w, const Command& value);
 };
@@ -509,19 +547,19 @@ inline bool Wire<Event>::read(Reader& r, Event& out) {
   switch (index) {
     case 0: {
       auto& one = out.value.template emplace<0>();
-      good = Wire<std::string>::read(r, one.name) &&
-         Wire<float>::read(r, one.x) &&
-         Wire<float>::read(r, one.y) &&
-         Wire<Mode>::read(r, one.mode) &&
-         Wire<std::vector<float>>::read(r, one.trail);
+      good = read_one(r, one.name) &&
+             read_one(r, one.x) &&
+             read_one(r, one.y) &&
+             read_one(r, one.mode) &&
+             read_one(r, one.trail);
       break;
     }
     case 1: {
       auto& one = out.value.template emplace<1>();
       good = r.ready(12, "48") &&
-         Wire<std::uint32_t>::read(r, one.code) &&
-         Wire<std::uint64_t>::read(r, one.stamp) &&
-         Wire<std::optional<std::string>>::read(r, one.text);
+             read_one(r, one.code) &&
+             read_one(r, one.stamp) &&
+             read_one(r, one.text);
       break;
     }
     default:
@@ -530,23 +568,21 @@ inline bool Wire<Event>::read(Reader& r, Event& out) {
   return good;
 }
 inline bool Wire<Event>::write(Writer& w, const Event& value) {
-  w.store(value.value.index(), 4);
+  w.store(static_cast<std::uint32_t>(value.value.index()));
   bool good = true;
   switch (value.value.index()) {
     case 0: {
-      const EventPose& one = *std::get_if<0>(&value.value);
-      good = Wire<std::string>::write(w, one.name) &&
-         Wire<float>::write(w, one.x) &&
-         Wire<float>::write(w, one.y) &&
-         Wire<Mode>::write(w, one.mode) &&
-         Wire<std::vector<float>>::write(w, one.trail);
+      const auto& one = *std::get_if<0>(&value.value);
+      good = write_one(w, one.name) &&
+             write_one(w, one.x) &&
+             write_one(w, one.y) &&
+             write_one(w, one.mode) &&
+             write_one(w, one.trail);
       break;
     }
     case 1: {
-      const EventAlarm& one = *std::get_if<1>(&value.value);
-      good = Wire<std::uint32_t>::write(w, one.code) &&
-         Wire<std::uint64_t>::write(w, one.stamp) &&
-         Wire<std::optional<std::string>>::write(w, one.text);
+      const auto& one = *std::get_if<1>(&value.value);
+      good = write_one(w, one.code) && write_one(w, one.stamp) && write_one(w, one.text);
       break;
     }
     default:
@@ -556,12 +592,10 @@ inline bool Wire<Event>::write(Writer& w, const Event& value) {
 }
 
 inline bool Wire<Command>::read(Reader& r, Command& out) {
-  return Wire<float>::read(r, out.speed) &&
-         Wire<Mode>::read(r, out.mode);
+  return read_one(r, out.speed) && read_one(r, out.mode);
 }
 inline bool Wire<Command>::write(Writer& w, const Command& value) {
-  return Wire<float>::write(w, value.speed) &&
-         Wire<Mode>::write(w, value.mode);
+  return write_one(w, value.speed) && write_one(w, value.mode);
 }
 
 }  // namespace detail

@@ -10,13 +10,15 @@ from deli_com.gen.cpp import _Cpp
 from deli_com.gen.plan import Plan
 from deli_com.schema.tree import Enum, Fixed, List, Option, Product, Ref, Scalar, Sealed, Struct, Type
 
-MAIN = r"""
+COMMON = r"""
+#pragma once
+#include <cstdint>
 #include <cstdio>
-#include <iostream>
+#include <cstring>
 #include <string>
 #include <vector>
 
-std::string hex(const std::uint8_t* p, std::size_t n) {
+inline std::string hex(const std::uint8_t* p, std::size_t n) {
   std::string out;
   char two[3];
   for (std::size_t i = 0; i < n; i++) { std::snprintf(two, 3, "%02x", p[i]); out += two; }
@@ -29,9 +31,13 @@ template <class T> std::string shown_float(T v) {
   for (std::size_t i = 0; i < sizeof(T); i++) back[i] = raw[sizeof(T) - 1 - i];
   return hex(back, sizeof(T));
 }
-@SHOWS@
-template <class T> std::string outcome(const std::vector<std::uint8_t>& data, std::string (*show)(const T&),
-    @ERRORS@) { return ""; }
+"""
+MAIN = r"""
+#include <iostream>
+
+#include "common.hpp"
+
+@HEADS@
 int main() {
   std::string line;
   while (std::getline(std::cin, line)) {
@@ -42,8 +48,10 @@ int main() {
       data.push_back(static_cast<std::uint8_t>(std::stoi(line.substr(i, 2), nullptr, 16)));
     }
     data.shrink_to_fit();
+    std::string out;
     switch (place) {
 @ARMS@    }
+    std::puts(out.c_str());
   }
 }
 """
@@ -80,7 +88,8 @@ def _show(tp: Type, v: str, n: int, depth: int = 0) -> str:
             return f"show{n}({v}, out); "
 
 
-def _shows(schema: Schema, n: int) -> tuple[str, str]:
+def _outcome(schema: Schema, n: int) -> str:
+    # The file of one schema: a function that decodes bytes, shows the value, and encodes it again.
     made = _Cpp(Plan.of(schema, None), f"s{n}")
     heads, found = [], []
 
@@ -120,35 +129,31 @@ def _shows(schema: Schema, n: int) -> tuple[str, str]:
             f"void show{n}(const {name}& v, std::string& out) {{ {_show(tp, 'v.value', n)} (void)v; }}"
         )
     own = made.names[root.name] if isinstance(root, Ref) else made.roots["Root"]
-    arm = (
-        f"    case {n}: {{\n      s{n}::{own} value;\n"
-        f"      const s{n}::Error error = s{n}::from_bytes(data.data(), data.size(), value);\n"
-        "      std::string out;\n"
-        "      if (error) {\n"
-        '        static const char* names[] = {"", "UnexpectedEof", "InvalidUtf8", "InvalidBool", "InvalidVariant", "DecodeError", "DecodeError", "DecodeError"};\n'
-        "        const int fault = static_cast<int>(error.fault);\n"
-        '        out = std::string(names[fault]) + " " + std::to_string(error.offset) + " " + std::to_string(fault < 5 ? error.number : 0);\n'
-        "      } else {\n"
-        f"        std::string text; show{n}(value, text);\n"
-        f"        const std::vector<std::uint8_t> again = s{n}::to_bytes(value);\n"
-        '        out = "ok " + (text.find("nan") != std::string::npos ? std::string("-") : hex(again.data(), again.size())) + " " + text;\n'
-        "      }\n      std::puts(out.c_str());\n      break;\n    }\n"
+    return (
+        f'#include "common.hpp"\n#include "s{n}.hpp"\n'
+        + "\n".join(heads + found)
+        + f"\nstd::string outcome{n}(const std::vector<std::uint8_t>& data) {{\n  s{n}::{own} value;\n"
+        f"  const s{n}::Error error = s{n}::from_bytes(data.data(), data.size(), value);\n"
+        "  if (error) {\n"
+        '    static const char* names[] = {"", "UnexpectedEof", "InvalidUtf8", "InvalidBool", "InvalidVariant", "DecodeError", "DecodeError", "DecodeError"};\n'
+        "    const int fault = static_cast<int>(error.fault);\n"
+        '    return std::string(names[fault]) + " " + std::to_string(error.offset) + " " + std::to_string(fault < 5 ? error.number : 0);\n'
+        "  }\n"
+        f"  std::string text;\n  show{n}(value, text);\n"
+        f"  const std::vector<std::uint8_t> again = s{n}::to_bytes(value);\n"
+        '  return "ok " + (text.find("nan") != std::string::npos ? std::string("-") : hex(again.data(), again.size())) + " " + text;\n'
+        "}\n"
     )
-    return "\n".join(heads + found), arm
 
 
-def write(folder: Path, schemas: list[Schema]) -> Path:
-    """The program; returns its main file."""
-    includes, shows, arms = "", "", ""
+def write(folder: Path, schemas: list[Schema]) -> list[str]:
+    """The program; returns the names of its files to be compiled, without ``.cpp``."""
+    heads, arms = "", ""
     for i, schema in enumerate(schemas):
         (folder / f"s{i}.hpp").write_text(cpp(schema, namespace=f"s{i}"), encoding="utf-8")
-        includes += f'#include "s{i}.hpp"\n'
-        show, arm = _shows(schema, i)
-        shows += show + "\n"
-        arms += arm
-    text = MAIN.replace("@SHOWS@", shows).replace("@ARMS@", arms)
-    a = text.index("template <class T> std::string outcome(")
-    text = text[:a] + text[text.index("int main()") :]
-    main = folder / "main.cpp"
-    main.write_text(includes + text, encoding="utf-8")
-    return main
+        (folder / f"s{i}.cpp").write_text(_outcome(schema, i), encoding="utf-8")
+        heads += f"std::string outcome{i}(const std::vector<std::uint8_t>& data);\n"
+        arms += f"      case {i}: out = outcome{i}(data); break;\n"
+    (folder / "common.hpp").write_text(COMMON, encoding="utf-8")
+    (folder / "main.cpp").write_text(MAIN.replace("@HEADS@", heads).replace("@ARMS@", arms), encoding="utf-8")
+    return ["main", *(f"s{i}" for i in range(len(schemas)))]

@@ -22,20 +22,29 @@ struct Error {
 
   const char* what() const noexcept {
     switch (fault) {
-      case Fault::none: return "no error";
-      case Fault::unexpected_eof: return "unexpected end of buffer";
-      case Fault::invalid_utf8: return "invalid UTF-8 in string";
-      case Fault::invalid_bool: return "invalid bool value";
-      case Fault::invalid_variant: return "invalid enum variant";
-      case Fault::too_many_empty: return "elements without a size are more than 65536";
-      case Fault::too_deep: return "values of recursive types are nested more than 200 deep";
-      case Fault::too_long: return "more than 4294967295 bytes or elements";
+      case Fault::none:
+        return "no error";
+      case Fault::unexpected_eof:
+        return "unexpected end of buffer";
+      case Fault::invalid_utf8:
+        return "invalid UTF-8 in string";
+      case Fault::invalid_bool:
+        return "invalid bool value";
+      case Fault::invalid_variant:
+        return "invalid enum variant";
+      case Fault::too_many_empty:
+        return "elements without a size are more than 65536";
+      case Fault::too_deep:
+        return "values of recursive types are nested more than 200 deep";
+      case Fault::too_long:
+        return "more than 4294967295 bytes or elements";
     }
     return "";
   }
 };
 
-/// A value in its own allocation, for types that can contain themselves. An empty one is a default value.
+/// A value in its own allocation, for types that can contain themselves. An empty one is a default
+/// value.
 template <class T>
 class Box {
  public:
@@ -81,7 +90,8 @@ template <class U>
 U swapped(U value) noexcept {
   U found = 0;
   for (unsigned i = 0; i < sizeof(U); i++) {
-    found = static_cast<U>(found | static_cast<U>((value >> (8 * i)) & 0xff) << (8 * (sizeof(U) - 1 - i)));
+    const U byte = static_cast<U>((value >> (8 * i)) & 0xff);
+    found = static_cast<U>(found | byte << (8 * (sizeof(U) - 1 - i)));
   }
   return found;
 }
@@ -133,8 +143,8 @@ struct Reader {
     if (!need(4)) return false;
     out = load<std::uint32_t>();
     if (least == 0) {
-      return out <= max_empty ||
-             fail(Fault::too_many_empty, at - 4, static_cast<std::uint32_t>(out));
+      if (out <= max_empty) return true;
+      return fail(Fault::too_many_empty, at - 4, static_cast<std::uint32_t>(out));
     }
     return out <= left() / least || fail(Fault::unexpected_eof, at - 4);
   }
@@ -145,24 +155,39 @@ struct Reader {
   }
 };
 
+/// Writes into a vector that is larger than what it holds, until `done`.
 struct Writer {
   std::vector<std::uint8_t>& out;
+  std::size_t at = 0;
   std::uint32_t depth = 0;
   Error error{};
 
   bool fail(Fault fault) noexcept {
-    error = Error{fault, out.size(), 0};
+    error = Error{fault, at, 0};
     return false;
   }
-  void store(std::uint64_t value, unsigned bytes) {
-    std::uint8_t raw[8];
-    for (unsigned i = 0; i < bytes; i++) raw[i] = static_cast<std::uint8_t>(value >> (8 * i));
-    out.insert(out.end(), raw, raw + bytes);
+  /// A place for so many bytes, which the caller writes.
+  std::uint8_t* room(std::size_t bytes) {
+    if (out.size() - at < bytes) grow(bytes);
+    at += bytes;
+    return out.data() + (at - bytes);
+  }
+  void grow(std::size_t bytes) {
+    const std::size_t twice = 2 * out.size();
+    out.resize(twice < at + bytes ? at + bytes : twice);
+  }
+  template <class U>
+  void store(U value) {
+    const U found = little_endian() ? value : swapped(value);
+    std::memcpy(room(sizeof(U)), &found, sizeof(U));
+  }
+  void put(const void* from, std::size_t bytes) {
+    if (bytes != 0) std::memcpy(room(bytes), from, bytes);
   }
   bool count(std::size_t count, std::uint64_t least) {
     if (least == 0 && count > max_empty) return fail(Fault::too_many_empty);
     if (count > 0xffffffffu) return fail(Fault::too_long);
-    store(count, 4);
+    store(static_cast<std::uint32_t>(count));
     return true;
   }
   bool enter() noexcept {
@@ -198,13 +223,25 @@ inline std::size_t utf8_end(const std::uint8_t* p, std::size_t size) noexcept {
   return size;
 }
 
-/// How a type is read and written. `least` is the least size of a value in bytes.
+/// How a type is read and written. `least` is the least size of a value in bytes. `flat`: values
+/// have the same layout in memory as on the wire, except for the order of bytes.
 template <class T, class = void>
 struct Wire;
 
 template <class T>
+bool read_one(Reader& r, T& out) {
+  return Wire<T>::read(r, out);
+}
+
+template <class T>
+bool write_one(Writer& w, const T& value) {
+  return Wire<T>::write(w, value);
+}
+
+template <class T>
 struct Wire<T, std::enable_if_t<std::is_arithmetic<T>::value>> {
   static constexpr std::uint64_t least = sizeof(T);
+  static constexpr bool flat = !std::is_same<T, bool>::value;
   static bool read(Reader& r, T& out) noexcept {
     if (!r.need(sizeof(T))) return false;
     if constexpr (std::is_same<T, float>::value) {
@@ -227,28 +264,26 @@ struct Wire<T, std::enable_if_t<std::is_arithmetic<T>::value>> {
     if constexpr (std::is_same<T, float>::value) {
       std::uint32_t bits;
       std::memcpy(&bits, &value, 4);
-      w.store(bits, 4);
+      w.store(bits);
     } else if constexpr (std::is_same<T, double>::value) {
       std::uint64_t bits;
       std::memcpy(&bits, &value, 8);
-      w.store(bits, 8);
+      w.store(bits);
+    } else if constexpr (std::is_same<T, bool>::value) {
+      w.store(static_cast<std::uint8_t>(value));
     } else {
-      w.store(static_cast<std::uint64_t>(value), sizeof(T));
+      w.store(static_cast<std::make_unsigned_t<T>>(value));
     }
     return true;
   }
 };
 
-/// Whether elements have the same layout in memory as on the wire.
-template <class T>
-constexpr bool is_number = std::is_arithmetic<T>::value && !std::is_same<T, bool>::value;
-
 template <class T>
 bool read_items(Reader& r, T* items, std::size_t count) {
-  if constexpr (is_number<T>) {
+  if constexpr (Wire<T>::flat) {
     if (little_endian()) {
       if (!r.need(std::uint64_t{count} * sizeof(T))) return false;
-      if (count != 0) std::memcpy(items, r.data + r.at, count * sizeof(T));
+      if (count != 0) std::memcpy(static_cast<void*>(items), r.data + r.at, count * sizeof(T));
       r.at += count * sizeof(T);
       return true;
     }
@@ -261,10 +296,9 @@ bool read_items(Reader& r, T* items, std::size_t count) {
 
 template <class T>
 bool write_items(Writer& w, const T* items, std::size_t count) {
-  if constexpr (is_number<T>) {
+  if constexpr (Wire<T>::flat) {
     if (little_endian()) {
-      const auto* raw = reinterpret_cast<const std::uint8_t*>(items);
-      w.out.insert(w.out.end(), raw, raw + count * sizeof(T));
+      w.put(items, count * sizeof(T));
       return true;
     }
   }
@@ -277,13 +311,14 @@ bool write_items(Writer& w, const T* items, std::size_t count) {
 template <>
 struct Wire<std::string> {
   static constexpr std::uint64_t least = 4;
+  static constexpr bool flat = false;
   static bool read(Reader& r, std::string& out) {
     std::size_t size;
     if (!r.count(1, size)) return false;
     const std::size_t end = utf8_end(r.data + r.at, size);
     if (end != size) return r.fail(Fault::invalid_utf8, r.at + end);
+    out.clear();
     if (size != 0) out.assign(reinterpret_cast<const char*>(r.data + r.at), size);
-    else out.clear();
     r.at += size;
     return true;
   }
@@ -291,7 +326,7 @@ struct Wire<std::string> {
     const auto* raw = reinterpret_cast<const std::uint8_t*>(value.data());
     if (utf8_end(raw, value.size()) != value.size()) return w.fail(Fault::invalid_utf8);
     if (!w.count(value.size(), 1)) return false;
-    w.out.insert(w.out.end(), raw, raw + value.size());
+    w.put(raw, value.size());
     return true;
   }
 };
@@ -299,6 +334,7 @@ struct Wire<std::string> {
 template <class T>
 struct Wire<std::vector<T>> {
   static constexpr std::uint64_t least = 4;
+  static constexpr bool flat = false;
   static bool read(Reader& r, std::vector<T>& out) {
     std::size_t count;
     out.clear();
@@ -319,7 +355,7 @@ struct Wire<std::vector<T>> {
   static bool write(Writer& w, const std::vector<T>& value) {
     if (!w.count(value.size(), Wire<T>::least)) return false;
     if constexpr (std::is_same<T, bool>::value) {
-      for (const bool one : value) w.store(one, 1);
+      for (const bool one : value) w.store(static_cast<std::uint8_t>(one));
       return true;
     } else {
       return write_items(w, value.data(), value.size());
@@ -330,6 +366,7 @@ struct Wire<std::vector<T>> {
 template <class T, std::size_t N>
 struct Wire<std::array<T, N>> {
   static constexpr std::uint64_t least = Wire<T>::least * N;
+  static constexpr bool flat = Wire<T>::flat && sizeof(std::array<T, N>) == least;
   static bool read(Reader& r, std::array<T, N>& out) {
     return r.need(least) && read_items(r, out.data(), N);
   }
@@ -341,6 +378,7 @@ struct Wire<std::array<T, N>> {
 template <class T>
 struct Wire<std::optional<T>> {
   static constexpr std::uint64_t least = 1;
+  static constexpr bool flat = false;
   static bool read(Reader& r, std::optional<T>& out) {
     bool there = false;
     out.reset();
@@ -348,7 +386,7 @@ struct Wire<std::optional<T>> {
     return !there || Wire<T>::read(r, out.emplace());
   }
   static bool write(Writer& w, const std::optional<T>& value) {
-    w.store(value.has_value(), 1);
+    w.store(static_cast<std::uint8_t>(value.has_value()));
     return !value || Wire<T>::write(w, *value);
   }
 };
@@ -356,6 +394,7 @@ struct Wire<std::optional<T>> {
 template <class... T>
 struct Wire<std::tuple<T...>> {
   static constexpr std::uint64_t least = (std::uint64_t{0} + ... + Wire<T>::least);
+  static constexpr bool flat = false;
   static bool read(Reader& r, std::tuple<T...>& out) {
     (void)r;
     return std::apply([&](auto&... one) { return (read_one(r, one) && ...); }, out);
@@ -364,17 +403,12 @@ struct Wire<std::tuple<T...>> {
     (void)w;
     return std::apply([&](const auto&... one) { return (write_one(w, one) && ...); }, value);
   }
-
- private:
-  template <class U>
-  static bool read_one(Reader& r, U& out) { return Wire<U>::read(r, out); }
-  template <class U>
-  static bool write_one(Writer& w, const U& value) { return Wire<U>::write(w, value); }
 };
 
 template <class T>
 struct Wire<Box<T>> {
   static constexpr std::uint64_t least = Wire<T>::least;
+  static constexpr bool flat = false;
   static bool read(Reader& r, Box<T>& out) { return Wire<T>::read(r, out.get()); }
   static bool write(Writer& w, const Box<T>& value) { return Wire<T>::write(w, *value); }
 };
@@ -390,7 +424,8 @@ template <class T>
 Error encode(const T& value, std::vector<std::uint8_t>& out) {
   out.clear();
   Writer w{out};
-  if (!Wire<T>::write(w, value)) out.clear();
+  const bool good = Wire<T>::write(w, value);
+  out.resize(good ? w.at : 0);
   return w.error;
 }
 
