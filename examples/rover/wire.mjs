@@ -107,10 +107,7 @@ function writeCommand(w, v) {
 }
 
 /** Decode a value; bytes after it are ignored unless `strict`. Throws `DecodeError`. */
-export function decodeEvent_(
-  bytes,
-  strict = false,
-) {
+export function decodeEvent_(bytes, strict = false) {
   const r = new Reader(bytes);
   return finish(r, readEvent_(r), strict);
 }
@@ -123,10 +120,7 @@ export function encodeEvent_(value) {
 }
 
 /** Decode a value; bytes after it are ignored unless `strict`. Throws `DecodeError`. */
-export function decodeMode(
-  bytes,
-  strict = false,
-) {
+export function decodeMode(bytes, strict = false) {
   const r = new Reader(bytes);
   return finish(r, readMode(r), strict);
 }
@@ -139,10 +133,7 @@ export function encodeMode(value) {
 }
 
 /** Decode a value; bytes after it are ignored unless `strict`. Throws `DecodeError`. */
-export function decodeCommand(
-  bytes,
-  strict = false,
-) {
+export function decodeCommand(bytes, strict = false) {
   const r = new Reader(bytes);
   return finish(r, readCommand(r), strict);
 }
@@ -393,6 +384,15 @@ class Reader {
     return this.items(count, read);
   }
 
+  /** Structs of numbers and bools. Their bounds are checked once. */
+  rows(count, size, read) {
+    const view = this.view;
+    let at = this.take(count * size);
+    const found = [];
+    for (let i = 0; i < count; i++, at += size) found.push(read(view, at));
+    return found;
+  }
+
   items(count, read) {
     const found = [];
     for (let i = 0; i < count; i++) found.push(read(this));
@@ -432,13 +432,7 @@ class Writer {
     return this.bytes.slice(0, this.at);
   }
 
-  whole(
-    v,
-    low,
-    high,
-    type,
-    path,
-  ) {
+  whole(v, low, high, type, path) {
     if (!(Number.isInteger(v) && v >= low && v <= high)) {
       throw new EncodeError(`${shown(v)} does not fit ${type}`, path);
     }
@@ -546,12 +540,7 @@ class Writer {
   }
 
   /** Numbers in sequence: copied at once if the array has the type, else one by one. */
-  numbers(
-    v,
-    type,
-    kind,
-    path,
-  ) {
+  numbers(v, type, kind, path) {
     if (v instanceof type && ArrayBuffer.isView(v)) {
       const raw = new Uint8Array(v.buffer, v.byteOffset, v.byteLength);
       const at = this.room(raw.length);
@@ -606,7 +595,6 @@ function finish(r, value, strict) {
 
 /** The values that are sent cannot be read. Each difference is described from the reader's side. */
 export class SchemaError extends Error {
-
   constructor(message, differences = []) {
     const lines = differences.map(
       (line) => `\n${/^[-+] /.test(line) ? "" : "  "}${line}`,
@@ -660,9 +648,7 @@ function sizeOf(tp) {
 }
 
 function arrayOf(tp) {
-  return tp.is === "scalar"
-    ? (NUMBER_ARRAYS[tp.name])
-    : undefined;
+  return tp.is === "scalar" ? NUMBER_ARRAYS[tp.name] : undefined;
 }
 
 /** The text of a type in a schema. */
@@ -855,8 +841,7 @@ export class Generic {
         );
       }
       const [, is, name, notes] = head;
-      const parts =
-        [];
+      const parts = [];
       if (is === "struct") parts.push({ name, fields: [], notes });
       for (at++; at < lines.length && lines[at].startsWith(" "); at++) {
         const variant = is === "struct" ? null : VARIANT_LINE.exec(lines[at]);
@@ -1096,11 +1081,7 @@ class Resolver {
   }
 
   /** A function that reads a writer's type as a reader's type; null if that is not possible. */
-  compare(
-    there,
-    here,
-    path,
-  ) {
+  compare(there, here, path) {
     if (here.is === "option" && there.is !== "option")
       return this.compare(there, here.item, path);
     if (here.is === "scalar" && there.is === "scalar") {
@@ -1177,11 +1158,7 @@ class Resolver {
     return (r) => found.read(r);
   }
 
-  variants(
-    there,
-    here,
-    path,
-  ) {
+  variants(there, here, path) {
     const cells = there.map((variant) => {
       const own = here.find((each) => each.name === variant.name);
       if (own === undefined)
@@ -1209,21 +1186,14 @@ class Resolver {
     };
   }
 
-  struct(
-    there,
-    here,
-    path,
-    kind,
-  ) {
+  struct(there, here, path, kind) {
     const names =
       kind === undefined
         ? this.here.names(here)
         : this.here.names(here, "kind");
     const at = (name) => (path === "" ? name : `${path}.${name}`);
     const places = new Map(there.map((field, i) => [field.name, i]));
-    const steps = there.map((field) =>
-      this.skipper(field.type),
-    );
+    const steps = there.map((field) => this.skipper(field.type));
     const targets = there.map(() => "");
     const absent = [];
     const left = [];
@@ -1300,20 +1270,14 @@ function members(there, here) {
 function emptyOf(tp) {
   if (tp.is === "option") return () => null;
   if (tp.is === "list" || (tp.is === "scalar" && tp.name === "bytes")) {
-    const array =
-      tp.is === "list"
-        ? arrayOf(tp.item)
-        : (Uint8Array);
+    const array = tp.is === "list" ? arrayOf(tp.item) : Uint8Array;
     return array === undefined ? () => [] : () => new array([]);
   }
   return null;
 }
 
 /** A function that converts a number to a wider kind; null if some numbers would not fit. */
-function widened(
-  source,
-  target,
-) {
+function widened(source, target) {
   const size = numberSize(source);
   const room = numberSize(target);
   if (size === undefined || room === undefined) return null;
@@ -1443,11 +1407,9 @@ export class Client {
   }
 
   connect() {
-    const found =
-      this.options.WebSocket ??
-      (globalThis).WebSocket;
+    const found = this.options.WebSocket ?? globalThis.WebSocket;
     this.turn("connecting");
-    if ((this.state) === "closed") return;
+    if (this.state === "closed") return;
     this.read = null;
     this.awaited = "";
     try {
@@ -1506,10 +1468,7 @@ export class Client {
   }
 
   /** The schema of the server is known. */
-  open(
-    how,
-    read,
-  ) {
+  open(how, read) {
     this.how = how;
     this.read = read;
     this.turn("open");
@@ -1587,9 +1546,7 @@ export class Client {
       this.options.onLive?.();
     } else if (word === "gap") {
       const [name, ...pairs] = words.split(" ");
-      const of = Object.fromEntries(
-        pairs.map((pair) => pair.split("=")),
-      );
+      const of = Object.fromEntries(pairs.map((pair) => pair.split("=")));
       const seconds = of.seconds === undefined ? null : Number(of.seconds);
       const [skipped, superseded] = [
         Number(of.skipped ?? 0),
@@ -1655,11 +1612,7 @@ export class Client {
     this.open("unknown", decodeEvent_);
   }
 
-  put(
-    waiting,
-    key,
-    read,
-  ) {
+  put(waiting, key, read) {
     if (waiting.held.delete(key)) this.superseded++;
     waiting.held.set(key, read);
     if (waiting.held.size > (this.options.maxWaiting ?? 1024)) {
@@ -1680,9 +1633,7 @@ export class Client {
           for (const callback of this.callbacks) callback(value);
         }
       };
-      const frame = (
-        globalThis
-      ).requestAnimationFrame;
+      const frame = globalThis.requestAnimationFrame;
       if (frame === undefined) setTimeout(run, 0);
       else frame(run);
     }

@@ -382,6 +382,21 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// `count` structs of numbers, of `N` bytes each.
+    fn plain_many<const N: usize, T: Plain>(
+        &mut self,
+        count: usize,
+    ) -> Result<Vec<T>, DecodeError> {
+        let bytes = self.take(count.checked_mul(N).ok_or(self.eof())?)?;
+        let mut found = Vec::with_capacity(count);
+        for chunk in bytes.chunks_exact(N) {
+            let mut one = [0; N];
+            one.copy_from_slice(chunk);
+            found.push(T::at(&one, 0));
+        }
+        Ok(found)
+    }
+
     /// The index of a variant or member, and its offset.
     #[inline]
     fn index(&mut self) -> Result<(u32, usize), DecodeError> {
@@ -427,6 +442,16 @@ impl Writer {
         self.data.extend_from_slice(bytes);
     }
 
+    /// Structs of numbers, of `N` bytes each.
+    fn plain_many<const N: usize, T: Plain>(&mut self, items: &[T]) {
+        self.data.reserve(N * items.len());
+        for item in items {
+            let mut found = [0; N];
+            item.to(&mut found, 0);
+            self.data.extend_from_slice(&found);
+        }
+    }
+
     fn count(&mut self, count: usize, least: u64) -> Result<(), EncodeError> {
         if least == 0 && count > MAX_EMPTY {
             return Err(EncodeError::TooManyEmpty);
@@ -470,15 +495,21 @@ pub trait Codec: Sized {
     }
 }
 
-/// A number or bool at an offset of bytes that have been checked.
+/// A number, bool, or struct of numbers, at an offset of bytes that have been checked.
 trait Plain {
     fn at<const N: usize>(found: &[u8; N], at: usize) -> Self;
+    fn to<const N: usize>(&self, found: &mut [u8; N], at: usize);
 }
 
 impl Plain for bool {
     #[inline]
     fn at<const N: usize>(found: &[u8; N], at: usize) -> Self {
         found[at] == 1
+    }
+
+    #[inline]
+    fn to<const N: usize>(&self, found: &mut [u8; N], at: usize) {
+        found[at] = *self as u8;
     }
 }
 
@@ -491,6 +522,12 @@ macro_rules! numbers {
                 let mut one = [0; SIZE];
                 one.copy_from_slice(&found[at..at + SIZE]);
                 $number::from_le_bytes(one)
+            }
+
+            #[inline]
+            fn to<const N: usize>(&self, found: &mut [u8; N], at: usize) {
+                const SIZE: usize = std::mem::size_of::<$number>();
+                found[at..at + SIZE].copy_from_slice(&self.to_le_bytes());
             }
         }
 

@@ -434,6 +434,19 @@ class Reader {
     return this.items(count, read);
   }
 
+  /** Structs of numbers and bools. Their bounds are checked once. */
+  rows<T>(
+    count: number,
+    size: number,
+    read: (view: DataView, at: number) => T,
+  ): T[] {
+    const view = this.view;
+    let at = this.take(count * size);
+    const found: T[] = [];
+    for (let i = 0; i < count; i++, at += size) found.push(read(view, at));
+    return found;
+  }
+
   items<T>(count: number, read: (r: Reader) => T): T[] {
     const found: T[] = [];
     for (let i = 0; i < count; i++) found.push(read(this));

@@ -24,9 +24,9 @@ FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fno-exceptions", "-fno-r
 SANITIZED = [*FLAGS, "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
-def run(folder: Path, schemas: list[Schema], lines: list[str]) -> list[str]:
-    """Compile the program, a file for each schema; give it the lines, return those that it prints."""
-    names = cpp_program.write(folder, schemas)
+def run(folder: Path, schemas: list[Schema], lines: list[str], together: int = 1) -> list[str]:
+    """Compile the program, a file for so many schemas; give it the lines, return those that it prints."""
+    names = cpp_program.write(folder, schemas, together)
     compiler = [tool("g++"), *SANITIZED]
 
     def compiled(name: str) -> str:
@@ -47,13 +47,13 @@ def test_values_and_errors_are_pythons(tmp_path: Path, schemas: list[Schema], ca
     places = [schemas.index(schema) for schema in few]
     some = [case for case in cases if case.schema in places]
     lines = [f"{places.index(case.schema)} {case.data.hex()}" for case in some]
-    compare(some, run(tmp_path, few, lines))
+    compare(some, run(tmp_path, few, lines, together=1 if FULL else 6))
 
 
 @pytest.mark.timeout(900)
 def test_the_rust_crates_vectors(tmp_path: Path) -> None:
     found, lines, check = vectors()
-    check(run(tmp_path, found, lines))
+    check(run(tmp_path, found, lines, together=17))
 
 
 @pytest.mark.skipif(shutil.which("clang-format", path=SCRIPTS) is None, reason="clang-format is not there")

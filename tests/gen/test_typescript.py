@@ -11,7 +11,7 @@ import ts_program
 import vector_types
 from compared import compare, vectors
 from random_schemas import GOLDEN, Case
-from toolchains import npm, tool
+from toolchains import FULL, npm, tool
 
 from deli_com import Codec, Schema, codec, f32, u8, u16, u64
 from deli_com.gen import typescript
@@ -158,16 +158,20 @@ def test_docstrings_become_comments_and_the_text_is_there() -> None:
     assert typescript(codec(Documented).schema) == text
 
 
-def test_prettier_leaves_it_as_it_is(tmp_path: Path) -> None:
+def test_prettier_leaves_it_as_it_is(tmp_path: Path, schemas: list[Schema]) -> None:
     modules = npm("prettier")
-    name = "m.ts"
-    text = typescript(Schema.parse(GOLDEN), codec(vector_types.Drawing).schema, client=True)
-    (tmp_path / name).write_text(text, encoding="utf-8")
+    up = codec(vector_types.Drawing).schema
+    for end, js in ((".ts", False), (".mjs", True)):
+        few = schemas if FULL else [*schemas[:4], *schemas[5:12]]  # without that of 300 variants
+        texts = [typescript(schema, js=js) for schema in few]
+        texts.append(typescript(Schema.parse(GOLDEN), up, js=js, client=True))
+        for i, text in enumerate(texts):
+            (tmp_path / f"s{i}{end}").write_text(text, encoding="utf-8")
     done = subprocess.run(
-        [tool("node"), str(modules / "prettier" / "bin" / "prettier.cjs"), str(tmp_path / name)],
-        check=True, capture_output=True, text=True,
+        [tool("node"), str(modules / "prettier" / "bin" / "prettier.cjs"), "--check", "."],
+        cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.stdout == text
+    assert done.returncode == 0, done.stderr[:500]
 
 
 class Refusing(Codec):

@@ -146,14 +146,18 @@ def _outcome(schema: Schema, n: int) -> str:
     )
 
 
-def write(folder: Path, schemas: list[Schema]) -> list[str]:
-    """The program; returns the names of its files to be compiled, without ``.cpp``."""
+def write(folder: Path, schemas: list[Schema], together: int = 1) -> list[str]:
+    """The program, with a file for so many schemas; the names of its files, without ``.cpp``."""
     heads, arms = "", ""
+    bodies: dict[str, str] = {}
     for i, schema in enumerate(schemas):
         (folder / f"s{i}.hpp").write_text(cpp(schema, namespace=f"s{i}"), encoding="utf-8")
-        (folder / f"s{i}.cpp").write_text(_outcome(schema, i), encoding="utf-8")
+        name = f"s{i - i % together}"
+        bodies[name] = bodies.get(name, "") + _outcome(schema, i)
         heads += f"std::string outcome{i}(const std::vector<std::uint8_t>& data);\n"
         arms += f"      case {i}: out = outcome{i}(data); break;\n"
     (folder / "common.hpp").write_text(COMMON, encoding="utf-8")
     (folder / "main.cpp").write_text(MAIN.replace("@HEADS@", heads).replace("@ARMS@", arms), encoding="utf-8")
-    return ["main", *(f"s{i}" for i in range(len(schemas)))]
+    for name, body in bodies.items():
+        (folder / f"{name}.cpp").write_text(body, encoding="utf-8")
+    return ["main", *bodies]

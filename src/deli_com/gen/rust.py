@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from deli_com.gen.plan import Names, Plan, Spelling, plain_start, runtime, summary
 from deli_com.schema.schema import Schema
 from deli_com.schema.tree import (
+    SIZES,
     Enum,
     Field,
     Fixed,
@@ -33,6 +34,7 @@ f32 f64 i8 i16 i32 i64 i128 isize str u8 u16 u32 u64 u128 usize char std core al
 SCHEMA_HASH SCHEMA_TEXT UP_SCHEMA_HASH UP_SCHEMA_TEXT numbers tuples Debug Clone Copy PartialEq Eq Hash
 Default From Into Plain Fn FnMut FnOnce Drop Send Sync
 """
+_LISTED = 60  # characters of a list of sizes that fits a line
 _ON_STACK = 4096  # items of a fixed array that is stored in its struct; larger ones are boxed
 
 
@@ -63,6 +65,7 @@ class _Rust:
         spelling = Spelling(plan, [*_KEYWORDS.split(), *_USED.split()])
         self.names, self.roots = spelling.names, spelling.roots
         self.knots = plan.knots()
+        self.by_name = {each.name: each for each in plan.definitions}
         self.arities: set[int] = set()
 
     def file(self) -> str:
@@ -172,6 +175,9 @@ class _Rust:
             read = "        r.enter()?;\n" + read
             write = "        w.enter()?;\n" + write.removesuffix("        Ok(())\n")
             write += "        w.depth -= 1;\n        Ok(())\n"
+        flat = self.flat(each.name)
+        if flat is not None:
+            return f"{self.flat_code(name, each, flat)}\n{self.public(name)}"
         inline = "    #[inline]\n" if "r.plain::" in read else ""
         used = "r" if "(r)" in read or "r." in read else "_"
         used_w = "w" if "(w)" in write or "w." in write else "_"
@@ -180,6 +186,49 @@ class _Rust:
             f"{inline}    fn read({used}: &mut Reader<'_>) -> Result<Self, DecodeError> {{\n{read}    }}\n\n"
             f"    fn write(&self, {used_w}: &mut Writer) -> Result<(), EncodeError> {{\n{write}    }}\n}}\n\n"
             f"{self.public(name)}"
+        )
+
+    def flat(self, name: str) -> str | None:
+        """The sizes of the numbers of a struct that has nothing else, nested ones included; else None."""
+        each = self.by_name[name]
+        if not isinstance(each, Struct) or not each.fields or name in self.plan.recursive:
+            return None
+        kinds = ""
+        for field in each.fields:
+            match field.type:
+                case Scalar(scalar) if scalar in SIZES and scalar != "bool":
+                    kinds += str(SIZES[scalar])
+                case Ref(inner) if (found := self.flat(inner)) is not None:
+                    kinds += found
+                case _:
+                    return None
+        return kinds if len(_listed(kinds)) <= _LISTED else None
+
+    def flat_code(self, name: str, each: Struct, kinds: str) -> str:
+        """`Plain` and `Codec` of a struct of numbers: lists of it are read and written in one loop."""
+        names = self.attributes(field.name for field in each.fields)
+        reads, writes, at = "", "", 0
+        for field in each.fields:
+            place = f"at + {at}" if at else "at"
+            reads += f"            {names[field.name]}: Plain::at(found, {place}),\n"
+            writes += f"        self.{names[field.name]}.to(found, {place});\n"
+            at += self.plan.least(field.type)
+        return (
+            f"impl Plain for {name} {{\n    #[inline]\n"
+            f"    fn at<const N: usize>(found: &[u8; N], at: usize) -> Self {{\n"
+            f"        {name} {{\n{reads}        }}\n    }}\n\n    #[inline]\n"
+            f"    fn to<const N: usize>(&self, found: &mut [u8; N], at: usize) {{\n{writes}    }}\n}}\n\n"
+            f"impl Codec for {name} {{\n    const LEAST: u64 = {at};\n\n    #[inline]\n"
+            f"    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {{\n"
+            f"        let found = r.plain::<{at}>(&[{_listed(kinds)}], &[])?;\n"
+            f"        Ok(Plain::at(found, 0))\n    }}\n\n    #[inline]\n"
+            f"    fn write(&self, w: &mut Writer) -> Result<(), EncodeError> {{\n"
+            f"        let mut found = [0; {at}];\n        self.to(&mut found, 0);\n"
+            f"        w.put(&found);\n        Ok(())\n    }}\n\n"
+            f"    fn read_many(r: &mut Reader<'_>, count: usize) -> Result<Vec<Self>, DecodeError> {{\n"
+            f"        r.plain_many::<{at}, Self>(count)\n    }}\n\n"
+            f"    fn write_many(items: &[Self], w: &mut Writer) -> Result<(), EncodeError> {{\n"
+            f"        w.plain_many::<{at}, Self>(items);\n        Ok(())\n    }}\n}}\n"
         )
 
     def bodies(self, each: Struct | Sealed | Enum, name: str) -> tuple[str, str]:
@@ -191,7 +240,14 @@ class _Rust:
             checked, reads = _plain(each.fields)
             parts = [f"{names[field.name]}: {read}" for field, read in zip(each.fields, reads, strict=True)]
             literal = checked + _braced(f"        Ok({name}", parts, "        ", 18)
-            wrote = "".join(f"        self.{names[field.name]}.write(w)?;\n" for field in each.fields)
+            wrote, places = "", _places(each.fields) if checked else []
+            if places:
+                wrote = f"        let mut found = [0; {plain_start(each.fields)[0]}];\n"
+                for field, at in zip(each.fields, places, strict=False):
+                    wrote += f"        self.{names[field.name]}.to(&mut found, {at});\n"
+                wrote += "        w.put(&found);\n"
+            rest = each.fields[len(places) :]
+            wrote += "".join(f"        self.{names[field.name]}.write(w)?;\n" for field in rest)
             return f"{literal})\n", f"{wrote}        Ok(())\n"
         if isinstance(each, Enum):
             members = self.attributes(each.members)
@@ -262,10 +318,23 @@ class _Rust:
         return "\n".join(lines)
 
 
+def _listed(kinds: str) -> str:
+    return ", ".join("0" if kind == "b" else kind for kind in kinds)
+
+
+def _places(fields: tuple[Field, ...]) -> list[int]:
+    # The offsets of the leading numbers and bools.
+    found, at = [], 0
+    for kind in plain_start(fields)[1]:
+        found.append(at)
+        at += 1 if kind == "b" else int(kind)
+    return found
+
+
 def _plain(fields: tuple[Field, ...]) -> tuple[str, list[str]]:
     # Leading numbers and bools are checked together: that statement, and how each field is read.
     size, kinds = plain_start(fields)
-    listed = ", ".join("0" if kind == "b" else kind for kind in kinds)
+    listed = _listed(kinds)
     reads, bools, at = [], [], 0
     for kind in kinds:
         reads.append(f"Plain::at(found, {at})")

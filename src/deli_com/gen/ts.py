@@ -119,7 +119,15 @@ def generic_decoder() -> str:
 def _untyped(text: str) -> str:
     # Lines that say nothing but types go, then types within lines, then what they leave behind.
     text = re.sub(r"(?m)^ *⟦[^⟧]*⟧\n", "", text)
-    return re.sub(r"\n{3,}", "\n\n", _TYPE.sub("", text))
+    text = re.sub(r"\n{3,}", "\n\n", _TYPE.sub("", text))
+    return re.sub(r"(?m)^( *)([^\n]*\()\n((?: +\w+(?: = \w+)?,\n)+) *\) \{$", _joined, text)
+
+
+def _joined(found: re.Match[str]) -> str:
+    # The head of a function whose parameters fit a line without their types.
+    names = ", ".join(line.strip().rstrip(",") for line in found[3].splitlines())
+    line = f"{found[1]}{found[2]}{names}) {{"
+    return line if len(line) <= _WIDTH else found[0]
 
 
 def _t(text: str) -> str:
@@ -135,6 +143,7 @@ class _TypeScript:
         self.client = client
         spelling = Spelling(plan, [*_KEYWORDS.split(), *_USED.split()])
         self.names, self.roots, self.variants = spelling.names, spelling.roots, spelling.variants
+        self.by_name = {each.name: each for each in plan.definitions}
         self.fresh = 0
 
     # --- the file ---
@@ -302,11 +311,17 @@ class _TypeScript:
                 if array is not None:
                     size = self.plan.least(item)
                     return f"new {array}(r.copy({size} * r.count({size})))"
+                rows = self.rows(item)
+                if rows:
+                    return f"r.rows(r.count({self.plan.least(item)}), {rows})"
                 return f"r.list({self.plan.least(item)}, {self.reader(item)})"
             case Fixed(item, count):
                 array = self.array_of(item)
                 if array is not None:
                     return f"new {array}(r.copy({self.plan.least(tp)}))"
+                rows = self.rows(item)
+                if rows:
+                    return f"r.rows({count}, {rows})"
                 return f"r.fixed({count}, {self.plan.least(tp)}, {self.reader(item)})"
 
     def reads(self, fields: list[Field]) -> list[tuple[str, str]]:
@@ -347,6 +362,13 @@ class _TypeScript:
             isinstance(each, Struct) and len(each.fields) > 1 and all(_is_plain(f.type) for f in each.fields)
         )
 
+    def rows(self, item: Type) -> str:
+        """The size of a struct of numbers, and its reader, as arguments; "" if the type is none."""
+        each = self.by_name.get(item.name) if isinstance(item, Ref) else None
+        if each is None or not self.plain(each):
+            return ""
+        return f"{self.plan.sizes[each.name]}, at{self.names[each.name]}"
+
     def plain_code(self, each: Struct, name: str, names: dict[str, str], head: str) -> str:
         lines, at, kinds = "", 0, ""
         for field in each.fields:
@@ -365,7 +387,8 @@ class _TypeScript:
         # A function that reads one item.
         if isinstance(item, Ref):
             return f"read{self.names[item.name]}"
-        return f"(r) => {self.read(item)}"
+        text = self.read(item)
+        return f"(r) => ({text})" if isinstance(item, Option) else f"(r) => {text}"
 
     def code(self, each: Struct | Sealed | Enum) -> str:
         name = self.names[each.name]
@@ -416,17 +439,18 @@ class _TypeScript:
         )
 
     def root_code(self, name: str, tp: Type) -> str:
-        head = f"function read{name}(r{_t(': Reader')}){_t(f': {name}')} {{\n  return {self.read(tp)};\n}}\n"
+        body = _broken("  return ", self.read(tp), ";")
+        head = f"function read{name}(r{_t(': Reader')}){_t(f': {name}')} {{\n{body}}}\n"
         write = f"function write{name}(w{_t(': Writer')}, v{_t(f': {name}')}){_t(': void')} {{\n"
         path = f'"{name}"'
         return f"{head}\n{write}{self.write(tp, 'v', path, '  ')}}}\n"
 
     def literal(self, fields: Iterable[Field], names: dict[str, str], indent: str, first: str = "") -> str:
-        lines = [first] if first else []
-        lines += [f"{names[name]}: {text}" for name, text in self.reads([*fields])]
+        lines = [f"{indent}  {first},\n"] if first else []
+        lines += [_broken(f"{indent}  {names[name]}: ", text, ",") for name, text in self.reads([*fields])]
         if not lines:
             return "{}"
-        return "{\n" + "".join(f"{indent}  {line},\n" for line in lines) + f"{indent}}}"
+        return "{\n" + "".join(lines) + f"{indent}}}"
 
     # --- writing ---
 
@@ -511,6 +535,37 @@ def _call(indent: str, function: str, *arguments: str) -> str:
     if len(line) <= _WIDTH + 1:
         return line
     return f"{indent}{function}(\n" + "".join(f"{indent}  {one},\n" for one in arguments) + f"{indent});\n"
+
+
+def _broken(head: str, text: str, end: str) -> str:
+    # An expression in a line, or broken over lines as prettier does it: arrays, options, and lists of arrays.
+    if len(head) + len(text) + len(end) <= _WIDTH:
+        return f"{head}{text}{end}\n"
+    indent = " " * (len(head) - len(head.lstrip()))
+    if text.startswith("r.bool() ? ") and text.endswith(" : null"):
+        return f"{head}r.bool()\n" + _broken(f"{indent}  ? ", text[11:-7], "") + f"{indent}  : null{end}\n"
+    opening = re.match(r"(r\.\w+\([\d, ]+\(r\) => )?\[", text)
+    if opening is None or not text.endswith("])" if opening[1] else "]"):
+        return f"{head}{text}{end}\n"
+    start, last = opening[0], "])" if opening[1] else "]"
+    items = _split(text[len(start) : -len(last)])
+    return (
+        f"{head}{start}\n"
+        + "".join(_broken(f"{indent}  ", item, ",") for item in items)
+        + f"{indent}{last}{end}\n"
+    )
+
+
+def _split(text: str) -> list[str]:
+    # The elements of a list, at the commas outside of brackets.
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
 
 
 def _folded(words: Iterable[str], width: int) -> list[str]:

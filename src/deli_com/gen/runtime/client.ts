@@ -144,11 +144,11 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
   }
 
   ⟦private ⟧connect()⟦: void⟧ {
-    const found =
-      this.options.WebSocket ??
-      (globalThis⟦ as unknown as ClientOptions⟧).WebSocket;
+    const found =⟦
+     ⟧ this.options.WebSocket ??⟦
+     ⟧ ⟦(⟧globalThis⟦ as unknown as ClientOptions)⟧.WebSocket;
     this.turn("connecting");
-    if ((this.state⟦ as ClientState⟧) === "closed") return;
+    if (⟦(⟧this.state⟦ as ClientState)⟧ === "closed") return;
     this.read = null;
     this.awaited = "";
     try {
@@ -293,9 +293,9 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
       this.options.onLive?.();
     } else if (word === "gap") {
       const [name, ...pairs] = words.split(" ");
-      const of = Object.fromEntries(
-        pairs.map((pair) => pair.split("=")),
-      )⟦ as Record<string, string>⟧;
+      const of = Object.fromEntries(⟦
+        ⟧pairs.map((pair) => pair.split("="))⟦,
+      ⟧)⟦ as Record<string, string>⟧;
       const seconds = of.seconds === undefined ? null : Number(of.seconds);
       const [skipped, superseded] = [
         Number(of.skipped ?? 0),
@@ -386,9 +386,9 @@ export class Client⟦ implements AsyncIterable<@down@>⟧ {
           for (const callback of this.callbacks) callback(value);
         }
       };
-      const frame = (
-        globalThis⟦ as { requestAnimationFrame?: (run: () => void) => unknown }⟧
-      ).requestAnimationFrame;
+      const frame = ⟦(
+        ⟧globalThis⟦ as { requestAnimationFrame?: (run: () => void) => unknown }
+      )⟧.requestAnimationFrame;
       if (frame === undefined) setTimeout(run, 0);
       else frame(run);
     }

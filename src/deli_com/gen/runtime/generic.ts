@@ -2,8 +2,8 @@
 
 /** The values that are sent cannot be read. Each difference is described from the reader's side. */
 export class SchemaError extends Error {
-  ⟦readonly differences: readonly string[];⟧
-
+⟦  readonly differences: readonly string[];
+⟧
   constructor(message⟦: string⟧, differences⟦: readonly string[]⟧ = []) {
     const lines = differences.map(
       (line) => `\n${/^[-+] /.test(line) ? "" : "  "}${line}`,
@@ -80,9 +80,9 @@ function sizeOf(tp⟦: SchemaType⟧)⟦: number⟧ {
 }
 
 function arrayOf(tp⟦: SchemaType⟧)⟦: NumberArray | undefined⟧ {
-  return tp.is === "scalar"
-    ? (NUMBER_ARRAYS[tp.name]⟦ as NumberArray | undefined⟧)
-    : undefined;
+  return tp.is === "scalar"⟦
+   ⟧ ? ⟦(⟧NUMBER_ARRAYS[tp.name]⟦ as NumberArray | undefined)
+   ⟧ : undefined;
 }
 
 /** The text of a type in a schema. */
@@ -284,8 +284,8 @@ export class Generic {
         string,
         string,
       ]⟧;
-      const parts⟦: { name: string; fields: SchemaField[]; notes: string }[]⟧ =
-        [];
+      const parts⟦: { name: string; fields: SchemaField[]; notes: string }[]⟧ =⟦
+       ⟧ [];
       if (is === "struct") parts.push({ name, fields: [], notes });
       for (at++; at < lines.length && lines[at]⟦!⟧.startsWith(" "); at++) {
         const variant = is === "struct" ? null : VARIANT_LINE.exec(lines[at]⟦!⟧);
@@ -653,9 +653,9 @@ class Resolver {
         : this.here.names(here, "kind");
     const at = (name⟦: string⟧) => (path === "" ? name : `${path}.${name}`);
     const places = new Map(there.map((field, i) => [field.name, i]));
-    const steps⟦: (Read | null)[]⟧ = there.map((field) =>
-      this.skipper(field.type),
-    );
+    const steps⟦: (Read | null)[]⟧ = there.map((field) =>⟦
+     ⟧ this.skipper(field.type)⟦,
+    ⟧);
     const targets = there.map(() => "");
     const absent⟦: [string, () => unknown][]⟧ = [];
     const left⟦: [string, string][]⟧ = [];
@@ -734,10 +734,10 @@ function members(there⟦: string[]⟧, here⟦: string[]⟧)⟦: Read⟧ {
 function emptyOf(tp⟦: SchemaType⟧)⟦: (() => unknown) | null⟧ {
   if (tp.is === "option") return () => null;
   if (tp.is === "list" || (tp.is === "scalar" && tp.name === "bytes")) {
-    const array =
-      tp.is === "list"
-        ? arrayOf(tp.item)
-        : (Uint8Array⟦ as unknown as NumberArray⟧);
+    const array =⟦
+     ⟧ tp.is === "list"⟦
+       ⟧ ? arrayOf(tp.item)⟦
+       ⟧ : ⟦(⟧Uint8Array⟦ as unknown as NumberArray)⟧;
     return array === undefined ? () => [] : () => new array([]);
   }
   return null;
