@@ -76,8 +76,9 @@ test: $(BUILT) $(VENV)/.group-test ## the test suite (ARGS="-k name")
 demo: $(BUILT) $(VENV)/.group-demo ## this machine's telemetry at 100 Hz to client processes (ARGS="--seconds 30 --clients 8")
 	@$(PY) -m deli_com demo $(ARGS)
 
-docs: $(BUILT) $(VENV)/.group-docs ## the documentation as a static site in build/site; warnings are errors
+docs: $(BUILT) $(VENV)/.group-docs $(VENV)/.group-test ## the documentation as a static site in build/site; warnings are errors
 	$(BIN)/properdocs build --strict
+	DELI_COM_SITE=build/site $(PY) -m pytest -q tests/docs/test_site.py
 
 # --- judging it -------------------------------------------------------------------------------------------
 lint: $(MADE) $(VENV)/.group-lint lint-configuration ## formatting, lint of .py and .pyx, spelling, configuration against its schemas

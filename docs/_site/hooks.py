@@ -9,8 +9,10 @@ without a docstring).
 from __future__ import annotations
 
 import inspect
+import os
 import posixpath
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,28 @@ COPIES = "files"  # directory of the site for other files
 
 _FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
+
+
+def on_config(config: Any) -> Any:
+    config.repo_url = repository()
+    config.repo_name = config.repo_url and posixpath.basename(config.repo_url)
+    return config
+
+
+def repository() -> str | None:
+    """The address of the repository, for a link on each page; None if it is unknown.
+
+    ``DELI_COM_REPOSITORY`` has it in workflows, else the clone's remote, if that is a page.
+    """
+    url = os.environ.get("DELI_COM_REPOSITORY") or ""
+    if not url:
+        try:
+            command = ["git", "remote", "get-url", "origin"]
+            url = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        except OSError:  # no git
+            return None
+    url = url.removesuffix("/").removesuffix(".git")
+    return url if url.startswith("https://") and "@" not in url else None
 
 
 def on_files(files: Files, config: Any) -> Files:
