@@ -425,7 +425,7 @@ class TestUnsentBytesInTheKernel:
         async with server_of(wire, down, **options) as server, laggard(server, wire, small=False):
             with socket_of(the_peer(server).remote_addr) as sock:
                 low = sock.getsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT)
-        assert (low == 131072) is is_low
+        assert (low == 32768) is is_low
 
 
 def _decoded(payload: bytes) -> Any:

@@ -19,6 +19,7 @@ from deli_com.coding.encoder cimport number_size
 from deli_com.coding.new_arrays cimport new_array, new_ndarray, new_view
 from deli_com.coding.numbers cimport put_integer, put_nanoseconds
 from deli_com.coding.program cimport *
+from deli_com.coding.recycler cimport RECYCLED_BYTES, recycled_bytes
 from deli_com.coding.shapes cimport give_shape
 from deli_com.ground.cpython cimport *
 from deli_com.ground.scalar cimport *
@@ -257,7 +258,10 @@ cdef int _walk(Decoder* dec, Prog* prog, char* base) noexcept:
                 decode_fail(dec, FAULT_EOF, p)
                 break
             number = load_u32(p)
-            v = PyBytes_FromStringAndSize(p + 4, number)
+            if number < RECYCLED_BYTES:
+                v = PyBytes_FromStringAndSize(p + 4, number)
+            else:
+                v = recycled_bytes(p + 4, number)
             if v == NULL:
                 break
             _put(base, op, v)

@@ -38,7 +38,7 @@ from deli_com.link.departure import Departure
 from deli_com.link.stats import PeerStats
 
 cdef enum:
-    UNSENT_BYTES = 131072    # that the kernel takes and does not send yet, where messages supersede others
+    UNSENT_BYTES = 32768     # that the kernel takes and does not send yet, where messages supersede others
 
 cdef extern from *:
     "static int dc_reraise_undecoded(void) { return -1; }"

@@ -16,6 +16,7 @@ cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
 from deli_com._fastcodec cimport TypeCodec, codec_encode
+from deli_com.coding.recycler cimport recycler_drop, recycler_rest
 from deli_com.fanout.encoded cimport Encoded, encoded
 from deli_com.fanout.follower cimport Audience, Follower
 from deli_com.fanout.handoff cimport Handoff
@@ -522,12 +523,17 @@ cdef class Endpoint(Hub):
             self.stuck = self.stuck.free_transport()
         if self._ended is not None and self._has_waiters():
             self._wake_all()
-        return bool(self.closing)
+        if self.followers or self.closing:
+            recycler_rest()
+            return bool(self.closing)
+        recycler_drop()  # the last sweep until somebody connects
+        return False
 
     cdef int end(self, object error, bint in_order) except -1:
         # Ends sending. Receivers get what has arrived, then `error`. Idempotent.
         if self._ended is None:
             self._ended = error
+            recycler_drop()
             try:
                 self.inbox.close(error, in_order)
                 if self.handoff is not None:
