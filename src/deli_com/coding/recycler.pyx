@@ -1,9 +1,9 @@
 """Memory of large `bytes` that were received and dropped, filled again by the next ones.
 
-A fresh allocation of 64 KiB or more costs a page fault for each 4 KiB, because the C library returns such memory
-to the system. These faults cost more than the copy. So the decoder keeps a reference to each large `bytes` that it
-gives out. Once the program has dropped an object, that reference is the only one: nobody can see its content any
-more, and the object is filled with the next value.
+A fresh allocation of 64 KiB or more costs a page fault for each 4 KiB, because the C library returns such
+memory to the system. These faults cost more than the copy. So the decoder keeps a reference to each large
+`bytes` that it gives out. Once the program has dropped an object, that reference is the only one: nobody can see its content
+any more, and the object is filled with the next value.
 
 The ring is in the order of giving out. Only its oldest objects are looked at, because programs drop values
 mostly in the order of receiving. An object that the program still holds when the ring is full leaves the ring,
@@ -63,10 +63,10 @@ cdef uint64_t _rested_at = 0
 cdef PyObject* recycled_bytes(const char* data, Py_ssize_t size) noexcept:
     cdef Kept kept
     cdef PyObject* found = NULL
-    cdef int i
+    cdef int _look
     global _is_used
     _is_used = True
-    for i in range(LOOKS):
+    for _look in range(LOOKS):
         if _count == 0 or not is_alone(_ring[_first].object):
             break
         kept = _take()
