@@ -2,8 +2,8 @@
 
 A fresh allocation of 64 KiB or more costs a page fault for each 4 KiB, because the C library returns such
 memory to the system. These faults cost more than the copy. So the decoder keeps a reference to each large
-`bytes` that it gives out. Once the program has dropped an object, that reference is the only one: nobody can see its content
-any more, and the object is filled with the next value.
+`bytes` that it gives out. Once the program has dropped an object, that reference is the only one: nobody can
+see its content any more, and the object is filled with the next value.
 
 The ring is in the order of giving out. Only its oldest objects are looked at, because programs drop values
 mostly in the order of receiving. An object that the program still holds when the ring is full leaves the ring,
