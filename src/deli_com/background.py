@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Coroutine, Hashable, Iterator
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from deli_com.errors import ConnectionClosed
 from deli_com.link.group import Group
@@ -31,6 +32,11 @@ from deli_com.receive.taker import Taker
 from deli_com.server_base import DRAIN_S, GOING_AWAY, ServerBase
 from deli_com.server_thread import ServerThread
 from deli_com.typed import Down, Up
+
+if TYPE_CHECKING:
+    from deli_com.recording.live import Box, LiveRecorder
+else:  # as in `recordable`
+    Box = LiveRecorder = Any
 
 __all__ = ["Background", "serve_background"]
 
@@ -310,6 +316,38 @@ class Background(ShownAsTable, Generic[Down, Up]):
     def flush(self) -> None:
         """Send queued messages now, as far as the sockets accept them."""
         self.run(self._thread.opened().flush)
+
+    def record(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compression: str | None = None,
+        on_full: str = "count",
+        split_bytes: int | None = None,
+        split_seconds: float | None = None,
+        keep: int | None = None,
+    ) -> LiveRecorder:
+        """Record what is sent and received from now on into an MCAP file; see `WsServer.record`.
+
+        Use it in ``with``, in this thread or another one. The file has what the thread that leaves the block
+        has sent before.
+        """
+        return self.run(
+            self._thread.opened().record,
+            path,
+            compression=compression,
+            on_full=on_full,
+            split_bytes=split_bytes,
+            split_seconds=split_seconds,
+            keep=keep,
+        )
+
+    def record_last(self, seconds: float = 60.0, max_bytes: int = 256 << 20) -> Box:
+        """Keep the messages of the last seconds in memory; see `WsServer.record_last`.
+
+        ``server.run(box.dump, path)`` writes them.
+        """
+        return self.run(self._thread.opened().record_last, seconds, max_bytes)
 
     def wait_clients(self, n: int, timeout: float | None = None) -> None:
         """Wait until at least `n` clients are connected.

@@ -22,7 +22,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Generic, Self, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, overload
 
 from typing_extensions import Unpack
 
@@ -41,6 +41,11 @@ from deli_com.tcp.client import Client, TcpConnectOptions
 from deli_com.typed import Down, Up
 from deli_com.ws.client import ConnectOptions, WsClient
 from deli_com.ws.head import HeadersLike
+
+if TYPE_CHECKING:
+    from deli_com.recording.live import LiveRecorder
+else:  # as in `recordable`
+    LiveRecorder = Any
 
 __all__ = ["BlockingClient", "connect_blocking"]
 
@@ -270,6 +275,34 @@ class BlockingClient(ShownAsTable, Generic[Down, Up]):
                 raise
             raise TimeoutError(f"not all of what is retained has come within {timeout} s") from None
 
+    def record(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compression: str | None = None,
+        on_full: str = "count",
+        split_bytes: int | None = None,
+        split_seconds: float | None = None,
+        keep: int | None = None,
+    ) -> LiveRecorder:
+        """Record what is sent and received from now on into an MCAP file; see `WsServer.record`.
+
+        Use it in ``with``, in this thread or another one. The file has what the thread that leaves the block
+        has sent before.
+        """
+        recorder: LiveRecorder = self._run(
+            _called(
+                self._here("record").record,
+                path,
+                compression=compression,
+                on_full=on_full,
+                split_bytes=split_bytes,
+                split_seconds=split_seconds,
+                keep=keep,
+            )
+        )
+        return recorder
+
     @property
     def schema(self) -> PeerSchema:
         """What is known of the server's schemas, as ``WsClient.schema``."""
@@ -391,8 +424,8 @@ async def _paced(client: ClientBase[Any, Any]) -> None:
         pass  # closed meanwhile; the message was queued before that
 
 
-async def _called(function: Callable[..., Any], *args: Any) -> Any:
-    return function(*args)
+async def _called(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    return function(*args, **options)
 
 
 def _close_soon(client: ClientBase[Any, Any]) -> None:

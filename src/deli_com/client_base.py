@@ -8,7 +8,7 @@ import math
 import warnings
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from deli_com.errors import ConnectionClosed, IoError
 from deli_com.ground.waiter import Waiter
@@ -17,9 +17,12 @@ from deli_com.link.hearing import Hearing, OnGap
 from deli_com.link.shown_as_table import ShownAsTable, figures
 from deli_com.link.stats import ServerStats
 from deli_com.log.log import Log
-from deli_com.recordable import Recordable
+from deli_com.recordable import Recordable, RecordEach, RecordTo
 from deli_com.schema.terms import PeerSchema, Use, silent, terms_for
 from deli_com.typed import Down, Framing, Typed, Up
+
+if TYPE_CHECKING:
+    from deli_com.recording.live import Early
 
 __all__ = ["ClientBase"]
 
@@ -171,6 +174,14 @@ class ClientBase(Typed, Recordable, ShownAsTable, Endpoint[Up, Down], Generic[Do
             if isinstance(error, TimeoutError):
                 late = TimeoutError(errno.ETIMEDOUT, "out of time, waiting for the server's schema")
                 raise IoError.of(late, f"connect to {target}") from None
+            raise
+
+    async def _record_connection(self, where: RecordTo | RecordEach | None, early: Early | None) -> None:
+        """Start the recording that ``connect(record=...)`` asks for; without it, no connection."""
+        try:
+            self._record_from_start(where, early)
+        except BaseException:
+            await self.close()
             raise
 
     async def close(self) -> None:

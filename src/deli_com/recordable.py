@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
 
 from deli_com.link.endpoint import Endpoint
@@ -11,15 +11,17 @@ from deli_com.link.shown import hide_from, retained_payloads, show_to
 from deli_com.net.options import checked
 
 if TYPE_CHECKING:
-    from deli_com.recording.live import Box, LiveRecorder, Recorded
+    from deli_com.recording.live import Box, Early, LiveRecorder, Recorded
     from deli_com.recording.tap import Sink
 else:  # imported by the first recording; `typing.get_type_hints` still finds the names
-    Box = LiveRecorder = Any
+    Box = Early = LiveRecorder = Any
 
-__all__ = ["RecordTo", "Recordable"]
+__all__ = ["RecordEach", "RecordTo", "Recordable"]
 
 # The argument of `bind(record=...)`: a path, or the arguments of `record` by name.
 RecordTo: TypeAlias = Union[str, os.PathLike[str], Mapping[str, Any]]
+# For each connection of a stream another one.
+RecordEach: TypeAlias = Callable[[], RecordTo]
 
 
 class Recordable:
@@ -108,11 +110,24 @@ class Recordable:
 
         return Box(cast("Recorded", self), **checked(last_seconds=seconds, last_bytes=max_bytes))
 
-    def _record_from_start(self, where: RecordTo | None) -> None:
+    @property
+    def recorders(self) -> tuple[LiveRecorder, ...]:
+        """The recordings that were begun, without those that were closed before the newest was."""
+        return self._recorders
+
+    def _record_early(self, where: RecordTo | RecordEach | None) -> Early | None:
+        # Of a client: takes what comes until it is known what the server sends.
+        if where is None:
+            return None
+        from deli_com.recording.live import Early
+
+        return Early(cast("Recorded", self))
+
+    def _record_from_start(self, where: RecordTo | RecordEach | None, early: Early | None = None) -> None:
         if where is not None:
             from deli_com.recording.live import record_to
 
-            self._recorders = (record_to(cast("Recorded", self), where),)
+            self._recorders = (record_to(cast("Recorded", self), where, early),)
 
     async def _end_recordings(self) -> None:
         for recorder in self._recorders:

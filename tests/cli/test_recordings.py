@@ -160,6 +160,16 @@ def test_record_by_count_and_until_it_is_told_to_end(url: str, tmp_path: Path) -
     assert again.returncode == 2 and "not empty" in again.stderr
 
 
+def test_record_has_what_is_retained(tmp_path: Path) -> None:
+    """It comes with the connection, and not again."""
+    with serve_background(WsServer[Message, None].bind("127.0.0.1:0")) as server:
+        for number in range(3):
+            server.send_nowait(Pose(number, f"r{number}", Point(0.5, -1.0)))
+        done = run("record", f"ws://{server.local_addr()}", "-o", str(tmp_path / "a.mcap"), "--count", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [value.robot for _, value in Recording(tmp_path / "a.mcap")] == ["r0", "r1", "r2"]
+
+
 def test_replay_and_listen(path: Path) -> None:
     with subprocess.Popen(
         [*COMMAND, "replay", str(path), "--bind", "127.0.0.1:0", "--wait-clients", "1", "--speed", "0.2"],

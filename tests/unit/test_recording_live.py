@@ -20,7 +20,20 @@ pytest.importorskip("mcap", reason="the extra deli-com[record] is not installed"
 
 from helpers import until
 
-from deli_com import Array, BacklogFull, Client, Codec, Server, WsClient, WsServer, f32, u8, u32
+from deli_com import (
+    Array,
+    BacklogFull,
+    Client,
+    Codec,
+    Server,
+    WsClient,
+    WsServer,
+    connect_blocking,
+    f32,
+    serve_background,
+    u8,
+    u32,
+)
 from deli_com.recording import live
 from deli_com.recording import recorder as recorder_module
 from deli_com.recording.recording import Recording
@@ -349,3 +362,90 @@ async def test_keyframes_come_again_by_time(tmp_path: Path, monkeypatch: pytest.
             await until(lambda: recorder.stats.messages >= 4)
         seen = recorder.stats.messages
     assert topics(tmp_path / "run.mcap") == {"/keyframe/Pose": seen}
+
+
+def test_a_program_without_asyncio_records_all_that_it_has_sent(tmp_path: Path):
+    """Also what the loop has yet to take from the thread at the end of the block."""
+    with serve_background(WsServer[Picture, None].bind("127.0.0.1:0")) as pictures:
+        with pictures.record(tmp_path / "run.mcap", compression="zstd") as recorder:
+            for number in range(300):
+                pictures.send_nowait(Picture(number, bytes(50_000)))
+    assert (recorder.stats.messages, recorder.stats.error) == (300, None)
+    assert [value.number for _, value in Recording(tmp_path / "run.mcap")] == [*range(300)]
+    with serve_background(WsServer[Message, Stop].bind("127.0.0.1:0")) as server:
+        with connect_blocking(WsClient[Message, Stop], server.local_addr()) as client:
+            with client.record(tmp_path / "client.mcap"):
+                client.send(Stop("enough"))
+                assert server.recv(10) == Stop("enough")
+                server.send(Tick(1, 0.0))
+                assert client.recv(10) == Tick(1, 0.0)
+        box = server.record_last(seconds=60)
+        server.send_nowait(Tick(2, 0.0))
+        server.run(box.dump, tmp_path / "last.mcap")
+    assert topics(tmp_path / "client.mcap") == {"/up/Stop": 1, "/Tick": 1}
+    assert topics(tmp_path / "last.mcap") == {"/Tick": 1}
+
+
+@pytest.mark.parametrize("kind", [(WsServer, WsClient), (Server, Client)])
+async def test_a_client_records_from_its_first_message_on(tmp_path: Path, kind: Any):
+    """What is retained comes with the connection, before the program has a client to call `record` of."""
+    server_class, client_class = kind
+    async with server_class[Message, Stop].bind("127.0.0.1:0") as server:
+        for robot in "abc":
+            server.send_nowait(Pose(1, robot, Point(0.0, 0.0)))
+        where = {"path": tmp_path / "run.mcap", "compression": "zstd"}
+        async with client_class[Message, Stop].connect(
+            server.local_addr(), schema="check", record=where
+        ) as client:
+            assert [(await client.recv()).robot for _ in range(3)] == ["a", "b", "c"]
+            client.send_nowait(Stop("enough"))
+            await server.recv()
+            server.send_nowait(Tick(2, 0.0))
+            await client.recv()
+            assert client.recorders[0].stats.messages == 5
+    assert topics(tmp_path / "run.mcap") == {"/Pose": 3, "/up/Stop": 1, "/Tick": 1}
+    times = [at for at, _ in Recording(tmp_path / "run.mcap")]
+    assert times == sorted(times)
+    with pytest.raises(FileExistsError):
+        async with server_class[Message, None].bind("127.0.0.1:0") as server:
+            await client_class[Message].connect(server.local_addr(), record=tmp_path / "run.mcap")
+
+
+async def test_what_a_newer_server_retains_is_recorded_by_its_schema(tmp_path: Path):
+    class Message(Codec, sealed=True):
+        stamp: u32
+
+    class Gone(Message):
+        pass
+
+    class Pose(Message, policy="latest", key="robot", retain=True):
+        robot: str
+        at: Point
+        battery: u8
+
+    async with WsServer[Message, None].bind("127.0.0.1:0") as server:
+        server.send_nowait(Pose(1, "a", Point(0.5, 0.5), 90))
+        path = tmp_path / "run.mcap"
+        async with WsClient[globals()["Message"]].connect(server.local_addr(), record=path) as client:
+            assert (await client.recv()).at == Point(0.5, 0.5)
+    assert [value.battery for _, value in Recording(path)] == [90]
+    assert [value.robot for _, value in Recording[globals()["Message"]](path)] == ["a"]
+
+
+async def test_a_stream_records_each_connection(tmp_path: Path):
+    paths = [tmp_path / "0.mcap", tmp_path / "1.mcap"]
+    left = iter(paths)
+    server = await WsServer[Message, None].bind("127.0.0.1:0")
+    server.send_nowait(Pose(1, "a", Point(0.0, 0.0)))
+    with pytest.raises(TypeError, match="a file for each connection"):
+        WsClient[Message].stream(server.local_addr(), record=paths[0])
+    async with WsClient[Message].stream(
+        server.local_addr(), record=lambda: next(left), first_delay=0.01
+    ) as stream:
+        assert (await anext(stream)).stamp == 1
+        await server.close()
+        server = await WsServer[Message, None].bind(server.local_addr())
+        server.send_nowait(Pose(2, "a", Point(0.0, 0.0)))
+        assert (await anext(stream)).stamp == 2
+    await server.close()
+    assert [[value.stamp for _, value in Recording(path)] for path in paths] == [[1], [2]]

@@ -48,14 +48,15 @@ def run(options: argparse.Namespace) -> int:
     async def work() -> Any:
         end = asyncio.Event()
         loop = asyncio.get_running_loop()
-        async with place.connect(down, up) as client:
-            async with client.record(
-                options.output,
-                compression=options.compression,
-                split_bytes=options.split_bytes,
-                split_seconds=options.split_seconds,
-                keep=options.keep,
-            ) as recorder:
+        where = {
+            "path": options.output,
+            "compression": options.compression,
+            "split_bytes": options.split_bytes,
+            "split_seconds": options.split_seconds,
+            "keep": options.keep,
+        }
+        async with place.connect(down, up, record=where) as client:
+            async with client.recorders[0] as recorder:
                 loop.add_signal_handler(signal.SIGINT, end.set)
                 loop.add_signal_handler(signal.SIGTERM, end.set)
                 taking = asyncio.ensure_future(_take(client, recorder, options.count))

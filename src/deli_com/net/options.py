@@ -268,6 +268,10 @@ def _record(name: str, value: Any, /) -> Any:
     return {key: one_checked(key, one) if key in _OF_FILES else one for key, one in value.items()}
 
 
+def _client_record(name: str, value: Any, /) -> Any:
+    return value if callable(value) else _record(name, value)
+
+
 def _foxglove(name: str, value: Any, /) -> bool | str:
     expected = 'True, "publish" or False'
     if isinstance(value, str) and value != "publish":
@@ -393,6 +397,7 @@ RULES: Mapping[str, Rule] = {
     "page": _page,
     "hosts": _hosts,
     "record": _record,
+    "client_record": _client_record,
     "split_bytes": Count("byte", none="one file"),
     "split_seconds": Seconds(LEAST_S, none="one file"),
     "keep": Count("file", none="all stay"),

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import os
 import sys
+import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -16,17 +17,20 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from deli_com.recording.chunk import Chunk, Walk
 from deli_com.recording.intake import Intake
 from deli_com.recording.parts import ChannelInfo, Parts
-from deli_com.recording.recorder import Recorder, describe_channel, need_mcap, schema_values
+from deli_com.recording.recorder import MAX_WAITING, Recorder, describe_channel, need_mcap, schema_values
 from deli_com.recording.tap import ALONE, Sink
 from deli_com.schema.tree import Sealed
 
 if TYPE_CHECKING:
     from deli_com._fastcodec import TypeCodec
+    from deli_com.recordable import RecordTo
     from deli_com.schema.schema import Schema
 
-__all__ = ["Box", "LiveRecorder", "Recorded", "record_to"]
+__all__ = ["Box", "Early", "LiveRecorder", "Recorded", "record_to"]
 
 KEYFRAME_S = 10.0  # interval at which the retained values are written again
+DETACH_S = 2.0  # `close` in another thread waits so long for a loop that may wait for that thread
+HANDOFF_TURNS = 18  # in which a loop takes 16 MiB of other threads' messages; see fanout/handoff
 
 
 class Recorded(Protocol):
@@ -114,7 +118,9 @@ class LiveRecorder(Recorder):
         self._loop = endpoint.loop
         self._is_told = True
         self._process = os.getpid()
+        self._thread_id = threading.get_ident()  # of the loop
         self._keyframes: dict[int, int] = {}
+        self._made: dict[tuple[int, int, object], int] = {}  # channels by way, variant and scope
         self._sink = Sink(self.intake, self._channel_of, streams.variants(0), streams.variants(1))
         endpoint._show_to(self._sink)
         self._has_keyframes = not endpoint.is_client
@@ -124,6 +130,8 @@ class LiveRecorder(Recorder):
 
     def close(self) -> None:
         refuse_child(self._process, "close")
+        if self._is_told and threading.get_ident() != self._thread_id:
+            self._detach_there()
         self._detach()
         super().close()
 
@@ -137,6 +145,13 @@ class LiveRecorder(Recorder):
             print(f"deli_com: waiting for {self.path} to be whole", file=sys.stderr)
         self.close()
 
+    def take_early(self, way: int, payload: bytes, at: int) -> None:
+        """Take a message that came before the recorder was made: 1 is the way of received ones."""
+        variants = self._streams.variants(way)
+        variant = int.from_bytes(payload[:4], "little") if variants else 0
+        if variant < max(variants, 1):
+            self.intake.add(self._channel_of(way, variant, None), payload, at)
+
     LARGE = 8 << 20  # waiting bytes from which `__exit__` prints that it waits
 
     # --- private ----------------------------------------------------------------------------------------
@@ -147,8 +162,30 @@ class LiveRecorder(Recorder):
         if endpoint is not None:
             endpoint._hide_from(self._sink)
 
+    def _detach_there(self) -> None:
+        # What this thread has sent before is recorded: the loop takes it in turns, and those are waited for.
+        done = threading.Event()
+
+        def turn(left: int) -> None:
+            if left:
+                self._loop.call_soon(turn, left - 1)
+                return
+            self._detach()
+            done.set()
+
+        try:
+            self._loop.call_soon_threadsafe(turn, HANDOFF_TURNS)
+        except RuntimeError:  # the loop is closed
+            return
+        if self._loop.is_running():
+            done.wait(DETACH_S)
+
     def _channel_of(self, way: int, variant: int, scope: object) -> int:
-        return self.add_channel(self._streams.describe(way, variant, scope))
+        channel = self._made.get((way, variant, scope))
+        if channel is None:
+            info = self._streams.describe(way, variant, scope)
+            channel = self._made[way, variant, scope] = self.add_channel(info)
+        return channel
 
     def _on_time(self) -> None:
         if self._is_told and self._endpoint() is not None:
@@ -320,8 +357,38 @@ class Box:
             parts.close()
 
 
-def record_to(endpoint: Recorded, where: str | os.PathLike[str] | Mapping[str, Any]) -> LiveRecorder:
-    """Start the recording that ``bind(record=...)`` asks for."""
-    if isinstance(where, Mapping):
-        return LiveRecorder(endpoint, **where)
-    return LiveRecorder(endpoint, where)
+class Early:
+    """What a client receives while it connects: its file needs the server's schema, which comes meanwhile.
+
+    Parameters
+    ----------
+    endpoint : Recorded
+    """
+
+    def __init__(self, endpoint: Recorded) -> None:
+        need_mcap()
+        self._endpoint = endpoint
+        self._intake = Intake(MAX_WAITING, bool)
+        self._sink = Sink(self._intake, lambda way, variant, scope: way, 0, 0)
+        endpoint._show_to(self._sink)
+
+    def move_to(self, recorder: LiveRecorder) -> None:
+        """Give all of it to a recorder, with its times."""
+        self._endpoint._hide_from(self._sink)
+        while (chunk := self._intake.next_chunk(True)) is not None:
+            walk = Walk(b"".join(bytes(piece) for piece in chunk.pieces()), [True, True])
+            for at, payload in walk:
+                recorder.take_early(walk.channel, payload, at)
+
+
+def record_to(
+    endpoint: Recorded, where: RecordTo | Callable[[], RecordTo], early: Early | None = None
+) -> LiveRecorder:
+    """Start the recording that ``record=`` of ``bind`` or ``connect`` asks for."""
+    place = where() if callable(where) else where
+    recorder = (
+        LiveRecorder(endpoint, **place) if isinstance(place, Mapping) else LiveRecorder(endpoint, place)
+    )
+    if early is not None:
+        early.move_to(recorder)
+    return recorder

@@ -364,14 +364,15 @@ class Recording(Generic[T]):
         spec = record_spec(self._type) if isinstance(self._type, RecordType) else None
         own = codec(self._type if spec is None or spec.variant_of is None else spec.variant_of)
         same = {stream: own for stream, schema in self.schemas.items() if schema == own.schema}
-        if same or not self.schemas:
+        used = {channel.direction or channel.topic for channel in self.channels if channel.messages}
+        if not used.isdisjoint(same) or len(same) == len(self.schemas):
             return same
         # Another version of the type: use the stream of its name; without one, all streams that can be read.
         named = {name: schema for name, schema in self.schemas.items() if schema.name == own.schema.name}
         found, mismatch = {}, None
         for stream, schema in (named or self.schemas).items():
             try:
-                found[stream] = own.reading(schema)
+                found[stream] = own if stream in same else own.reading(schema)
             except SchemaMismatch as error:
                 mismatch = error
         if mismatch is not None and not found:

@@ -22,6 +22,7 @@ from deli_com.net.options import taking
 from deli_com.net.transports import attach_connected, connecting
 from deli_com.net.unwatched import close_unwatched
 from deli_com.opening import Opening, running_loop
+from deli_com.recordable import RecordEach, RecordTo
 from deli_com.schema.control import MARKER
 from deli_com.schema.terms import Use
 from deli_com.stream import OnDisconnected, OnLinked, OnReconnect, Stream, check_names
@@ -40,6 +41,7 @@ class TcpConnectOptions(TypedDict, total=False):
     max_inbox: int
     conflate: bool
     schema: Use | None
+    record: RecordTo | RecordEach | None
     open_timeout: float | None
     close_timeout: float
     keepalive_interval: float | None
@@ -54,7 +56,14 @@ class Client(ClientBase[Down, Up]):
     """
 
     @classmethod
-    @taking({"ssl": "client_ssl", "proxy": "explicit_proxy", "max_message_size": "max_frame_bytes"})
+    @taking(
+        {
+            "ssl": "client_ssl",
+            "record": "client_record",
+            "proxy": "explicit_proxy",
+            "max_message_size": "max_frame_bytes",
+        }
+    )
     def connect(
         cls,
         addr: AddressLike | NotGiven = NOT_GIVEN,
@@ -67,6 +76,7 @@ class Client(ClientBase[Down, Up]):
         max_inbox: int = 16 << 20,
         conflate: bool = True,
         schema: Use | None = None,
+        record: RecordTo | RecordEach | None = None,
         open_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
         keepalive_interval: float | None = 20.0,
@@ -81,7 +91,7 @@ class Client(ClientBase[Down, Up]):
         ----------
         addr : str or tuple
             As for `WsClient.connect`, but without URLs.
-        sock, server_hostname, max_inbox, conflate
+        sock, server_hostname, max_inbox, conflate, record
             As for `WsClient.connect`.
         proxy : str, optional
             ``"http://host:port"`` or ``"http://user:password@host:port"``: an HTTP proxy that is asked for a
@@ -140,6 +150,7 @@ class Client(ClientBase[Down, Up]):
                 ping_interval=keepalive_interval,
                 ping_timeout=keepalive_timeout,
             )
+            early = self._record_early(record)
             made: socket.socket | None = None
             waiting = "before the connection was made"
             opened = Waiter(loop)
@@ -192,6 +203,7 @@ class Client(ClientBase[Down, Up]):
                 raise
             if self.terms is not None:
                 await self._agree(address, deadline)
+            await self._record_connection(record, early)
             self._opened = True
             return self
 
@@ -241,6 +253,10 @@ class Client(ClientBase[Down, Up]):
         """
         _, up = cls._codecs("stream(addr)")
         check_names(f"{cls.__name__}.stream()", options, TcpConnectOptions.__annotations__)
+        if options.get("record") is not None and not callable(options["record"]):
+            raise TypeError(
+                "a stream has a file for each connection: record is a callable that returns its path"
+            )
         cls.connect(addr, **options).close()  # for its errors; nothing has begun
         return Stream(
             lambda: cls.connect(addr, **options),

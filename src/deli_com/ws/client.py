@@ -22,6 +22,7 @@ from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.dial import check_way
 from deli_com.net.options import one_checked, taking
 from deli_com.opening import Opening, running_loop
+from deli_com.recordable import RecordEach, RecordTo
 from deli_com.schema.control import ASK, HEADER, MAX_BYTES
 from deli_com.schema.terms import Terms, Use
 from deli_com.stream import OnDisconnected, OnLinked, OnReconnect, Stream, check_names
@@ -48,6 +49,7 @@ class ConnectOptions(TypedDict, total=False):
     max_inbox: int
     conflate: bool
     schema: Use | None
+    record: RecordTo | RecordEach | None
     open_timeout: float | None
     close_timeout: float
     ping_interval: float | None
@@ -62,7 +64,7 @@ class WsClient(ClientBase[Down, Up]):
     """
 
     @classmethod
-    @taking({"ssl": "client_ssl"})
+    @taking({"ssl": "client_ssl", "record": "client_record"})
     def connect(
         cls,
         addr: AddressLike | NotGiven = NOT_GIVEN,
@@ -79,6 +81,7 @@ class WsClient(ClientBase[Down, Up]):
         max_inbox: int = 16 << 20,
         conflate: bool = True,
         schema: Use | None = "check",
+        record: RecordTo | RecordEach | None = None,
         open_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
         ping_interval: float | None = 20.0,
@@ -126,6 +129,9 @@ class WsClient(ClientBase[Down, Up]):
             read by the server's schema, or `SchemaMismatch` is raised. A server that does not exchange
             schemas is accepted without a check. ``require``: such a server is refused. None: schemas are not
             exchanged.
+        record : path, mapping or callable, optional
+            Record to this file from the first message on, as the method `record` does. A mapping gives the
+            arguments of `record` by name; a callable returns one of them, for each connection of a stream.
         open_timeout : float or None
             Seconds for resolving, connecting and the handshake together.
         close_timeout : float
@@ -177,6 +183,7 @@ class WsClient(ClientBase[Down, Up]):
                 ping_timeout=ping_timeout,
             )
             terms = self.terms
+            early = self._record_early(record)
 
             def make_listener(response: HandshakeResponse, transport: asyncio.Transport) -> WSListener:
                 peer = WsLink(self, target.address)
@@ -200,6 +207,7 @@ class WsClient(ClientBase[Down, Up]):
             )
             if terms is not None and not self.is_settled:
                 await self._agree(target.address, deadline)
+            await self._record_connection(record, early)
             self._opened = True
             return self
 
@@ -265,6 +273,10 @@ class WsClient(ClientBase[Down, Up]):
         """
         _, up = cls._codecs("stream(addr)")
         check_names(f"{cls.__name__}.stream()", options, ConnectOptions.__annotations__, ("headers",))
+        if options.get("record") is not None and not callable(options["record"]):
+            raise TypeError(
+                "a stream has a file for each connection: record is a callable that returns its path"
+            )
         fresh = headers if callable(headers) else None
         # An iterator is read once here, because it serves all connections.
         same: HeadersLike | None = None if callable(headers) else one_checked("headers", headers)
