@@ -184,3 +184,13 @@ class TestRecording:
         assert set(figures) == {"send, 64 B", "send, 1 MB", "write, 64 B", "write, 1 MB", "read, 64 B"}
         assert figures["read, 64 B"]["messages"] == 3000
         assert not [path for path in tmp_path.iterdir() if path != out]
+
+
+class TestReplay:
+    def test_it_runs(self, tmp_path: Path) -> None:
+        out = tmp_path / "result.json"
+        command = [sys.executable, str(BENCH / "replay.py"), "--seconds", "1", "--json", str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done.stderr
+        figures = json.loads(out.read_text())["figures"]
+        assert [row["messages"] for row in figures.values()] == [101, 101]

@@ -12,12 +12,13 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 from rich.console import Console
 
-from deli_com import WsServer
+from deli_com import Recording, WsServer
 from deli_com.demo.client import WINDOW, Tally
 from deli_com.demo.telemetry import Report, Sampler, Telemetry
 from deli_com.demo.view import Board, LineView, TableView
@@ -212,6 +213,21 @@ class TestRun:
         assert float(summary[2]) >= 1.9
         for number in range(3):
             assert f"client {number}: " in out
+        # The recording, which is inspected at the end, has every sample.
+        assert re.search(r"^\$ deli-com inspect demo\.mcap$", out, re.MULTILINE), out
+        assert re.search(r"^/Telemetry +Telemetry +200 ", out, re.MULTILINE), out
+        assert re.search(r"^/up/Report +Report +\d+ ", out, re.MULTILINE), out
+
+    def test_the_recording_may_be_kept(self, tmp_path: Path) -> None:
+        path = tmp_path / "demo.mcap"
+        with demo("--seconds", "0.5", "--clients", "1", "--record", str(path)) as process:
+            _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, "")
+        samples = [value for _, value in Recording[Telemetry](path)]
+        assert [each.seq for each in samples] == [*range(50)] and samples[-1].last
+        with demo("--seconds", "0.5", "--record", str(path)) as process:  # it is not overwritten
+            _, errors = process.communicate(timeout=60)
+        assert process.returncode == 2 and "not empty" in errors
 
     def test_a_client_that_dies_makes_it_fail(self) -> None:
         with running("--seconds", "2", "--clients", "2") as (process, clients):

@@ -132,9 +132,9 @@ def left(path: Path, sent: int, size: int) -> tuple[int, bool]:
 def kill_one(folder: Path, chance: random.Random, number: int) -> dict[str, Any]:
     """One life: what it was, and how many seconds of it are lost."""
     options: dict[str, Any] = {"compression": (None, "zstd", "lz4")[number % 3]}
-    if number % 4 == 3:
-        options["split_bytes"] = 200_000
     size = chance.choice(SIZES)
+    if number % 4 == 3:
+        options["split_bytes"] = 200_000 if size <= 1000 else 10_000_000  # some files, not hundreds a second
     life = chance.uniform(0.0, LIFE_S)
     path = folder / "run.mcap"
     noted = mmap.mmap(-1, 8 + 8 * NOTED)

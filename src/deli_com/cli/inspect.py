@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from deli_com.cli.urls import Place, add_url_options, is_url, server_of
 from deli_com.cli.values import type_name
 from deli_com.errors import ComError
 
-__all__ = ["fill", "run"]
+__all__ = ["fill", "run", "show_file"]
 
 RATE_S = 2.0  # window for the rates of a running server
 UNITS = ("B", "KB", "MB", "GB", "TB")
@@ -43,12 +44,13 @@ def run(options: argparse.Namespace) -> int:
     try:
         if is_url(options.source):
             return _watch(server_of(options.source, options), options)
-        return _file(options.source)
+        return show_file(options.source)
     except (ComError, OSError, ValueError, ImportError) as error:
         raise CommandError(f"{options.source}: {error}") from error
 
 
-def _file(path: str) -> int:
+def show_file(path: str | os.PathLike[str]) -> int:
+    """Print what is in a recording: channels, counts, rates and sizes."""
     from deli_com.recording.recording import Recording
 
     recording: Any = Recording(path)

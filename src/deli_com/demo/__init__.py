@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
 __all__ = ["run"]
 
 
-def run(seconds: float, clients: int) -> int:
+def run(seconds: float, clients: int, record: Path | None = None) -> int:
     """Run the demo.
 
     Parameters
@@ -28,6 +29,8 @@ def run(seconds: float, clients: int) -> int:
         How long to broadcast; 0 means until Ctrl-C.
     clients : int
         Number of client processes.
+    record : Path, optional
+        Record the telemetry to this file.
 
     Returns
     -------
@@ -49,4 +52,4 @@ def run(seconds: float, clients: int) -> int:
 
     from deli_com.demo.broadcast import main
 
-    return main(seconds, clients)
+    return main(seconds, clients, record)

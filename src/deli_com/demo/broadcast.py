@@ -9,6 +9,7 @@ import subprocess
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 from deli_com import WsServer
@@ -127,8 +128,8 @@ async def collect(server: WsServer[Telemetry, Report], board: Board) -> None:
         board.add(await server.recv())
 
 
-async def serve(seconds: float, clients: int) -> int:
-    """Run server and clients. Returns the exit status."""
+async def serve(seconds: float, clients: int, record: Path | None) -> int:
+    """Run server and clients, and record the telemetry. Returns the exit status."""
     stop = asyncio.Event()
     stop_on_signals(stop)
     board = Board(clients)
@@ -137,6 +138,7 @@ async def serve(seconds: float, clients: int) -> int:
         WsServer[Scene, None].bind("127.0.0.1:0", path="/", page=True) as scene,
         WsServer[Telemetry, Report].bind(scene, path=PATH) as server,
         driving(scene),
+        server.record(record, compression="zstd") if record is not None else contextlib.nullcontext(),
     ):
         print(f"two robots on a page: http://{scene.local_addr()}/", flush=True)
         async with client_processes(f"ws://{scene.local_addr()}{PATH}", clients) as processes:
@@ -174,9 +176,9 @@ async def serve(seconds: float, clients: int) -> int:
     return 0
 
 
-def main(seconds: float, clients: int) -> int:
+def main(seconds: float, clients: int, record: Path | None = None) -> int:
     """Run the demo on its own event loop. Returns the exit status."""
     try:
-        return asyncio.run(serve(seconds, clients))
+        return asyncio.run(serve(seconds, clients, record))
     except asyncio.CancelledError:
         return INTERRUPTED
