@@ -62,6 +62,20 @@ RELAY_COUNTERS = [
     _Family("deli_relay_lost", "Messages of it that could not be passed on.", "lost"),
     _Family("deli_relay_up_lost", "Messages of clients that did not reach it.", "up_lost"),
 ]
+# Of servers with a backplane: attributes of BackplaneStats.
+BACKPLANE_GAUGES = [
+    _Family("deli_backplane_connected", "1 while the backplane is connected.", "connected"),
+    _Family("deli_backplane_nodes", "Other nodes that are there.", "nodes"),
+    _Family("deli_backplane_waiting_bytes", "Bytes of messages that wait for it.", "waiting_bytes"),
+]
+BACKPLANE_COUNTERS = [
+    _Family("deli_backplane_sent", "Messages for the other nodes.", "sent"),
+    _Family("deli_backplane_received", "Messages of other nodes.", "received"),
+    _Family("deli_backplane_gaps", "Messages of other nodes that never came.", "gaps"),
+    _Family("deli_backplane_duplicates", "Messages of other nodes that came again.", "duplicates"),
+    _Family("deli_backplane_conflicts", "Messages with a key that two nodes send.", "conflicts"),
+    _Family("deli_backplane_lost", "Messages that were dropped while it was away.", "lost"),
+]
 # Counters with a label. The label is the key of the mapping in ServerStats.
 LABELLED = [
     (_Family("deli_refused", "Messages that were refused.", "refused"), "reason"),
@@ -156,6 +170,17 @@ class Collector:
             counter = CounterMetricFamily(family.name, family.words, labels=["server"])
             for name, stats in relays.items():
                 counter.add_metric([name], getattr(stats, family.field))
+            yield counter
+        planes = {name: stats.backplane for name, stats in taken.items() if stats.backplane is not None}
+        for family in BACKPLANE_GAUGES if planes else ():
+            gauge = GaugeMetricFamily(family.name, family.words, labels=["server"])
+            for name, plane in planes.items():
+                gauge.add_metric([name], float(getattr(plane, family.field)))
+            yield gauge
+        for family in BACKPLANE_COUNTERS if planes else ():
+            counter = CounterMetricFamily(family.name, family.words, labels=["server"])
+            for name, plane in planes.items():
+                counter.add_metric([name], getattr(plane, family.field))
             yield counter
         for family, label in LABELLED:
             counter = CounterMetricFamily(family.name, family.words, labels=["server", label])

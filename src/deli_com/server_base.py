@@ -7,6 +7,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Hashable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self
 
@@ -17,6 +18,7 @@ from deli_com.link.events import Events, OnConnect, OnDisconnect
 from deli_com.link.group import Group, group_of
 from deli_com.link.peer import Peer
 from deli_com.link.shown_as_table import ShownAsTable, figures
+from deli_com.link.stats import BackplaneStats, ServerStats
 from deli_com.log.log import Log
 from deli_com.net.address import Address
 from deli_com.net.options import one_checked
@@ -41,6 +43,13 @@ class Accepting(Protocol):
     async def wait_closed(self) -> None: ...
 
 
+class Joined(Protocol):
+    """The methods that a server needs of its place among other servers."""
+
+    def stats(self) -> BackplaneStats: ...
+    async def close(self, drain: float) -> None: ...
+
+
 class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Down, Up]):
     """A typed server; subclasses bind it to a wire protocol."""
 
@@ -48,6 +57,7 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
     _addresses: tuple[Address, ...]
     _closing: Waiter | None = None
     _events: Events | None
+    _node: Joined | None = None  # its place on a backplane
     _path = ""  # shown after the address in repr
 
     _made_by = "bind"
@@ -123,6 +133,11 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
         self._check_home("server.clients")
         return frozenset(peer for peer in self._connections() if peer.is_open)
 
+    def stats(self) -> ServerStats:
+        """Return counters, and what is held now. Legal from any thread."""
+        found = super().stats()
+        return found if self._node is None else replace(found, backplane=self._node.stats())
+
     def group(self, name: Hashable, /) -> Group[Down]:
         """Return the group with this name. It is created if there is none.
 
@@ -196,6 +211,8 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
         self._end(ConnectionClosed(GOING_AWAY, "the server is closed"), True)
         self.flush()
         await self.watchers.until_at_most(self._is_drained, drain)
+        if self._node is not None:
+            await self._node.close(drain)
         for connection in self._connections():
             connection._finish(GOING_AWAY, "the server is closing")
         await self.watchers.until_at_most(lambda: not self._connections(), self.close_timeout + CLOSE_SLACK_S)

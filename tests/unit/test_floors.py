@@ -20,7 +20,7 @@ FLOORS = [
     ["receive", "recording"],
     ["net"],
     ["link", "typed", "opening", "recordable", "server_base", "client_base", "stream"],
-    ["foxglove"],
+    ["backplane", "foxglove"],
     ["asgi", "ws", "tcp"],
     [
         "background",

@@ -436,6 +436,8 @@ cdef class Endpoint(Hub):
                     if type is not None:
                         raise
                 else:  # else a key of another type's form
+                    if self.tap is not None and (newest := log.newest(lane.index, value)) is not None:
+                        self.tap.forgets(newest, None if log is self.log else _scope(log))
                     found = log.forget(lane.index, value) or found
         if log is not self.log and log.retained_keys == 0:
             self._kept.discard(log)
@@ -607,7 +609,8 @@ cdef class Endpoint(Hub):
 
 
 cdef inline object _scope(Audience to):
-    return None if to is None else ALONE if to.cap else to.name
+    # (A group may be called None.)
+    return None if to is None else ALONE if to.cap or to.name is None else to.name
 
 
 cdef inline bint _retains(Lane lane, Audience to) noexcept:

@@ -1,18 +1,19 @@
-"""Passes an endpoint's messages to recordings: see recording/tap.pyx."""
+"""Passes an endpoint's messages to recordings and other listeners: see recording/tap.pyx."""
 
 from deli_com._fastcodec cimport TypeCodec, codec_decode
 from deli_com.link.endpoint cimport Endpoint
-from deli_com.recording.tap cimport WAY_RECEIVED, Sink, Tap
+from deli_com.recording.tap cimport WAY_RECEIVED, Hearer, Sink, Tap
 
 
-def show_to(Endpoint endpoint not None, Sink sink not None):
+def show_to(Endpoint endpoint not None, Hearer sink not None):
     """Pass every message to `sink` from now on."""
     cdef tuple others = () if endpoint.tap is None else endpoint.tap.sinks
-    endpoint.tap = Tap((*others, sink))
+    # A recording may refuse a message, which nobody gets then.
+    endpoint.tap = Tap((sink, *others) if isinstance(sink, Sink) else (*others, sink))
     endpoint.unseen_size = -1
 
 
-def hide_from(Endpoint endpoint not None, Sink sink not None):
+def hide_from(Endpoint endpoint not None, Hearer sink not None):
     """Stop passing messages to `sink`. May be called from any thread, and twice."""
     cdef tuple sinks
     if endpoint.tap is None:

@@ -7,7 +7,59 @@ from dataclasses import dataclass, fields
 
 from deli_com.link.shown_as_table import ShownAsTable
 
-__all__ = ["PeerStats", "ServerStats"]
+__all__ = ["BackplaneStats", "PeerStats", "ServerStats"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackplaneStats(ShownAsTable):
+    """Counters of a server's backplane, since it was bound. For each receiver, what it has received and its
+    gaps together are what the other nodes have sent since it joined them.
+
+    Attributes
+    ----------
+    connected : bool
+        Whether the backplane is connected now.
+    sent : int
+        Messages for the other nodes that have a number: those that were published, and those that were lost
+        here.
+    received : int
+        Messages of other nodes.
+    gaps : int
+        Messages of other nodes that never came, or that could not be read or put here.
+    duplicates : int
+        Messages of other nodes that came again, and were dropped.
+    nodes : int
+        Other nodes that are there now.
+    conflicts : int
+        Messages of other nodes with a key that this node sends as well.
+    lost : int
+        Own messages that were dropped because the backplane was away, or too slow, and ``max_backlog`` bytes
+        waited. The other nodes count them as gaps.
+    skipped, superseded : int
+        Own messages that were dropped by their policy then. They have no number, and are no gaps.
+    batches : int
+        Messages of the backplane that carried those that were sent.
+    waiting_bytes : int
+        Bytes of own messages that wait for the backplane now.
+    """
+
+    connected: bool
+    sent: int
+    received: int
+    gaps: int
+    duplicates: int
+    nodes: int
+    conflicts: int
+    lost: int
+    skipped: int
+    superseded: int
+    batches: int
+    waiting_bytes: int
+
+    _repr_pretty_ = ShownAsTable._repr_pretty_
+
+    def _table(self) -> tuple[str, list[tuple[str, object]]]:
+        return _all_of(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +111,8 @@ class ServerStats(ShownAsTable):
         Handshakes refused, by HTTP status; of all services on its port. Empty over TCP.
     slabs : int
         Blocks of 256 KiB allocated for messages, spare ones included.
+    backplane : BackplaneStats or None
+        Of the messages of other servers; None: there is no backplane.
     """
 
     clients: int
@@ -85,6 +139,7 @@ class ServerStats(ShownAsTable):
     gaps: int = 0
     gap_skipped: int = 0
     gap_superseded: int = 0
+    backplane: BackplaneStats | None = None
 
     _repr_pretty_ = ShownAsTable._repr_pretty_  # IPython takes it from the class that has `__repr__`
 
@@ -130,6 +185,6 @@ class PeerStats(ShownAsTable):
         return _all_of(self)
 
 
-def _all_of(stats: ServerStats | PeerStats) -> tuple[str, list[tuple[str, object]]]:
+def _all_of(stats: ServerStats | PeerStats | BackplaneStats) -> tuple[str, list[tuple[str, object]]]:
     rows = [(field.name.replace("_", " "), getattr(stats, field.name)) for field in fields(stats)]
     return type(stats).__name__, rows

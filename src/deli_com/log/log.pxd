@@ -71,6 +71,7 @@ cdef class Log(Records):
     cdef uint64_t frames_within(self, Position* at, uint64_t limit, Py_ssize_t most) noexcept
     cdef list pieces(self, Position* at, uint64_t start, uint64_t end)
     cdef list retained_payloads(self)
+    cdef bytes newest(self, Py_ssize_t lane, object value)
 
     # --- retention -------------------------------------------------------------------
     cdef void pin(self, Position* at) noexcept
@@ -85,6 +86,7 @@ cdef class Log(Records):
     cdef list _obsolete              # Keys' former frames: start offsets, in no order
     cdef dict _expiries              # lane -> deque of (when it is too old, start offset), oldest first
 
+    cdef bytes _retained(self, Key key)
     cdef uint64_t _next_frame(self, Position* at) noexcept
     cdef void _retire(self, Key key) noexcept
     cdef void _drop_skips(self) noexcept

@@ -517,20 +517,31 @@ cdef class Log(Records):
         # Of every key that is kept for those who join later: the newest message, as bytes. In the order
         # of lanes and keys. Not for a masked log.
         cdef list found = []
-        cdef Position at, behind
         cdef Key key
-        cdef uint64_t start
         for table in self.keys.tables():
             for key in list((<dict>table).values()):
-                start = key.start
-                if start == <uint64_t>NOWHERE or not self._record(self._find(start, key.record)).retain:
-                    continue
-                at.offset, at.record, at.pinned = start, key.record, 0
-                self.seek(&at, start)
-                behind = at
-                frame = b"".join(self.pieces(&at, start, self._next_frame(&behind)))
-                found.append(frame[frame_head(self.arena.framing, len(frame)):])
+                payload = self._retained(key)
+                if payload is not None:
+                    found.append(payload)
         return found
+
+    cdef bytes newest(self, Py_ssize_t lane, object value):
+        # The message of one key that is kept for those who join later; None: there is none.
+        if lane >= len(self.keys.tables()):
+            return None
+        key = (<dict>self.keys.tables()[lane]).get(value)
+        return None if key is None else self._retained(key)
+
+    cdef bytes _retained(self, Key key):
+        cdef Position at, behind
+        cdef uint64_t start = key.start
+        if start == <uint64_t>NOWHERE or not self._record(self._find(start, key.record)).retain:
+            return None
+        at.offset, at.record, at.pinned = start, key.record, 0
+        self.seek(&at, start)
+        behind = at
+        frame = b"".join(self.pieces(&at, start, self._next_frame(&behind)))
+        return frame[frame_head(self.arena.framing, len(frame)):]
 
     # --- retention -------------------------------------------------------------------
 

@@ -272,6 +272,15 @@ def _client_record(name: str, value: Any, /) -> Any:
     return value if callable(value) else _record(name, value)
 
 
+def _backplane(name: str, value: Any, /) -> Any:
+    expected = "a backplane, such as deli_com.backplane.Nats, or None"
+    if value is not None and not all(
+        callable(getattr(value, each, None)) for each in ("open", "publish", "close")
+    ):
+        raise TypeError(_text(name, value, expected))
+    return value
+
+
 def _foxglove(name: str, value: Any, /) -> bool | str:
     expected = 'True, "publish" or False'
     if isinstance(value, str) and value != "publish":
@@ -406,6 +415,7 @@ RULES: Mapping[str, Rule] = {
     "speed": _factor,
     "loop": _flag,
     "foxglove": _foxglove,
+    "backplane": _backplane,
     "http_authorize": Function("(request)"),
     "loop_factory": Function("() that makes an event loop"),
     "path": Text("a path"),

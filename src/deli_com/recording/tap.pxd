@@ -1,4 +1,4 @@
-# Passes the messages of an endpoint to its recordings.
+# Passes the messages of an endpoint to its recordings, and to others who listen.
 
 from libc.stdint cimport int32_t
 
@@ -10,7 +10,14 @@ cdef enum Way:
     WAY_RECEIVED
 
 
-cdef class Sink:
+cdef class Hearer:
+    # One message, as `Tap.note` gets it.
+    cdef int note(self, Way way, const char* payload, Py_ssize_t size, bytes tail, object scope) except -1
+    # The program drops the key of this message, the newest of the key.
+    cdef int forgets(self, bytes payload, object scope) except -1
+
+
+cdef class Sink(Hearer):
     cdef readonly Intake intake
     # --- private ---
     cdef object _channel_of          # (way, variant, scope) -> channel; called once for each combination
@@ -19,7 +26,6 @@ cdef class Sink:
     cdef Py_ssize_t _variants[2]
     cdef dict _others                # (way, variant, scope) -> channel
 
-    cdef int note(self, Way way, const char* payload, Py_ssize_t size, bytes tail, object scope) except -1
     cdef int _channel(self, Way way, Py_ssize_t variant, object scope) except -1
 
 
@@ -30,3 +36,4 @@ cdef class Tap:
     # `scope` is None for all clients, the name of a group, or ALONE for one client. BacklogFull, for sent
     # messages only: a sink is at its limit and has `raises` set.
     cdef int note(self, Way way, const char* payload, Py_ssize_t size, bytes tail, object scope) except -1
+    cdef int forgets(self, bytes payload, object scope) except -1

@@ -1,7 +1,7 @@
-"""Passes the messages of an endpoint to its recordings, as payloads without frames.
+"""Passes the messages of an endpoint to those who listen, as payloads without frames.
 
-An endpoint has a `Tap` while it is recorded. Each recording is a `Sink`. It knows the channel of each class,
-and puts payloads into an intake.
+An endpoint has a `Tap` while somebody listens. A recording is a `Sink`. It knows the channel of each class,
+and puts payloads into an intake. Other listeners subclass `Hearer`.
 """
 
 cimport cython
@@ -24,8 +24,18 @@ class _Alone:
 ALONE = _Alone()  # the scope of messages to one client
 
 
+cdef class Hearer:
+    """Gets the messages of an endpoint."""
+
+    cdef int note(self, Way way, const char* payload, Py_ssize_t size, bytes tail, object scope) except -1:
+        return 0
+
+    cdef int forgets(self, bytes payload, object scope) except -1:
+        return 0
+
+
 @cython.final
-cdef class Sink:
+cdef class Sink(Hearer):
     """One recording of an endpoint.
 
     Parameters
@@ -86,11 +96,12 @@ cdef class Sink:
 
 @cython.final
 cdef class Tap:
-    """Passes each message to all its sinks.
+    """Passes each message to all listeners.
 
     Parameters
     ----------
-    sinks : tuple of Sink
+    sinks : tuple of Hearer
+        Those that may refuse a message come first.
     """
 
     def __cinit__(self, tuple sinks not None):
@@ -101,11 +112,16 @@ cdef class Tap:
         cdef Py_ssize_t i
         if way == WAY_SENT:
             for i in range(PyTuple_GET_SIZE(sinks)):
-                (<Sink>PyTuple_GET_ITEM(sinks, i)).note(way, payload, size, tail, scope)
+                (<Hearer>PyTuple_GET_ITEM(sinks, i)).note(way, payload, size, tail, scope)
             return 0
         for i in range(PyTuple_GET_SIZE(sinks)):
             try:
-                (<Sink>PyTuple_GET_ITEM(sinks, i)).note(way, payload, size, tail, scope)
+                (<Hearer>PyTuple_GET_ITEM(sinks, i)).note(way, payload, size, tail, scope)
             except BacklogFull:
                 pass  # a received message is dropped: its sender is the peer
+        return 0
+
+    cdef int forgets(self, bytes payload, object scope) except -1:
+        for listener in self.sinks:
+            (<Hearer>listener).forgets(payload, scope)
         return 0

@@ -28,8 +28,11 @@ from deli_com.typed import Down, Up
 from deli_com.types.delivery import Policy
 
 if TYPE_CHECKING:
+    from deli_com.backplane.protocol import Backplane
     from deli_com.link.endpoint import Pairs
     from deli_com.link.peer import Peer
+else:  # `typing.get_type_hints` still finds the name
+    Backplane = Any
 
 __all__ = ["Server"]
 
@@ -77,6 +80,7 @@ class Server(ServerBase[Down, Up]):
         progress_timeout: float | None = 10.0,
         close_timeout: float = 2.0,
         record: RecordTo | None = None,
+        backplane: Backplane | None = None,
         on_connect: OnConnect | None = None,
         on_disconnect: OnDisconnect | None = None,
         keepalive_interval: float | None = 20.0,
@@ -89,7 +93,9 @@ class Server(ServerBase[Down, Up]):
         addr : str or tuple
             ``"host:port"``, ``"[v6]:port"``, ``"unix:/path"``, ``(host, port)`` or what ``local_addr()``
             returned; port 0 lets the system choose. A name stands for all its addresses, with one port.
-        sock, mode, reuse_port, proxy_protocol, slow_client, max_keys, record, on_connect, on_disconnect
+        sock, mode, reuse_port, proxy_protocol, slow_client, max_keys, record, backplane
+            As for `WsServer.bind`.
+        on_connect, on_disconnect
             As for `WsServer.bind`.
         ssl : ssl.SSLContext, optional
             Use TLS.
@@ -149,6 +155,10 @@ class Server(ServerBase[Down, Up]):
                     on_disconnect=on_disconnect,
                 )
                 self._record_from_start(record)
+                if backplane is not None:
+                    from deli_com.backplane.node import Node
+
+                    self._node = Node(self, backplane)
                 self._acceptor = TcpAcceptor(
                     listener, _streams(self, max_clients), ssl=ssl, proxy_protocol=cast(Trust, proxy_protocol)
                 )

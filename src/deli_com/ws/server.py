@@ -38,7 +38,10 @@ from deli_com.ws.site import Handler, Http, handler_of
 from deli_com.ws.viewer import PageUse, with_page
 
 if TYPE_CHECKING:
+    from deli_com.backplane.protocol import Backplane
     from deli_com.link.endpoint import Pairs
+else:  # `typing.get_type_hints` still finds the name
+    Backplane = Any
 
 __all__ = ["WsServer"]
 
@@ -136,6 +139,7 @@ class WsServer(ServerBase[Down, Up]):
         response_headers: HeadersLike = (),
         record: RecordTo | None = None,
         foxglove: bool | Literal["publish"] = False,
+        backplane: Backplane | None = None,
         http: Http | None = None,
         http_authorize: Authorize | None = None,
         page: PageUse = False,
@@ -243,6 +247,9 @@ class WsServer(ServerBase[Down, Up]):
             and `max_clients` apply, but not ``schema="require"``. Name the page of a hosted viewer in
             `origins`.
             ``"publish"``: they may send values, too.
+        backplane : Backplane, optional
+            What other servers of the same room send reaches the clients of this one, and the other way round:
+            `deli_com.backplane.Nats`. Messages to one client stay here, as do groups whose name is no str.
         http : callable or mapping, optional
             Serve plain HTTP on this port as well, to a GET or HEAD that asks for no WebSocket. A function
             ``(request)``, may be async, returns a `Response`, or None for 404. A mapping gives bytes, a file,
@@ -341,6 +348,10 @@ class WsServer(ServerBase[Down, Up]):
                     from deli_com.foxglove.desk import Desk
 
                     self._desk = Desk(self, foxglove == "publish")
+                if backplane is not None:
+                    from deli_com.backplane.node import Node
+
+                    self._node = Node(self, backplane)
                 self._service = service = Service(
                     make_listener=_listeners(self),
                     max_frame_size=max_message_size,

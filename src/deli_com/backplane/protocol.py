@@ -1,0 +1,107 @@
+"""`Backplane`: what a server needs of the network that its messages take to other servers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from deli_com.errors import ComError
+
+__all__ = ["Backplane", "Orphans", "Unreachable", "checked_orphans", "checked_room"]
+
+Orphans: TypeAlias = Literal["keep", "forget"]
+
+ROOM = re.compile(r"[A-Za-z0-9_-]+")  # a dot or a star would make another subject of it
+
+
+class Unreachable(ComError):
+    """A message cannot be handed over now; `Backplane.publish` raises it where it has kept nothing of it."""
+
+
+@runtime_checkable
+class Backplane(Protocol):
+    """A network of subjects, at most once: a message reaches everyone who is subscribed, or is lost.
+
+    A server finds what is lost by sequence numbers. So an implementation may lose messages; it must not
+    change them, and must not change the order of what one node publishes to one subject.
+
+    Attributes
+    ----------
+    room : str
+        Servers with the same room are one. Letters, digits, ``_`` and ``-``.
+    orphans : "keep" or "forget"
+        What happens to the retained values of a node that is gone.
+    max_payload : int
+        Bytes that a message may have, 1,024 or more. Read when it is connected.
+    is_connected : bool
+        Whether messages can be published now.
+    """
+
+    @property
+    def room(self) -> str: ...
+    @property
+    def orphans(self) -> Orphans: ...
+    @property
+    def max_payload(self) -> int: ...
+    @property
+    def is_connected(self) -> bool: ...
+
+    async def open(
+        self,
+        subjects: Sequence[str],
+        receive: Callable[[str, bytes], None],
+        changed: Callable[[], None],
+    ) -> None:
+        """Connect and subscribe, in the server's event loop. It reconnects by itself from then on.
+
+        Parameters
+        ----------
+        subjects : sequence of str
+            Words with dots between them; ``*`` stands for one word.
+        receive : callable
+            ``(subject, message)``, for every message; it returns at once. Own messages need not come back.
+        changed : callable
+            ``()`` after every change of `is_connected`.
+
+        Raises
+        ------
+        Exception
+            The server logs it, and tries again later.
+        """
+        ...
+
+    async def publish(self, subject: str, message: bytes) -> None:
+        """Hand a message over. It waits while the network is slow: meanwhile messages of the server wait by
+        their policies.
+
+        Raises
+        ------
+        Unreachable
+            Nothing of it was handed over; the same message comes again once it is connected.
+        Exception
+            The message is lost, which the other nodes count.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Hand over what was published, and disconnect. Called once, also where `open` has failed."""
+        ...
+
+
+def checked_room(room: Any) -> str:
+    """A name of a room; TypeError, ValueError for others."""
+    if not isinstance(room, str):
+        raise TypeError(f"room is {room!r}, expected a str")
+    if not ROOM.fullmatch(room):
+        raise ValueError(f"room is {room!r}, expected letters, digits, _ and -")
+    return room
+
+
+def checked_orphans(orphans: Any) -> Orphans:
+    """What happens to values of a node that is gone; ValueError for what is no such word."""
+    if orphans == "keep":
+        return "keep"
+    if orphans == "forget":
+        return "forget"
+    raise ValueError(f"orphans is {orphans!r}, expected 'keep' or 'forget'")
