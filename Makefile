@@ -62,8 +62,8 @@ $(BUILT): $(READY) $(COMPILED)
 	@mkdir -p build && touch $@
 
 # --- using it ---------------------------------------------------------------------------------------------
-.PHONY: help build test demo docs lint lint-configuration format types stubs check bench bench-smoke bench-instructions \
-	bench-micro conformance fuzz soak soak-faults soak-kills cov debug asan annotate sdist wheel wheels test-wheel try-wheel canary smoke clean
+.PHONY: help build test demo demo-cluster docs lint lint-configuration format types stubs check bench bench-smoke bench-instructions \
+	bench-micro conformance fuzz soak soak-faults soak-backplane soak-kills cov debug asan annotate sdist wheel wheels test-wheel try-wheel canary smoke clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -75,6 +75,9 @@ test: $(BUILT) $(VENV)/.group-test ## the test suite (ARGS="-k name")
 
 demo: $(BUILT) $(VENV)/.group-demo ## this machine's telemetry at 100 Hz to client processes (ARGS="--seconds 30 --clients 8")
 	@$(PY) -m deli_com demo $(ARGS)
+
+demo-cluster: $(BUILT) $(VENV)/.group-test ## two servers, a NATS server, a relay, 200 clients (ARGS="--seconds 30")
+	@$(PY) examples/cluster/cluster.py $(ARGS)
 
 docs: $(BUILT) $(VENV)/.group-docs $(VENV)/.group-test ## the documentation as a static site in build/site; warnings are errors
 	$(BIN)/properdocs build --strict
@@ -126,6 +129,9 @@ soak-faults: $(BUILT) $(VENV)/.group-test ## 1,000 connections with faults at ra
 
 soak-kills: $(BUILT) $(VENV)/.group-test ## kill -9 of 200 recorded servers: what is lost of the files (ARGS="--kills 20")
 	$(PY) tests/soak/kills.py $(ARGS)
+
+soak-backplane: $(BUILT) $(VENV)/.group-test ## each fault of a backplane 20 times against nats-server (ARGS="--only paused")
+	$(PY) tests/soak/backplane.py $(ARGS)
 
 check: lint types stubs test ## all of the above
 

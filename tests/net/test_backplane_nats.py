@@ -32,6 +32,7 @@ def haste(monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(5.0)
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(
     "fault", [each for each in FAULTS if ALL or each.__name__ not in LONG], ids=lambda each: each.__name__
 )

@@ -94,7 +94,7 @@ class Node:
             skipped=self._outbox.skipped,
             superseded=self._outbox.superseded,
             batches=self._published,
-            waiting_bytes=self._outbox.waiting_bytes,
+            waiting_bytes=self._outbox.queued_bytes(),
         )
 
     async def close(self, drain: float) -> None:

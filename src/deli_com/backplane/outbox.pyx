@@ -412,6 +412,10 @@ cdef class Outbox(Hearer):
             self._is_told = True
             self._wake()
 
+    def queued_bytes(self):
+        """Bytes that have not been taken."""
+        return self._ready_bytes + (self._size if self._batch != NULL else 0) + self.waiting_bytes
+
     def take(self):
         """The next batch; None: there is none."""
         cdef bytes batch = None

