@@ -63,7 +63,7 @@ $(BUILT): $(READY) $(COMPILED)
 
 # --- using it ---------------------------------------------------------------------------------------------
 .PHONY: help build test demo demo-cluster docs lint lint-configuration format types stubs check bench bench-smoke bench-instructions \
-	bench-micro conformance fuzz soak soak-faults soak-backplane soak-kills cov debug asan annotate sdist wheel wheels test-wheel try-wheel canary smoke clean
+	bench-micro conformance fuzz soak soak-faults soak-backplane soak-kills cov debug asan annotate sdist wheel wheels test-wheel try-wheel canary smoke rehearse clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -180,11 +180,13 @@ DIST ?= dist
 sdist: $(READY) $(VENV)/.group-dist ## the source distribution, in dist
 	@rm -rf $(DIST)
 	$(PY) -m build --sdist --no-isolation --outdir $(DIST) . > $(VENV)/sdist.log 2>&1 || { cat $(VENV)/sdist.log; exit 1; }
+	$(PY) tools/contents.py $(DIST)/*
 
 wheel: sdist ## the wheel of this interpreter, built from the sdist and checked
 	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(DIST) $(DIST)/*.tar.gz
 	$(PY) -m twine check --strict $(DIST)/*
 	$(PY) -m check_wheel_contents $(DIST)/*.whl
+	$(PY) tools/contents.py $(DIST)/*
 	@case "$(TAG)" in *linux*) $(PY) -m auditwheel show $(DIST)/*.whl ;; esac
 
 wheels: sdist $(VENV)/.group-wheels ## the wheels of every supported CPython, by cibuildwheel (Linux: needs docker)
@@ -224,6 +226,9 @@ smoke: wheel ## install the wheel in an empty environment and make a round trip
 	build/smoke/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check $(DIST)/*.whl
 	cd build/smoke && $(notdir $(BIN))/python -W error -c "import deli_com"
 	cd build/smoke && $(notdir $(BIN))/python -W error ../../tools/smoke.py
+
+rehearse: wheel ## the wheel in an empty environment, with what the index gives for it: the README's programs
+	$(PY) tools/rehearse.py $(DIST)/*.whl
 
 clean: ## remove what was built, the environments included
 	rm -rf build dist .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage

@@ -204,6 +204,17 @@ class TestList:
             assert rows(tab)["r1"]["age"].endswith(" s")
             assert tab.evaluate("document.title").startswith("Message – 127.0.0.1:")
 
+    def test_keys_are_sorted_by_their_numbers_also_those_that_come_later(self, tab: Tab) -> None:
+        keys = f"({ROWS}).filter((row) => row.level === 2).map((row) => row.name).join()"
+        with serving() as server:
+            for robot in ("r10", "b", "r2", "r9", "B"):
+                server.send(pose(robot))
+            look(tab, server)
+            tab.until(f"{keys} === 'b,B,r2,r9,r10'")
+            for robot in ("r1", "z", "a", "r3"):
+                server.send(pose(robot))
+            tab.until(f"{keys} === 'a,b,B,r1,r2,r3,r9,r10,z'")
+
     def test_a_class_without_a_key_stands_for_itself(self, tab: Tab) -> None:
         with serving(Vector, None) as server:
             look(tab, server)

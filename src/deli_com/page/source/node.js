@@ -73,7 +73,7 @@ class Node {
   children() {
     if (this.entry === null) {
       const found = [];
-      for (const entry of this.channel.entries.values()) {
+      for (const entry of this.channel.sorted()) {
         found.push(this.kid(entry.key, () => new Node(this.store, this, this.channel, entry)));
       }
       return found;

@@ -1,6 +1,7 @@
 // --- the newest value of each class and key ---
 
 const MAX_ENTRIES = 65536; // keys that are kept, all classes together
+const KEYS = new Intl.Collator("en", { numeric: true }); // "r2" stands before "r10"
 
 /** A class of what the server sends: a variant of a sealed root, or the root itself. */
 class Channel {
@@ -8,7 +9,8 @@ class Channel {
     this.name = name;
     this.type = type; // of a value
     this.index = index; // of the variant; -1: values begin with the first field
-    this.entries = new Map();
+    this.entries = new Map(); // in the order of arrival; none is taken out
+    this.order = []; // the same by key, as far as it was asked for
     const policy = / @latest(?:\(([^)]*)\))?/.exec(notes);
     this.keys = (policy?.[1] ?? "").split(",").filter((name) => fields.some((field) => field.name === name));
     this.maxAge = Number(/ @max_age\(([0-9.eE+-]+)\)/.exec(notes)?.[1] ?? NaN) * 1000;
@@ -19,6 +21,24 @@ class Channel {
       read: generic.reader(field.type),
     }));
     this.overflow = 0;
+  }
+
+  /** The entries by key. */
+  sorted() {
+    if (this.order.length !== this.entries.size) {
+      const byKey = (a, b) => KEYS.compare(a.key, b.key);
+      const late = [...this.entries.values()].slice(this.order.length).sort(byKey);
+      const old = this.order;
+      const both = [];
+      let at = 0;
+      for (const entry of late) {
+        while (at < old.length && byKey(old[at], entry) <= 0) both.push(old[at++]);
+        both.push(entry);
+      }
+      while (at < old.length) both.push(old[at++]);
+      this.order = both;
+    }
+    return this.order;
   }
 
   /** The key of a value, as text. */
