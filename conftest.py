@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent
+AT_START = {path.name for path in ROOT.iterdir()}
 
 
 def contracts(source: Path, package: Path) -> set[Path]:
@@ -64,3 +65,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     complaints = stale(package)
     if complaints:
         pytest.exit("stale build, run `make build`: " + "; ".join(complaints), returncode=3)
+
+
+def left_behind() -> list[str]:
+    """What has appeared beside this file since the tests began, but for what builds and tools make there."""
+    found = {path.name for path in ROOT.iterdir()} - AT_START - {"build", "dist"}
+    return sorted(name for name in found if not name.startswith(".") and not name.startswith("__"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run that leaves a file at the root of the clone fails: the next commit could take it along."""
+    if left := left_behind():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print(f"\nthe tests have left at the root: {', '.join(left)}", file=sys.stderr)

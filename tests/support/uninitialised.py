@@ -13,6 +13,7 @@ import os
 import pkgutil
 import signal
 import sys
+import tempfile
 import types
 import warnings
 from collections.abc import Iterator
@@ -146,6 +147,7 @@ def main() -> None:
     found = list(classes())
     COMPILED.extend(cls for cls in found if not hasattr(sys.modules[cls.__module__], "__cached__"))
     count = refused = 0
+    os.chdir(tempfile.mkdtemp())  # a given path, as "abc", may become a file
     for cls in found:
         calls, trouble = in_child(cls)
         count += calls
