@@ -9,6 +9,7 @@
     ├── MessageTooLarge (also ValueError)
     ├── WebSocketError
     ├── BacklogFull (also BufferError)
+    ├── RecordingError (also ValueError)
     ├── SchemaMismatch (also ValueError)
     ├── EncodeError (also ValueError)
     └── DecodeError (also ValueError)
@@ -36,6 +37,7 @@ __all__ = [
     "IoError",
     "MessageTooLarge",
     "NotConnected",
+    "RecordingError",
     "SchemaMismatch",
     "UnexpectedEof",
     "UnknownVariant",
@@ -193,6 +195,31 @@ class BacklogFull(ComError, BufferError):
     def __str__(self) -> str:
         text = f"backlog full: {self.queued} {self.unit}, limit {self.limit}"
         return f"{text}; {self.hint}" if self.hint else text
+
+
+class RecordingError(ComError, ValueError):
+    """A recording cannot be read at some place: it is no MCAP file, it is damaged, or a message is no value.
+
+    If a message is no value of its type, ``__cause__`` is the `DecodeError`.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    offset : int or None
+        Byte of the file at which the unreadable part begins, a record or a chunk; None if it is not known.
+    reason : str
+    """
+
+    def __init__(self, path: str, offset: int | None, reason: str) -> None:
+        super().__init__(path, offset, reason)
+        self.path = path
+        self.offset = offset
+        self.reason = reason
+
+    def __str__(self) -> str:
+        place = "" if self.offset is None else f", byte {self.offset}"
+        return f"recording error: {self.path}{place}: {self.reason}"
 
 
 class SchemaMismatch(ComError, ValueError):

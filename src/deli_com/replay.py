@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from deli_com.errors import ComError
+from deli_com.errors import ComError, RecordingError
 from deli_com.link.payload import forget_all, put_payload
 from deli_com.net.address import Address, AddressLike
 from deli_com.net.options import one_checked
@@ -57,8 +57,10 @@ class Replay:
 
     Raises
     ------
+    RecordingError
+        The file is no such recording, or it is damaged.
     ValueError
-        The file is no such recording, or a number is out of range.
+        A number is out of range.
     ImportError
         The extra ``deli-com[record]`` is not installed.
     """
@@ -77,8 +79,10 @@ class Replay:
         self._recording: Recording[Any] = Recording(path)
         schema = self._recording.schemas.get("down")
         if schema is None:
-            raise ValueError(
-                f"{path} has no schema of what a server has sent: it was not recorded by deli_com"
+            raise RecordingError(
+                os.fspath(path),
+                None,
+                "it has no schema of what a server has sent: it was not recorded by deli_com",
             )
         self._schema = schema
         self._speed = speed
@@ -93,6 +97,7 @@ class Replay:
         self._ended = False
         self._end_event = asyncio.Event()
         self._seeks = 0
+        self._error: Exception | None = None  # why it has ended before the end
         self._playback: Playback | None = None  # of viewers, who may control it
 
     # --- control ----------------------------------------------------------------------------------------
@@ -135,12 +140,14 @@ class Replay:
     @speed.setter
     def speed(self, value: float) -> None:
         speed = one_checked("speed", value)
+        self._check_home("replay.speed")
         self._at, self._since = self._now(), None if self._since is None else self._clock()
         self._speed = speed
         self._has_changed()
 
     def play(self) -> Done:
         """Continue; at the end, start over. Awaiting the result is optional."""
+        self._check_home("replay.play()")
         begins_again = self._ended
         if begins_again:
             self._move(self._recording.start)
@@ -152,6 +159,7 @@ class Replay:
 
     def pause(self) -> Done:
         """Pause. Awaiting the result is optional."""
+        self._check_home("replay.pause()")
         self._at, self._since = self._now(), None
         self._plays = False
         self._has_changed()
@@ -164,7 +172,13 @@ class Replay:
         ----------
         moment : int, str, datetime or timedelta
             As for `Recording.between`: ``"+1m"`` from the start, ``"-10s"`` from the end.
+
+        Raises
+        ------
+        RecordingError
+            The file is damaged there: the retained values cannot be read.
         """
+        self._check_home("replay.seek()")
         at = nanoseconds(moment, self._recording.start, self._recording.end)
         self._move(min(max(at, self._recording.start), self._recording.end))
         self._has_changed(sought=True)
@@ -173,8 +187,17 @@ class Replay:
         return Done()
 
     async def wait_end(self) -> None:
-        """Wait until the last message is sent. With ``loop=True`` this never returns."""
+        """Wait until the last message is sent. With ``loop=True`` this never returns.
+
+        Raises
+        ------
+        RecordingError
+            The file is damaged: nothing behind that place is sent. `seek` may go on elsewhere.
+        """
+        self._check_home("replay.wait_end()")
         await self._end_event.wait()
+        if self._error is not None:
+            raise self._error
 
     def serve(self, addr: AddressLike, **options: Any) -> Serving:
         """Serve it at `addr`, with any option of ``WsServer.bind``. Await it, or use ``async with``."""
@@ -199,6 +222,7 @@ class Replay:
 
     async def close(self) -> None:
         """Stop, and close the server and the file. May be called again."""
+        self._check_home("replay.close()")
         task, self._task = self._task, None
         if self._playback is not None:
             self._playback.close()
@@ -217,15 +241,28 @@ class Replay:
     # --- private ----------------------------------------------------------------------------------------
 
     async def _serve(self, addr: AddressLike, options: dict[str, Any]) -> None:
+        if self._server is not None:
+            raise RuntimeError("this replay is served already, or was: make another Replay of the file")
         up = self._recording.schemas.get("up")
         cls: Any = WsServer[self._schema.load(), None if up is None else up.load()]  # type: ignore[misc]
         self._server = await cls.bind(addr, **options)
+        try:
+            self._begin()
+        except BaseException:
+            await self.close()
+            raise
+
+    def _begin(self) -> None:
         if self.server._desk is not None:
             from deli_com.foxglove.playback import Playback
 
             self._playback = Playback(cast("Any", self), self.server, self.server._desk)
         self._put_state(self._at)
         self._task = asyncio.create_task(self._run(), name=f"replay {self._recording.path}")
+
+    def _check_home(self, what: str) -> None:
+        if self._server is not None:
+            self._server._check_home(what)
 
     def _has_changed(self, *, sought: bool = False) -> None:
         self._changed.set()
@@ -246,6 +283,7 @@ class Replay:
         self._at = at
         self._since = None if self._since is None and not (self._ended and self._plays) else self._clock()
         self._ended = False
+        self._error = None
         self._end_event.clear()
         self._seeks += 1
 
@@ -256,15 +294,20 @@ class Replay:
             self._since = self._clock()
             self._has_changed()
         while True:
-            if await self._play_once():
-                continue  # `seek` has changed the position
-            if self._loop:
-                self._move(self._recording.start)
-                self._has_changed(sought=True)
-                self._put_state(self._at)
-                await asyncio.sleep(0)
-                continue
-            self._at, self._since = self._recording.end, None
+            try:
+                if await self._play_once():
+                    continue  # `seek` has changed the position
+                if self._loop and self._recording.duration:
+                    self._move(self._recording.start)
+                    self._has_changed(sought=True)
+                    self._put_state(self._at)
+                    await asyncio.sleep(0)
+                    continue
+                self._at = self._recording.end
+            except (ComError, OSError, ValueError, MemoryError) as error:
+                self.server.logger.error("replay: it ends here: %s", error)
+                self._at, self._error = self._now(), error
+            self._since = None
             self._ended = True
             self._end_event.set()
             self._has_changed()
@@ -329,7 +372,14 @@ class Replay:
                 continue
             is_keyframe = channel.topic.startswith("/keyframe/")
             if (channel.topic == f"/{channel.type}" and when < at) or (is_keyframe and when == first):
-                value = server.down.from_bytes(payload)
+                try:
+                    value = server.down.from_bytes(payload)
+                except ComError as error:
+                    raise RecordingError(
+                        str(self._recording.path),
+                        None,
+                        f"the {channel.topic} at {when} ns is no value: {error}",
+                    ) from error
                 names = lanes[channel.type]
                 state[channel.type, tuple(repr(getattr(value, name)) for name in names)] = payload
         for payload in state.values():

@@ -21,6 +21,7 @@ from deli_com import (
     IoError,
     MessageTooLarge,
     NotConnected,
+    RecordingError,
     SchemaMismatch,
     UnexpectedEof,
     UnknownVariant,
@@ -76,6 +77,18 @@ ALL: list[tuple[ComError, tuple[type, ...], str, dict[str, object]]] = [
     ),
     (WebSocketError("not HTTP"), (), "websocket error: not HTTP", {"message": "not HTTP", "status": None}),
     (WebSocketError("HTTP 404", 404), (), "websocket error: HTTP 404", {"status": 404}),
+    (
+        RecordingError("run.mcap", 72, "the chunk is cut off"),
+        (ValueError,),
+        "recording error: run.mcap, byte 72: the chunk is cut off",
+        {"path": "run.mcap", "offset": 72, "reason": "the chunk is cut off"},
+    ),
+    (
+        RecordingError("run.mcap", None, "no schema"),
+        (ValueError,),
+        "recording error: run.mcap: no schema",
+        {"offset": None},
+    ),
     (
         SchemaMismatch("Point", ["x  f32 here, f64 there", "- y  f32, only here"]),
         (ValueError,),

@@ -374,7 +374,7 @@ def test_files_of_others(tmp_path: Path):
 
 def test_what_is_no_recording(tmp_path: Path):
     (tmp_path / "a.txt").write_text("no recording")
-    with pytest.raises(ValueError, match=r"a\.txt is no MCAP file"):
+    with pytest.raises(ValueError, match=r"a\.txt, byte 0: this is no MCAP file"):
         Recording(tmp_path / "a.txt")
     with pytest.raises(FileNotFoundError):
         Recording(tmp_path / "missing.mcap")

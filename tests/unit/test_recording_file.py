@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import os
 import random
@@ -19,9 +18,11 @@ from mcap.reader import NonSeekingReader, SeekingReader
 from mcap.writer import CompressionType, IndexType, Writer
 
 from deli_com.recording.chunk import Chunk, Walk, index_chunk, is_ordered
+from deli_com.recording.chunk_data import load_chunk
 from deli_com.recording.file import McapFile, compressor
 from deli_com.recording.repair import repair
-from deli_com.recording.scan import load_chunk, read_index, scan
+from deli_com.recording.scan import read_index, scan
+from deli_com.recording.stored import Stored
 
 COMPRESSIONS = (None, "zstd", "lz4")
 Sent = list[tuple[int, int, bytes]]
@@ -67,10 +68,11 @@ def standard(path: Path, **options: Any) -> Sent:
 def ours(path: Path) -> Sent:
     """What is found by our own index, whole file or not."""
     with path.open("rb") as stream:
-        index = read_index(stream)
+        source = Stored(stream, path)
+        index = read_index(source)
         found: Sent = []
         for place in index.chunks:
-            walk = Walk(load_chunk(stream, place, check=True), [True] * 4)
+            walk = Walk(load_chunk(source, place), [True] * 4)
             found += [(walk.channel, at, payload) for at, payload in walk]
         return found
 
@@ -179,7 +181,8 @@ class TestWhole:
     def test_the_end_and_a_scan_say_the_same(self, tmp_path: Path, compression: str | None, large: int):
         write(tmp_path / "a.mcap", compression, large=large)
         with (tmp_path / "a.mcap").open("rb") as stream:
-            by_end, by_scan = read_index(stream), scan(stream)
+            source = Stored(stream, "a.mcap")
+            by_end, by_scan = read_index(source), scan(source)
         for index in (by_end, by_scan):
             index.statistics.channel_message_counts = dict(index.statistics.channel_message_counts)
         assert by_scan.chunks == by_end.chunks
@@ -193,7 +196,7 @@ class TestWhole:
         path = tmp_path / "a.mcap"
         sent = write(path, compression, large=large)
         before = path.read_bytes()
-        assert repair(path) == (True, len(sent), 0)
+        assert repair(path) == (True, len(sent), 0, ())
         assert path.read_bytes() == before
 
 
@@ -204,13 +207,17 @@ def test_cut_at_every_byte(tmp_path: Path, compression: str | None):
     sent = write(whole, compression, chunks=2, count=6)
     data = whole.read_bytes()
     with whole.open("rb") as stream:
-        ends = [place.chunk_start_offset + place.chunk_length for place in read_index(stream).chunks]
+        ends = [
+            place.chunk_start_offset + place.chunk_length
+            for place in read_index(Stored(stream, whole)).chunks
+        ]
     repaired = 0
     for size in range(8, len(data)):
         torn.write_bytes(data[:size])
         wanted = sent[: 6 * sum(size >= end for end in ends)]
         assert ours(torn) == wanted, size
-        was_whole, messages, cut = repair(torn)
+        was_whole, messages, cut, damaged = repair(torn)
+        assert damaged == ()
         assert (was_whole, messages) == (False, len(wanted)) and 0 <= cut <= size
         assert standard(torn) == wanted, size
         assert repair(torn).was_whole
@@ -225,26 +232,6 @@ def test_less_than_a_magic_is_no_recording(tmp_path: Path, size: int):
     with pytest.raises(ValueError, match="is no MCAP file"):
         repair(path)
     assert path.stat().st_size == size
-
-
-def test_rubbish_is_never_believed(tmp_path: Path):
-    """Bytes flipped anywhere: a ValueError, or what is left; never another exception."""
-    path = tmp_path / "a.mcap"
-    write(path, "zstd", chunks=2, count=8)
-    data = path.read_bytes()
-    draw = random.Random(7)
-    for _ in range(1_500):
-        torn = bytearray(data[: draw.randrange(8, len(data) + 1)])
-        for _ in range(draw.randrange(1, 4)):
-            torn[draw.randrange(8, len(torn)) if len(torn) > 8 else 7] = draw.randrange(256)
-        stream = io.BytesIO(bytes(torn))
-        try:
-            index = scan(stream)
-            for place in index.chunks:
-                for _ in Walk(load_chunk(stream, place, check=True), [True] * 4):
-                    pass
-        except ValueError:
-            pass
 
 
 def test_a_file_with_something_in_it_is_not_overwritten(tmp_path: Path):
@@ -264,7 +251,7 @@ def test_a_file_being_written_is_not_repaired(tmp_path: Path):
     with pytest.raises(BlockingIOError, match="is being written by another recording"):
         repair(tmp_path / "a.mcap")
     file.close()
-    assert repair(tmp_path / "a.mcap") == (False, 0, 0)
+    assert repair(tmp_path / "a.mcap") == (False, 0, 0, ())
 
 
 @pytest.mark.parametrize("options", [dict(use_chunking=False), dict(index_types=IndexType.NONE), {}])
@@ -280,15 +267,15 @@ def test_files_of_the_package_s_own_writer(tmp_path: Path, options: dict[str, An
             writer.add_message(channel, number, bytes([number]), number)
         writer.finish()
     with path.open("rb") as stream:
-        index = read_index(stream)
+        source = Stored(stream, path)
+        index = read_index(source)
         assert index.statistics.message_count == 100
         assert [found.topic for found in index.channels.values()] == ["/t"]
         payloads = []
         for place in index.chunks:
-            payloads += [payload for _, payload in Walk(load_chunk(stream, place), [None, True])]
+            payloads += [payload for _, payload in Walk(load_chunk(source, place), [None, True])]
         for begin, size in index.plain:
-            stream.seek(begin)
-            payloads += [payload for _, payload in Walk(stream.read(size), [None, True])]
+            payloads += [payload for _, payload in Walk(source.read(begin, size), [None, True])]
     assert payloads == [bytes([number]) for number in range(100)]
 
 
@@ -323,4 +310,4 @@ def test_a_full_disk_is_an_error_and_what_was_written_is_read(
     monkeypatch.undo()
     file.close()
     shutil.copy(path, tmp_path / "copy.mcap")
-    assert repair(tmp_path / "copy.mcap") == (False, 1, 20)
+    assert repair(tmp_path / "copy.mcap") == (False, 1, 20, ())

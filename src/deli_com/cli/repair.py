@@ -13,7 +13,8 @@ def fill(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         """Removes the incomplete record at the end of a recording and writes its summary, in place, so that
-        every MCAP reader can open it. A complete file is left unchanged.""",
+        every MCAP reader can open it. What is damaged in the middle is left out and named; all behind it is
+        kept. A complete file without damage is left unchanged.""",
         """deli-com repair run.mcap
         deli-com repair runs/*.mcap""",
     )
@@ -33,4 +34,6 @@ def run(options: argparse.Namespace) -> int:
             raise CommandError(f"{path}: {error}") from error
         what = "is whole" if done.was_whole else f"is whole now, {done.cut} bytes of a torn tail were cut"
         print(f"{path}: {done.messages} messages; it {what}")
+        for offset, size in done.damaged:
+            print(f"{path}: {size} bytes at byte {offset} are damaged, and left out")
     return OK

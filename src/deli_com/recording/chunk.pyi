@@ -21,7 +21,15 @@ class Chunk:
 
 @disjoint_base
 class Walk:
-    def __new__(cls, data: bytes, readers: list[Any], start: int = 0, end: int = ...) -> Walk: ...
+    def __new__(
+        cls,
+        data: bytes,
+        readers: list[Any],
+        start: int = 0,
+        end: int = ...,
+        path: str = "",
+        offset: int | None = None,
+    ) -> Walk: ...
     @property
     def channel(self) -> int: ...
     @property

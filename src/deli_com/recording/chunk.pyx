@@ -25,6 +25,8 @@ from libc.string cimport memcpy, memset
 from deli_com._fastcodec cimport TypeCodec, codec_decode
 from deli_com.ground.scalar cimport DC_MAX_U64, load_u16, load_u64, store_u16, store_u32, store_u64
 
+from deli_com.errors import DecodeError, RecordingError
+
 cdef extern from *:
     """
     #if defined(__GNUC__)
@@ -223,13 +225,16 @@ cdef class Walk:
         Channels beyond the list are skipped.
     start, end : int
         Only messages with ``start <= at < end``, ns.
+    path : str
+        The file, for errors.
+    offset : int or None
+        Where the chunk is in the file, for errors.
 
     Raises
     ------
-    ValueError
-        On iteration: a record is malformed. The error has its offset in the chunk.
-    DecodeError
-        On iteration: a payload is not a value of its type.
+    RecordingError
+        On iteration: a record is malformed, or a payload is not a value of its type. The error has the offset
+        in the chunk.
     """
 
     cdef readonly bytes data
@@ -237,11 +242,20 @@ cdef class Walk:
     cdef list readers
     cdef uint64_t start, end
     cdef readonly int channel    # channel of the latest message; -1 before the first
+    cdef str path                # the file, and where the chunk is in it: for errors
+    cdef object offset
 
     def __cinit__(
-        self, bytes data not None, list readers not None, uint64_t start=0, uint64_t end=DC_MAX_U64
+        self,
+        bytes data not None,
+        list readers not None,
+        uint64_t start=0,
+        uint64_t end=DC_MAX_U64,
+        str path not None="",
+        offset=None,
     ):
         self.data, self.readers, self.start, self.end = data, readers, start, end
+        self.path, self.offset = path, offset
         self.channel = -1
 
     def __iter__(self):
@@ -256,17 +270,17 @@ cdef class Walk:
         cdef object reader
         while self.pos < size:
             if size - self.pos < 9:
-                raise ValueError(f"a record is cut off at byte {self.pos} of the chunk")
+                raise self._error(self.pos, "a record is cut off")
             head = begin + self.pos
             said = load_u64(head + 1)
             if said > <uint64_t>(size - self.pos - 9):
-                raise ValueError(f"a record at byte {self.pos} of the chunk says {said} bytes, past its end")
+                raise self._error(self.pos, f"a record says {said} bytes, past the end")
             length = <Py_ssize_t>said
             self.pos += 9 + length
             if head[0] != OPCODE_MESSAGE:
                 continue
             if length < MESSAGE_HEAD - 9:
-                raise ValueError(f"a message at byte {self.pos - 9 - length} of the chunk has {length} bytes")
+                raise self._error(self.pos - 9 - length, f"a message has {length} bytes")
             channel = load_u16(head + 9)
             if channel >= <size_t>len(self.readers):
                 continue
@@ -281,8 +295,14 @@ cdef class Walk:
             length -= MESSAGE_HEAD - 9
             if reader is True:
                 return at, PyBytes_FromStringAndSize(head, length)
-            return at, codec_decode(<TypeCodec?>reader, head, length)
+            try:
+                return at, codec_decode(<TypeCodec?>reader, head, length)
+            except DecodeError as error:
+                raise self._error(self.pos - MESSAGE_HEAD - length, f"{error}") from error
         raise StopIteration
+
+    cdef object _error(self, Py_ssize_t pos, str what):
+        return RecordingError(self.path, self.offset, f"{what}, at byte {pos} of the chunk")
 
 
 def is_ordered(bytes data not None):

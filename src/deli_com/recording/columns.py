@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deli_com.recording.chunk import index_chunk
-from deli_com.recording.scan import load_chunk
+from deli_com.recording.chunk_data import load_chunk
 
 if TYPE_CHECKING:
     from deli_com.recording.recording import Recording
@@ -46,19 +46,24 @@ def _rows(recording: Recording[Any], number: int, wanted: Any) -> Any:
 
     low, high = recording.time_range
     for place, walk in recording._walks_of(number):
-        data = walk.data if place is None else load_chunk(recording.stream, place)
+        data = walk.data if place is None else load_chunk(recording.source, place)
         pairs = numpy.frombuffer(index_chunk(data).get(number, b""), "<u8").reshape(-1, 2)
         pairs = pairs[(pairs[:, 0] >= low) & (pairs[:, 0] < high)]
         if not len(pairs):
             continue
         offsets = pairs[:, 1].astype("<i8")
-        if offsets[-1] + wanted.itemsize > len(data):
-            raise ValueError(f"{recording.path}: a value of {recording.channel_of(number).topic} is cut off")
+        raw = numpy.frombuffer(data, numpy.uint8)
+        lengths = raw[offsets[:, None] + numpy.arange(1, 9)].copy().view("<u8").ravel()
+        if (lengths != wanted.itemsize - 9).any():
+            topic, at = recording.channel_of(number).topic, offsets[lengths != wanted.itemsize - 9][0]
+            raise recording.source.error(
+                None if place is None else place.chunk_start_offset,
+                f"a value of {topic} has another length than its type, at byte {at} of the chunk",
+            )
         steps = numpy.diff(offsets)
         if len(steps) == 0 or (steps == steps[0]).all():
             step = int(steps[0]) if len(steps) else wanted.itemsize
             yield numpy.ndarray(len(offsets), wanted, data, int(offsets[0]), (step,))
         else:
-            raw = numpy.frombuffer(data, numpy.uint8)
             rows = raw[offsets[:, None] + numpy.arange(wanted.itemsize)]
             yield rows.view(wanted).reshape(-1)

@@ -5,19 +5,25 @@ The `mcap` package reads and formats the records.
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from collections import defaultdict
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
+
+from deli_com.recording.fields import parsed
 
 if TYPE_CHECKING:
-    from mcap.records import Channel, ChunkIndex, MetadataIndex, Schema, Statistics
+    from mcap.records import AttachmentIndex, Channel, ChunkIndex, MetadataIndex, Schema, Statistics
 
-__all__ = ["MAGIC", "FileIndex", "from_summary"]
+    from deli_com.recording.stored import Stored
+
+__all__ = ["HEAD", "MAGIC", "FileIndex", "from_summary"]
 
 MAGIC = b"\x89MCAP0\r\n"
-FOOTER_BYTES = 9 + 20 + len(MAGIC)
+HEAD = struct.Struct("<BQ")  # opcode and length of every record
+FOOTER = struct.Struct("<BQQQI")  # its head, the offsets of the summary and of its groups, its checksum
+FOOTER_BYTES = FOOTER.size + len(MAGIC)
+INDEX_HEAD = HEAD.size + 2 + 4  # bytes of a MessageIndex record before its pairs of 16 bytes
 
 
 class FileIndex:
@@ -33,8 +39,12 @@ class FileIndex:
         In the order of the file.
     statistics : Statistics
         Counts, and the times of the first and last message.
+    attachments : list of AttachmentIndex
+        In the order of the file.
     plain : list of (int, int)
         (offset, length) of runs of messages outside chunks, which some other writers make.
+    damaged : list of (int, int)
+        (offset, length) of what cannot be read, with intact records behind it.
     end : int
         Offset after the last whole record of the data section.
     is_whole : bool
@@ -48,7 +58,9 @@ class FileIndex:
         self.channels: dict[int, Channel] = {}
         self.chunks: list[ChunkIndex] = []
         self.metadata: list[MetadataIndex] = []
+        self.attachments: list[AttachmentIndex] = []
         self.plain: list[tuple[int, int]] = []
+        self.damaged: list[tuple[int, int]] = []
         self.end = len(MAGIC)
         self.is_whole = False
         self.statistics: Statistics = Statistics(
@@ -77,6 +89,10 @@ class FileIndex:
         self.metadata.append(entry)
         self.statistics.metadata_count += 1
 
+    def add_attachment(self, entry: AttachmentIndex) -> None:
+        self.attachments.append(entry)
+        self.statistics.attachment_count += 1
+
     def add_chunk(self, chunk: ChunkIndex, counts: dict[int, int]) -> None:
         """Add a chunk, with its number of messages by channel."""
         statistics = self.statistics
@@ -94,6 +110,42 @@ class FileIndex:
         statistics.chunk_count += 1
         self.chunks.append(chunk)
 
+    def check(self, limit: int) -> None:
+        """Compare the offsets and counts of a summary with the size of the file.
+
+        Parameters
+        ----------
+        limit : int
+            Where the data section ends.
+
+        Raises
+        ------
+        ValueError
+            Something is past the end.
+        """
+        for chunk in self.chunks:
+            end = chunk.chunk_start_offset + chunk.chunk_length
+            if end + chunk.message_index_length > limit:
+                raise ValueError("a chunk is past the end")
+            if any(not end <= offset < limit for offset in chunk.message_index_offsets.values()):
+                raise ValueError("a message index is past the end")
+        if any(entry.offset + entry.length > limit for entry in self.metadata):
+            raise ValueError("metadata are past the end")
+
+    def is_sufficient(self) -> bool:
+        """Whether all messages are in chunks with message indexes, and all their channels are known.
+
+        A summary without a checksum may count more messages than there are: the indexes have to have room for
+        them.
+        """
+        channels = {channel for chunk in self.chunks for channel in chunk.message_index_offsets}
+        room = sum(
+            max(0, chunk.message_index_length - INDEX_HEAD * len(chunk.message_index_offsets)) // 16
+            for chunk in self.chunks
+        )
+        counted = sum(self.statistics.channel_message_counts.values())
+        return counted <= self.statistics.message_count <= room and channels <= {*self.channels}
+
     def ending(self, begin: int) -> bytes:
         """The end of a file whose data section ends at `begin`: summary, footer and closing magic."""
         from mcap.data_stream import RecordBuilder
@@ -107,7 +159,9 @@ class FileIndex:
             (Opcode.SCHEMA, [*self.schemas.values()]),
             (Opcode.CHANNEL, [*self.channels.values()]),
             (Opcode.STATISTICS, [self.statistics]),
-            (Opcode.CHUNK_INDEX, self.chunks),
+            # With an index of chunks, readers would not look for messages that are in none.
+            (Opcode.CHUNK_INDEX, [] if self.plain else self.chunks),
+            (Opcode.ATTACHMENT_INDEX, self.attachments),
             (Opcode.METADATA_INDEX, self.metadata),
         ]
         offsets = []
@@ -130,31 +184,67 @@ class FileIndex:
         return data + end + MAGIC
 
 
-def from_summary(stream: IO[bytes]) -> FileIndex | None:
-    """The index from a file's summary; None if it has no summary, or its chunks have no message indexes."""
-    from mcap.exceptions import McapError
-    from mcap.reader import SeekingReader
+def from_summary(source: Stored) -> tuple[FileIndex | None, bool]:
+    """The index from a file's summary.
 
-    size = stream.seek(0, io.SEEK_END)
-    if size < len(MAGIC) + FOOTER_BYTES:
-        return None
-    stream.seek(size - len(MAGIC))
-    if stream.read() != MAGIC:
-        return None
-    stream.seek(0)
-    try:
-        found = SeekingReader(stream).get_summary()
-    except (McapError, ValueError, struct.error):
-        return None
-    if found is None or found.statistics is None:
-        return None
-    indexed = found.chunk_indexes and all(chunk.message_index_offsets for chunk in found.chunk_indexes)
-    if found.statistics.message_count and not indexed:
-        return None  # messages outside chunks, or chunks without indexes: they need a scan
+    Returns
+    -------
+    FileIndex or None
+        None if there is none that serves: it is missing or damaged, or does not have all that is needed.
+    bool
+        Whether the end of the file is intact.
+    """
+    footer = source.size - FOOTER_BYTES
+    if footer < len(MAGIC):
+        return None, False
+    end = source.read(footer, FOOTER_BYTES)
+    opcode, length, start, offsets, crc = FOOTER.unpack_from(end)
+    if end[-len(MAGIC) :] != MAGIC or opcode != 0x02 or length != FOOTER.size - HEAD.size:
+        return None, False
+    if not start:
+        return None, True
+    if not len(MAGIC) <= start <= footer or (offsets and not start <= offsets <= footer):
+        return None, False
+    summary = source.read(start, footer - start)
+    # The checksum covers the summary, and the footer up to the checksum field.
+    if crc and zlib.crc32(end[: FOOTER.size - 4], zlib.crc32(summary)) != crc:
+        return None, False
     index = FileIndex()
-    index.schemas, index.channels = found.schemas, found.channels
-    index.chunks = sorted(found.chunk_indexes, key=lambda chunk: chunk.chunk_start_offset)
-    index.metadata = found.metadata_indexes
-    index.statistics = found.statistics
+    try:
+        has_statistics = _read_summary(index, summary)
+        index.check(start)
+    except ValueError:
+        return None, False
+    index.chunks.sort(key=lambda chunk: chunk.chunk_start_offset)
     index.is_whole = True
-    return index
+    index.end = start
+    return (index if has_statistics and index.is_sufficient() else None), True
+
+
+def _read_summary(index: FileIndex, summary: bytes) -> bool:
+    # Returns whether there are statistics.
+    from mcap.records import Channel, ChunkIndex, MetadataIndex, Schema, Statistics
+
+    has_statistics, place = False, 0
+    while place < len(summary):
+        if len(summary) - place < HEAD.size:
+            raise ValueError("a record is cut off")
+        opcode, length = HEAD.unpack_from(summary, place)
+        place += HEAD.size
+        if length > len(summary) - place:
+            raise ValueError("a record is longer than the summary")
+        content = summary[place : place + length]
+        place += length
+        if opcode == 0x03:
+            schema = parsed(Schema, content)
+            index.schemas[schema.id] = schema
+        elif opcode == 0x04:
+            channel = parsed(Channel, content)
+            index.channels[channel.id] = channel
+        elif opcode == 0x08:
+            index.chunks.append(parsed(ChunkIndex, content))
+        elif opcode == 0x0B:
+            index.statistics, has_statistics = parsed(Statistics, content), True
+        elif opcode == 0x0D:
+            index.metadata.append(parsed(MetadataIndex, content))
+    return has_statistics

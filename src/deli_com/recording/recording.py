@@ -15,10 +15,14 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Generic, Self
 from typing_extensions import TypeVar
 
 from deli_com.coding.registry import codec
-from deli_com.errors import SchemaMismatch
+from deli_com.errors import RecordingError, SchemaMismatch
 from deli_com.recording.chunk import Walk, is_ordered
+from deli_com.recording.chunk_data import load_chunk
+from deli_com.recording.fields import parsed
+from deli_com.recording.index import HEAD
 from deli_com.recording.moments import Moment, nanoseconds
-from deli_com.recording.scan import load_chunk, read_index
+from deli_com.recording.scan import read_index
+from deli_com.recording.stored import Stored
 from deli_com.schema.schema import Schema
 from deli_com.schema.text import render, wire_name
 from deli_com.schema.tree import Definition, Ref, Sealed, Struct, Tree, Variant, refs, types_in
@@ -64,7 +68,8 @@ class Recording(Generic[T]):
     ``Recording[Pose](path)`` gives values of the program's own class, even if the file was written with
     another version of it (docs: When both ends change). ``Recording(path)`` gives all values in the file;
     their classes are made from the schema in the file. A file whose writer was killed is read up to its last
-    whole record.
+    whole record. Where a file is damaged in the middle, reading ends with an error; `deli-com repair` leaves
+    such places out. Threads, and children of a fork, may read the same recording at the same time.
 
     Parameters
     ----------
@@ -86,8 +91,9 @@ class Recording(Generic[T]):
 
     Raises
     ------
-    ValueError
-        The file is not an MCAP file.
+    RecordingError
+        The file is not an MCAP file, or what describes its messages is damaged. On reading: a message or a
+        chunk is damaged, or a message is not a value of its type.
     SchemaMismatch
         No stream of the file can be read as the class.
     ImportError
@@ -113,9 +119,13 @@ class Recording(Generic[T]):
             raise ImportError('recordings need the extra: pip install "deli-com[record]"') from error
         self.path = Path(path)
         self._owner = _OpenFile(self.path)
-        self._stream = self._owner.stream
-        self._index = read_index(self._stream)
-        self._open()
+        try:
+            self._source = Stored(self._owner.stream, self.path)
+            self._index = read_index(self._source)
+            self._open()
+        except BaseException:
+            self._owner.stream.close()
+            raise
 
     def _open(self) -> None:
         index = self._index
@@ -158,7 +168,7 @@ class Recording(Generic[T]):
         made = self._copy()
         low, high = self._range
         if start is not None:
-            low = max(low, nanoseconds(start, self.start, self.end))
+            low = min(max(low, nanoseconds(start, self.start, self.end)), FOREVER)
         if end is not None:
             high = min(high, max(0, nanoseconds(end, self.start, self.end)))
         made._range = (low, high)
@@ -250,7 +260,7 @@ class Recording(Generic[T]):
 
     def close(self) -> None:
         """Close the file. Recordings made by `between` and `select` share it."""
-        self._stream.close()
+        self._owner.stream.close()
 
     def __enter__(self) -> Self:
         return self
@@ -268,9 +278,9 @@ class Recording(Generic[T]):
     # --- for columns.py ---------------------------------------------------------------------------------
 
     @property
-    def stream(self) -> IO[bytes]:
+    def source(self) -> Stored:
         """The open file."""
-        return self._stream
+        return self._source
 
     @property
     def time_range(self) -> tuple[int, int]:
@@ -302,12 +312,14 @@ class Recording(Generic[T]):
             A field has no fixed width.
         """
         channel = self._ids[number]
-        schema = self.schemas[channel.direction or channel.topic]
+        schema = self.schemas[channel.direction or channel.topic]  # there is one: the channel has a reader
         tree = schema.tree
         root = tree.by_name.get(str(tree.root))
         if not isinstance(root, Sealed):
             return 0, codec(schema.load()).dtype
-        variant = next(found for found in root.variants if found.name == channel.type)
+        variant = next((found for found in root.variants if found.name == channel.type), None)
+        if variant is None:
+            raise self._source.error(None, f"the schema of {channel.topic} has no class {channel.type!r}")
         return 4, codec(struct_of(tree, variant).load()).dtype
 
     # --- private ----------------------------------------------------------------------------------------
@@ -318,27 +330,42 @@ class Recording(Generic[T]):
         return made
 
     def _find_schemas(self) -> dict[str, Schema]:
-        from mcap.data_stream import ReadDataStream
-        from mcap.records import Metadata
-
         found: dict[str, Schema] = {}
         for entry in self._index.metadata:
-            if entry.name != "deli.schema":
-                continue
-            self._stream.seek(entry.offset + 9)
-            values = Metadata.read(ReadDataStream(self._stream)).metadata
-            found[values["direction"]] = Schema.parse(values["text"])
+            if entry.name == "deli.schema":
+                direction, schema = self._schema_at(entry.offset)
+                found[direction] = schema
         for number, channel in self._ids.items():
             if not channel.direction and channel.encoding == "ros1":
                 from deli_com.recording.ros1_schema import schema_of_ros1
 
-                record = self._index.schemas[self._index.channels[number].schema_id]
-                if record.encoding == "ros1msg":
+                record = self._index.schemas.get(self._index.channels[number].schema_id)
+                if record is not None and record.encoding == "ros1msg":
                     try:
                         found[channel.topic] = schema_of_ros1(record.name, record.data.decode())
                     except ValueError:
                         continue  # the type cannot be expressed; its channel is not read
         return found
+
+    def _schema_at(self, offset: int) -> tuple[str, Schema]:
+        # The schema of a direction, from a metadata record.
+        from mcap.records import Metadata
+
+        opcode, length = HEAD.unpack(self._source.read(offset, HEAD.size))
+        if opcode != 0x0C:
+            raise self._source.error(offset, "the description of the stream should be here, and is not")
+        try:
+            values = parsed(Metadata, self._source.read(offset + HEAD.size, length)).metadata
+            schema = Schema.parse(values["text"])
+            if values.get("hash", schema.hash) != schema.hash:
+                raise ValueError(f"its text has the hash {schema.hash}, not {values['hash']}")
+            return values["direction"], schema
+        except RecordingError:
+            raise
+        except KeyError as error:
+            raise self._source.error(offset, f"the description of the stream has no {error}") from error
+        except ValueError as error:
+            raise self._source.error(offset, f"the description of the stream is damaged: {error}") from error
 
     def _make_readers(self) -> list[Any]:
         readers: list[Any] = [None] * (max(self._ids, default=-1) + 1)
@@ -360,7 +387,7 @@ class Recording(Generic[T]):
     def _find_codecs(self) -> dict[str, Any]:
         """The codec of each stream of the file that can be read."""
         if self._type is None:
-            return {stream: codec(schema.load()) for stream, schema in self.schemas.items()}
+            return {stream: codec(self._loaded(stream)) for stream in self.schemas}
         spec = record_spec(self._type) if isinstance(self._type, RecordType) else None
         own = codec(self._type if spec is None or spec.variant_of is None else spec.variant_of)
         same = {stream: own for stream, schema in self.schemas.items() if schema == own.schema}
@@ -379,9 +406,18 @@ class Recording(Generic[T]):
             raise mismatch
         return found
 
+    def _loaded(self, stream: str) -> Any:
+        try:
+            return self.schemas[stream].load()
+        except ValueError as error:
+            raise self._source.error(None, f"the schema of {stream!r} cannot be loaded: {error}") from error
+
     def _walks(self, readers: list[Any]) -> Iterator[tuple[ChunkIndex | None, Walk]]:
         low, high = self._range
+        source, damaged = self._source, self._index.damaged
         for place in sorted(self._index.chunks, key=attrgetter("message_start_time")):
+            if damaged and place.chunk_start_offset > damaged[0][0]:
+                break
             if place.message_end_time < low or place.message_start_time >= high:
                 continue
             offsets = place.message_index_offsets
@@ -389,10 +425,17 @@ class Recording(Generic[T]):
                 number < len(readers) and readers[number] is not None for number in offsets
             ):
                 continue
-            yield place, Walk(load_chunk(self._stream, place), readers, low, high)
+            data = load_chunk(source, place)
+            yield place, Walk(data, readers, low, high, source.path, place.chunk_start_offset)
         for begin, size in self._index.plain:
-            self._stream.seek(begin)
-            yield None, Walk(self._stream.read(size), readers, low, high)
+            if not damaged or begin < damaged[0][0]:
+                yield None, Walk(source.read(begin, size), readers, low, high, source.path, begin)
+        if damaged:
+            begin, size = damaged[0]
+            raise source.error(
+                begin,
+                f"{size} bytes are damaged; `deli-com repair` leaves them out and keeps what is behind them",
+            )
 
     def _messages(self, readers: list[Any]) -> Iterator[tuple[int, T]]:
         return chain.from_iterable(self._runs(readers))  # no Python frame for each message

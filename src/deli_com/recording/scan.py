@@ -1,179 +1,214 @@
-"""Reads a file without a summary, record by record, up to the first incomplete one.
+"""Reads a file without a summary, record by record.
 
-A file has no summary if its writer was killed, or is still writing.
+A file has no summary if its writer was killed, or is still writing. Its last record may then be incomplete.
+Where a record is damaged, the scan goes on at the next intact one.
 """
 
 from __future__ import annotations
 
-import io
+import re
 import struct
-import zlib
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from deli_com.recording.index import MAGIC, FileIndex, from_summary
+from deli_com.recording.chunk_data import CHUNK_HEAD, COMPRESSIONS, MAX_NAME, load_chunk
+from deli_com.recording.fields import Fields, parsed
+from deli_com.recording.index import HEAD, MAGIC, FileIndex, from_summary
 
 if TYPE_CHECKING:
     from mcap.records import ChunkIndex
 
-__all__ = ["load_chunk", "read_index", "scan"]
+    from deli_com.recording.stored import Stored
 
-HEAD = struct.Struct("<BQ")  # opcode and length of every record
-CHUNK_HEAD = struct.Struct("<QQQII")  # earliest, latest, size, checksum, length of the compression's name
-MAX_SMALL = 1 << 26  # bytes of a record that is no chunk or message; a longer one counts as garbage
+__all__ = ["read_index", "scan"]
+
+MESSAGE = struct.Struct("<HIQ")  # channel, sequence, time
+INDEX = struct.Struct("<HI")  # channel, bytes of its pairs
+MAX_SMALL = (
+    1 << 26
+)  # bytes of a record that is no chunk, message or attachment; a longer one counts as garbage
+MAX_NAMES = 1 << 16  # bytes of an attachment before its data
+# What the data section may hold, and its end. From 0x80 on they are private, and skipped.
+KNOWN = frozenset([0x03, 0x04, 0x05, 0x06, 0x07, 0x09, 0x0C, 0x0F, 0x02, *range(0x80, 0x100)])
+HEADER = frozenset([0x01])  # the first record
+SUMMARY = frozenset([0x0F, 0x02, 0x03, 0x04, 0x08, 0x0A, 0x0B, 0x0D, 0x0E, *range(0x80, 0x100)])
+# The least bytes of a record, by opcode.
+LEAST = {
+    0x05: 22,
+    0x06: CHUNK_HEAD.size + 8,
+    0x07: 6,
+    0x03: 14,
+    0x04: 16,
+    0x09: 36,
+    0x0C: 8,
+    0x0F: 4,
+    0x02: 20,
+}
+# Where intact records may begin again: a known opcode, and a length of less than 2^40.
+CANDIDATE = re.compile(rb"[\x03-\x07\x0c\x0f](?=[\x00-\xff]{5}\0\0\0)")
+STEP = 1 << 20  # bytes that are searched at a time
+CHAIN = 8  # this many messages in a row are no coincidence
+MAX_CHAIN = 1024  # records that are read for them
+# What only looks like records may be read this often, in times of the file's size, before the search ends.
+MAX_SEARCH = 8
 
 
-def read_index(stream: IO[bytes]) -> FileIndex:
+def read_index(source: Stored) -> FileIndex:
     """The index of a file, from its summary; without one, from a scan.
 
     Raises
     ------
-    ValueError
+    RecordingError
         The file does not begin as an MCAP file.
     """
-    stream.seek(0)
-    if stream.read(len(MAGIC)) != MAGIC:
-        name = getattr(stream, "name", "the file")
-        raise ValueError(f"{name} is no MCAP file: its first bytes are others than {MAGIC!r}")
-    return from_summary(stream) or scan(stream)
+    need_magic(source)
+    found, is_intact = from_summary(source)
+    return found if found is not None else scan(source, is_intact=is_intact)
 
 
-def load_chunk(stream: IO[bytes], chunk: ChunkIndex, *, check: bool = False) -> bytes:
-    """The uncompressed records of a chunk.
-
-    Raises
-    ------
-    ValueError
-        There is no chunk at the given offset; with `check`, also if the checksum differs.
-    """
-    stream.seek(chunk.chunk_start_offset)
-    record = stream.read(chunk.chunk_length)
-    where = f"the chunk at byte {chunk.chunk_start_offset}"
-    prefix = HEAD.size + CHUNK_HEAD.size
-    if len(record) != chunk.chunk_length or len(record) < prefix + 8 or record[0] != 0x06:
-        raise ValueError(f"{where} is cut off, or is no chunk")
-    _, _, size, crc, name_size = CHUNK_HEAD.unpack_from(record, HEAD.size)
-    data = memoryview(record)[prefix + name_size + 8 :]
-    if len(data) != int.from_bytes(record[prefix + name_size : prefix + name_size + 8], "little"):
-        raise ValueError(f"{where} does not have the number of bytes that its header gives")
-    name = record[prefix : prefix + name_size].decode(errors="replace")
-    found = _decompress(name, data, where)
-    if len(found) != size:
-        raise ValueError(f"{where} has {len(found)} bytes, not the {size} that its header gives")
-    if check and crc and zlib.crc32(found) != crc:
-        raise ValueError(f"{where} is damaged: its checksum differs")
-    return found
+def need_magic(source: Stored) -> None:
+    """Refuse a file that does not begin as an MCAP file."""
+    if source.size < len(MAGIC) or source.read(0, len(MAGIC)) != MAGIC:
+        raise source.error(0, f"this is no MCAP file: its first bytes are others than {MAGIC!r}")
 
 
-def _decompress(name: str, data: memoryview, where: str) -> bytes:
-    found: bytes
-    if name == "":
-        return bytes(data)
-    if name == "zstd":
-        import zstandard
-
-        try:
-            # Decompressed as a stream: memory grows with the data, not with the size that the header claims.
-            found = zstandard.ZstdDecompressor().decompressobj().decompress(data)
-        except zstandard.ZstdError as error:
-            raise ValueError(f"{where} is damaged: {error}") from error
-        return found
-    if name == "lz4":
-        import lz4.frame  # type: ignore[import-untyped]
-
-        try:
-            found = lz4.frame.decompress(data)
-        except (RuntimeError, EOFError) as error:
-            raise ValueError(f"{where} is damaged: {error}") from error
-        return found
-    raise ValueError(f"{where} is compressed by {name!r}, which is not supported: zstd and lz4 are")
+class _Damaged(Exception):
+    """The record at the current place is none."""
 
 
 class _Scan:
-    """One pass over a file. `index.end` is the offset after the last whole record."""
+    """One pass over a file."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.stream = stream
-        self.size = stream.seek(0, io.SEEK_END)
+    def __init__(self, source: Stored, verify: bool) -> None:
+        self.source = source
+        self.verify = verify
         self.index = FileIndex()
         self.pending: ChunkIndex | None = None  # the last chunk, while its indexes are read
         self.counts: dict[int, int] = {}
 
-    def run(self) -> FileIndex:
-        place = len(MAGIC)
-        while (found := self._head(place)) is not None:
-            opcode, length = found
-            if opcode in (0x0F, 0x02):  # DataEnd, Footer: the rest repeats what the scan has found
-                self.stream.seek(self.size - len(MAGIC))
-                self.index.is_whole = self.stream.read() == MAGIC
-                break
-            if opcode != 0x07:
-                self._close_chunk()
-            if not self._record(opcode, place, length):
-                break
-            place += HEAD.size + length
-            self.index.end = place
-        self._close_chunk(is_last=not self.index.is_whole)
-        return self.index
+    def run(self, is_intact: bool) -> FileIndex:
+        index, place = self.index, len(MAGIC)
+        while True:
+            try:
+                found = self._head(place, KNOWN if place > len(MAGIC) else KNOWN | HEADER)
+                if found is None:
+                    break
+                opcode, length = found
+                if opcode in (0x0F, 0x02):  # DataEnd, Footer: the rest repeats what the scan has found
+                    if self._is_end(place):
+                        index.is_whole = is_intact
+                        break
+                    raise _Damaged
+                if opcode != 0x07:
+                    self._close_chunk()
+                self._record(opcode, place, length)
+                place += HEAD.size + length
+            except _Damaged:
+                self._close_chunk(has_indexes=False)
+                behind = self._next(place)
+                if behind is None:
+                    break
+                self._leave_out(place, behind)
+                place = behind
+            index.end = place
+        self._close_chunk(has_indexes=index.is_whole, is_torn=not index.is_whole)
+        return index
 
-    def _head(self, place: int) -> tuple[int, int] | None:
-        if self.size - place < HEAD.size:
+    def _head(self, place: int, known: frozenset[int] = KNOWN) -> tuple[int, int] | None:
+        # None: the file ends here.
+        left = self.source.size - place - HEAD.size
+        if left < 0:
             return None
-        self.stream.seek(place)
-        opcode, length = HEAD.unpack(self.stream.read(HEAD.size))
-        return (opcode, length) if opcode > 0 and length <= self.size - place - HEAD.size else None
+        opcode, length = HEAD.unpack(self.source.read(place, HEAD.size))
+        if opcode not in known or length > left or length < LEAST.get(opcode, 0):
+            raise _Damaged
+        if length > MAX_SMALL and opcode not in (0x05, 0x06, 0x09) and opcode < 0x80:
+            raise _Damaged
+        return opcode, length
 
-    def _record(self, opcode: int, place: int, length: int) -> bool:
-        # Returns whether the record could be read.
-        from mcap.data_stream import ReadDataStream
-        from mcap.records import Channel, MessageIndex, Metadata, MetadataIndex, Schema
-
-        self.stream.seek(place + HEAD.size)
-        if opcode == 0x06:
-            return self._chunk(place, length)
-        if opcode == 0x05:
-            self._plain(place, length)
-            return True
-        if opcode not in (0x03, 0x04, 0x07, 0x0C):
-            return True
-        if length > MAX_SMALL:
+    def _is_end(self, place: int) -> bool:
+        # Whether the data section ends here: nothing but records of a summary and the closing magic follow.
+        limit, at = self.source.size - len(MAGIC), place
+        if limit < place or self.source.read(limit, len(MAGIC)) != MAGIC:
             return False
-        record = ReadDataStream(io.BytesIO(self.stream.read(length)))
         try:
-            if opcode == 0x03:
-                self.index.add_schema(Schema.read(record))
-            elif opcode == 0x04:
-                self.index.add_channel(Channel.read(record))
-            elif opcode == 0x0C:
-                found = Metadata.read(record)
-                self.index.add_metadata(
-                    MetadataIndex(offset=place, length=HEAD.size + length, name=found.name)
-                )
-            elif self.pending is not None:
-                entries = MessageIndex.read(record)
-                self.pending.message_index_offsets[entries.channel_id] = place
-                self.pending.message_index_length += HEAD.size + length
-                self.counts[entries.channel_id] = len(entries.records)
-        except Exception:  # the package may raise anything for garbage; the scan ends here
-            return False
-        return True
+            while at < limit and (found := self._head(at, SUMMARY)) is not None:
+                at += HEAD.size + found[1]
+        except _Damaged:
+            pass  # a damaged summary is written again; what matters is that no more messages follow
+        return at == limit or self._next(place) is None
 
-    def _chunk(self, place: int, length: int) -> bool:
+    def _record(self, opcode: int, place: int, length: int) -> None:
+        from mcap.records import Channel, Metadata, MetadataIndex, Schema
+
+        if opcode == 0x06:
+            self._chunk(place, length)
+        elif opcode == 0x05:
+            self._plain(place, length)
+        elif opcode == 0x07:
+            self._index(place, length)
+        elif opcode == 0x09:
+            self._attachment(place, length)
+        elif opcode in (0x03, 0x04, 0x0C):
+            content = self.source.read(place + HEAD.size, length)
+            try:
+                if opcode == 0x03:
+                    self.index.add_schema(parsed(Schema, content))
+                elif opcode == 0x04:
+                    self.index.add_channel(parsed(Channel, content))
+                else:
+                    name = parsed(Metadata, content).name
+                    self.index.add_metadata(MetadataIndex(offset=place, length=HEAD.size + length, name=name))
+            except ValueError:
+                raise _Damaged from None
+
+    def _index(self, place: int, length: int) -> None:
+        channel, size = INDEX.unpack(self.source.read(place + HEAD.size, INDEX.size))
+        if size > length - INDEX.size or size % 16 or self.pending is None:
+            raise _Damaged
+        self.pending.message_index_offsets[channel] = place
+        self.pending.message_index_length += HEAD.size + length
+        self.counts[channel] = size // 16
+
+    def _attachment(self, place: int, length: int) -> None:
+        from mcap.records import AttachmentIndex
+
+        fields = Fields(self.source.read(place + HEAD.size, min(length, MAX_NAMES)))
+        try:
+            logged, created = fields.read8(), fields.read8()
+            name, kind, size = fields.read_prefixed_string(), fields.read_prefixed_string(), fields.read8()
+        except ValueError:
+            raise _Damaged from None
+        if size > length - fields.count:
+            raise _Damaged
+        self.index.add_attachment(
+            AttachmentIndex(
+                offset=place,
+                length=HEAD.size + length,
+                log_time=logged,
+                create_time=created,
+                data_size=size,
+                name=name,
+                media_type=kind,
+            )
+        )
+
+    def _chunk(self, place: int, length: int) -> None:
         from mcap.records import ChunkIndex
 
-        fixed = self.stream.read(CHUNK_HEAD.size)
-        if length < CHUNK_HEAD.size + 8:
-            return False
-        start, end, size, _, name_size = CHUNK_HEAD.unpack(fixed)
-        if name_size > length - CHUNK_HEAD.size - 8:
-            return False
-        name = self.stream.read(name_size).decode(errors="replace")
-        stored = int.from_bytes(self.stream.read(8), "little")
-        if stored != length - CHUNK_HEAD.size - name_size - 8:
-            return False
+        start, end, size, _, name_size = CHUNK_HEAD.unpack(
+            self.source.read(place + HEAD.size, CHUNK_HEAD.size)
+        )
+        stored = length - CHUNK_HEAD.size - name_size - 8
+        if name_size > MAX_NAME or stored < 0:
+            raise _Damaged
+        tail = self.source.read(place + HEAD.size + CHUNK_HEAD.size, name_size + 8)
+        if stored != int.from_bytes(tail[name_size:], "little"):
+            raise _Damaged
         self.pending = ChunkIndex(
             chunk_length=HEAD.size + length,
             chunk_start_offset=place,
-            compression=name,
+            compression=tail[:name_size].decode(errors="replace"),
             compressed_size=stored,
             message_end_time=end,
             message_index_length=0,
@@ -182,11 +217,10 @@ class _Scan:
             uncompressed_size=size,
         )
         self.counts = {}
-        return True
 
     def _plain(self, place: int, length: int) -> None:
         # A message outside a chunk. A run of such messages is read like a chunk.
-        channel, _, at = struct.unpack("<HIQ", self.stream.read(14)) if length >= 22 else (0, 0, 0)
+        channel, _, at = MESSAGE.unpack(self.source.read(place + HEAD.size, MESSAGE.size))
         runs, statistics = self.index.plain, self.index.statistics
         if runs and sum(runs[-1]) == place:
             runs[-1] = (runs[-1][0], runs[-1][1] + HEAD.size + length)
@@ -198,51 +232,144 @@ class _Scan:
         statistics.message_count += 1
         statistics.channel_message_counts[channel] += 1
 
-    def _close_chunk(self, is_last: bool = False) -> None:
+    def _close_chunk(self, *, has_indexes: bool = True, is_torn: bool = False) -> None:
         # Adds the last chunk to the index. If its message indexes may be missing, or name unknown channels,
         # its records are read.
         chunk, self.pending = self.pending, None
         if chunk is None:
             return
         counts = self.counts
-        if is_last or not counts or any(channel not in self.index.channels for channel in counts):
+        knows = bool(counts) and has_indexes and counts.keys() <= self.index.channels.keys()
+        if self.verify or not knows:
             try:
-                counts = self._look_into(load_chunk(self.stream, chunk))
+                found = self._look_into(load_chunk(self.source, chunk), chunk)
             except ValueError:
-                return  # damaged: its messages cannot be read
+                if self.verify and not self.index.chunks and chunk.compression not in COMPRESSIONS:
+                    raise  # all chunks may be compressed like that: this is no damage
+                begin = chunk.chunk_start_offset
+                if is_torn:
+                    self.index.end = begin
+                else:
+                    self._leave_out(begin, begin + chunk.chunk_length + chunk.message_index_length)
+                return
+            if (
+                found != counts and not is_torn
+            ):  # the indexes are not these: readers have to look into the chunk
+                chunk.message_index_offsets, chunk.message_index_length = {}, 0
+            counts = found
         self.index.add_chunk(chunk, counts)
 
-    def _look_into(self, data: bytes) -> dict[int, int]:
-        from mcap.data_stream import ReadDataStream
+    def _look_into(self, data: bytes, chunk: ChunkIndex) -> dict[int, int]:
+        # Counts the messages by channel, and corrects the times that the chunk's header gives.
         from mcap.records import Channel, Schema
 
-        place, counts = 0, dict[int, int]()
-        while len(data) - place >= HEAD.size:
+        place, counts, times = 0, dict[int, int](), []
+        while place < len(data):
+            if len(data) - place < HEAD.size:
+                raise ValueError("a record is cut off")
             opcode, length = HEAD.unpack_from(data, place)
+            if length > len(data) - place - HEAD.size:
+                raise ValueError("a record is longer than its chunk")
             if opcode in (0x03, 0x04):
-                record: Any = ReadDataStream(io.BytesIO(data[place + HEAD.size : place + HEAD.size + length]))
+                content = data[place + HEAD.size : place + HEAD.size + length]
                 if opcode == 0x03:
-                    self.index.add_schema(Schema.read(record))
+                    self.index.add_schema(parsed(Schema, content))
                 else:
-                    self.index.add_channel(Channel.read(record))
-            elif opcode == 0x05 and length >= 2:
-                channel = int.from_bytes(data[place + HEAD.size : place + HEAD.size + 2], "little")
+                    self.index.add_channel(parsed(Channel, content))
+            elif opcode == 0x05:
+                if length < 22:
+                    raise ValueError("a message is shorter than its head")
+                channel, _, at = MESSAGE.unpack_from(data, place + HEAD.size)
                 counts[channel] = counts.get(channel, 0) + 1
+                times.append(at)
             place += HEAD.size + length
+        if times:
+            chunk.message_start_time, chunk.message_end_time = min(times), max(times)
         return counts
 
+    # --- damage -------------------------------------------------------------------------------------------
 
-def scan(stream: IO[bytes]) -> FileIndex:
-    """The contents of a file up to its first incomplete or invalid record.
+    def _leave_out(self, begin: int, end: int) -> None:
+        damaged = self.index.damaged
+        if damaged and sum(damaged[-1]) == begin:
+            damaged[-1] = (damaged[-1][0], damaged[-1][1] + end - begin)
+        else:
+            damaged.append((begin, end - begin))
+
+    def _next(self, place: int) -> int | None:
+        # Where intact records go on behind a damaged one; None if they do not.
+        budget = MAX_SEARCH * self.source.size + STEP
+        for found in self._candidates(place):
+            is_intact, read = self._is_intact(found)
+            if is_intact:
+                return found
+            budget -= read
+            if budget < 0:
+                raise self.source.error(
+                    place, "the file is damaged, and too much behind this place only looks like records"
+                )
+        return None
+
+    def _candidates(self, place: int) -> Iterator[int]:
+        if place + HEAD.size <= self.source.size:  # the length of the damaged record may be right
+            _, length = HEAD.unpack(self.source.read(place, HEAD.size))
+            if place + HEAD.size + length < self.source.size:
+                yield place + HEAD.size + length
+        # A smaller place than that of a record's head is no place to write another head over.
+        at = place + HEAD.size
+        while self.source.size - at >= HEAD.size:
+            data = self.source.read(at, min(STEP + HEAD.size, self.source.size - at))
+            for match in CANDIDATE.finditer(data, 0, len(data)):
+                if match.start() < STEP:
+                    yield at + match.start()
+            at += STEP
+
+    def _is_intact(self, place: int) -> tuple[bool, int]:
+        # Whether a chunk that can be read, or the end of the file, is here; in a file without chunks, several
+        # messages. (In a file with chunks such messages are those of a damaged or incomplete one.) Also
+        # gives the bytes that were read for the answer.
+        other = _Scan(self.source, verify=True)
+        begin, messages = place, 0
+        for _ in range(MAX_CHAIN):
+            try:
+                found = other._head(place)
+                if found is None:
+                    break
+                opcode, length = found
+                if opcode == 0x0F and length == 4:
+                    limit = self.source.size - len(MAGIC)
+                    return self.source.read(limit, len(MAGIC)) == MAGIC, place - begin
+                if opcode >= 0x80 or opcode in (0x02, 0x0F):
+                    break
+                if opcode != 0x07:  # its chunk was before
+                    other._record(opcode, place, length)
+            except _Damaged:
+                break
+            place += HEAD.size + length
+            messages += opcode == 0x05
+            if opcode == 0x06:
+                other._close_chunk()
+                return bool(other.index.chunks), place - begin
+            if self.index.plain and (messages >= CHAIN or (messages and place == self.source.size)):
+                return True, place - begin
+        return False, place - begin + HEAD.size
+
+
+def scan(source: Stored, *, is_intact: bool = True, verify: bool = False) -> FileIndex:
+    """The contents of a file up to its first incomplete record. Damaged places are skipped.
 
     Parameters
     ----------
-    stream : binary file
-        Seekable file that begins with the magic.
+    source : Stored
+        It begins with the magic.
+    is_intact : bool
+        False if the end of the file is known to be damaged.
+    verify : bool
+        Read every chunk and compare its checksum.
 
     Returns
     -------
     FileIndex
-        ``end`` is the offset after the last whole record.
+        ``end`` is the offset after the last whole record, ``damaged`` what was skipped.
     """
-    return _Scan(stream).run()
+    return _Scan(source, verify).run(is_intact)

@@ -1,0 +1,97 @@
+"""The bytes of a recording by offset: never more than the file has, from any thread or process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import IO
+
+from deli_com.errors import RecordingError
+
+__all__ = ["Stored"]
+
+WINDOW = 1 << 16  # bytes that are read ahead for small records
+
+
+class Stored:
+    """Reads an open file at offsets.
+
+    `os.pread` is used, so that threads, and a child of a fork, do not move a position that they share.
+
+    Parameters
+    ----------
+    stream : binary file
+        Open for reading. It stays the caller's.
+    path : path
+        For errors.
+
+    Attributes
+    ----------
+    path : str
+        See above.
+    size : int
+        Bytes of the file at the time of the call.
+    """
+
+    def __init__(self, stream: IO[bytes], path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self.size = stream.seek(0, os.SEEK_END)
+        self._stream = stream
+        self._fd = stream.fileno()
+        self._lock = threading.Lock()
+        self._window = (0, b"")  # offset, bytes
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes.
+
+        Raises
+        ------
+        RecordingError
+            They are not all within the file.
+        MemoryError
+            There is no memory for them. The error names the place.
+        """
+        if not 0 <= offset <= self.size or not 0 <= size <= self.size - offset:
+            raise self.error(offset, f"{size} bytes are named here, past the end of the file at {self.size}")
+        if size > WINDOW:
+            found = self._read(offset, size)
+        else:
+            begin, window = self._window
+            if not begin <= offset <= offset + size <= begin + len(window):
+                begin, window = self._window = offset, self._read(offset, min(WINDOW, self.size - offset))
+            found = window[offset - begin : offset - begin + size]
+        if len(found) < size:
+            raise self.error(
+                offset, f"the file was {self.size} bytes long when it was opened, and is shorter now"
+            )
+        return found
+
+    def error(self, offset: int | None, reason: str) -> RecordingError:
+        """The error of a place."""
+        return RecordingError(self.path, offset, reason)
+
+    def memory_error(self, offset: int, size: int) -> MemoryError:
+        """The error of a place whose content is too large for the memory."""
+        return MemoryError(f"{self.path}: there is no memory for the {size} bytes at byte {offset}")
+
+    def _read(self, offset: int, size: int) -> bytes:
+        if self._stream.closed:
+            raise ValueError(f"{self.path} was closed")
+        parts = []
+        while size:
+            try:
+                part = self._pread(size, offset)
+            except MemoryError:
+                raise self.memory_error(offset, size) from None
+            if not part:
+                break
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _pread(self, size: int, offset: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._fd, size, offset)
+        with self._lock:  # Windows
+            self._stream.seek(offset)
+            return self._stream.read(size)
