@@ -88,13 +88,14 @@ async def _take(client: Any, recorder: Any, count: int | None) -> None:
     show = sys.stderr.isatty()
     loop = asyncio.get_running_loop()
     shown = 0.0
-    while count is None or recorder.stats.messages < count:
-        await client.recv_many(4096)
-        if show and loop.time() - shown > 0.25:
-            shown = loop.time()
-            stats = recorder.stats
-            print(
-                f"\r\x1b[K{stats.messages} messages, {stats.bytes} bytes", end="", file=sys.stderr, flush=True
-            )
-    if show:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    try:
+        while count is None or recorder.stats.messages < count:
+            await client.recv_many(4096)
+            if show and loop.time() - shown > 0.25:
+                shown = loop.time()
+                stats = recorder.stats
+                line = f"{stats.messages} messages, {stats.bytes} bytes"
+                print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+    finally:
+        if show:  # also at Ctrl-C, which the terminal shows as ^C
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
