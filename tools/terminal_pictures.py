@@ -2,8 +2,8 @@
 
     python tools/terminal_pictures.py          writes docs/guide/recording/*.svg
 
-A server of two robots is recorded and looked at with `deli-com`, and a recorder is killed. The commands run in
-a pseudo-terminal, so that they show what they show people. What they wrote is drawn by `rich`.
+A server of two robots is recorded and looked at with `deli-com`, and a recorder is killed. The commands run
+in a pseudo-terminal, so that they show what they show people. What they wrote is drawn by `rich`.
 """
 
 from __future__ import annotations
