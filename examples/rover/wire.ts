@@ -712,13 +712,15 @@ type NumberArray = new (data: ArrayBuffer | ArrayLike<never>) => unknown;
 
 const INTEGERS_BIG: boolean = true;
 const SCHEMA_NAME = "[A-Za-z_][A-Za-z0-9_]{0,127}";
-const SCHEMA_NOTE = `(?: @${SCHEMA_NAME}(?:\\([A-Za-z0-9_.,+-]+\\))?)*`;
+const SCHEMA_ARGUMENT = `(?:${SCHEMA_NAME}|[+-]?[0-9]{1,32}(?:\\.[0-9]{1,32})?(?:[eE][+-]?[0-9]{1,4})?)`;
+const SCHEMA_NOTE = `(?: @${SCHEMA_NAME}(?:\\(${SCHEMA_ARGUMENT}(?:,${SCHEMA_ARGUMENT})*\\))?)*`;
 const DEFINITION_LINE = new RegExp(
   `^(struct|sealed|enum) (${SCHEMA_NAME})(${SCHEMA_NOTE})$`,
 );
 const FIELD_LINE = new RegExp(
   `^ {1,2}(${SCHEMA_NAME}) ([^ ]+)(${SCHEMA_NOTE})$`,
 );
+const DUNDER = /^(?=__).*__$/;
 const VARIANT_LINE = new RegExp(
   `^ (0|[1-9][0-9]{0,5}) (${SCHEMA_NAME})(${SCHEMA_NOTE})$`,
 );
@@ -796,9 +798,14 @@ export class Generic {
     this.text = text;
     this.reserved = new Set(reserved);
     const lines = text.split("\n");
-    if (text.length > 262144 || lines.pop() !== "" || lines[0] !== "deli 1") {
+    if (
+      text.length > 262144 ||
+      /[^\x00-\x7f]/.test(text) ||
+      lines.pop() !== "" ||
+      lines[0] !== "deli 1"
+    ) {
       throw new SchemaError(
-        "a schema begins with 'deli 1', ends with a line feed and has at most 256 KiB",
+        "a schema begins with 'deli 1', ends with a line feed and has at most 256 KiB of ASCII",
       );
     }
     const root = /^root ([^ ]+)$/.exec(lines[1] ?? "");
@@ -943,7 +950,10 @@ export class Generic {
       if (
         head === null ||
         this.definitions.has(head[2]!) ||
-        this.definitions.size === 4096
+        this.definitions.size === 4096 ||
+        Object.hasOwn(SCALAR_READERS, head[2]!) ||
+        DUNDER.test(head[2]!) ||
+        (head[1] === "enum" && head[3] !== "")
       ) {
         throw wrong(
           lines,
@@ -966,8 +976,12 @@ export class Generic {
           variant !== null &&
           parts.every((each) => each.name !== variant[2])
         ) {
-          if (Number(variant[1]) !== parts.length)
-            throw wrong(lines, at, "expected another index");
+          if (
+            Number(variant[1]) !== parts.length ||
+            DUNDER.test(variant[2]!) ||
+            (is === "enum" && variant[3] !== "")
+          )
+            throw wrong(lines, at, "expected another index or name");
           parts.push({ name: variant[2]!, fields: [], notes: variant[3]! });
           continue;
         }
@@ -977,6 +991,7 @@ export class Generic {
         if (
           field === null ||
           part === undefined ||
+          DUNDER.test(field[1]!) ||
           lines[at]!.search(/[^ ]/) !== indent
         ) {
           throw wrong(lines, at, "expected a field: a name, a type and notes");
@@ -1039,6 +1054,7 @@ export class Generic {
           throw new SchemaError(`no schema: ${ref} is not defined`);
       }
     }
+    this.checkOrder(inside);
     const order = [...ways.keys()].reverse(); // inner definitions mostly come later in the text
     for (let changed = true; changed; ) {
       changed = false;
@@ -1055,14 +1071,37 @@ export class Generic {
         }
       }
     }
-    for (const name of order) {
-      if (!((this.sizes.get(name) ?? Infinity) <= 2 ** 40)) {
+    for (const tp of [
+      this.root,
+      ...order.map((name) => ({ is: "ref" as const, name })),
+    ]) {
+      if (!(this.least(tp) <= 2 ** 40)) {
         throw new SchemaError(
-          `no schema: no value of ${name} ends, or it takes over 2^40 bytes`,
+          `no schema: no value of ${typeText(tp)} ends, or it takes over 2^40 bytes`,
         );
       }
     }
     this.findCycles(inside);
+  }
+
+  /** Definitions must be in the order in which a walk from the root meets them, and it must meet all. */
+  private checkOrder(inside: Map<string, Set<string>>): void {
+    const met = new Set<string>();
+    const names = [...this.definitions.keys()];
+    for (const todo = [...inside.get("")!].reverse(); todo.length > 0; ) {
+      const name = todo.pop()!;
+      if (met.has(name)) continue;
+      if (names[met.size] !== name) {
+        throw new SchemaError(
+          `no schema: ${name} must be defined before ${names[met.size]}`,
+        );
+      }
+      met.add(name);
+      todo.push(...[...inside.get(name)!].reverse());
+    }
+    if (met.size < names.length) {
+      throw new SchemaError(`no schema: nothing refers to ${names[met.size]}`);
+    }
   }
 
   /** Tarjan's components: definitions whose values can contain the same definition count their depth. */
@@ -1118,8 +1157,10 @@ function parseType(text: string, lines: string[], at: number): SchemaType {
     let made: SchemaType;
     if (token === "[") {
       const item = one(room - 1);
-      if (take(";]") === "]") made = { is: "list", item };
-      else {
+      if (take(";]") === "]") {
+        if (item.is === "scalar" && item.name === "u8") throw fail(); // bytes
+        made = { is: "list", item };
+      } else {
         const count = tokens[next++] ?? "";
         if (!/^(0|[1-9][0-9]{0,7})$/.test(count) || Number(count) > 16777216)
           throw fail();
@@ -1144,7 +1185,16 @@ function parseType(text: string, lines: string[], at: number): SchemaType {
   };
   const found = one(201);
   if (next !== tokens.length) throw fail();
+  if (depthOf(found) > 201)
+    throw wrong(lines, at, "types are nested more than 200 deep");
   return found;
+}
+
+/** The nesting depth of a type: 1 for a scalar or a name. */
+function depthOf(tp: SchemaType): number {
+  if (tp.is === "scalar" || tp.is === "ref") return 1;
+  const items = tp.is === "product" ? tp.items : [tp.item];
+  return 1 + items.reduce((most, item) => Math.max(most, depthOf(item)), 0);
 }
 
 /** A variant or member that the reader lacks. It is no error if it is the whole message. */
