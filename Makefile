@@ -63,7 +63,7 @@ $(BUILT): $(READY) $(COMPILED)
 
 # --- using it ---------------------------------------------------------------------------------------------
 .PHONY: help build test demo demo-cluster docs lint lint-configuration format types stubs check bench bench-smoke bench-instructions \
-	bench-micro conformance fuzz soak soak-faults soak-backplane soak-kills cov debug asan annotate sdist wheel wheels test-wheel try-wheel canary smoke rehearse clean
+	bench-micro conformance fuzz test-schema test-gen soak soak-faults soak-backplane soak-kills cov debug asan annotate sdist wheel wheels test-wheel try-wheel canary smoke rehearse clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -120,6 +120,11 @@ fuzz: $(BUILT) $(VENV)/.group-fuzz ## mutated messages and schema texts, each fo
 # The suite runs a share of these; the counts are those of tests/unit/test_schema_oracle.py.
 test-schema: $(BUILT) $(VENV)/.group-test ## 10^5 pairs of types against the oracle of resolution, 10^4 types loaded
 	DELI_COM_PAIRS=100000 DELI_COM_TYPES=10000 $(PY) -m pytest --timeout=7200 tests/unit/test_schema_oracle.py $(ARGS)
+
+# The suite runs a share of these. Node, npm, Chromium, rustc with rustfmt and g++ must be there: a test without its tool is
+# skipped, and fails here.
+test-gen: $(BUILT) $(VENV)/.group-test ## generated code of 200 schemas against Python's results, 10^5 inputs a language
+	DELI_COM_GEN_FULL=1 $(PY) -m pytest --timeout=7200 tests/gen tests/examples/test_rover.py $(ARGS)
 
 soak: $(BUILT) $(VENV)/.group-test ## 10^5 connects and an hour's messages: nothing may grow (ARGS="--kind tcp")
 	$(PY) tests/soak/soak.py $(ARGS)

@@ -7,19 +7,17 @@ cannot be read.
 from __future__ import annotations
 
 import asyncio
-import functools
-import http.server
 import json
 import subprocess
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import helpers
 import pytest
 from browser import Tab, browser
+from folder_server import files
 from toolchains import npm, tool
 from websockets.asyncio.server import serve
 
@@ -140,27 +138,6 @@ async def in_node(folder: Path, url: str) -> AsyncIterator[Node]:
         if process.returncode is None:
             process.kill()
         await process.communicate()
-
-
-@contextmanager
-def files(folder: Path) -> Iterator[str]:
-    """An HTTP server of a folder."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        extensions_map = {".mjs": "text/javascript", ".html": "text/html"}  # noqa: RUF012
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @asynccontextmanager

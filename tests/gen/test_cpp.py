@@ -25,7 +25,7 @@ SANITIZED = [*FLAGS, "-fsanitize=address,undefined", "-fno-sanitize-recover=all"
 
 
 def run(folder: Path, schemas: list[Schema], lines: list[str], together: int = 1) -> list[str]:
-    """Compile the program, a file for so many schemas; give it the lines, return those that it prints."""
+    """Compile the program, a file for so many schemas; give it the lines, return what it prints."""
     names = cpp_program.write(folder, schemas, together)
     compiler = [tool("g++"), *SANITIZED]
 
@@ -47,7 +47,7 @@ def test_values_and_errors_are_pythons(tmp_path: Path, schemas: list[Schema], ca
     places = [schemas.index(schema) for schema in few]
     some = [case for case in cases if case.schema in places]
     lines = [f"{places.index(case.schema)} {case.data.hex()}" for case in some]
-    compare(some, run(tmp_path, few, lines, together=1 if FULL else 6))
+    compare(some, run(tmp_path, few, lines, together=8 if FULL else 6))
 
 
 @pytest.mark.timeout(900)

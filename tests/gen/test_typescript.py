@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
+import browser
 import pytest
 import ts_program
 import vector_types
 from compared import compare, vectors
+from folder_server import files
 from random_schemas import GOLDEN, Case
 from toolchains import FULL, npm, tool
 
@@ -41,6 +44,25 @@ def run_node(folder: Path, lines: list[str]) -> list[str]:
 def test_values_and_errors_are_pythons(tmp_path: Path, schemas: list[Schema], cases: list[Case]) -> None:
     ts_program.write(tmp_path, schemas)
     compare(cases, run_node(tmp_path, [case.line for case in cases]))
+
+
+def run_chromium(folder: Path, lines: list[str]) -> list[str]:
+    modules = npm("playwright-core")
+    (folder / "input.txt").write_text("".join(line + "\n" for line in lines))
+    (folder / "browser.mjs").write_text(ts_program.BROWSER.replace("@MODULES@", str(modules)))
+    executable = shutil.which(browser.program())
+    assert executable is not None
+    with files(folder) as site:
+        subprocess.run([tool("node"), "browser.mjs", executable, f"{site}/page.html"], cwd=folder, check=True)
+    return (folder / "output.txt").read_text().splitlines()
+
+
+@pytest.mark.timeout(900)
+def test_values_and_errors_are_pythons_in_chromium(
+    tmp_path: Path, schemas: list[Schema], cases: list[Case]
+) -> None:
+    ts_program.write(tmp_path, schemas)
+    compare(cases, run_chromium(tmp_path, [case.line for case in cases]))
 
 
 @pytest.mark.timeout(900)

@@ -1,4 +1,7 @@
-"""Compilers and packages of other languages. A missing one skips its tests, with its name."""
+"""Compilers and packages of other languages. A missing one skips its tests, with its name.
+
+With ``DELI_COM_GEN_FULL=1`` (``make test-gen``) a missing one is an error.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -29,8 +33,14 @@ def tool(name: str) -> str:
     """The path of a program; the test is skipped where there is none."""
     found = shutil.which(name)
     if found is None:
-        pytest.skip(f"{name} is not installed")
+        _absent(f"{name} is not installed")
     return found
+
+
+def _absent(words: str) -> NoReturn:
+    if FULL:
+        pytest.fail(words)
+    pytest.skip(words)
 
 
 def npm(*names: str) -> Path:
@@ -48,5 +58,5 @@ def npm(*names: str) -> Path:
             text=True,
         )
         if done.returncode != 0:
-            pytest.skip(f"npm cannot install {', '.join(pinned)}: {done.stderr.strip()[:200]}")
+            _absent(f"npm cannot install {', '.join(pinned)}: {done.stderr.strip()[:200]}")
     return folder / "node_modules"

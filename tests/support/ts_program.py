@@ -80,6 +80,34 @@ writeFileSync("output.txt", found.join("\\n") + "\\n");
 """
 
 
+PAGE = """<!doctype html><meta charset="utf-8"><script type="module">
+import { outcome } from "./driver.mjs";
+const plans = await (await fetch("plans.json")).json();
+const modules = await Promise.all(plans.map((_, i) => import(`./s${i}.mjs`)));
+const lines = (await (await fetch("input.txt")).text()).split("\\n").slice(0, -1);
+window.output = lines.map((line) => {
+  const [i, text] = line.split(" ");
+  return outcome(plans[+i], modules[+i], text);
+}).join("\\n") + "\\n";
+</script>
+"""
+BROWSER = """
+import { writeFileSync } from "node:fs";
+import { chromium } from "@MODULES@/playwright-core/index.mjs";
+const [executablePath, url] = process.argv.slice(2);
+const browser = await chromium.launch({ executablePath, chromiumSandbox: false });
+try {
+  const page = await browser.newPage();
+  page.on("pageerror", (error) => { console.error(String(error)); process.exit(1); });
+  await page.goto(url);
+  await page.waitForFunction("window.output", null, { timeout: 0 });
+  writeFileSync("output.txt", await page.evaluate("window.output"));
+} finally {
+  await browser.close();
+}
+"""
+
+
 def _plan_of(tp: Type) -> list[Any]:
     match tp:
         case Scalar(name):
@@ -121,6 +149,7 @@ def write(folder: Path, schemas: list[Schema]) -> None:
     """The program and its modules, and the same in TypeScript for the compiler."""
     (folder / "driver.mjs").write_text(DRIVER, encoding="utf-8")
     (folder / "main.mjs").write_text(NODE, encoding="utf-8")
+    (folder / "page.html").write_text(PAGE, encoding="utf-8")
     plans = [plan(schema, root_name(schema)) for schema in schemas]
     (folder / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
     for i, schema in enumerate(schemas):
