@@ -31,7 +31,7 @@ enum Mode
 
 const ModeNames = ["IDLE", "DRIVE"];
 
-function readEvent_(r) {
+function readEvent(r) {
   const at = r.at;
   const index = r.index(2);
   switch (index) {
@@ -56,33 +56,33 @@ function readEvent_(r) {
   }
 }
 
-function writeEvent_(w, v) {
+function writeEvent(w, v) {
   switch (v.kind) {
     case "Pose": {
       w.raw32(0);
-      w.str(v.name, "Event_Pose.name");
-      w.f32(v.x, "Event_Pose.x");
-      w.f32(v.y, "Event_Pose.y");
+      w.str(v.name, "EventPose.name");
+      w.f32(v.x, "EventPose.x");
+      w.f32(v.y, "EventPose.y");
       writeMode(w, v.mode);
-      w.count(v.trail, "Event_Pose.trail");
-      w.numbers(v.trail, Float32Array, "f32", "Event_Pose.trail");
+      w.count(v.trail, "EventPose.trail");
+      w.numbers(v.trail, Float32Array, "f32", "EventPose.trail");
       break;
     }
     case "Alarm": {
       w.raw32(1);
-      w.u32(v.code, "Event_Alarm.code");
-      w.u64(v.stamp, "Event_Alarm.stamp");
+      w.u32(v.code, "EventAlarm.code");
+      w.u64(v.stamp, "EventAlarm.stamp");
       const o1 = v.text;
       if (o1 == null) {
         w.raw8(0);
       } else {
         w.raw8(1);
-        w.str(o1, "Event_Alarm.text");
+        w.str(o1, "EventAlarm.text");
       }
       break;
     }
     default:
-      throw new EncodeError("no variant has this kind", "Event_");
+      throw new EncodeError("no variant has this kind", "Event");
   }
 }
 
@@ -107,15 +107,15 @@ function writeCommand(w, v) {
 }
 
 /** Decode a value; bytes after it are ignored unless `strict`. Throws `DecodeError`. */
-export function decodeEvent_(bytes, strict = false) {
+export function decodeEvent(bytes, strict = false) {
   const r = new Reader(bytes);
-  return finish(r, readEvent_(r), strict);
+  return finish(r, readEvent(r), strict);
 }
 
 /** Encode a value. Throws `EncodeError`. */
-export function encodeEvent_(value) {
+export function encodeEvent(value) {
   const w = new Writer();
-  writeEvent_(w, value);
+  writeEvent(w, value);
   return w.done();
 }
 
@@ -1571,7 +1571,7 @@ export class Client {
           `deli 1 schema up ${CLIENT_UP_HASH}\n${CLIENT_UP_TEXT}`,
         );
       }
-      if (hello[1] === SCHEMA_HASH) this.open("same", decodeEvent_);
+      if (hello[1] === SCHEMA_HASH) this.open("same", decodeEvent);
       else this.awaited = hello[1];
     } else if (word === "schema") {
       if (
@@ -1659,7 +1659,7 @@ export class Client {
 
   unchecked() {
     this.upWanted = CLIENT_UP_HASH !== "-";
-    this.open("unknown", decodeEvent_);
+    this.open("unknown", decodeEvent);
   }
 
   put(waiting, key, read) {

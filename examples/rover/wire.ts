@@ -29,7 +29,7 @@ enum Mode
  1 DRIVE
 `;
 
-export interface Event_Pose {
+export interface EventPose {
   kind: "Pose";
   name: string;
   x: number;
@@ -38,7 +38,7 @@ export interface Event_Pose {
   trail: Float32Array;
 }
 
-export interface Event_Alarm {
+export interface EventAlarm {
   kind: "Alarm";
   code: number;
   stamp: bigint;
@@ -46,7 +46,7 @@ export interface Event_Alarm {
 }
 
 /** What the rover sends. */
-export type Event_ = Event_Pose | Event_Alarm;
+export type Event = EventPose | EventAlarm;
 
 export type Mode = "IDLE" | "DRIVE";
 const ModeNames = ["IDLE", "DRIVE"] as const;
@@ -57,7 +57,7 @@ export interface Command {
   mode: Mode;
 }
 
-function readEvent_(r: Reader): Event_ {
+function readEvent(r: Reader): Event {
   const at = r.at;
   const index = r.index(2);
   switch (index) {
@@ -82,33 +82,33 @@ function readEvent_(r: Reader): Event_ {
   }
 }
 
-function writeEvent_(w: Writer, v: Event_): void {
+function writeEvent(w: Writer, v: Event): void {
   switch (v.kind) {
     case "Pose": {
       w.raw32(0);
-      w.str(v.name, "Event_Pose.name");
-      w.f32(v.x, "Event_Pose.x");
-      w.f32(v.y, "Event_Pose.y");
+      w.str(v.name, "EventPose.name");
+      w.f32(v.x, "EventPose.x");
+      w.f32(v.y, "EventPose.y");
       writeMode(w, v.mode);
-      w.count(v.trail, "Event_Pose.trail");
-      w.numbers(v.trail, Float32Array, "f32", "Event_Pose.trail");
+      w.count(v.trail, "EventPose.trail");
+      w.numbers(v.trail, Float32Array, "f32", "EventPose.trail");
       break;
     }
     case "Alarm": {
       w.raw32(1);
-      w.u32(v.code, "Event_Alarm.code");
-      w.u64(v.stamp, "Event_Alarm.stamp");
+      w.u32(v.code, "EventAlarm.code");
+      w.u64(v.stamp, "EventAlarm.stamp");
       const o1 = v.text;
       if (o1 == null) {
         w.raw8(0);
       } else {
         w.raw8(1);
-        w.str(o1, "Event_Alarm.text");
+        w.str(o1, "EventAlarm.text");
       }
       break;
     }
     default:
-      throw new EncodeError("no variant has this kind", "Event_");
+      throw new EncodeError("no variant has this kind", "Event");
   }
 }
 
@@ -133,18 +133,18 @@ function writeCommand(w: Writer, v: Command): void {
 }
 
 /** Decode a value; bytes after it are ignored unless `strict`. Throws `DecodeError`. */
-export function decodeEvent_(
+export function decodeEvent(
   bytes: Uint8Array | ArrayBuffer,
   strict: boolean = false,
-): Event_ {
+): Event {
   const r = new Reader(bytes);
-  return finish(r, readEvent_(r), strict);
+  return finish(r, readEvent(r), strict);
 }
 
 /** Encode a value. Throws `EncodeError`. */
-export function encodeEvent_(value: Event_): Uint8Array {
+export function encodeEvent(value: Event): Uint8Array {
   const w = new Writer();
-  writeEvent_(w, value);
+  writeEvent(w, value);
   return w.done();
 }
 
@@ -1531,7 +1531,7 @@ export interface ClientOptions {
   backoff?: readonly [number, number] | null;
   /** "require": a server without schemas is an error; null: no schema is announced or checked. */
   schema?: "check" | "require" | null;
-  onValue?: (value: Event_) => void;
+  onValue?: (value: Event) => void;
   onState?: (state: ClientState) => void;
   /** All retained values have been received. */
   onLive?: () => void;
@@ -1544,11 +1544,11 @@ export type ClientState = "connecting" | "open" | "waiting" | "closed";
 
 /** Values that wait to be taken. */
 class Waiting {
-  readonly held: Map<number, () => Event_ | undefined> = new Map();
+  readonly held: Map<number, () => Event | undefined> = new Map();
   wake: (() => void) | null = null;
   count: number = 0;
 
-  take(): Event_ | undefined {
+  take(): Event | undefined {
     for (const [key, read] of this.held) {
       this.held.delete(key);
       const value = read();
@@ -1565,7 +1565,7 @@ class Waiting {
  * after a lost connection. If the server has another schema, its fields are matched by name; if that is not
  * possible, the client closes with a `SchemaError`.
  */
-export class Client implements AsyncIterable<Event_> {
+export class Client implements AsyncIterable<Event> {
   readonly url: string;
   /** Resolved once the schema of the server is known; rejected if the client closes before that. */
   readonly ready: Promise<void>;
@@ -1580,7 +1580,7 @@ export class Client implements AsyncIterable<Event_> {
   superseded: number = 0;
 
   private readonly options: ClientOptions;
-  private readonly callbacks: Set<(value: Event_) => void> = new Set();
+  private readonly callbacks: Set<(value: Event) => void> = new Set();
   private readonly iterators: Set<Waiting> = new Set();
   private first: Waiting | null = new Waiting();
   private newest: Waiting | null = null;
@@ -1605,14 +1605,14 @@ export class Client implements AsyncIterable<Event_> {
   }
 
   /** Call a function with each value. Returns a function that unsubscribes it. */
-  onValue(callback: (value: Event_) => void): () => void {
+  onValue(callback: (value: Event) => void): () => void {
     this.first = null;
     this.callbacks.add(callback);
     return () => this.callbacks.delete(callback);
   }
 
   /** The first iterator gives all values since the start, others those from now on. They end on close. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<Event_, void, undefined> {
+  async *[Symbol.asyncIterator](): AsyncGenerator<Event, void, undefined> {
     const waiting = this.first ?? new Waiting();
     this.first = null;
     this.iterators.add(waiting);
@@ -1768,7 +1768,7 @@ export class Client implements AsyncIterable<Event_> {
           `deli 1 schema up ${CLIENT_UP_HASH}\n${CLIENT_UP_TEXT}`,
         );
       }
-      if (hello[1] === SCHEMA_HASH) this.open("same", decodeEvent_);
+      if (hello[1] === SCHEMA_HASH) this.open("same", decodeEvent);
       else this.awaited = hello[1]!;
     } else if (word === "schema") {
       if (
@@ -1823,7 +1823,7 @@ export class Client implements AsyncIterable<Event_> {
     this.received++;
     const read = this.read!;
     const decoded = () => {
-      const value = read(data) as Event_ | undefined;
+      const value = read(data) as Event | undefined;
       if (value === undefined) this.unknown++;
       return value;
     };
@@ -1858,13 +1858,13 @@ export class Client implements AsyncIterable<Event_> {
 
   private unchecked(): void {
     this.upWanted = CLIENT_UP_HASH !== "-";
-    this.open("unknown", decodeEvent_);
+    this.open("unknown", decodeEvent);
   }
 
   private put(
     waiting: Waiting,
     key: number,
-    read: () => Event_ | undefined,
+    read: () => Event | undefined,
   ): void {
     if (waiting.held.delete(key)) this.superseded++;
     waiting.held.set(key, read);
@@ -1876,7 +1876,7 @@ export class Client implements AsyncIterable<Event_> {
   }
 
   /** Give the newest values to the callbacks at the next drawn frame. */
-  private draw(key: number, read: () => Event_ | undefined): void {
+  private draw(key: number, read: () => Event | undefined): void {
     if (this.newest === null) {
       const waiting = (this.newest = new Waiting());
       const run = () => {

@@ -12,7 +12,7 @@ import pytest
 import vector_types
 from random_schemas import FIXED, GOLDEN, Values
 
-from deli_com import Schema, codec
+from deli_com import Codec, Schema, codec, u8
 from deli_com.gen import python
 from deli_com.schema.tree import Ref
 
@@ -68,6 +68,29 @@ def test_the_text_is_as_a_person_would_write_it() -> None:
     assert "from deli_com import Codec, f32, u32\n" in text
 
 
+def test_docstrings_stand_as_a_formatter_leaves_them() -> None:
+    text = python(codec(Told).schema)
+    assert 'class Told(Codec, sealed=True):\n    """Höhe über dem Meer."""\n\n\nclass High(Told):\n' in text
+    assert '    """Two lines.\n\n    And more.\n    """\n\n    metres: u8\n' in text
+
+
 def test_both_directions() -> None:
     text = python(codec(vector_types.Drawing).schema, codec(vector_types.Shape).schema)
     assert "UP_SCHEMA_HASH" in text and text.count("class Shape(") == 1
+
+
+class Told(Codec, sealed=True):
+    """Höhe über dem Meer."""
+
+
+class High(Told):
+    at: Place
+
+
+class Place(Codec):
+    """Two lines.
+
+    And more.
+    """
+
+    metres: u8

@@ -120,7 +120,10 @@ class Python:
             self.check(each.name, f"{name}.{each.name}")
             lines.append(f"    {each.name}: {self.type_of(each.type)}\n")
         doc = self.doc(name)
-        return f"class {name}({bases}):\n{doc}{''.join(lines) or ('' if doc else '    pass' + chr(10))}"
+        if not lines:
+            lines = [] if doc else ["    pass\n"]
+            doc = doc.removesuffix("\n")
+        return f"class {name}({bases}):\n{doc}{''.join(lines)}"
 
     def doc(self, name: str) -> str:
         text = self.plan.docs.get(name, "").replace("\\", "\\\\").replace('"""', '\\"\\"\\"')

@@ -35,18 +35,15 @@ undefined unique unknown var void while with yield bigint
 """
 # Names that the file itself uses. A type with such a name would hide it.
 _USED = """
-Array ArrayBuffer ArrayLike AsyncIterator AsyncIterable BigInt BigInt64Array BigUint64Array CloseEvent
-DataView DecodeError EncodeError Error Event Float32Array Float64Array Function Generic Infinity Int16Array
-Int32Array Int8Array InvalidBool InvalidUtf8 InvalidVariant Iterator JSON Map Math MessageEvent NaN Number
-Object Options Partial Promise Reader Record RegExp Set String Symbol TextDecoder TextEncoder Uint16Array
-Uint32Array Uint8Array UnexpectedEof WebSocket Writer Client ClientOptions SchemaError SchemaText
-Socket Gap ClientState Waiting Resolver UnknownVariant Read Cell Items NumberArray SchemaType SchemaField
-SchemaVariant SchemaDefinition AsyncGenerator ReturnType Iterable ReadonlySet
-viewOf boolAt safe
-SCALAR_READERS NUMBER_ARRAYS INTEGERS_BIG SCHEMA_NAME SCHEMA_NOTE SCHEMA_ARGUMENT DUNDER DEFINITION_LINE
-FIELD_LINE VARIANT_LINE
-RESERVED_NAMES CLIENT_UP_HASH CLIENT_UP_TEXT globalThis setTimeout clearTimeout console
-SCHEMA_HASH SCHEMA_TEXT UP_SCHEMA_HASH UP_SCHEMA_TEXT MAX_DEPTH MAX_EMPTY TOO_DEEP UTF8 TO_UTF8
+Array ArrayBuffer ArrayLike AsyncIterable BigInt BigInt64Array BigUint64Array DataView DecodeError
+EncodeError Error Float32Array Float64Array Function Generic Infinity Int16Array Int32Array Int8Array
+InvalidBool InvalidUtf8 InvalidVariant JSON Map Math Number Object Promise Reader Record RegExp Set String
+Symbol TextDecoder TextEncoder Uint16Array Uint32Array Uint8Array UnexpectedEof WebSocket Writer Client
+ClientOptions SchemaError Socket Gap ClientState Waiting Resolver UnknownVariant Read Cell Items NumberArray
+SchemaType SchemaField SchemaVariant SchemaDefinition AsyncGenerator ReturnType Iterable ReadonlySet viewOf
+boolAt safe SCALAR_READERS NUMBER_ARRAYS INTEGERS_BIG SCHEMA_NAME SCHEMA_NOTE SCHEMA_ARGUMENT DUNDER
+DEFINITION_LINE FIELD_LINE VARIANT_LINE RESERVED_NAMES CLIENT_UP_HASH CLIENT_UP_TEXT globalThis setTimeout
+clearTimeout SCHEMA_HASH SCHEMA_TEXT UP_SCHEMA_HASH UP_SCHEMA_TEXT MAX_DEPTH MAX_EMPTY TOO_DEEP UTF8 TO_UTF8
 """
 _ARRAYS = {
     "u8": "Uint8Array",
