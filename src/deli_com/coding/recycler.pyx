@@ -5,9 +5,9 @@ memory to the system. These faults cost more than the copy. So the decoder keeps
 `bytes` that it gives out. Once the program has dropped an object, that reference is the only one: nobody can
 see its content any more, and the object is filled with the next value.
 
-The ring is in the order of giving out. Only its oldest objects are looked at, because programs drop values
-mostly in the order of receiving. An object that the program still holds when the ring is full leaves the ring,
-and belongs to the program alone from then on. All of this happens with the GIL held.
+The ring is in the order of giving out. Only its oldest objects are looked at, because programs drop
+values mostly in the order of receiving. An object that the program still holds when the ring is full leaves
+it, and belongs to the program alone from then on. All of this happens with the GIL held.
 """
 
 from cpython.object cimport PyObject
