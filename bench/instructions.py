@@ -22,6 +22,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,12 +33,24 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from deli_com import WsClient, WsServer, codec
+from deli_com import Client, Codec, WsClient, WsServer, codec, f64, u32, u64
 from machine import describe
 from values import CASES, Reading, Sample
 
 FEW, MANY = 500, 2500
 TURN = 64  # sends before a flush
+
+
+class Newest(Codec, policy="latest", key="stamp"):
+    """`Reading`, of which a newer one of a key replaces the one that waits."""
+
+    stamp: u64
+    x: f64
+    y: f64
+    count: u32
+    good: bool
+
+
 READING = Reading(1_700_000_000, 1.5, -2.5, 7, True)
 SAMPLE = Sample(1_700_000_000, 7, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 
@@ -103,6 +116,28 @@ def receive(take: str) -> Callable[[int], None]:
     return run
 
 
+def arrive(kind: type[Codec]) -> Callable[[int], None]:
+    """Values that arrive over TCP at a client whose program takes none; one key each in a turn."""
+
+    def run(count: int) -> None:
+        async def work() -> None:
+            payloads = [kind(index, 1.5, -2.5, 7, True).to_bytes() for index in range(TURN)]
+            turn = b"".join(len(payload).to_bytes(4, "little") + payload for payload in payloads)
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                client = await Client[kind].connect(listener.getsockname())  # type: ignore[valid-type]
+                peer, _ = listener.accept()
+            for _ in range(count):
+                peer.sendall(turn)
+                for _ in repeat(None, 3):
+                    await asyncio.sleep(0)
+            assert client.stats().messages_in == count * TURN, client.stats()
+            os._exit(0)
+
+        asyncio.run(work())
+
+    return run
+
+
 # Name -> workload, and how many calls or values one repetition has.
 WORKLOADS: dict[str, tuple[Callable[[int], None], int]] = {
     "encode five fields": (call(READING.to_bytes), 1),
@@ -115,6 +150,8 @@ WORKLOADS: dict[str, tuple[Callable[[int], None], int]] = {
     "send and recv": (receive("recv"), TURN),
     "send and async for": (receive("async for"), TURN),
     "send and recv_many": (receive("recv_many"), TURN),
+    "arrive and wait": (arrive(Reading), TURN),
+    "arrive and replace": (arrive(Newest), TURN),
 }
 
 

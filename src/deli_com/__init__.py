@@ -40,10 +40,11 @@ from deli_com.link.group import Group
 from deli_com.link.peer import Peer
 from deli_com.link.request import Request
 from deli_com.link.stats import PeerStats, ServerStats
+from deli_com.link.stream_stats import StreamStats
 from deli_com.net.address import Address
 from deli_com.schema.control import Gap
 from deli_com.schema.schema import Schema
-from deli_com.stream import Stream, StreamStats
+from deli_com.stream import Stream
 from deli_com.tcp.client import Client
 from deli_com.tcp.server import Server
 from deli_com.types.kinds import Array, FixedArray, f32, f64, field, i8, i16, i32, i64, u8, u16, u32, u64

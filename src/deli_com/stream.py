@@ -6,9 +6,7 @@ import asyncio
 import inspect
 import logging
 import ssl as ssl_module
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, Union
 
@@ -17,7 +15,7 @@ from deli_com.errors import ComError, ConnectionClosed, IoError, NotConnected, S
 from deli_com.ground.home import Home
 from deli_com.link.hearing import Listeners, OnGap
 from deli_com.link.shown_as_table import ShownAsTable, figures
-from deli_com.link.stats import ServerStats
+from deli_com.link.stream_stats import StreamStats, Totals
 from deli_com.net.backoff import Backoff
 from deli_com.net.options import checked, one_checked, unexpected
 from deli_com.opening import running_loop
@@ -50,30 +48,6 @@ OPTIONS = (
     "max_delay",
     "terminal",
 )
-
-# Of the figures of a client, those that say what it holds now; all others count up.
-OF_NOW = frozenset({
-    "clients", "laggards", "queued_bytes", "oldest_queued_s", "retained_keys", "retained_bytes", "slabs",
-    "inbox_bytes", "oldest_inbox_s",
-})  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamStats(ServerStats):
-    """The counters of a client, over all connections of a stream; what is held is that of the current one.
-
-    Attributes
-    ----------
-    connections : int
-        That were made.
-    away_s : float
-        Seconds without a connection, since the first one.
-    """
-
-    connections: int = 0
-    away_s: float = 0.0
-
-    _repr_pretty_ = ShownAsTable._repr_pretty_
 
 
 class Stream(ShownAsTable, Generic[Down, Up]):
@@ -187,7 +161,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         self._connections = 0
         self._away_s = 0.0
         self._link_gaps = 0
-        self._past: dict[str, Any] = {}  # counters of connections that are over
+        self._past = Totals()
         if on_connect is not None:
             self.on_connect(on_connect)
         if on_disconnect is not None:
@@ -247,15 +221,10 @@ class Stream(ShownAsTable, Generic[Down, Up]):
 
     def stats(self) -> StreamStats:
         """Return counters over all connections, and what is held now. See `StreamStats`."""
-        counts = dict(self._past)
-        if self._client is not None:
-            _add(counts, self._client.stats())
-        for name in OF_NOW:
-            counts.setdefault(name, 0)
-        for field in fields(ServerStats):
-            counts.setdefault(field.name, {} if field.name in ("refused", "closed", "turned_away") else 0)
-        counts["gaps"] += self._link_gaps
-        return StreamStats(**counts, connections=self._connections, away_s=self._away_s + self._away())
+        current = None if self._client is None else self._client.stats()
+        return self._past.with_current(
+            current, self._link_gaps, self._connections, self._away_s + self._away()
+        )
 
     def _away(self) -> float:
         if self._lost_at is None or self._closed or self._home is None:
@@ -562,7 +531,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         self._count(client)
 
     def _count(self, client: ClientBase[Down, Up]) -> None:
-        _add(self._past, client.stats(), OF_NOW)
+        self._past.add(client.stats())
 
     def _back_off(self, error: BaseException) -> None:
         wait = self._backoff.next()
@@ -602,15 +571,3 @@ def _end_of(client: ClientBase[Any, Any]) -> ComError:
     except (ConnectionClosed, SchemaMismatch) as error:
         return error
     raise AssertionError("it has not ended")
-
-
-def _add(counts: dict[str, Any], more: ServerStats, without: Collection[str] = ()) -> None:
-    """Add what one client has counted, but for some figures."""
-    for field in fields(ServerStats):
-        if field.name in without:
-            continue
-        figure = getattr(more, field.name)
-        if isinstance(figure, (int, float)):
-            counts[field.name] = counts.get(field.name, 0) + figure
-        else:
-            counts[field.name] = dict(Counter(counts.get(field.name, {})) + Counter(figure))

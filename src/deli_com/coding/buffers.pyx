@@ -11,13 +11,13 @@ from libc.string cimport strlen
 
 from deli_com.coding.columns cimport Columns
 from deli_com.coding.encode_errors cimport (
+    encode_note,
+    encode_note_index,
     fail,
     fail_of_value,
     fail_made,
     mismatch,
     mismatch_of,
-    note,
-    note_index,
     number_name,
     shown_kind,
 )
@@ -276,8 +276,8 @@ cdef int encode_structured(
     bad = table.find_bad(<const char*>view.buf, view.len // table.row, &column)
     if bad >= 0:
         status = fail(enc, "is a number that the column cannot hold")
-        note(enc, table.paths[column])
-        note_index(enc, bad)
+        encode_note(enc, table.paths[column])
+        encode_note_index(enc, bad)
     else:
         status = write_sized(enc, <const char*>view.buf, view.len, view.len // table.row, last)
     PyBuffer_Release(&view)

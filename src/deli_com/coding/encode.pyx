@@ -365,7 +365,7 @@ cdef int _walk(Encoder* enc, Prog* prog, char* base, bint tail) noexcept:
     if status == 0:
         cur.pos = p
         return 0
-    note(enc, <object>op.path)
+    encode_note(enc, <object>op.path)
     while level > 0:
         level -= 1
         Py_DECREF(held[level])
@@ -460,7 +460,7 @@ cdef int _items(Encoder* enc, Prog* item, PyObject* v, bint is_list, Py_ssize_t 
         element = PySequence_Fast_ITEMS(v)[i]
         Py_INCREF(element)
         if encode_prog(enc, item, <char*>&element, False) < 0:
-            note_index(enc, i)
+            encode_note_index(enc, i)
             Py_DECREF(element)
             return -1
         Py_DECREF(element)
@@ -501,7 +501,7 @@ cdef int _numbers(Encoder* enc, int code, PyObject* v, bint is_list, Py_ssize_t 
             store_int(p, size, raw)
         else:
             if encode_number(enc, code, element, p) < 0:
-                note_index(enc, i)
+                encode_note_index(enc, i)
                 return -1
             if is_list:
                 if PyList_GET_SIZE(v) != count:

@@ -24,8 +24,8 @@ cdef str number_name(int code)
 cdef str shown_kind(object value)  # for "got …": its class, or that it is one; raises
 
 # Add a piece to the path. They do nothing if an exception is set, which needs no path.
-cdef void note(Encoder* enc, object piece) noexcept
-cdef void note_index(Encoder* enc, Py_ssize_t i) noexcept
+cdef void encode_note(Encoder* enc, object piece) noexcept
+cdef void encode_note_index(Encoder* enc, Py_ssize_t i) noexcept
 
 # Raises the error of a failed walk.
 cdef int report(Encoder* enc, str name) except -1

@@ -101,12 +101,12 @@ cdef int fail_made(Encoder* enc, PyObject* detail, str otherwise) noexcept:
     return -1
 
 
-cdef void note(Encoder* enc, object piece) noexcept:
+cdef void encode_note(Encoder* enc, object piece) noexcept:
     if enc.detail != NULL:
         add_piece(&enc.path, piece)
 
 
-cdef void note_index(Encoder* enc, Py_ssize_t i) noexcept:
+cdef void encode_note_index(Encoder* enc, Py_ssize_t i) noexcept:
     if enc.detail != NULL:
         add_index(&enc.path, i)
 

@@ -8,7 +8,7 @@ cimport cython
 from cpython.object cimport PyObject
 
 from deli_com.coding.decode_errors cimport FAULT_SHAPE, Decoder, decode_fail, decode_note_index
-from deli_com.coding.encode_errors cimport fail_made, fail_of_value, note_index
+from deli_com.coding.encode_errors cimport encode_note_index, fail_made, fail_of_value
 from deli_com.coding.encoder cimport Encoder
 from deli_com.coding.numbers cimport encode_number
 from deli_com.coding.program cimport OP_SHAPE, Op, Program, slot_offset
@@ -222,7 +222,7 @@ cdef int check_shape(Encoder* enc, Op* op, char* base) noexcept:
         Py_INCREF(detail)
         fail_made(enc, detail, "is of another shape")
         for i in (<_Trouble>found).path:
-            note_index(enc, i)
+            encode_note_index(enc, i)
         Py_DECREF(found)
         return -1
     Py_DECREF(found)

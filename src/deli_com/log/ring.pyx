@@ -103,7 +103,7 @@ cdef class Records:
         # Makes one record of each run of dead ones, if no cursor is in them or between them. (A cursor
         # counts what it has missed up to its position.) The records left move up to the end of the
         # ring, so an index kept somewhere then names its record or one before it.
-        cdef bint is_wall
+        cdef bint is_boundary
         cdef uint64_t source = self._next
         cdef uint64_t target = self._next
         cdef uint64_t trimmed = self._next
@@ -112,11 +112,11 @@ cdef class Records:
         while source > self._first:
             source -= 1
             record = self._record(source)
-            is_wall = after != NULL and (
+            is_boundary = after != NULL and (
                 after.start == self.flushed.offset
                 or after.separate and (source >= self._trimmed or self._early_pins != 0)
             )
-            if after != NULL and not is_wall and record.data == NULL and record.pins == 0 \
+            if after != NULL and not is_boundary and record.data == NULL and record.pins == 0 \
                     and after.data == NULL and after.pins == 0 and self._join(record, after):
                 after.separate = record.separate
                 after.start = record.start
