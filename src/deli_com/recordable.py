@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from deli_com.link.endpoint import Endpoint
 from deli_com.link.shown import hide_from, retained_payloads, show_to
 from deli_com.net.options import checked
+from deli_com.recording.where import RecordEach, RecordTo
 
 if TYPE_CHECKING:
     from deli_com.recording.live import Box, Early, LiveRecorder, Recorded
@@ -17,11 +17,6 @@ else:  # imported by the first recording; `typing.get_type_hints` still finds th
     Box = Early = LiveRecorder = Any
 
 __all__ = ["RecordEach", "RecordTo", "Recordable"]
-
-# The argument of `bind(record=...)`: a path, or the arguments of `record` by name.
-RecordTo: TypeAlias = Union[str, os.PathLike[str], Mapping[str, Any]]
-# For each connection of a stream another one.
-RecordEach: TypeAlias = Callable[[], RecordTo]
 
 
 class Recordable:

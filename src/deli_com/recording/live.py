@@ -23,7 +23,7 @@ from deli_com.schema.tree import Sealed
 
 if TYPE_CHECKING:
     from deli_com._fastcodec import TypeCodec
-    from deli_com.recordable import RecordTo
+    from deli_com.recording.where import RecordTo
     from deli_com.schema.schema import Schema
 
 __all__ = ["Box", "Early", "LiveRecorder", "Recorded", "record_to"]
