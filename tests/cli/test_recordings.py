@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import csv
 import enum
 import io
@@ -132,6 +133,44 @@ def test_listen_flushes_each_line_and_ends_quietly(url: str) -> None:
         two.stdout.close()  # the reader has closed the pipe
         assert two.wait(30) == 141
         assert two.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["export", "--json"], ["export", "--csv", "--type", "Pose"], ["inspect"], ["schema"]]
+)
+def test_a_pipe_that_is_closed_is_quiet(path: Path, arguments: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [*COMMAND, arguments[0], str(path), *arguments[1:]],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("name", ["replay", "inspect"])
+def test_ctrl_c_is_quiet(url: str, path: Path, name: str) -> None:
+    """Of commands that run until then, in a terminal."""
+    commands = {
+        "replay": ["replay", str(path), "--bind", "127.0.0.1:0", "--loop", "--speed", "0.01"],
+        "inspect": ["inspect", url],
+    }
+    here, there = pty.openpty()
+    with subprocess.Popen([*COMMAND, *commands[name]], stdout=there, stderr=there) as process:
+        os.close(there)
+        shown = os.read(here, 1)  # it has begun
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while part := os.read(here, 65536):
+                shown += part
+        assert process.wait(30) == 130
+    os.close(here)
+    assert b"Traceback" not in shown and b"Interrupt" not in shown
 
 
 def test_nobody_is_there(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import struct
 from pathlib import Path
@@ -203,6 +204,26 @@ class TestPlayback:
                 while isinstance(data := await viewer.ws.recv(), bytes):
                     pass
                 assert "Invalid message: Buffer too short" in data
+
+    async def test_requests_are_answered_in_their_order_also_refused_ones(self, path: Path) -> None:
+        replay = Replay(path)
+        replay.pause()
+        async with replay.serve("127.0.0.1:0", foxglove=True):
+            async with viewing(replay.server) as viewer:
+                await viewer.ws.send(request(False, 1.0, START + 100 * MS, b"r1"))
+                await viewer.ws.send(b"\x03junk")
+                await viewer.ws.send(request(False, 2.0, None, b"r2"))
+                await viewer.ws.send(request(False, 0.0, None, b"r3"))
+                await viewer.ws.send(request(False, 3.0, None, b"r4"))
+                heard: list[Any] = []
+                while len(heard) < 5:
+                    data = await viewer.ws.recv()
+                    if isinstance(data, str):
+                        heard.append(json.loads(data)["message"].split(":")[0])
+                    elif data[0] == 5:
+                        heard.append(data[-2:])
+                assert heard[:3] == [b"r1", "Invalid message", b"r2"]
+                assert heard[4] == b"r4" and replay.speed == 3.0, heard
 
     async def test_a_seek_gives_the_state_of_that_time_after_it_is_told(self, path: Path) -> None:
         replay = Replay(path)

@@ -65,6 +65,8 @@ def run(options: argparse.Namespace) -> int:
         path = Path(folder) / "demo.mcap" if options.record is None else options.record
         try:
             status = run(options.seconds, options.clients, path)
+        except BrokenPipeError:
+            raise
         except OSError as error:
             raise CommandError(str(error)) from error
         if status == OK:

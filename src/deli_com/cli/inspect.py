@@ -45,6 +45,8 @@ def run(options: argparse.Namespace) -> int:
         if is_url(options.source):
             return _watch(server_of(options.source, options), options)
         return show_file(options.source)
+    except BrokenPipeError:
+        raise
     except (ComError, OSError, ValueError, ImportError) as error:
         raise CommandError(f"{options.source}: {error}") from error
 
