@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -173,7 +174,8 @@ def once(url: str, kind: str, size: int, count: int) -> dict[str, float]:
     rate, cpu, lost = receiving.recv()
     sender_cpu = sending.recv()
     for pipe, process in ends:
-        pipe.send("end")
+        with contextlib.suppress(BrokenPipeError):
+            pipe.send("end")
         process.join(20)
     return {"rate": rate, "receiver_us": cpu, "sender_us": sender_cpu, "lost": lost}
 

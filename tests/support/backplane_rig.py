@@ -58,7 +58,7 @@ class Ledger:
     @classmethod
     async def of(cls, server: WsServer[Any, Any], type: Any = Message) -> Self:
         before = server.client_count()
-        client = await WsClient[type, None].connect(f"ws://{server.local_addr()}")  # type: ignore[valid-type]
+        client = await WsClient[type, None].connect(f"ws://{server.local_addr()}")
         await server.wait_clients(before + 1)
         return cls(client)
 
@@ -126,7 +126,8 @@ async def settled(servers: list[WsServer[Any, Any]], sent: int, seconds: float =
         return [total - each.sent - each.received - each.gaps for each in stats]
 
     end = asyncio.get_running_loop().time() + seconds
-    while any(missing()):
+    # What waits has no number yet.
+    while any(missing()) or any(plane(server).waiting_bytes for server in servers):
         assert asyncio.get_running_loop().time() < end, (missing(), [plane(server) for server in servers])
         await asyncio.sleep(0.005)
     await asyncio.sleep(0.05)

@@ -15,6 +15,7 @@ from deli_com.net.log_budget import LogBudget
 __all__ = ["Nats"]
 
 HIGH_WATER = 1 << 20  # bytes that wait in nats-py; more waits in the server, by its policies
+READ_AHEAD = 1 << 20  # bytes that are read before nats-py has taken them, in place of 64 KiB
 POLL_S = 0.001  # between two looks whether fewer do
 CLOSE_S = 1.0  # for what was published to reach NATS
 OWN = ("servers", "allow_reconnect")  # options of nats-py that are ours
@@ -128,6 +129,7 @@ class Nats:
             await _ended(client)
             raise
         self._client = client
+        self._read_ahead()
         changed()
 
     async def publish(self, subject: str, message: bytes) -> None:
@@ -165,7 +167,14 @@ class Nats:
 
         return told
 
+    def _read_ahead(self) -> None:
+        # asyncio pauses and resumes reading for every 64 KiB of a batch: nats-py gives no option for that.
+        reader = getattr(getattr(self._client, "_transport", None), "_io_reader", None)
+        if isinstance(reader, asyncio.StreamReader) and hasattr(reader, "_limit"):
+            reader._limit = READ_AHEAD
+
     def _tell(self) -> None:
+        self._read_ahead()
         if self._changed is not None:
             self._changed()
 
