@@ -21,7 +21,7 @@ cdef extern from *:
     """
     /* Nobody but the ring holds `o`. */
     #define dc_is_alone(o) (Py_REFCNT(o) == 1)
-    /* `o` becomes a `bytes` of `size` bytes, no more than it was made with; its hash is computed anew. */
+    /* `o` becomes a `bytes` of `size` bytes, no more than it was made with; its hash is computed again. */
     static inline void dc_refit(PyObject *o, Py_ssize_t size) {
         PyBytesObject *bytes = (PyBytesObject *)o;
         Py_SET_SIZE((PyVarObject *)o, size);

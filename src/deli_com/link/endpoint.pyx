@@ -528,7 +528,7 @@ cdef class Endpoint(Hub):
         if self.followers or self.closing:
             recycler_rest()
             return bool(self.closing)
-        recycler_drop()  # the last sweep until somebody connects
+        recycler_drop()  # the last sweep until a client connects
         return False
 
     cdef int end(self, object error, bint in_order) except -1:

@@ -1,6 +1,6 @@
 """Passes the messages of an endpoint to those who listen, as payloads without frames.
 
-An endpoint has a `Tap` while somebody listens. A recording is a `Sink`. It knows the channel of each class,
+An endpoint has a `Tap` while it has a listener. A recording is a `Sink`. It knows the channel of each class,
 and puts payloads into an intake. Other listeners subclass `Hearer`.
 """
 
