@@ -657,3 +657,20 @@ class TestRefusedOptions:
         response = Response(body=body)  # type: ignore[arg-type]
         body[0] = 0
         assert response.body == b"abc"
+
+
+@pytest.mark.loops("asyncio")
+@pytest.mark.parametrize("which", ["http", "http_authorize", "authorize"])
+async def test_a_callback_that_awaits_what_was_cancelled_is_answered(which: str) -> None:
+    """The task that runs the callback is not cancelled, and the peer hears of the failure at once."""
+
+    async def cancelled(request: Request) -> Any:
+        task = asyncio.ensure_future(asyncio.sleep(60))
+        task.cancel()
+        await task
+
+    options: dict[str, Any] = {"http": {"/": b"page"}, which: cancelled}
+    async with WsServer[Point].bind("127.0.0.1:0", **options, open_timeout=60) as server:
+        async with asking(server) as peer:
+            await peer.send(PLAIN_HEAD if which == "authorize" else get())
+            assert (await read_answer(peer)).status == 500

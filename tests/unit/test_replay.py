@@ -155,3 +155,31 @@ async def test_what_it_refuses(path: Path, tmp_path: Path):
         Replay(tmp_path / "text")
     with pytest.raises(RuntimeError, match="serve"):
         Replay(path).local_addr()
+
+
+async def test_from_another_thread_it_is_an_error(path: Path):
+    """Nothing is changed by a call that is refused."""
+    async with Replay(path).serve("127.0.0.1:0") as replay:
+        replay.pause()
+        before = replay.position
+        for call in (
+            replay.play,
+            replay.pause,
+            lambda: replay.seek("+1ms"),
+            lambda: setattr(replay, "speed", 2.0),
+        ):
+            with pytest.raises(RuntimeError, match=r"replay\.\w+(\(\))? was called .*thread"):
+                await asyncio.to_thread(call)
+        for wait in (replay.wait_end, replay.close):
+            with pytest.raises(RuntimeError, match=r"replay\.\w+\(\) was called .*thread"):
+                await asyncio.to_thread(asyncio.run, wait())
+        assert (replay.position, replay.speed, replay.is_playing) == (before, 1.0, False)
+        replay.play()
+        assert replay.is_playing
+
+
+async def test_it_is_served_once(path: Path):
+    async with Replay(path).serve("127.0.0.1:0") as replay:
+        with pytest.raises(RuntimeError, match="is served already, or was: make another Replay"):
+            await replay.serve("127.0.0.1:0")
+        assert replay.server.local_addr().port

@@ -18,7 +18,7 @@ from deli_com.net.address import Address, plain_ip
 from deli_com.net.log_budget import LogBudget
 from deli_com.ws.head import Refusal, checked_headers, server_feed
 from deli_com.ws.picows_adapter import feed, server_protocol
-from deli_com.ws.service import Service, judge_page, refusal_of, settle_subprotocol
+from deli_com.ws.service import Service, answer_of, judge_page, refusal_of, settle_subprotocol
 
 __all__ = ["AsgiApplication", "NoPort"]
 
@@ -132,7 +132,7 @@ class AsgiApplication:
             return full
         try:
             verdict: Any = None if service.authorize is None else service.authorize(request)
-            refusal = refusal_of(await verdict if inspect.isawaitable(verdict) else verdict)
+            refusal = refusal_of(await answer_of(verdict) if inspect.isawaitable(verdict) else verdict)
         except Exception as error:
             return self._failed(error)
         return refusal or (full if service.full() else request)

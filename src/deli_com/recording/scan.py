@@ -24,9 +24,7 @@ __all__ = ["read_index", "scan"]
 
 MESSAGE = struct.Struct("<HIQ")  # channel, sequence, time
 INDEX = struct.Struct("<HI")  # channel, bytes of its pairs
-MAX_SMALL = (
-    1 << 26
-)  # bytes of a record that is no chunk, message or attachment; a longer one counts as garbage
+MAX_SMALL = 1 << 26  # bytes of a record that is no chunk, message or attachment; a longer one is damaged
 MAX_NAMES = 1 << 16  # bytes of an attachment before its data
 # What the data section may hold, and its end. From 0x80 on they are private, and skipped.
 KNOWN = frozenset([0x03, 0x04, 0x05, 0x06, 0x07, 0x09, 0x0C, 0x0F, 0x02, *range(0x80, 0x100)])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from deli_com.link.request import Request
 from deli_com.ws.head import Refusal
 from deli_com.ws.response import FileSlice, Reply, render_head, reply_of
-from deli_com.ws.service import refusal_of
+from deli_com.ws.service import answer_of, refusal_of
 
 if TYPE_CHECKING:
     from deli_com.ws.handshake import Handshake
@@ -93,7 +93,7 @@ class Exchange:
 
     async def _judge(self, verdict: Any) -> None:
         try:
-            made = refusal_of(await verdict) or self._asked()
+            made = refusal_of(await answer_of(verdict)) or self._asked()
         except Exception as error:
             await self._send(self._failed(error))
             return
@@ -101,7 +101,7 @@ class Exchange:
 
     async def _await(self, made: Any) -> None:
         try:
-            reply = self._settled(await made if inspect.isawaitable(made) else made)
+            reply = self._settled(await answer_of(made) if inspect.isawaitable(made) else made)
         except Exception as error:
             reply = self._failed(error)
         await self._send(reply)

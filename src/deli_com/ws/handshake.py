@@ -43,7 +43,7 @@ from deli_com.ws.head import (
 )
 from deli_com.ws.origins import host_allowed, is_own
 from deli_com.ws.picows_adapter import feed, server_protocol
-from deli_com.ws.service import Service, Verdict, judge_page, refusal_of, settle_subprotocol
+from deli_com.ws.service import Service, Verdict, answer_of, judge_page, refusal_of, settle_subprotocol
 
 if TYPE_CHECKING:
     from deli_com.ws.acceptor import WsAcceptor
@@ -391,7 +391,7 @@ class Handshake(asyncio.BufferedProtocol):
 
     async def _authorize(self, request: Request, service: Service, verdict: Awaitable[Verdict]) -> None:
         try:
-            answer = await verdict
+            answer = await answer_of(verdict)
         except Exception as error:
             if self.state is State.DECIDING:
                 self.task = None
