@@ -45,6 +45,7 @@ NO_LIMITS = {
     "hosts",
     "record",
     "foxglove",
+    "backplane",
 }
 
 
