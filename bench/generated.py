@@ -1,7 +1,8 @@
 """Generated code against code written by hand, in one run: ``python bench/generated.py [ts] [rust] [cpp]``.
 
 Each program decodes the same messages with both, in turns, and prints the median of the ratios of the times.
-``struct``: u64, f64, f32, u32, bool. ``array``: a list of 100,000 f32, by hand a copy of its bytes.
+``struct``: u64, f64, f32, u32, bool. ``array``: a list of 100,000 f32, by hand a copy of its bytes. ``rows``: a list
+of 10,000 structs of three f32.
 Needs node, rustc or g++. A language whose tool is missing is left out.
 """
 
@@ -27,6 +28,16 @@ class Sample(Codec):
 
 class Trace(Codec):
     values: Array[f32]
+
+
+class Point(Codec):
+    x: f32
+    y: f32
+    z: f32
+
+
+class Cloud(Codec):
+    points: list[Point]
 
 
 HAND_JS = """
@@ -71,10 +82,26 @@ export function trace(bytes) {
   return { values: new Float32Array(bytes.buffer.slice(start, bytes.byteOffset + bytes.length)) };
 }
 """
+HAND_JS += """
+export function cloud(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const count = view.getUint32(0, true);
+  const points = [];
+  for (let i = 0, at = 4; i < count; i++, at += 12) {
+    points.push({
+      x: view.getFloat32(at, true),
+      y: view.getFloat32(at + 4, true),
+      z: view.getFloat32(at + 8, true),
+    });
+  }
+  return { points };
+}
+"""
 MAIN_JS = """
 import * as hand from "./hand.mjs";
 import * as sample from "./sample.mjs";
 import * as trace from "./trace.mjs";
+import * as cloud from "./cloud.mjs";
 
 const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
 let sink = 0;
@@ -106,8 +133,11 @@ const traces = [trace.encodeTrace({ values: Float32Array.from({ length: 100000 }
 compare("ts.struct.offsets", sample.decodeSample, hand.sample, samples, 80, 50000);
 compare("ts.struct.reader", sample.decodeSample, hand.readerSample, samples, 80, 50000);
 compare("ts.array.copy", trace.decodeTrace, hand.trace, traces, 60, 100);
+const clouds = [cloud.encodeCloud({ points: Array.from({ length: 10000 }, (_, i) => ({ x: i, y: -i, z: 0 })) })];
+compare("ts.rows", cloud.decodeCloud, hand.cloud, clouds, 60, 20);
 """
 MAIN_RS = """
+mod cloud;
 mod sample;
 mod trace;
 
@@ -146,6 +176,20 @@ fn hand_trace(data: &[u8]) -> Vec<f32> {
 #[inline(never)]
 fn made_trace(data: &[u8]) -> Result<trace::Trace, trace::DecodeError> { trace::Trace::from_bytes(data) }
 
+struct HandPoint { x: f32, y: f32, z: f32 }
+
+#[inline(never)]
+fn hand_cloud(data: &[u8]) -> Vec<HandPoint> {
+    let number = |c: &[u8]| f32::from_le_bytes(c.try_into().unwrap());
+    data[4..]
+        .chunks_exact(12)
+        .map(|c| HandPoint { x: number(&c[0..4]), y: number(&c[4..8]), z: number(&c[8..12]) })
+        .collect()
+}
+
+#[inline(never)]
+fn made_cloud(data: &[u8]) -> Result<cloud::Cloud, cloud::DecodeError> { cloud::Cloud::from_bytes(data) }
+
 fn time(count: usize, f: &dyn Fn(usize)) -> f64 {
     let start = Instant::now();
     for i in 0..count { f(i); }
@@ -181,6 +225,13 @@ fn main() {
     compare("rust.array.copy", 60, 50,
         &|_| { black_box(made_trace(black_box(&data)).unwrap()); },
         &|_| { black_box(hand_trace(black_box(&data))); });
+    let points = (0..10_000).map(|i| cloud::Point { x: i as f32, y: 0.5, z: 1.5 }).collect();
+    let data = cloud::Cloud { points }.to_bytes();
+    let hand = hand_cloud(&data);
+    assert!(hand.len() == 10_000 && hand[3].x == 3.0 && hand[3].y == 0.5 && hand[3].z == 1.5);
+    compare("rust.rows", 60, 200,
+        &|_| { black_box(made_cloud(black_box(&data)).unwrap()); },
+        &|_| { black_box(hand_cloud(black_box(&data))); });
 }
 """
 MAIN_CPP = """
@@ -189,6 +240,7 @@ MAIN_CPP = """
 #include <cstdio>
 #include <functional>
 
+#include "cloud.hpp"
 #include "sample.hpp"
 #include "trace.hpp"
 
@@ -213,6 +265,23 @@ __attribute__((noinline)) std::size_t hand_trace(const std::uint8_t* p, std::siz
 }
 __attribute__((noinline)) std::size_t made_trace(const std::uint8_t* p, std::size_t size, b::Trace& out) {
   return b::from_bytes(p, size, out) ? 0 : out.values.size();
+}
+
+struct HandPoint { float x; float y; float z; };
+
+__attribute__((noinline)) std::size_t hand_cloud(const std::uint8_t* p, std::size_t size, std::vector<HandPoint>& out) {
+  out.resize((size - 4) / 12);
+  p += 4;
+  for (auto& one : out) {
+    std::memcpy(&one.x, p, 4);
+    std::memcpy(&one.y, p + 4, 4);
+    std::memcpy(&one.z, p + 8, 4);
+    p += 12;
+  }
+  return out.size();
+}
+__attribute__((noinline)) std::size_t made_cloud(const std::uint8_t* p, std::size_t size, c::Cloud& out) {
+  return c::from_bytes(p, size, out) ? 0 : out.points.size();
 }
 
 volatile std::size_t sink;
@@ -252,12 +321,16 @@ int main() {
   compare("cpp.array.copy", 60, 50,
       [&](int) { b::Trace out; return made_trace(data.data(), data.size(), out); },
       [&](int) { std::vector<float> out; return hand_trace(data.data(), data.size(), out); });
+  const auto cloud = c::to_bytes(c::Cloud{std::vector<c::Point>(10000, c::Point{1, 2, 3})});
+  compare("cpp.rows", 60, 200,
+      [&](int) { c::Cloud out; return made_cloud(cloud.data(), cloud.size(), out); },
+      [&](int) { std::vector<HandPoint> out; return hand_cloud(cloud.data(), cloud.size(), out); });
 }
 """
 
 
 def run_ts(folder: Path) -> str:
-    for cls in (Sample, Trace):
+    for cls in (Sample, Trace, Cloud):
         text = typescript(codec(cls).schema, js=True)
         (folder / f"{cls.__name__.lower()}.mjs").write_text(text, encoding="utf-8")
     (folder / "hand.mjs").write_text(HAND_JS)
@@ -266,7 +339,7 @@ def run_ts(folder: Path) -> str:
 
 
 def run_rust(folder: Path) -> str:
-    for cls in (Sample, Trace):
+    for cls in (Sample, Trace, Cloud):
         (folder / f"{cls.__name__.lower()}.rs").write_text(rust(codec(cls).schema), encoding="utf-8")
     (folder / "main.rs").write_text(MAIN_RS)
     _output("rustc", "--edition", "2021", "-C", "opt-level=3", "main.rs", folder=folder)
@@ -274,7 +347,7 @@ def run_rust(folder: Path) -> str:
 
 
 def run_cpp(folder: Path) -> str:
-    for cls, space in ((Sample, "a"), (Trace, "b")):
+    for cls, space in ((Sample, "a"), (Trace, "b"), (Cloud, "c")):
         text = cpp(codec(cls).schema, namespace=space)
         (folder / f"{cls.__name__.lower()}.hpp").write_text(text, encoding="utf-8")
     (folder / "main.cpp").write_text(MAIN_CPP)

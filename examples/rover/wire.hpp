@@ -279,6 +279,11 @@ bool read_one(Reader& r, T& out) {
 }
 
 template <class T>
+bool load_one(Reader& r, T& out) noexcept {
+  return Wire<T>::load(r, out);
+}
+
+template <class T>
 bool write_one(Writer& w, const T& value) {
   return Wire<T>::write(w, value);
 }
@@ -287,8 +292,9 @@ template <class T>
 struct Wire<T, std::enable_if_t<std::is_arithmetic<T>::value>> {
   static constexpr std::uint64_t least = sizeof(T);
   static constexpr bool flat = !std::is_same<T, bool>::value;
-  static bool read(Reader& r, T& out) noexcept {
-    if (!r.need(sizeof(T))) return false;
+  static bool read(Reader& r, T& out) noexcept { return r.need(sizeof(T)) && load(r, out); }
+  /// The caller has checked the bounds.
+  static bool load(Reader& r, T& out) noexcept {
     if constexpr (std::is_same<T, float>::value) {
       const std::uint32_t bits = r.load<std::uint32_t>();
       std::memcpy(&out, &bits, 4);
@@ -557,8 +563,8 @@ inline bool Wire<Event>::read(Reader& r, Event& out) {
     case 1: {
       auto& one = out.value.template emplace<1>();
       good = r.ready(12, "48") &&
-             read_one(r, one.code) &&
-             read_one(r, one.stamp) &&
+             load_one(r, one.code) &&
+             load_one(r, one.stamp) &&
              read_one(r, one.text);
       break;
     }

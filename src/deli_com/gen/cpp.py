@@ -37,8 +37,8 @@ using virtual void volatile wchar_t while xor xor_eq linux unix NULL EOF INFINIT
 _USED = """
 std Box Error Fault Reader Writer Wire detail to_bytes from_bytes SCHEMA_HASH SCHEMA_TEXT UP_SCHEMA_HASH
 UP_SCHEMA_TEXT size_t uint8_t uint16_t uint32_t uint64_t int8_t int16_t int32_t int64_t main decode encode
-read_items write_items read_one write_one utf8_end little_endian max_depth max_empty value one out r w index
-good swapped data size least flat read write T N U held_ fault number
+read_items write_items read_one load_one write_one load utf8_end little_endian max_depth max_empty value one
+out r w index good swapped data size least flat read write T N U held_ fault number
 """
 _SCALARS = {"f32": "float", "f64": "double", "bool": "bool", "str": "std::string"}
 _SCALARS |= {"bytes": "std::vector<std::uint8_t>"}
@@ -242,6 +242,9 @@ class _Cpp:
         calls = [f"{function}({first}, {at}.{names[each.name]})" for each in fields]
         size, kinds = plain_start(fields)
         if size and function == "read_one":  # the bounds of the leading numbers are checked once
+            calls = [call.replace(function, "load_one", 1) for call in calls[: len(kinds)]] + calls[
+                len(kinds) :
+            ]
             calls.insert(0, f'r.ready({size}, "{kinds}")')
         return calls or ["true"]
 

@@ -234,6 +234,11 @@ bool read_one(Reader& r, T& out) {
 }
 
 template <class T>
+bool load_one(Reader& r, T& out) noexcept {
+  return Wire<T>::load(r, out);
+}
+
+template <class T>
 bool write_one(Writer& w, const T& value) {
   return Wire<T>::write(w, value);
 }
@@ -242,8 +247,9 @@ template <class T>
 struct Wire<T, std::enable_if_t<std::is_arithmetic<T>::value>> {
   static constexpr std::uint64_t least = sizeof(T);
   static constexpr bool flat = !std::is_same<T, bool>::value;
-  static bool read(Reader& r, T& out) noexcept {
-    if (!r.need(sizeof(T))) return false;
+  static bool read(Reader& r, T& out) noexcept { return r.need(sizeof(T)) && load(r, out); }
+  /// The caller has checked the bounds.
+  static bool load(Reader& r, T& out) noexcept {
     if constexpr (std::is_same<T, float>::value) {
       const std::uint32_t bits = r.load<std::uint32_t>();
       std::memcpy(&out, &bits, 4);

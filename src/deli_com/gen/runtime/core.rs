@@ -178,13 +178,14 @@ impl<'a> Reader<'a> {
         count: usize,
     ) -> Result<Vec<T>, DecodeError> {
         let bytes = self.take(count.checked_mul(N).ok_or(self.eof())?)?;
-        let mut found = Vec::with_capacity(count);
-        for chunk in bytes.chunks_exact(N) {
-            let mut one = [0; N];
-            one.copy_from_slice(chunk);
-            found.push(T::at(&one, 0));
-        }
-        Ok(found)
+        Ok(bytes
+            .chunks_exact(N)
+            .map(|chunk| {
+                let mut one = [0; N];
+                one.copy_from_slice(chunk);
+                T::at(&one, 0)
+            })
+            .collect())
     }
 
     /// The index of a variant or member, and its offset.
