@@ -28,7 +28,7 @@ ALLOWED = {"deli-com", "picows", "aiofastnet", "typing_extensions", "multidict",
 
 def installed(wheel: Path, folder: Path) -> str:
     """The Python of a new environment in which the Dockerfile's step has installed the wheel."""
-    venv.create(folder, with_pip=True, clear=True)
+    venv.create(folder, with_pip=True, clear=True, symlinks=True)
     dockerfile = (ROOT / "docs/deployment/Dockerfile").read_text(encoding="utf-8")
     (step,) = [line for line in dockerfile.splitlines() if line.startswith("RUN /app/venv/bin/pip")]
     words = shlex.split(step.removeprefix("RUN "))
