@@ -537,14 +537,18 @@ def _call(indent: str, function: str, *arguments: str) -> str:
 
 def _broken(head: str, text: str, end: str) -> str:
     # An expression in a line, or broken over lines as prettier does it: arrays, options, and lists of arrays.
-    if len(head) + len(text) + len(end) <= _WIDTH:
+    if len(head) + len(text) + len(end) <= _WIDTH and not _is_matrix(text):
         return f"{head}{text}{end}\n"
     indent = " " * (len(head) - len(head.lstrip()))
     if text.startswith("r.bool() ? ") and text.endswith(" : null"):
         return f"{head}r.bool()\n" + _broken(f"{indent}  ? ", text[11:-7], "") + f"{indent}  : null{end}\n"
     opening = re.match(r"(r\.\w+\([\d, ]+\(r\) => )?\[", text)
-    if opening is None or not text.endswith("])" if opening[1] else "]"):
-        return f"{head}{text}{end}\n"
+    if opening is None:
+        arrow = re.match(r"(r\.\w+\([\d, ]+\(r\) =>) (.*)\)$", text)
+        if arrow is None:
+            return f"{head}{text}{end}\n"
+        body = arrow[2][1:-1] if arrow[2].startswith("(") else arrow[2]
+        return f"{head}{arrow[1]}\n" + _broken(f"{indent}  ", body, ",") + f"{indent}){end}\n"
     start, last = opening[0], "])" if opening[1] else "]"
     items = _split(text[len(start) : -len(last)])
     return (
@@ -552,6 +556,12 @@ def _broken(head: str, text: str, end: str) -> str:
         + "".join(_broken(f"{indent}  ", item, ",") for item in items)
         + f"{indent}{last}{end}\n"
     )
+
+
+def _is_matrix(text: str) -> bool:
+    # Whether it is an array of several arrays of several elements: prettier gives each a line.
+    items = _split(text[1:-1]) if text.startswith("[") and text.endswith("]") else []
+    return len(items) > 1 and all(each.startswith("[") and len(_split(each[1:-1])) > 1 for each in items)
 
 
 def _split(text: str) -> list[str]:
