@@ -201,6 +201,7 @@ class ClientBase(Typed, Recordable, ShownAsTable, Endpoint[Up, Down], Generic[Do
             return
         self._closing = Waiter(self.loop)
         try:
+            self._lift_bounds()
             self.flush()
             await self.watchers.until_at_most(lambda: self._is_drained() or self._is_ended(), DRAIN_S)
             for connection in self._connections():

@@ -209,6 +209,7 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
         if acceptor is not None:
             acceptor.close()
         self._end(ConnectionClosed(GOING_AWAY, "the server is closed"), True)
+        self._lift_bounds()
         self.flush()
         await self.watchers.until_at_most(self._is_drained, drain)
         if self._node is not None:

@@ -53,6 +53,7 @@ RIGHT = {
     "progress_timeout": [10**400],
     "ping_interval": [10**400],
     "ping_timeout": [10**400],
+    "max_transit": [10**400],
     "keepalive_interval": [10**400],
     "keepalive_timeout": [10**400],
 }

@@ -70,7 +70,7 @@ class TestSilence:
             began = time.monotonic()
             await until(lambda: server.client_count() == 0)
             assert time.monotonic() - began >= 0.3 * SLOW
-            frames, code, reason = await peer.read_to_close()
+            frames, code, reason = await peer.read_to_close(pings=True)
             assert [frame.opcode for frame in frames] == [PING]
             assert code == 1011
             assert CAUSE.fullmatch(reason)

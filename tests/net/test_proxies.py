@@ -8,8 +8,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from helpers import until
+from helpers import SLOW, until
 from reverse_proxies import every_proxy, in_front_of
+from swallowing import swallowing_relay
 
 from deli_com import Codec, ConnectionClosed, Peer, Request, Response, WebSocketError, WsClient, WsServer, u32
 
@@ -116,6 +117,79 @@ class TestProxies:
                     server = await WsServer[Point].bind(f"127.0.0.1:{port_of_server}", http=HTTP)
         finally:
             await server.close()
+
+
+class Pose(Codec, policy="latest"):
+    turn: u32
+    data: bytes = b""
+
+
+@every_proxy
+@pytest.mark.limit(40)
+class TestWhatLiesBetween:
+    """The client's own link is a relay without a buffer to speak of; what waits, waits in the proxy."""
+
+    async def test_the_newest_stays_new(self, proxy: str, tmp_path: Path) -> None:
+        """In flight is what the client takes in about half a second, and not what the proxy holds."""
+        async with WsServer[Pose, None].bind("127.0.0.1:0", http=HTTP) as server:
+            async with (
+                in_front_of(proxy, server.local_addr().port, tmp_path) as port,
+                swallowing_relay(("127.0.0.1", port), buffer=65536) as link,
+            ):
+                link.rate = 2e6
+                async with WsClient[Pose, None].connect(f"ws://127.0.0.1:{link.address[1]}/") as client:
+                    await server.wait_clients(1)
+                    (peer,) = server.clients
+                    late: list[int] = []
+                    sent = 0
+
+                    async def receive() -> None:
+                        while True:
+                            late.append(sent - (await client.recv()).turn)
+
+                    async def send() -> None:
+                        nonlocal sent
+                        while True:
+                            sent += 1
+                            server.send_nowait(Pose(sent, bytes(20_000)))
+                            await asyncio.sleep(0.002)
+
+                    tasks = [asyncio.create_task(receive()), asyncio.create_task(send())]
+                    await until(lambda: peer.stats().superseded > 1000)
+                    late.clear()
+                    await until(lambda: len(late) > 200)
+                    assert peer.stats().in_flight < 2_000_000
+                    assert peer.stats().transit < 2.0
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.wait(tasks)
+                    # Without a bound: 4.5 MB in the proxy, 2.25 s, in which 1,000 are sent.
+                    assert max(late[-100:]) < 600
+
+    async def test_a_cut_cable_is_found_while_the_server_sends(self, proxy: str, tmp_path: Path) -> None:
+        quick = {"ping_interval": 0.4 * SLOW, "ping_timeout": 0.4 * SLOW}
+        async with WsServer[Point].bind("127.0.0.1:0", http=HTTP, close_timeout=0.2, **quick) as server:
+            async with (
+                in_front_of(proxy, server.local_addr().port, tmp_path) as port,
+                swallowing_relay(("127.0.0.1", port), buffer=65536) as link,
+            ):
+                url = f"ws://127.0.0.1:{link.address[1]}/"
+                client = await WsClient[Point].connect(url, ping_interval=None)
+                await server.wait_clients(1)
+                (peer,) = server.clients
+                await until(lambda: peer.stats().round_trip_s is not None)
+                link.cut()
+
+                async def send() -> None:
+                    while True:
+                        server.send_nowait(Point(1))
+                        await asyncio.sleep(0.05)
+
+                task = asyncio.create_task(send())
+                await until(lambda: server.client_count() == 0)
+                task.cancel()
+                await asyncio.wait([task])
+                await client.close()
 
 
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")

@@ -122,26 +122,30 @@ class WsPeer(RawPeer):
         return Frame(first & 0xF, payload, bool(first & 0x80), first >> 4 & 7, key is not None)
 
     async def message(self) -> bytes:
-        """Read one whole binary message in one frame; anything else is an error."""
-        frame = await self.frame()
+        """Read one whole binary message in one frame; anything else but a PING before it is an error."""
+        while (frame := await self.frame()).opcode == PING:
+            pass
         assert frame.opcode == BINARY, frame
         assert frame.fin, frame
         assert frame.rsv == 0, frame
         assert frame.masked is not self.masks, frame
         return frame.payload
 
-    async def read_to_close(self) -> tuple[list[Frame], int | None, str]:
-        """Read up to CLOSE: the frames before it, its code and its reason."""
+    async def read_to_close(self, pings: bool = False) -> tuple[list[Frame], int | None, str]:
+        """Read up to CLOSE: the frames before it but PINGs, its code and its reason."""
         frames: list[Frame] = []
         while (frame := await self.frame()).opcode != CLOSE:
-            frames.append(frame)
+            if pings or frame.opcode != PING:
+                frames.append(frame)
         return frames, frame.close_code, frame.payload[2:].decode()
 
     async def read_to_end(self) -> list[Frame]:
-        """Read every frame up to the end of stream, which is at a frame's end."""
+        """Read every frame but PINGs up to the end of stream, which is at a frame's end."""
         frames: list[Frame] = []
         while self.received or await self.read_some():
-            frames.append(await self.frame())
+            frame = await self.frame()
+            if frame.opcode != PING:
+                frames.append(frame)
         return frames
 
     async def round_trip(self, token: bytes = b"are you there") -> list[Frame]:

@@ -23,12 +23,20 @@ SECONDS = [
     "drain",
     "ping_interval",
     "ping_timeout",
+    "max_transit",
     "keepalive_interval",
     "keepalive_timeout",
     "first_delay",
     "max_delay",
 ]
-NEVER = ["open_timeout", "progress_timeout", "ping_interval", "ping_timeout", "keepalive_interval"]
+NEVER = [
+    "open_timeout",
+    "progress_timeout",
+    "ping_interval",
+    "ping_timeout",
+    "max_transit",
+    "keepalive_interval",
+]
 COUNTS = ["max_backlog", "max_keys", "max_message_size", "max_inbound"]
 
 

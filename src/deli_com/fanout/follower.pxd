@@ -3,6 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from deli_com.fanout.rewriter cimport Rewriter
+from deli_com.fanout.transit cimport Transit
 from deli_com.log.log cimport Cursor, Log
 from deli_com.log.ring cimport Position
 
@@ -11,7 +12,7 @@ cdef enum FollowerState:
     FOLLOWER_GONE        # has left, or never joined
     FOLLOWER_CURRENT     # up to date: served by the shared round
     FOLLOWER_READY       # behind, or apart from the others; its transport is empty: the next turn serves it
-    FOLLOWER_BLOCKED     # behind, its transport holds bytes of ours: `on_writing_resumed` will come
+    FOLLOWER_BLOCKED     # behind; its transport holds bytes of ours: `on_writing_resumed` will come; or `is_held`
 
 
 cdef class Owner:
@@ -20,6 +21,7 @@ cdef class Owner:
     cdef int on_writability(self, Follower follower) except -1
     cdef int on_left(self, Follower follower) except -1
     cdef int on_own_messages(self, Follower follower) except -1
+    cdef int on_transit(self, Follower follower) except -1
     # The hub, and the queue of other threads' messages, call the endpoint:
     cdef int append_encoded(self, object message) except -1
     cdef int on_flushed(self) except -1
@@ -52,6 +54,9 @@ cdef class Follower:
     cdef FollowerState state
     cdef bint writing_paused     # the transport holds bytes: pause_writing came, resume_writing has not
     cdef Py_ssize_t slot         # index in the roster of its state
+    cdef Transit transit         # measures what lies between; None: nothing does
+    cdef bint is_bounded         # served by itself, as far as `transit` allows
+    cdef bint is_held             # BLOCKED because as much is in flight as `transit` allows: an answer will come
 
     # Where it is: `cursors[0]` in the log of all. They are pinned while it is behind.
     cdef Cursor* cursors         # owned
@@ -91,6 +96,8 @@ cdef class Follower:
     cdef int on_broken(self) except -1
     cdef int on_sweep(self, double clock) except -1
     cdef int on_missed(self) except -1
+    cdef int on_mark_due(self) except -1
+    cdef str of_transit(self)
 
     # --- private -----------------------------------------------------------------------
     cdef int _add_cursor(self, Log log, Position at, uint64_t floor) except -1

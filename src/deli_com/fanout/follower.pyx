@@ -24,6 +24,9 @@ cdef class Owner:
     cdef int on_own_messages(self, Follower follower) except -1:
         return 0  # messages wait for it that the others do not get
 
+    cdef int on_transit(self, Follower follower) except -1:
+        return 0  # what may be in flight to it has changed
+
     cdef int append_encoded(self, object message) except -1:
         return 0  # an `Encoded` of another thread is to be appended
 
@@ -247,6 +250,12 @@ cdef class Follower:
 
     cdef int on_missed(self) except -1:
         return 0  # `missed` has more, and what comes behind it has not been sent; may write to the transport
+
+    cdef int on_mark_due(self) except -1:
+        return 0  # a marker goes behind what it was given; may write to the transport
+
+    cdef str of_transit(self):
+        return ""  # what is known of its transit, for the text of an error; begins with a comma
 
     cdef int on_broken(self) except -1:
         return 0  # it has left because its socket failed; the owner aborts the connection

@@ -23,6 +23,7 @@ cdef class Hub(Owner):
     cdef Writer writer                        # writes to one of them by itself
     cdef Sweep sweep                          # one timer, and the clock of `rosters`
     cdef set followers                        # those of `rosters`
+    cdef set bounded                          # those with a bound on what is in flight to them
     cdef Py_ssize_t timed                     # for how many frames need the time: followers, and `keeps_time`
     cdef bint keeps_time                      # retained frames need it though nobody follows
     cdef public uint64_t slice_ns             # a flush that takes longer lets the loop run
@@ -36,6 +37,7 @@ cdef class Hub(Owner):
     cdef int flush_now(self) except -1
     cdef int schedule(self) except -1
     cdef Audience new_audience(self, object name)
+    cdef int lift_bounds(self) except -1
     cdef bint is_drained(self) noexcept
 
     # --- private -----------------------------------------------------------------------

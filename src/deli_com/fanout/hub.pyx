@@ -10,6 +10,9 @@ exactly the rest of the frame that was cut, through its transport, and waits the
        |  caught up                                                   v
        +------------------------------ READY <------------------------+
 
+One with a bound on what is in flight (fanout/transit.pyx) is served by itself. It is BLOCKED, and held,
+where as much is in flight as may be, until the peer has answered a marker.
+
 Rules that all other code relies on:
 
 1. A socket is written by our own system call only while its transport holds nothing
@@ -119,6 +122,7 @@ cdef class Hub(Owner):
         self.slice_ns = SLICE_NS
         self._dirty = []
         self._individual = []
+        self.bounded = set()
         self._audiences = WeakSet()
 
     @property
@@ -181,6 +185,8 @@ cdef class Hub(Owner):
             return 0  # the garbage collector is freeing this hub
         self.rosters.remove(follower)
         self.followers.discard(follower)
+        self.bounded.discard(follower)
+        follower.is_bounded = follower.is_held = False
         self.timed = len(self.followers) + self.keeps_time
         # A sender may wait for this follower, and the records that it pinned can be freed.
         return self.schedule()
@@ -195,6 +201,30 @@ cdef class Hub(Owner):
             return 0
         self.rosters.place(follower)
         return self.schedule() if follower.state == FOLLOWER_READY else 0
+
+    cdef int on_transit(self, Follower follower) except -1:
+        if self.rosters is None or follower.state == FOLLOWER_GONE:
+            return 0
+        if follower.transit.in_force and not follower.transit.lifted:
+            if not follower.is_bounded:
+                self.bounded.add(follower)
+                follower.is_bounded = True
+        elif follower.is_bounded:
+            self.bounded.discard(follower)
+            follower.is_bounded = False
+        if not follower.is_held or follower.transit.credit(follower.given_bytes) == 0:
+            return 0
+        follower.is_held = False
+        return self.on_writability(follower)
+
+    cdef int lift_bounds(self) except -1:
+        # Nothing is bounded any more: this end is about to close.
+        cdef Follower follower
+        for follower in list(self.followers):
+            if follower.transit is not None:
+                follower.transit.lift()
+                self.on_transit(follower)
+        return 0
 
     cdef int on_own_messages(self, Follower follower) except -1:
         if follower.state == FOLLOWER_CURRENT:
@@ -322,7 +352,7 @@ cdef class Hub(Owner):
         self.arena.now_ns = deli_com_clock_ns()
         deadline = self.arena.now_ns + self.slice_ns
         if not self.rosters.in_round:
-            if self._dirty or self._individual:
+            if self._dirty or self._individual or self.bounded:
                 self._separate()
             if self.rosters.ready.count:
                 done = self._serve_ready(deadline)
@@ -356,6 +386,11 @@ cdef class Hub(Owner):
             if follower is not None and follower.state == FOLLOWER_CURRENT:
                 follower.is_fresh = True
                 self.rosters.put(follower, FOLLOWER_READY)
+        if self.log.end != self.log.flushed.offset:
+            for follower in self.bounded:
+                if follower.state == FOLLOWER_CURRENT:
+                    follower.is_fresh = True
+                    self.rosters.put(follower, FOLLOWER_READY)
         if self._is_aging:
             self._is_aging = False
             if self.log.expire(self.arena.now_ns, self.log.end) > self.log.flushed.offset:

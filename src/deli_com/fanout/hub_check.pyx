@@ -25,7 +25,7 @@ cdef int check_hub(Hub hub) except -1:
                 assert (<Log>follower.cursors[c].log).head_offset() <= follower.cursors[c].at.offset, \
                     "Hub: its place was freed"
             if state == FOLLOWER_BLOCKED:
-                assert follower.writing_paused, "Hub: blocked, but no event will come"
+                assert follower.writing_paused or follower.is_held, "Hub: blocked, but no event will come"
             elif state == FOLLOWER_READY:
                 assert hub._scheduled, "Hub: ready, but no turn is scheduled"
             elif not hub.rosters.in_round:

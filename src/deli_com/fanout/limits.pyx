@@ -65,7 +65,8 @@ cdef class Limits:
             self._evict(
                 follower, "too slow",
                 f"too slow: {lag} bytes queued, limit {self.max_backlog}, "
-                f"behind for {self._rosters.sweep.now() - follower.behind_since:.1f} s",
+                f"behind for {self._rosters.sweep.now() - follower.behind_since:.1f} s"
+                f"{follower.of_transit()}",
             )
         return self._log.trim(self._log.flushed.offset)  # frees what they held at once
 
@@ -76,6 +77,10 @@ cdef class Limits:
         cdef double clock = self._rosters.sweep.clock
         for follower in self._rosters.laggards():
             if follower.hub is None:  # a log handler has evicted it, too
+                continue
+            if follower.is_held:
+                # What it has to take next is an answer to a marker. Keepalive finds out whether it is alive.
+                follower.progress_at = clock
                 continue
             if not follower.holds_reliable and follower.lag() == 0:
                 # Only messages that newer ones replace are waiting. Their memory does not grow, and
@@ -92,7 +97,8 @@ cdef class Limits:
                 self._evict(
                     follower, "no progress",
                     f"no progress for {clock - follower.progress_at:.1f} s "
-                    f"with {follower.lag() + follower.given_bytes - sent} bytes queued",
+                    f"with {follower.lag() + follower.given_bytes - sent} bytes queued"
+                    f"{follower.of_transit()}",
                 )
         return 0
 

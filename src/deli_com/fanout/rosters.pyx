@@ -77,13 +77,16 @@ cdef class Rosters:
         return 0
 
     cdef int place(self, Follower follower) except -1:
-        # Moves a follower to the state that follows from its transport: BLOCKED while that holds bytes.
+        # Moves a follower to the state that follows from its transport, BLOCKED while that holds bytes, and
+        # from its bound.
         if follower.state == FOLLOWER_CURRENT:
             if follower.writing_paused:
                 follower.cursors.at.record = self.log.flushed.record
                 self.put(follower, FOLLOWER_BLOCKED)
         else:
-            self.put(follower, FOLLOWER_BLOCKED if follower.writing_paused else FOLLOWER_READY)
+            self.put(
+                follower,
+                FOLLOWER_BLOCKED if follower.writing_paused or follower.is_held else FOLLOWER_READY)
         return 0
 
     cdef int _vacate(self, Follower follower) noexcept:

@@ -6,6 +6,7 @@ slept) therefore postpones every deadline, and no connection is closed for a del
 """
 
 cdef double LONGEST_INTERVAL = 0.25
+cdef double LATE_S = 0.25           # beyond the interval: a loop that is only busy is not blocked
 
 
 cdef class Sweep:
@@ -41,6 +42,13 @@ cdef class Sweep:
         # Since the last sweep, in clock seconds. `time()` may jump either way under test loops.
         return min(max(0.0, <double>self.loop.time() - self._swept_at), 2 * self.interval)
 
+    cdef bint is_late(self) except -1:
+        # Whether the loop was blocked: the next sweep should have come long ago.
+        return self._handle is not None and self._passed() > self.interval + LATE_S
+
+    cdef double _passed(self) except? -1:
+        return <double>self.loop.time() - self._swept_at
+
     cdef double now(self) except? -1:
         # The clock between two sweeps.
         return self.clock if self._handle is None else self.clock + self._elapsed()
@@ -50,6 +58,7 @@ def _run(Sweep self not None, owner):
     self._handle = None
     go_on = True
     try:
+        self.was_late = self._passed() > self.interval + LATE_S
         self.clock += self._elapsed()
         self._swept_at = self.loop.time()
         go_on = self._work(owner)

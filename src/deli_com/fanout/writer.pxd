@@ -25,6 +25,10 @@ cdef class Writer:
     cdef Limits _limits
     cdef Log _log                             # of all followers
     cdef Merge _merge                         # of the follower that is being served
+    cdef int _serve_bounded(self, Follower follower) except -1
+    cdef int _hold(self, Follower follower) except -1
+    cdef int _mark(self, Follower follower) except -1
+    cdef int _mark_if_due(self, Follower follower) except -1
     cdef bint _advance(self, Follower follower, int pieces) except -1
     cdef int _cut_in_round(self, Follower follower, Py_ssize_t sent) except -1
     cdef int _cut_alone(self, Follower follower, Py_ssize_t sent) except -1

@@ -5,10 +5,16 @@ served here: what a follower gets next is merged from its logs and written to it
 through the transport if that encrypts, or if a system call has taken only a part of a frame.
 """
 
-from deli_com.fanout.follower cimport FOLLOWER_CURRENT, FOLLOWER_GONE, FOLLOWER_READY, Follower
+from deli_com.fanout.follower cimport (
+    FOLLOWER_BLOCKED,
+    FOLLOWER_CURRENT,
+    FOLLOWER_GONE,
+    FOLLOWER_READY,
+    Follower,
+)
 from deli_com.fanout.limits cimport Limits
 from deli_com.fanout.rosters cimport Rosters
-from deli_com.ground.sockets cimport DELI_COM_BROKEN, deli_com_sendv
+from deli_com.ground.sockets cimport DELI_COM_BROKEN, deli_com_clock_ns, deli_com_sendv
 from deli_com.log.log cimport Cursor, Log
 from deli_com.log.merge cimport Merge, Piece
 from deli_com.log.ring cimport NOWHERE, Position
@@ -49,6 +55,8 @@ cdef class Writer:
         self._expire(follower)
         if not follower.is_fresh and follower.cursor_count == 1:
             limit = max(self._log.flushed.offset, min(follower.excluded_until, self._log.end))
+        if follower.is_bounded:
+            return self._serve_bounded(follower)
         if follower.fd < 0:
             return self.write_through(follower, follower.cursor_count, limit)
         while True:
@@ -70,6 +78,71 @@ cdef class Writer:
             given += merge.total
             if merge.is_whole or given >= THROUGH_BYTES:
                 return 0  # or there is more than so many vectors hold: it waits for its next turn
+
+    # --- with a bound on what is in flight --------------------------------------------------
+
+    cdef int _serve_bounded(self, Follower follower) except -1:
+        # The same, as far as the bound allows, up to the end of the logs: the round knows no bound.
+        cdef Merge merge = self._merge
+        cdef Py_ssize_t sent
+        cdef Py_ssize_t given = 0
+        cdef Py_ssize_t credit
+        cdef uint64_t limit = <uint64_t>NOWHERE
+        if follower.transit.begins_anew(follower.given_bytes):
+            self._mark(follower)
+        if follower.fd < 0:
+            return self.write_through(follower, follower.cursor_count, limit)
+        while follower.state == FOLLOWER_READY:
+            credit = follower.transit.credit(follower.given_bytes)
+            merge.make(
+                follower.cursors, follower.cursor_count, limit, follower.is_fresh, follower.id,
+                min(credit, THROUGH_BYTES))
+            if credit == 0 and merge.count:
+                return self._hold(follower)
+            if follower.missed is not None and self._tell_missed(follower):
+                continue
+            if merge.count:
+                sent = deli_com_sendv(follower.fd, merge.vectors, merge.count)
+                if sent != merge.total:
+                    self.stopped_short(follower, sent, False)
+                    return self._mark_if_due(follower)
+                self._gave(follower, sent)
+            if self._advance(follower, merge.count):
+                self._hand_over(follower, [])
+            given += merge.total
+            self._mark_if_due(follower)
+            if merge.is_whole or given >= THROUGH_BYTES:
+                return 0
+        return 0
+
+    cdef int _hold(self, Follower follower) except -1:
+        # As much is in flight as may be. Behind its last byte is a marker, whose answer ends this.
+        self._merge.forget()
+        if follower.transit.ends_unmarked(follower.given_bytes):
+            self._mark(follower)
+        if follower.state == FOLLOWER_GONE:
+            return 0
+        follower.transit.was_held(deli_com_clock_ns())
+        follower.is_held = True
+        return self._rosters.put(follower, FOLLOWER_BLOCKED)
+
+    cdef int _mark_if_due(self, Follower follower) except -1:
+        if follower.state != FOLLOWER_GONE and follower.transit.is_due(
+            follower.given_bytes, self._log.arena.now_ns
+        ):
+            self._mark(follower)
+        return 0
+
+    cdef int _mark(self, Follower follower) except -1:
+        # A marker goes through the transport, which may hold it.
+        self.writing = follower
+        try:
+            follower.on_mark_due()
+        except BaseException as error:
+            self._limits.give_up(follower, error, "a marker could not be sent")
+        finally:
+            self.writing = None
+        return self._rosters.place(follower) if follower.state != FOLLOWER_GONE else 0
 
     cdef int _expire(self, Follower follower) except -1:
         # What has grown too old is not for it. Of the log of all, a round may describe what nobody has
@@ -193,12 +266,18 @@ cdef class Writer:
         cdef Piece* piece
         cdef Cursor* cursor
         cdef list pieces
+        cdef Py_ssize_t most = THROUGH_BYTES
         cdef bint is_fresh, tells, is_over
+        cdef bint is_bounded = follower.is_bounded and follower.state != FOLLOWER_CURRENT
         cdef int i
         while not follower.writing_paused and follower.state != FOLLOWER_GONE:
             is_fresh = follower.is_fresh or follower.state == FOLLOWER_CURRENT
             self._expire(follower)
-            merge.make(follower.cursors, cursors, limit, is_fresh, follower.id, THROUGH_BYTES)
+            if is_bounded:
+                most = min(<Py_ssize_t>THROUGH_BYTES, follower.transit.credit(follower.given_bytes))
+            merge.make(follower.cursors, cursors, limit, is_fresh, follower.id, most)
+            if most == 0 and merge.count:
+                return self._hold(follower)
             if follower.missed is not None and self._tell_missed(follower):
                 continue
             pieces = []
@@ -221,6 +300,8 @@ cdef class Writer:
                 self._hand_over(follower, pieces)
             if tells and follower.state != FOLLOWER_GONE:
                 self._hand_over(follower, [])
+            if is_bounded:
+                self._mark_if_due(follower)
             if is_over:
                 return 0
         return 0

@@ -1,5 +1,7 @@
 # One connection: a follower that also delivers to an inbox, and the stages of its end.
 
+from libc.stdint cimport uint64_t
+
 from deli_com._fastcodec cimport TypeCodec
 from deli_com.link.endpoint cimport Endpoint
 from deli_com.link.peer cimport Peer
@@ -25,6 +27,8 @@ cdef class Connection(Peer):
     cdef Py_ssize_t forks                     # of this process, when it was opened
     cdef bint is_stuck                        # its transport could not schedule the end of an abort
     cdef object next_stuck                    # of the endpoint's chain of such, or None
+    cdef uint64_t seen_transient              # bytes of its logs, so far, of policies other than reliable
+    cdef double transient_at                  # endpoint clock when these last became more
     cdef readonly Py_ssize_t held             # bytes of input in memory that are not a whole message yet
 
     cdef int attach(self, object transport, bint secure) except -1
@@ -34,6 +38,9 @@ cdef class Connection(Peer):
     cdef int _tell_of_undecodable(self, object error, Py_ssize_t size) except -1
     cdef int _refuse_undecoded(self, Py_ssize_t size) except -1
     cdef int pause_reading(self) except -1
+    cdef int lift_bound(self) except -1
+    cdef double transit_time(self) noexcept
+    cdef int aim(self, double clock) except -1
     cdef int blame(self, str cause) noexcept
     cdef int depart(self) except -1
     cdef int hold(self, Py_ssize_t held) except -1

@@ -17,11 +17,18 @@ Each connection tells the endpoint's input quota, by `hold`, how many bytes it k
 
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
+from libc.stdint cimport uint64_t
 
 from deli_com._fastcodec cimport TypeCodec, codec_decode
 from deli_com.fanout.follower cimport Follower
+from deli_com.fanout.transit cimport Transit
 from deli_com.ground.home cimport home_forks
-from deli_com.ground.sockets cimport deli_com_cut, deli_com_keep_unsent_low, deli_com_tcp_info
+from deli_com.ground.sockets cimport (
+    deli_com_clock_ns,
+    deli_com_cut,
+    deli_com_keep_unsent_low,
+    deli_com_tcp_info,
+)
 from deli_com.link.endpoint cimport Endpoint
 from deli_com.link.peer cimport (
     CONNECTION_CLOSED,
@@ -31,6 +38,7 @@ from deli_com.link.peer cimport (
     Peer,
 )
 from deli_com.link.shown cimport heard
+from deli_com.log.log cimport Log
 from deli_com.net.tls import tls_hint
 from deli_com.net.unwatched import unwatch
 from deli_com.errors import ConnectionClosed, DecodeError, UnknownVariant
@@ -49,6 +57,9 @@ cdef extern from *:
 ctypedef PyObject* (*DecodeFunction)(TypeCodec, const char*, Py_ssize_t) noexcept
 cdef DecodeFunction _decode = <DecodeFunction><void*>codec_decode
 
+
+cdef double TRANSIENT_S = 10.0      # for how long what was sent says what is sent
+cdef double LONGEST_S = 1e9
 
 cdef object OUT_OF_MEMORY = ConnectionClosed(None, "out of memory")
 
@@ -203,6 +214,9 @@ cdef class Connection(Peer):
             self.endpoint.inbox.hold_back(self)
             self.reading_paused = True
             self.transport.pause_reading()
+            if self.transit is not None:
+                self.transit.suspend()  # what the peer answers is not read either
+                self.endpoint.on_transit(self)
         return 0
 
     cdef int hold(self, Py_ssize_t held) except -1:
@@ -220,6 +234,8 @@ cdef class Connection(Peer):
         """Resume reading: the inbox has room again."""
         if self.reading_paused:
             self.reading_paused = False
+            if self.transit is not None:
+                self.transit.resume(deli_com_clock_ns())
             try:
                 if self.stage != CONNECTION_CLOSED and not self.transport.is_closing():
                     self.transport.resume_reading()
@@ -267,11 +283,52 @@ cdef class Connection(Peer):
     cdef int close_by_user(self, int code, str reason) except -1:
         self.endpoint.home.check("peer.close")
         if self.stage == CONNECTION_OPEN:
+            self.lift_bound()
             self.endpoint.flush_now()
         if self.stage == CONNECTION_OPEN:
             self.blame("closed")
             self.finish(code, reason)
         return 0
+
+    # --- what lies between -----------------------------------------------------------------
+
+    cdef int lift_bound(self) except -1:
+        # It is about to close: its socket takes what it takes.
+        if self.transit is not None:
+            self.transit.lift()
+            self.endpoint.on_transit(self)
+        return 0
+
+    cdef int aim(self, double clock) except -1:
+        # How long bytes may wait on their way. Reliable ones wait one way or the other. There, the peer has to
+        # be heard within the time that a PING has.
+        cdef uint64_t transient = 0
+        cdef double target = self.endpoint.ping_timeout / 4
+        cdef Log log
+        cdef int i
+        for i in range(self.cursor_count):
+            log = <Log>self.cursors[i].log
+            transient += log.end - log.reliable_end
+        if transient != self.seen_transient:
+            self.seen_transient = transient
+            self.transient_at = clock + TRANSIENT_S
+        if clock < self.transient_at:
+            target = self.endpoint.max_transit
+        self.transit.target_ns = <uint64_t>(1e9 * min(target, LONGEST_S))
+        return 0
+
+    cdef str of_transit(self):
+        cdef Transit transit = self.transit
+        if transit is None or not transit.answers or not transit.round_trip_ns:
+            return ""
+        return (
+            f", {transit.in_flight(self.given_bytes)} bytes in flight to it at "
+            f"{transit.rate:.0f} bytes/s, transit {self.transit_time():.1f} s"
+        )
+
+    cdef double transit_time(self) noexcept:
+        cdef Transit transit = self.transit
+        return max(transit.queueing_ns, transit.waiting_ns(deli_com_clock_ns())) / 1e9
 
     cdef bint put_by_user(self, object value) except -1:
         return self.endpoint.put_private(value, self)
@@ -282,6 +339,8 @@ cdef class Connection(Peer):
 
     cdef object count_for_user(self):
         cdef bint behind = self.is_behind()
+        cdef Transit transit = self.transit
+        cdef bint is_measured = transit is not None and transit.answers and transit.round_trip_ns != 0
         return PeerStats(
             messages_in=self.messages_in,
             bytes_out=self.given_bytes,
@@ -291,7 +350,16 @@ cdef class Connection(Peer):
             superseded=self.superseded,
             undecodable=self.undecodable,
             round_trip_s=self.round_trip_time(),
+            transit=self.transit_time() if is_measured else None,
+            in_flight=transit.in_flight(self.given_bytes) if is_measured else None,
+            rate=transit.rate if is_measured else None,
         )
+
+    def __repr__(self):
+        cdef Transit transit = self.transit
+        if transit is None or not transit.in_force or self.hub is None:
+            return Peer.__repr__(self)
+        return f"<Peer {self.remote_addr}{self.of_transit()}>"
 
     cdef Py_ssize_t waiting_bytes(self) except -1:
         # Bytes for this peer that are still in this process: of the logs, and in its transport, which

@@ -28,6 +28,7 @@ cdef class Endpoint(Hub):
     cdef readonly double close_timeout        # seconds that a close lingers for the peer
     cdef readonly double ping_interval        # seconds of silence after which a peer is asked; inf: never
     cdef readonly double ping_timeout         # seconds it then has
+    cdef readonly double max_transit          # seconds that bytes may wait on their way; inf: no bound
     cdef readonly object logger
     cdef readonly bint is_client              # one connection, whose end is the endpoint's end
     cdef Lanes lanes                          # None: everything is reliable, and paced alike

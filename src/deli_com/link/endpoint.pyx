@@ -45,6 +45,8 @@ cdef enum:
     PRIVATE_BYTES = 1048576  # that may wait for one client alone before sending to it is refused
     INBOX_BYTES = 16 << 20   # on the wire, of values that wait to be received
 
+cdef double LEAST_SWEEP_S = 0.05  # for short times in transit
+
 Coroutine.register(Paced)
 Coroutine.register(Recv)
 
@@ -78,6 +80,9 @@ cdef class Endpoint(Hub):
     ping_interval, ping_timeout : float or None
         Seconds of silence after which a peer is asked for a sign of life, and that it then
         has. None: never.
+    max_transit : float or None
+        Seconds that messages of policy latest and skip may wait between this end and a peer. None: no
+        bound, and no PINGs but those for a sign of life.
     slow_client : {"disconnect", "wait", "skip", "latest"}
         Policy of the types that name none.
     max_keys : int
@@ -87,7 +92,7 @@ cdef class Endpoint(Hub):
     def __init__(
         self, loop, Log log, TypeCodec down, TypeCodec up, *,
         bint is_client=False, Py_ssize_t max_message_size=64 << 20, double close_timeout=2.0,
-        ping_interval=20.0, ping_timeout=20.0, str slow_client="disconnect", Py_ssize_t max_keys=1 << 16,
+        ping_interval=20.0, ping_timeout=20.0, max_transit=0.5, str slow_client="disconnect", Py_ssize_t max_keys=1 << 16,
         Py_ssize_t max_inbound=PY_SSIZE_T_MAX, Py_ssize_t max_inbox=INBOX_BYTES, bint conflate=True, **limits,
     ):
         Hub.__init__(self, loop, log, **limits)
@@ -99,7 +104,10 @@ cdef class Endpoint(Hub):
         never = ping_interval is None or ping_timeout is None
         self.ping_interval = math.inf if never else ping_interval
         self.ping_timeout = math.inf if never else ping_timeout
-        self.sweep.interval = min(self.sweep.interval, self.ping_interval / 4, self.ping_timeout / 4)
+        self.max_transit = math.inf if max_transit is None else max_transit
+        self.sweep.interval = min(
+            self.sweep.interval, self.ping_interval / 4, self.ping_timeout / 4,
+            max(LEAST_SWEEP_S, self.max_transit / 2))
         # Half: pausing comes before closing.
         self.inbox = inbox_for(loop, up, min(max_inbox, max_inbound // 2), conflate, is_client)
         self.quota = InputQuota(max_inbound, self.inbox, self, LogBudget(getLogger("deli_com.server")))
@@ -567,6 +575,10 @@ cdef class Endpoint(Hub):
 
     def _is_ended(self):
         return self._ended is not None
+
+    def _lift_bounds(self):
+        """Let the sockets take what they take: this end is about to close."""
+        self.lift_bounds()
 
     def _is_drained(self):
         return self.is_drained() and (self.handoff is None or self.handoff.is_empty())

@@ -168,6 +168,14 @@ class PeerStats(ShownAsTable):
         Its messages that did not decode as the server's type.
     round_trip_s : float or None
         Seconds that its answer to the last PING took; None before the first, and over TCP.
+    transit : float or None
+        Seconds that bytes wait on their way to it, whatever stands between: what a PING behind them takes
+        beyond the least round trip seen. None before the first answer to a PING.
+    in_flight : int or None
+        Bytes given to its socket before which it has answered no PING. None as above.
+    rate : float or None
+        Bytes a second that it takes: the largest of the last 10 s, and at least as many. 0.0 before so many
+        were sent to it that a PING is due. None as above.
     """
 
     messages_in: int
@@ -178,6 +186,9 @@ class PeerStats(ShownAsTable):
     superseded: int
     undecodable: int
     round_trip_s: float | None
+    transit: float | None = None
+    in_flight: int | None = None
+    rate: float | None = None
 
     _repr_pretty_ = ShownAsTable._repr_pretty_  # IPython takes it from the class that has `__repr__`
 

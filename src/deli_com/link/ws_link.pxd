@@ -34,9 +34,10 @@ cdef class WsLink(Speaker):
     cdef bytes _pong                 # the one PONG that is owed, or None
     cdef IntakeBase _intake
     cdef bint _ending                # input is discarded from now on: see `end_stream`
-    cdef double _heard_at            # endpoint clock, seconds: the last frame of any kind
+    cdef double _heard_at            # endpoint clock, seconds: the last byte read
     cdef double _pinged_at           # endpoint clock: a PING is unanswered since; 0: none is
-    cdef uint64_t _pinged_ns         # system clock at that PING
+    cdef double _ask_at              # endpoint clock: when a PING is due, whether or not it is silent; inf: none is
+    cdef double _pong_at             # endpoint clock: when a PONG is due, for as long as nothing is read
     cdef uint64_t _acked             # of our bytes, by the peer's kernel, when last asked
     cdef readonly double round_trip  # seconds, of the last PING answered; nan before
     cdef Py_ssize_t _touched         # bytes of picows' read buffer that hold memory, as far as we know
@@ -57,6 +58,7 @@ cdef class WsLink(Speaker):
     cdef int give_way(self) except -1
     cdef int parser_failed(self) except -1
     cdef int read_done(self) except -1
+    cdef int _watch_transit(self, double clock) except -1
     cdef int _judge_silence(self, double clock) except -1
     cdef int _recount(self) except -1
     cdef int _release_pages(self, Py_ssize_t keep) except -1

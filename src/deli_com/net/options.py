@@ -394,6 +394,7 @@ RULES: Mapping[str, Rule] = {
     "timeout": Seconds(-math.inf, none="no limit"),  # may be what is left of a deadline: 0 or less
     "ping_interval": Seconds(LEAST_S, none=NEVER),
     "ping_timeout": Seconds(LEAST_S, none=NEVER),
+    "max_transit": Seconds(LEAST_S, none="no bound"),
     "keepalive_interval": Seconds(LEAST_S, none=NEVER),
     "keepalive_timeout": Seconds(LEAST_S, none=NEVER),
     "first_delay": Seconds(LEAST_S),

@@ -534,6 +534,7 @@ class Relay:
         """Close the clients of a schema that is served no more: they come again, and learn the new one."""
         gone = [*self._former_ups]
         try:
+            old._lift_bounds()
             old.flush()
             await old.watchers.until_at_most(old._is_drained, DRAIN_S)
             for connection in old._connections():

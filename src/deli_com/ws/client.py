@@ -54,6 +54,7 @@ class ConnectOptions(TypedDict, total=False):
     close_timeout: float
     ping_interval: float | None
     ping_timeout: float | None
+    max_transit: float | None
 
 
 class WsClient(ClientBase[Down, Up]):
@@ -86,6 +87,7 @@ class WsClient(ClientBase[Down, Up]):
         close_timeout: float = 2.0,
         ping_interval: float | None = 20.0,
         ping_timeout: float | None = 20.0,
+        max_transit: float | None = 0.5,
     ) -> Opening[Self]:
         """Connect to a server; await the result, or use it in ``async with``.
 
@@ -139,6 +141,11 @@ class WsClient(ClientBase[Down, Up]):
         ping_interval, ping_timeout : float or None
             Seconds without received data after which a PING is sent, and seconds to wait then for any data
             before the connection is closed (1011). None: never.
+        max_transit : float or None
+            Seconds that messages of policy ``latest`` and ``skip`` may wait on their way to the server, in
+            buffers of proxies and systems. It is measured by PINGs. More than that is kept here, where newer
+            messages replace them. Reliable messages have a quarter of `ping_timeout`. None: no bound, and no
+            PINGs but those above.
 
         Raises
         ------
@@ -181,6 +188,7 @@ class WsClient(ClientBase[Down, Up]):
                 close_timeout=close_timeout,
                 ping_interval=ping_interval,
                 ping_timeout=ping_timeout,
+                max_transit=max_transit,
             )
             terms = self.terms
             early = self._record_early(record)

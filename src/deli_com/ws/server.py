@@ -133,6 +133,7 @@ class WsServer(ServerBase[Down, Up]):
         close_timeout: float = 2.0,
         ping_interval: float | None = 20.0,
         ping_timeout: float | None = 20.0,
+        max_transit: float | None = 0.5,
         origins: Origins | None = None,
         authorize: Authorize | None = None,
         subprotocols: Sequence[str] = (),
@@ -228,6 +229,11 @@ class WsServer(ServerBase[Down, Up]):
         ping_interval, ping_timeout : float or None
             Seconds without received data after which a PING is sent, and seconds to wait then for any data
             before the connection is closed (1011). None: never.
+        max_transit : float or None
+            Seconds that messages of policy ``latest`` and ``skip`` may wait on their way to a client, in
+            buffers of proxies and systems. It is measured by PINGs. More than that is kept here, where newer
+            messages replace them. Reliable messages have a quarter of `ping_timeout`. None: no bound, and no
+            PINGs but those above.
         origins : collection of str, or callable, optional
             Web pages that may connect, besides those of this host: ``"https://dash.example"``,
             ``"https://*.dash.example"`` for all names below one, ``"*"``. Programs send no Origin.
@@ -340,6 +346,7 @@ class WsServer(ServerBase[Down, Up]):
                     close_timeout=close_timeout,
                     ping_interval=ping_interval,
                     ping_timeout=ping_timeout,
+                    max_transit=max_transit,
                     on_connect=on_connect,
                     on_disconnect=on_disconnect,
                 )
