@@ -328,6 +328,8 @@ class Listener:
                 elif frame.opcode == CLOSE:
                     self.code = frame.close_code
                     await self.peer.send(frame.payload[:2], CLOSE)
+                elif frame.opcode == PING:
+                    await self.peer.send(frame.payload, PONG)
                 else:
                     assert frame.opcode == PONG
         except (EOFError, ConnectionError):
