@@ -18,7 +18,7 @@ from typing import Any
 
 from fakes import split_frames
 from history import History, Reader
-from peers import BINARY, CLOSE, PONG, WsPeer, upgrade
+from peers import BINARY, CLOSE, PING, PONG, WsPeer, upgrade
 
 from deli_com import Codec, Departure, Peer, WsServer, codec, u8, u32
 
@@ -135,7 +135,7 @@ class Client(Reader):
                 self.closed = True
             elif opcode == PONG:
                 self.tokens += payload == TOKEN
-            else:
+            elif opcode != PING:  # a marker
                 assert opcode == BINARY
                 event = EVENTS.from_bytes(payload)
                 assert event.body == body(event.number, len(event.body)), f"{event.number} is damaged"
