@@ -12,7 +12,7 @@ cdef enum FollowerState:
     FOLLOWER_GONE        # has left, or never joined
     FOLLOWER_CURRENT     # up to date: served by the shared round
     FOLLOWER_READY       # behind, or apart from the others; its transport is empty: the next turn serves it
-    FOLLOWER_BLOCKED     # behind; its transport holds bytes of ours: `on_writing_resumed` will come; or `is_held`
+    FOLLOWER_BLOCKED     # behind; its transport holds our bytes: `on_writing_resumed` will come; or `is_held`
 
 
 cdef class Owner:
@@ -56,7 +56,7 @@ cdef class Follower:
     cdef Py_ssize_t slot         # index in the roster of its state
     cdef Transit transit         # measures what lies between; None: nothing does
     cdef bint is_bounded         # served by itself, as far as `transit` allows
-    cdef bint is_held             # BLOCKED because as much is in flight as `transit` allows: an answer will come
+    cdef bint is_held             # BLOCKED: as much is in flight as `transit` allows, and an answer will come
 
     # Where it is: `cursors[0]` in the log of all. They are pinned while it is behind.
     cdef Cursor* cursors         # owned

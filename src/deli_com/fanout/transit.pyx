@@ -40,7 +40,7 @@ cdef enum:
     GRACE_BYTES = 65536        # ahead of a marker, that add nothing to the time that it has
 
 cdef uint64_t RELEASE_NS = 30 * <uint64_t>SECOND_NS  # after which a bound that has held nobody ends
-cdef uint64_t ANEW_NS = 15 * <uint64_t>SECOND_NS     # of too much queueing, after which the least is seen anew
+cdef uint64_t ANEW_NS = 15 * <uint64_t>SECOND_NS     # of too much queueing: then the least is seen anew
 
 
 @cython.final

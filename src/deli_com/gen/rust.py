@@ -176,7 +176,7 @@ class _Rust:
             write = "        w.enter()?;\n" + write.removesuffix("        Ok(())\n")
             write += "        w.depth -= 1;\n        Ok(())\n"
         flat = self.flat(each.name)
-        if flat is not None:
+        if flat is not None and isinstance(each, Struct):
             return f"{self.flat_code(name, each, flat)}\n{self.public(name)}"
         inline = "    #[inline]\n" if "r.plain::" in read else ""
         used = "r" if "(r)" in read or "r." in read else "_"

@@ -300,7 +300,7 @@ cdef class Connection(Peer):
         return 0
 
     cdef int aim(self, double clock) except -1:
-        # How long bytes may wait on their way. Reliable ones wait one way or the other. There, the peer has to
+        # How long bytes may wait on their way. Reliable ones wait somewhere in any case. Then the peer has to
         # be heard within the time that a PING has.
         cdef uint64_t transient = 0
         cdef double target = self.endpoint.ping_timeout / 4

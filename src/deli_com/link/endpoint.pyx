@@ -92,8 +92,9 @@ cdef class Endpoint(Hub):
     def __init__(
         self, loop, Log log, TypeCodec down, TypeCodec up, *,
         bint is_client=False, Py_ssize_t max_message_size=64 << 20, double close_timeout=2.0,
-        ping_interval=20.0, ping_timeout=20.0, max_transit=0.5, str slow_client="disconnect", Py_ssize_t max_keys=1 << 16,
-        Py_ssize_t max_inbound=PY_SSIZE_T_MAX, Py_ssize_t max_inbox=INBOX_BYTES, bint conflate=True, **limits,
+        ping_interval=20.0, ping_timeout=20.0, max_transit=0.5, str slow_client="disconnect",
+        Py_ssize_t max_keys=1 << 16, Py_ssize_t max_inbound=PY_SSIZE_T_MAX, Py_ssize_t max_inbox=INBOX_BYTES,
+        bint conflate=True, **limits,
     ):
         Hub.__init__(self, loop, log, **limits)
         self.down = down

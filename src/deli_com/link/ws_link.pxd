@@ -36,7 +36,7 @@ cdef class WsLink(Speaker):
     cdef bint _ending                # input is discarded from now on: see `end_stream`
     cdef double _heard_at            # endpoint clock, seconds: the last byte read
     cdef double _pinged_at           # endpoint clock: a PING is unanswered since; 0: none is
-    cdef double _ask_at              # endpoint clock: when a PING is due, whether or not it is silent; inf: none is
+    cdef double _ask_at              # endpoint clock: when a PING is due in any case; inf: none is
     cdef double _pong_at             # endpoint clock: when a PONG is due, for as long as nothing is read
     cdef uint64_t _acked             # of our bytes, by the peer's kernel, when last asked
     cdef readonly double round_trip  # seconds, of the last PING answered; nan before

@@ -381,7 +381,7 @@ cdef class WsLink(Speaker):
         elif clock >= self._pong_at:
             # The peer gets no answers meanwhile. This one says that there is life, and nothing else.
             self._pong_at = clock + min(PONG_S, self.endpoint.ping_timeout / 4)
-            if not self.writing_paused and not self._ws.is_close_frame_sent and not self.transport.is_closing():
+            if not (self.writing_paused or self._ws.is_close_frame_sent or self.transport.is_closing()):
                 self._ws.send_pong(b"")
         return 0
 
