@@ -356,7 +356,7 @@ class TestOptions:
         with pytest.raises(ValueError, match="orphans is 'drop'"):
             Nats("nats://127.0.0.1", room="r", orphans="drop")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="did you mean 'password'"):
-            Nats("nats://127.0.0.1", room="r", pasword="x")
+            Nats("nats://127.0.0.1", room="r", passworld="x")
         for url in ("", "nats://", "http://a", "nats://a,,b", []):
             with pytest.raises(ValueError):
                 Nats(url, room="r")

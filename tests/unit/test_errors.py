@@ -28,6 +28,7 @@ from deli_com import (
     WebSocketError,
     codec,
 )
+from deli_com.backplane import Unreachable
 
 REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
 LATE = TimeoutError(errno.ETIMEDOUT, "Connection timed out")
@@ -52,6 +53,7 @@ ALL: list[tuple[ComError, tuple[type, ...], str, dict[str, object]]] = [
         f"io error: [Errno {errno.ETIMEDOUT}] connect to 127.0.0.1:9: Connection timed out",
         {"errno": errno.ETIMEDOUT},
     ),
+    (Unreachable("no server is connected"), (), "no server is connected", {}),
     (IoError("no errno"), (OSError,), "io error: no errno", {"errno": None}),
     (ConnectionClosed(), (ConnectionError, OSError), "connection closed", {"code": None, "reason": ""}),
     (
@@ -200,6 +202,7 @@ class TestTree:
         assert errors == {ComError, *(type(row[0]) for row in ALL)} - {
             type(IoError.of(REFUSED, "")),
             type(IoError.of(LATE, "")),
+            Unreachable,  # of deli_com.backplane
         }
         assert all(issubclass(error, ComError) for error in errors)
 

@@ -56,7 +56,7 @@ cdef class Shelf:
     cdef public object on_conflict   # (slot) -> None
     cdef public object on_lost       # (why) -> None
 
-    def __init__(self, Endpoint endpoint not None, Outbox outbox not None):
+    def __cinit__(self, Endpoint endpoint not None, Outbox outbox not None):
         self._endpoint = endpoint
         self._outbox = outbox
         self._owners = {}
@@ -279,7 +279,7 @@ cdef class Arrivals:
     cdef uint64_t _drop               # messages of the batch being read that have come before
     cdef bytearray _parts             # of the message that is not whole yet; None
 
-    def __init__(self, Shelf shelf not None, owner):
+    def __cinit__(self, Shelf shelf not None, owner):
         self._shelf = shelf
         self._owner = owner
 

@@ -171,7 +171,7 @@ class Nats:
         # asyncio pauses and resumes reading for every 64 KiB of a batch: nats-py gives no option for that.
         reader = getattr(getattr(self._client, "_transport", None), "_io_reader", None)
         if isinstance(reader, asyncio.StreamReader) and hasattr(reader, "_limit"):
-            reader._limit = READ_AHEAD
+            reader._limit = READ_AHEAD  # type: ignore[attr-defined, unused-ignore] # pyright: ignore
 
     def _tell(self) -> None:
         self._read_ahead()

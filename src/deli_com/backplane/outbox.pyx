@@ -62,7 +62,7 @@ cdef class Outbox(Hearer):
         ``()`` is called when there is something to take.
     """
 
-    def __init__(self, Endpoint endpoint not None, bytes node not None, Py_ssize_t max_backlog, wake):
+    def __cinit__(self, Endpoint endpoint not None, bytes node not None, Py_ssize_t max_backlog, wake):
         codec = endpoint.down
         spec = record_spec(codec.type) if isinstance(codec.type, RecordType) else None
         self._is_sealed = spec is not None and spec.sealed

@@ -186,7 +186,7 @@ def _check_union(node: nodes.UnionNode) -> None:
 
 def _facts(found: dict[Any, list[nodes.Node]]) -> dict[Any, Facts]:
     # In time proportional to classes and fields, because others may have written them (schema/load.py).
-    lows = least_sizes(way for cls, parts in found.items() for way in _ways(cls, parts))
+    lows = least_sizes([way for cls, parts in found.items() for way in _ways(cls, parts)])
     for cls in found:
         low = lows.get(cls)
         if low is None:
@@ -210,15 +210,18 @@ def _facts(found: dict[Any, list[nodes.Node]]) -> dict[Any, Facts]:
     return facts
 
 
-def _ways(cls: Any, parts: list[nodes.Node]) -> Iterator[Way[Any]]:
+def _ways(cls: Any, parts: list[nodes.Node]) -> list[Way[Any]]:
+    # No generator: one that is closed without memory is reported.
     sealed = _spec(cls).sealed
+    ways: list[Way[Any]] = []
     for some in [[part] for part in parts] if sealed else [parts]:
 
         def size(sizes: Mapping[Any, int], some: list[nodes.Node] = some) -> int:
             least = sum(size_of(part, _Lows(sizes))[0] for part in some)
             return int(min(least + 4 * sealed, SHOWN_SIZE))
 
-        yield Way(cls, {name for part in some for name in _needed(part)}, size)
+        ways.append(Way(cls, {name for part in some for name in _needed(part)}, size))
+    return ways
 
 
 class _Lows:

@@ -281,7 +281,7 @@ class WsClient(ClientBase[Down, Up]):
         """
         _, up = cls._codecs("stream(addr)")
         check_names(f"{cls.__name__}.stream()", options, ConnectOptions.__annotations__, ("headers",))
-        if options.get("record") is not None and not callable(options["record"]):
+        if not (options.get("record") is None or callable(options.get("record"))):
             raise TypeError(
                 "a stream has a file for each connection: record is a callable that returns its path"
             )
