@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, TypeAlias, final
+from typing import Any, Self, TypeAlias, final
 
 from deli_com._fastcodec import TypeCodec
 from deli_com.backplane.outbox import Outbox
@@ -9,7 +9,7 @@ _Slot: TypeAlias = tuple[bytes | None, int, bytes]
 
 @final
 class Shelf:
-    def __init__(self, endpoint: Endpoint[Any, Any], outbox: Outbox) -> None: ...
+    def __new__(cls, endpoint: Endpoint[Any, Any], outbox: Outbox) -> Self: ...
     on_conflict: Callable[[_Slot], object] | None
     on_lost: Callable[[object], object] | None
     @property
@@ -25,7 +25,7 @@ class Shelf:
 
 @final
 class Arrivals:
-    def __init__(self, shelf: Shelf, owner: object) -> None: ...
+    def __new__(cls, shelf: Shelf, owner: object) -> Self: ...
     reader: TypeCodec[Any] | None
     is_refused: bool
     touched: dict[_Slot | None, int] | None

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Self, final
 
 from deli_com.link.endpoint import Endpoint
 from deli_com.recording.tap import Hearer
@@ -9,9 +9,9 @@ class Waiting: ...
 
 @final
 class Outbox(Hearer):
-    def __init__(
-        self, endpoint: Endpoint[Any, Any], node: bytes, max_backlog: int, wake: Callable[[], object]
-    ) -> None: ...
+    def __new__(
+        cls, endpoint: Endpoint[Any, Any], node: bytes, max_backlog: int, wake: Callable[[], object]
+    ) -> Self: ...
     own: set[tuple[bytes | None, int, bytes] | None]
     @property
     def sequence(self) -> int: ...
