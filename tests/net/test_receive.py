@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
+import sys
 
 import pytest
 from helpers import until
@@ -411,6 +412,26 @@ class TestBackPressure:
                 values += await server.recv_many(100)
             assert len(values) == 19
             await until(lambda: server.client_count() == 0)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells that a peer has ended its stream")
+    async def test_a_paused_client_that_leaves_gets_no_sign_of_life(self) -> None:
+        """It would answer by a reset, which discards what it had sent. Each 0.25 s one would be due here."""
+        async with (
+            WsServer[bytes].bind("127.0.0.1:0", ping_timeout=1.0) as server,
+            raw_client(server.local_addr()) as peer,
+        ):
+            first = asyncio.create_task(server.recv())
+            await asyncio.sleep(0)
+            flooding = asyncio.create_task(flood(peer, build(wire(bytes(MB - 4)), mask=b"\0\0\0\0"), 20))
+            await first
+            await until(lambda: server.inbox.held_bytes >= INBOX_BYTES)
+            await flooding
+            peer.close()
+            await asyncio.sleep(0.9)
+            values = []
+            while len(values) < 19:
+                values += await server.recv_many(100)
+            assert len(values) == 19
 
     async def test_closing_with_a_paused_client(self) -> None:
         """`close` reads on, so that the client's CLOSE is seen, and does not wait for its deadline."""

@@ -30,7 +30,7 @@ class TestNothing:
             assert isinstance(stats, ServerStats)
             refused = dict.fromkeys(("backlog full", "undecodable", "unwanted", "inbox full"), 0)
             wanted: dict[str, Any] = {field.name: 0 for field in fields(ServerStats)}
-            wanted |= {"refused": refused, "closed": {}, "turned_away": {}}
+            wanted |= {"refused": refused, "closed": {}, "turned_away": {}, "backplane": None}
             assert {field.name: getattr(stats, field.name) for field in fields(stats)} == wanted
             async with client_type[u32].connect(server.local_addr()):
                 await server.wait_clients(1)

@@ -21,6 +21,7 @@ struct deli_com_tcp {
     int64_t silent_ms;    /* since data last arrived, read by us or not */
     int64_t ack_ms;       /* since anything last arrived, an answer to a probe or to our bytes too */
     int is_dead;          /* reset, timed out, or ended by both sides */
+    int has_ended;        /* the peer has ended its stream; we have not */
 };
 
 #ifdef _WIN32
@@ -52,7 +53,7 @@ static inline uint64_t deli_com_clock_ns(void) {
 }
 
 static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
-    struct deli_com_tcp known = {0, 0, -1, -1, 0};
+    struct deli_com_tcp known = {0, 0, -1, -1, 0, 0};
     (void)fd;
     return known;
 }
@@ -120,7 +121,7 @@ static inline uint64_t deli_com_clock_ns(void) {
 #include <linux/tcp.h>
 #include <netinet/in.h>
 static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
-    struct deli_com_tcp known = {0, 0, -1, -1, 0};
+    struct deli_com_tcp known = {0, 0, -1, -1, 0, 0};
     struct tcp_info info;
     socklen_t size = sizeof info;
     memset(&info, 0, sizeof info);
@@ -130,13 +131,14 @@ static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
     known.bytes_acked = info.tcpi_bytes_acked;
     known.silent_ms = info.tcpi_last_data_recv;
     known.ack_ms = info.tcpi_last_ack_recv;
-    /* 7 is TCP_CLOSE of the kernel's net/tcp_states.h, which linux/tcp.h does not name. */
+    /* 7 is TCP_CLOSE of the kernel's net/tcp_states.h; linux/tcp.h does not name the states. */
     known.is_dead = info.tcpi_state == 7;
+    known.has_ended = info.tcpi_state == 8; /* TCP_CLOSE_WAIT */
     return known;
 }
 #else
 static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
-    struct deli_com_tcp known = {0, 0, -1, -1, 0};
+    struct deli_com_tcp known = {0, 0, -1, -1, 0, 0};
     (void)fd;
     return known;
 }

@@ -21,6 +21,7 @@ cdef extern from "deli_com/ground/sockets.h" nogil:
         int64_t silent_ms
         int64_t ack_ms
         bint is_dead
+        bint has_ended
 
     deli_com_tcp deli_com_tcp_info(int fd)    # a system call: 1.5 to 3.4 microseconds
     void deli_com_give_back(char* start, Py_ssize_t size)

@@ -58,13 +58,14 @@ class Totals:
             counts.setdefault(name, 0)
         for field in fields(ServerStats):
             counts.setdefault(field.name, {} if field.name in ("refused", "closed", "turned_away") else 0)
+        counts["backplane"] = None  # of servers
         counts["gaps"] += gaps
         return StreamStats(**counts, connections=connections, away_s=away_s)
 
 
 def _add(counts: dict[str, Any], more: ServerStats, without: Collection[str] = ()) -> None:
     for field in fields(ServerStats):
-        if field.name in without:
+        if field.name in without or field.name == "backplane":
             continue
         figure = getattr(more, field.name)
         if isinstance(figure, (int, float)):

@@ -379,9 +379,13 @@ cdef class WsLink(Speaker):
         if not self.reading_paused:
             self._pong_at = clock + min(PONG_S, self.endpoint.ping_timeout / 4)
         elif clock >= self._pong_at:
-            # The peer gets no answers meanwhile. This one says that there is life, and nothing else.
+            # The peer gets no answers meanwhile. This one says that there is life, and nothing else. A peer that
+            # has closed would answer it by a reset, and what it had sent before would be lost.
             self._pong_at = clock + min(PONG_S, self.endpoint.ping_timeout / 4)
-            if not (self.writing_paused or self._ws.is_close_frame_sent or self.transport.is_closing()):
+            if not (
+                self.writing_paused or self._ws.is_close_frame_sent or self.transport.is_closing()
+                or deli_com_tcp_info(self.socket).has_ended
+            ):
                 self._ws.send_pong(b"")
         return 0
 
@@ -465,6 +469,7 @@ cdef class WsLink(Speaker):
         self.round_trip = math.nan
         self._heard_at = self.endpoint.sweep.clock
         self._ask_at = self._heard_at + self.endpoint.ping_interval
+        self._pong_at = self._heard_at + min(PONG_S, self.endpoint.ping_timeout / 4)
         self.transit = Transit(0)
         self.aim(self._heard_at)
         if math.isinf(self.endpoint.max_transit) or self.socket < 0:

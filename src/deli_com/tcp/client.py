@@ -255,7 +255,7 @@ class Client(ClientBase[Down, Up]):
         check_names(f"{cls.__name__}.stream()", options, TcpConnectOptions.__annotations__)
         if not (options.get("record") is None or callable(options.get("record"))):
             raise TypeError(
-                "a stream has a file for each connection: record is a callable that returns its path"
+                "record is no callable: a stream has a file for each connection, whose path it returns"
             )
         cls.connect(addr, **options).close()  # for its errors; nothing has begun
         return Stream(

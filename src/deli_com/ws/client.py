@@ -283,7 +283,7 @@ class WsClient(ClientBase[Down, Up]):
         check_names(f"{cls.__name__}.stream()", options, ConnectOptions.__annotations__, ("headers",))
         if not (options.get("record") is None or callable(options.get("record"))):
             raise TypeError(
-                "a stream has a file for each connection: record is a callable that returns its path"
+                "record is no callable: a stream has a file for each connection, whose path it returns"
             )
         fresh = headers if callable(headers) else None
         # An iterator is read once here, because it serves all connections.
