@@ -224,7 +224,7 @@ class TestTelling:
 _NUMBERS = [
     name
     for name in StreamStats.__dataclass_fields__
-    if name not in ("refused", "closed", "turned_away", "connections", "away_s")
+    if name not in ("refused", "closed", "turned_away", "backplane", "connections", "away_s")
 ]
 
 
