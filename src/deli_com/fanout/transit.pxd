@@ -27,7 +27,7 @@ cdef class Transit:
     cdef readonly bint in_force              # ... and whether they are limited to that
     cdef readonly bint suspended             # this end does not read: silence says nothing
     cdef readonly bint lifted                # for good: the connection is closing
-    cdef readonly bint draining              # nothing is given until all is confirmed: to see the least anew
+    cdef readonly bint draining              # nothing is given until all is confirmed: to see the least again
     cdef readonly bint answers               # the peer has answered a marker
 
     cpdef bint is_due(self, uint64_t given, uint64_t now_ns) noexcept

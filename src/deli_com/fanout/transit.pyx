@@ -30,7 +30,7 @@ cdef extern from "Python.h":
 cdef enum:
     MARK_BYTES = 65536         # after which a marker is due where no bound is in force ...
     MARK_NS = 200000000        # ... and after this time: a sweep each 250 ms looks
-    IDLE_BYTES = 16384         # since the last marker: whoever was given no more did not wait
+    IDLE_BYTES = 16384         # since the last marker: a peer that was given no more did not wait
     EARLY_MARKS = 4            # unanswered at most, of a peer that has answered none yet
     LEAST_MARK_BYTES = 4096    # after which one is due where a bound is in force
     LEAST_BOUND = 16384
@@ -40,7 +40,7 @@ cdef enum:
     GRACE_BYTES = 65536        # ahead of a marker, that add nothing to the time that it has
 
 cdef uint64_t RELEASE_NS = 30 * <uint64_t>SECOND_NS  # after which a bound that has held nobody ends
-cdef uint64_t ANEW_NS = 15 * <uint64_t>SECOND_NS     # of too much queueing: then the least is seen anew
+cdef uint64_t ANEW_NS = 15 * <uint64_t>SECOND_NS     # of too much queueing: then the least is seen again
 
 
 @cython.final
