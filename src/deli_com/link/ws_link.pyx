@@ -379,8 +379,8 @@ cdef class WsLink(Speaker):
         if not self.reading_paused:
             self._pong_at = clock + min(PONG_S, self.endpoint.ping_timeout / 4)
         elif clock >= self._pong_at:
-            # The peer gets no answers meanwhile. This one says that there is life, and nothing else. A peer that
-            # has closed would answer it by a reset, and what it had sent before would be lost.
+            # The peer gets no answers meanwhile. This one says that there is life, and nothing else. A peer
+            # that has closed would answer it by a reset, and what it had sent before would be lost.
             self._pong_at = clock + min(PONG_S, self.endpoint.ping_timeout / 4)
             if not (
                 self.writing_paused or self._ws.is_close_frame_sent or self.transport.is_closing()
