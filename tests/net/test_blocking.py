@@ -334,6 +334,41 @@ class TestNewest:
             assert outcome == [Pose("a", 2)]
             assert client.recv_many(10) == [Pose("b", 1), Pose("a", 2)]
 
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RUSAGE_THREAD is Linux's")
+    def test_a_thread_that_waits_for_a_key_does_not_poll_while_others_wait(self, wire: str) -> None:
+        """Each wake-up of a thread is a context switch that it has made by itself."""
+        import resource
+
+        switches: list[int] = []
+
+        def wait_for_a() -> Any:
+            before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+            value = client.latest("a", PATIENCE_S)
+            switches.append(resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before)
+            return value
+
+        with serving(wire, (Telling, None)) as server, connect(wire, server, (Telling, None)) as client:
+            server.send_nowait(Alarm(1))
+            server.send_nowait(Pose("b", 1))
+            assert client.latest("b", PATIENCE_S) == Pose("b", 1)  # they wait in the inbox
+            thread, outcome = in_thread(wait_for_a)
+            time.sleep(0.6)
+            server.send_nowait(Pose("a", 2))
+            thread.join()
+            assert outcome == [Pose("a", 2)]
+            assert switches[0] < 40, "a look each 5 ms makes 120 of them"
+
+    def test_many_threads_wait_for_their_keys(self, wire: str) -> None:
+        with serving(wire, (Telling, None)) as server, connect(wire, server, (Telling, None)) as client:
+            waiting = [in_thread(lambda key=key: client.latest(key, PATIENCE_S)) for key in "abcdefgh"]
+            for x, key in enumerate("hgfedcba"):
+                server.send_nowait(Pose(key, x))
+            for thread, _ in waiting:
+                thread.join()
+            assert [outcome for _, outcome in waiting] == [
+                [Pose(key, 7 - x)] for x, key in enumerate("abcdefgh")
+            ]
+
     def test_keys_of_several_fields_and_of_none(self, wire: str) -> None:
         with serving(wire, (Telling, None)) as server, connect(wire, server, (Telling, None)) as client:
             server.send_nowait(Cell(1, 7, 2))

@@ -3,6 +3,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
+from deli_com.ground.waiter cimport Waiter
 from deli_com.receive.inbox cimport Inbox
 from deli_com.receive.message_key cimport MessageKey, MessageKeys
 from deli_com.receive.slots cimport Held, Slot, SlotTable
@@ -37,7 +38,11 @@ cdef class PolicyInbox(Inbox):
     cdef uint64_t _taken_turn         # loop turn in which the last value was taken
     cdef int _refreshes               # loop turns for which taking has been suspended; 0: not suspended
     cdef uint64_t _refreshed          # `_number` in the last of these turns
+    cdef list _watchers               # Waiters that end at the next arrival and take no value; None: none
 
+    cdef int watch(self, Waiter watcher) except -1
+    cdef int unwatch(self, Waiter watcher) except -1
+    cdef int tell_watchers(self) except -1
     cdef bint _push_held(
         self, object source, PyObject* value, const char* data, Py_ssize_t size, bint is_error) except -1
     cdef bint _is_plain(self, const char* data, Py_ssize_t size) noexcept

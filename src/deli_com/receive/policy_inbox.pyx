@@ -35,6 +35,7 @@ from deli_com.errors import DecodeError
 from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_RELIABLE, DELIVER_SKIP
 from deli_com.ground.home cimport at_home
 from deli_com.ground.sockets cimport deli_com_clock_ns
+from deli_com.ground.waiter cimport Waiter
 from deli_com.receive.inbox cimport Entry, Inbox
 from deli_com.receive.message_key cimport message_keys
 from deli_com.receive.slots cimport NO_PLACE, Held, Slot, SlotTable
@@ -190,6 +191,8 @@ cdef class PolicyInbox(Inbox):
             self._link_latest(slot, held)
         if self._waiting:
             self._wake()
+        if self._watchers is not None:
+            self.tell_watchers()
         if not self._is_marked:
             self.loop.call_soon(self._on_turn)
             self._is_marked = True  # last, so that the next value retries if call_soon raises
@@ -560,6 +563,33 @@ cdef class PolicyInbox(Inbox):
 
     cdef int _wake(self) except -1:
         return 0 if self._refreshes else Inbox._wake(self)
+
+    # --- watchers ------------------------------------------------------------------------
+
+    cdef int watch(self, Waiter watcher) except -1:
+        # Ends it at the next arrival, or when the inbox is closed.
+        if self._watchers is None:
+            self._watchers = []
+        self._watchers.append(watcher)
+        return 0
+
+    cdef int unwatch(self, Waiter watcher) except -1:
+        if self._watchers is not None and watcher in self._watchers:
+            self._watchers.remove(watcher)
+        return 0
+
+    cdef int tell_watchers(self) except -1:
+        cdef list watchers = self._watchers
+        cdef Waiter watcher
+        self._watchers = None
+        if watchers is not None:
+            for watcher in watchers:
+                watcher.end(None, False)
+        return 0
+
+    cdef int close(self, object error, bint in_order) except -1:
+        Inbox.close(self, error, in_order)
+        return self.tell_watchers()
 
     # --- everything else -----------------------------------------------------------------
 

@@ -18,10 +18,11 @@ cdef class Taker:
     cdef bint _is_asked            # `_go_on_reading` is scheduled on the loop
     cdef dict _newest              # (lane, bytes of the key) -> the value taken last; None: none are kept
 
+    cdef int _await_arrival(self, Bell bell, object timeout, double deadline) except -1
     cdef bint _wait(self, object timeout, double deadline) except -1
     cdef int _ring_in(self, Bell bell, double deadline) except -1
     cdef bint _take(self, Entry* entry) except -1
     cdef bint _take_held(self, PolicyInbox inbox, Entry* entry) except -1
     cdef object _value(self, object timeout, double deadline)
     cdef int _look_for_room(self) except -1
-    cdef int _remember(self, int lane, bytes key, PyObject* value) except -1
+    cdef int _remember(self, PolicyInbox inbox, int lane, bytes key, PyObject* value) except -1

@@ -32,7 +32,6 @@ cdef enum:
     MOST_KEYS = 65536      # whose newest value is remembered after it was taken
 
 cdef double GLANCE_S = 0.5  # a Ctrl-C right before a wait does not wake the thread, so no wait is longer
-cdef double AGAIN_S = 0.005  # between two looks for a key while values of other keys wait
 cdef object new_lock = threading.Lock
 
 
@@ -133,38 +132,39 @@ cdef class Taker:
             The key's fields as they are on the wire.
         timeout : float, optional
         """
-        cdef Inbox inbox = self.inbox
+        cdef PolicyInbox inbox = <PolicyInbox?>self.inbox
         cdef double deadline = _deadline(timeout)
-        cdef double now
         cdef Bell bell
         inbox.home.check_process("latest")
         inbox.wanted = True
-        while True:
-            found = self._look_up(lane, key)
-            if found is not None:
-                return found[0]
-            if inbox._closed is not None:
-                _let_exit()
-                raise inbox._ending()
-            now = monotonic()
-            if now >= deadline:
-                raise TimeoutError(f"no value of this key within {timeout} s")
-            if inbox.count() == 0:
-                bell = Bell(inbox.loop)
-                inbox._waiters.append(bell)
-                inbox._waiting += 1
-                if self._ring_in(bell, min(deadline, now + GLANCE_S)):
-                    inbox._woken -= 1
-                    inbox._wake()
-            else:
-                _sleep(min(AGAIN_S, deadline - now))
+        found = self._look_up(lane, key)
+        while found is None:
+            bell = Bell(inbox.loop)
+            inbox.watch(bell)  # before the next look, so that no arrival is missed
+            try:
+                found = self._look_up(lane, key)
+                if found is None:
+                    self._await_arrival(bell, timeout, deadline)
+            finally:
+                inbox.unwatch(bell)
+        return found[0]
+
+    cdef int _await_arrival(self, Bell bell, object timeout, double deadline) except -1:
+        cdef Inbox inbox = self.inbox
+        cdef double now = monotonic()
+        if inbox._closed is not None:
+            _let_exit()
+            raise inbox._ending()
+        if now >= deadline:
+            raise TimeoutError(f"no value of this key within {timeout} s")
+        bell.lock.acquire(True, min(GLANCE_S, deadline - now))
+        PyErr_CheckSignals()
+        return 0
 
     def _look_up(self, int lane, bytes key):
         # (value,), or None. The newest value of a key is the last one that waits, else the one taken last.
-        cdef Held* held = NULL
+        cdef Held* held = (<PolicyInbox>self.inbox)._last_held
         cdef bytes data
-        if isinstance(self.inbox, PolicyInbox):
-            held = (<PolicyInbox>self.inbox)._last_held
         while held != NULL:
             if (
                 held.slot != NULL and held.lane == lane and held.slot.size == PyBytes_GET_SIZE(key)
@@ -294,12 +294,12 @@ cdef class Taker:
         held.source = NULL
         inbox._free(held)
         if key is not None and not entry.is_error:
-            self._remember(lane, key, entry.value)
+            self._remember(inbox, lane, key, entry.value)
         if inbox._held_back:
             self._look_for_room()
         return True
 
-    cdef int _remember(self, int lane, bytes key, PyObject* value) except -1:
+    cdef int _remember(self, PolicyInbox inbox, int lane, bytes key, PyObject* value) except -1:
         cdef dict newest = self._newest
         place = (lane, key)
         newest.pop(place, None)  # so that the dict is ordered by the time of taking
@@ -309,7 +309,7 @@ cdef class Taker:
                 del newest[next(iter(newest))]
             except (KeyError, RuntimeError):
                 pass  # another thread has changed the dict
-        return 0
+        return inbox.tell_watchers()  # whoever looked meanwhile has found it neither there nor here
 
     cdef int _look_for_room(self) except -1:
         # If there is room, reading is resumed on the loop's thread.
