@@ -28,6 +28,7 @@ from control import READY, TURNS, Control
 
 POOL = 4  # distinct large payloads, so that no library sends only from a hot cache
 LARGE = 32768
+STAMP_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,9 @@ def body(size: int) -> bytearray:
 
 
 def stamped(payload: bytearray, seq: int) -> bytes:
-    """A copy of `payload` that carries the time and its number in its first 16 bytes."""
-    struct.pack_into("<QQ", payload, 0, time.monotonic_ns(), seq)
+    """A copy of `payload` that carries the time and its number in its first 16 bytes, if it has so many."""
+    if len(payload) >= STAMP_BYTES:
+        struct.pack_into("<QQ", payload, 0, time.monotonic_ns(), seq)
     return bytes(payload)
 
 
