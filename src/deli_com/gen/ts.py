@@ -7,6 +7,19 @@ from collections.abc import Iterable
 from itertools import takewhile
 
 from deli_com.gen.plan import MAX_EMPTY, Names, Plan, Spelling, runtime, summary
+from deli_com.gen.ts_lines import (
+    WIDTH,
+    block,
+    broken,
+    call,
+    constant_array,
+    folded,
+    typed,
+    union,
+    unmarked,
+    untyped,
+    unused,
+)
 from deli_com.schema.schema import Schema
 from deli_com.schema.tree import (
     SIZES,
@@ -59,8 +72,6 @@ _ARRAYS = {
 }
 _VIEWS = {name: array.removesuffix("Array") for name, array in _ARRAYS.items()}
 _VIEWS |= {"u64": "BigUint64", "i64": "BigInt64"}
-_WIDTH = 80  # line width of prettier
-_TYPE = re.compile("⟦([^⟧]*)⟧")
 
 
 def typescript(
@@ -105,32 +116,13 @@ def typescript(
     if u64 not in ("bigint", "number"):
         raise ValueError(f"u64 must be 'bigint' or 'number', not {u64!r}")
     text = _TypeScript(Plan.of(schema, up), u64=u64, generic=generic or client, client=client).file()
-    return _untyped(text) if js else _TYPE.sub(r"\1", text)
+    return untyped(text) if js else unmarked(text)
 
 
 def generic_decoder() -> str:
     """Return the classes `Generic`, `Reader` and `Writer` in JavaScript, for a script that is no module."""
     text = "\n".join([runtime("core.ts"), runtime("generic.ts", big="true")])
-    return re.sub(r"(?m)^export ", "", _untyped(text))
-
-
-def _untyped(text: str) -> str:
-    # Lines that say nothing but types go, then types within lines, then what they leave behind.
-    text = re.sub(r"(?m)^ *⟦[^⟧]*⟧\n", "", text)
-    text = re.sub(r"\n{3,}", "\n\n", _TYPE.sub("", text))
-    return re.sub(r"(?m)^( *)([^\n]*\()\n((?: +\w+(?: = \w+)?,\n)+) *\) \{$", _joined, text)
-
-
-def _joined(found: re.Match[str]) -> str:
-    # The head of a function whose parameters fit a line without their types.
-    names = ", ".join(line.strip().rstrip(",") for line in found[3].splitlines())
-    line = f"{found[1]}{found[2]}{names}) {{"
-    return line if len(line) <= _WIDTH else found[0]
-
-
-def _t(text: str) -> str:
-    # Marks text that exists in TypeScript only.
-    return f"⟦{text}⟧"
+    return re.sub(r"(?m)^export ", "", untyped(text))
 
 
 class _TypeScript:
@@ -151,7 +143,7 @@ class _TypeScript:
         parts = [self.head()]
         parts += [self.declaration(each) for each in definitions]
         parts += [
-            _t(f"export type {self.roots[name]} = {self.type_of(tp)};\n") for name, tp in self.plan.roots()
+            typed(f"export type {self.roots[name]} = {self.type_of(tp)};\n") for name, tp in self.plan.roots()
         ]
         parts += [self.code(each) for each in definitions]
         parts += [self.root_code(self.roots[name], tp) for name, tp in self.plan.roots()]
@@ -180,16 +172,16 @@ class _TypeScript:
         down = self.root_name(plan.schema, "Root")
         up = None if plan.up is None else self.root_name(plan.up, "UpRoot")
         hash_, text = ('"-"', '""') if up is None else ("UP_SCHEMA_HASH", "UP_SCHEMA_TEXT")
-        words = "".join(f"  {word}\n" for word in _folded(_KEYWORDS.split(), _WIDTH - 2))
+        words = "".join(f"  {word}\n" for word in folded(_KEYWORDS.split(), WIDTH - 2))
         # Without annotations these have literal types, and compilers report impossible comparisons.
         constants = (
-            f"const CLIENT_UP_HASH{_t(': string')} = {hash_};\n"
-            f"const CLIENT_UP_TEXT{_t(': string')} = {text};\n"
-            f"const RESERVED_NAMES = `\n{words}`.match(/\\w+/g)!;\n".replace(")!;", f"){_t('!')};")
+            f"const CLIENT_UP_HASH{typed(': string')} = {hash_};\n"
+            f"const CLIENT_UP_TEXT{typed(': string')} = {text};\n"
+            f"const RESERVED_NAMES = `\n{words}`.match(/\\w+/g)!;\n".replace(")!;", f"){typed('!')};")
         )
         if up is None:
             constants += (
-                f"function encodeNothing(_value{_t(': never')}){_t(': Uint8Array')} {{\n"
+                f"function encodeNothing(_value{typed(': never')}){typed(': Uint8Array')} {{\n"
                 '  throw new EncodeError("this server receives no values", "");\n}\n'
             )
         values = {
@@ -214,11 +206,11 @@ class _TypeScript:
         name = self.names[each.name]
         doc = self.doc(each.name)
         if isinstance(each, Enum):
-            body = _union([f'"{member}"' for member in each.members], f"export type {name}")
-            names = _array([f'"{member}"' for member in each.members], f"const {name}Names")
-            return _t(f"{doc}{body}\n") + f"{names}\n"
+            body = union([f'"{member}"' for member in each.members], f"export type {name}")
+            names = constant_array([f'"{member}"' for member in each.members], f"const {name}Names")
+            return typed(f"{doc}{body}\n") + f"{names}\n"
         if isinstance(each, Struct):
-            return _t(f"{doc}export interface {name} {{{_block(self.members(each.fields))}}}\n")
+            return typed(f"{doc}export interface {name} {{{block(self.members(each.fields))}}}\n")
         found = []
         for variant in each.variants:
             own = self.variants[each.name, variant.name]
@@ -228,8 +220,8 @@ class _TypeScript:
                 f"{kind}{self.members(variant.fields, ('kind',))}}}\n"
             )
         own_names = [self.variants[each.name, variant.name] for variant in each.variants]
-        found.append(f"{doc}{_union(own_names, f'export type {name}')}\n")
-        return _t("\n".join(found))
+        found.append(f"{doc}{union(own_names, f'export type {name}')}\n")
+        return typed("\n".join(found))
 
     def members(self, fields: Iterable[Field], taken: tuple[str, ...] = ()) -> str:
         names = self.attributes(fields, taken)
@@ -375,9 +367,9 @@ class _TypeScript:
             lines += f"    {names[field.name]}: {self.read_at(field.type.name, 'view', place, place)},\n"
             at += SIZES[field.type.name]
             kinds += self.kind(field.type.name)
-        parameters = f"view{_t(': DataView')}, at{_t(': number')}"
+        parameters = f"view{typed(': DataView')}, at{typed(': number')}"
         return (
-            f"function at{name}({parameters}){_t(f': {name}')} {{\n  return {{\n{lines}  }};\n}}\n\n"
+            f"function at{name}({parameters}){typed(f': {name}')} {{\n  return {{\n{lines}  }};\n}}\n\n"
             f'{head}  return at{name}(r.view, r.run({at}, "{kinds}"));\n}}\n'
         )
 
@@ -390,14 +382,14 @@ class _TypeScript:
 
     def code(self, each: Struct | Sealed | Enum) -> str:
         name = self.names[each.name]
-        head = f"function read{name}(r{_t(': Reader')}){_t(f': {name}')} {{\n"
-        write = f"function write{name}(w{_t(': Writer')}, v{_t(f': {name}')}){_t(': void')} {{\n"
+        head = f"function read{name}(r{typed(': Reader')}){typed(f': {name}')} {{\n"
+        write = f"function write{name}(w{typed(': Writer')}, v{typed(f': {name}')}){typed(': void')} {{\n"
         again = each.name in self.plan.recursive
         enter = "  r.enter();\n" if again else ""
         leave = "  r.leave();\n  return value;\n" if again else ""
-        give = f"  const value{_t(f': {name}')} =" if again else "  return"
+        give = f"  const value{typed(f': {name}')} =" if again else "  return"
         if isinstance(each, Enum):
-            index = f"{name}Names[r.index({len(each.members)})]{_t('!')}"
+            index = f"{name}Names[r.index({len(each.members)})]{typed('!')}"
             return (
                 f"{head}  return {index};\n}}\n\n"
                 f'{write}  w.index(v, {name}Names, "{name}");\n}}\n'
@@ -408,7 +400,7 @@ class _TypeScript:
             wrote = self.write_fields(each.fields, names, name, "  ")
             inner = (f'  w.enter("{name}");\n', "  w.leave();\n") if again else ("", "")
             if not each.fields:
-                return f"{_unused(head)}  return {{}};\n}}\n\n{_unused(write)[:-1]}}}\n"
+                return f"{unused(head)}  return {{}};\n}}\n\n{unused(write)[:-1]}}}\n"
             if self.plain(each):
                 return f"{self.plain_code(each, name, names, head)}\n{write}{wrote}}}\n"
             return f"{head}{enter}{give} {body};\n{leave}}}\n\n{write}{inner[0]}{wrote}{inner[1]}}}\n"
@@ -416,9 +408,8 @@ class _TypeScript:
         for i, variant in enumerate(each.variants):
             names = self.attributes(variant.fields, ("kind",))
             body = self.literal(variant.fields, names, "      ", f'kind: "{variant.name}"')
-            after = (
-                f"      const value{i}{_t(f': {name}')} = {body};\n      r.leave();\n      return value{i};\n"
-            )
+            kept = f"const value{i}{typed(f': {name}')} = {body};\n"
+            after = f"      {kept}      r.leave();\n      return value{i};\n"
             cases.append(
                 f"    case {i}:" + (f" {{\n{after}    }}\n" if again else f"\n      return {body};\n")
             )
@@ -437,15 +428,15 @@ class _TypeScript:
         )
 
     def root_code(self, name: str, tp: Type) -> str:
-        body = _broken("  return ", self.read(tp), ";")
-        head = f"function read{name}(r{_t(': Reader')}){_t(f': {name}')} {{\n{body}}}\n"
-        write = f"function write{name}(w{_t(': Writer')}, v{_t(f': {name}')}){_t(': void')} {{\n"
+        body = broken("  return ", self.read(tp), ";")
+        head = f"function read{name}(r{typed(': Reader')}){typed(f': {name}')} {{\n{body}}}\n"
+        write = f"function write{name}(w{typed(': Writer')}, v{typed(f': {name}')}){typed(': void')} {{\n"
         path = f'"{name}"'
         return f"{head}\n{write}{self.write(tp, 'v', path, '  ')}}}\n"
 
     def literal(self, fields: Iterable[Field], names: dict[str, str], indent: str, first: str = "") -> str:
         lines = [f"{indent}  {first},\n"] if first else []
-        lines += [_broken(f"{indent}  {names[name]}: ", text, ",") for name, text in self.reads([*fields])]
+        lines += [broken(f"{indent}  {names[name]}: ", text, ",") for name, text in self.reads([*fields])]
         if not lines:
             return "{}"
         return "{\n" + "".join(lines) + f"{indent}}}"
@@ -462,11 +453,11 @@ class _TypeScript:
         """The statements that write one value."""
         match tp:
             case Scalar("bytes"):
-                return _call(indent, "w.data", v, path)
+                return call(indent, "w.data", v, path)
             case Scalar("u64" | "i64") if not self.big:
-                return _call(indent, f"w.{tp.name}", f"w.safe({v}, {path})", path)
+                return call(indent, f"w.{tp.name}", f"w.safe({v}, {path})", path)
             case Scalar(name):
-                return _call(indent, f"w.{name}", v, path)
+                return call(indent, f"w.{name}", v, path)
             case Ref(name):
                 return f"{indent}write{self.names[name]}(w, {v});\n"
             case Option(item):
@@ -477,21 +468,21 @@ class _TypeScript:
                     f"{self.write(item, one, path, indent + '  ')}{indent}}}\n"
                 )
             case Product(items):
-                found = _call(indent, "w.exactly", v, str(len(items)), path)
+                found = call(indent, "w.exactly", v, str(len(items)), path)
                 for i, item in enumerate(items):
                     found += self.write(item, f"{v}[{i}]", path, indent)
                 return found
             case List(item):
                 most = [str(MAX_EMPTY)] if self.plan.least(item) == 0 else []
-                return _call(indent, "w.count", v, path, *most) + self.elements(item, v, path, indent)
+                return call(indent, "w.count", v, path, *most) + self.elements(item, v, path, indent)
             case Fixed(item, count):
-                return _call(indent, "w.exactly", v, str(count), path) + self.elements(item, v, path, indent)
+                return call(indent, "w.exactly", v, str(count), path) + self.elements(item, v, path, indent)
 
     def elements(self, item: Type, v: str, path: str, indent: str) -> str:
         array = self.array_of(item)
         if array is not None:
             assert isinstance(item, Scalar)
-            return _call(indent, "w.numbers", v, array, f'"{item.name}"', path)
+            return call(indent, "w.numbers", v, array, f'"{item.name}"', path)
         one = self.name("e")
         return (
             f"{indent}for (const {one} of {v}) {{\n{self.write(item, one, path, indent + '  ')}{indent}}}\n"
@@ -510,100 +501,18 @@ class _TypeScript:
                 f"  const view = viewOf(bytes);\n  const size = view.byteLength;\n"
                 f"  if (size === {size} || (size > {size} && !strict)) return at{name}(view, 0);\n"
             )
-            if len(fast.splitlines()[-1]) > _WIDTH:
+            if len(fast.splitlines()[-1]) > WIDTH:
                 fast = fast.replace(f" return at{name}", f"\n    return at{name}")
         return (
             f"/** Decode a value; bytes after it are ignored unless `strict`. Throws `DecodeError`. */\n"
-            f"export function decode{name}(\n  bytes{_t(': Uint8Array | ArrayBuffer')},\n"
-            f"  strict{_t(': boolean')} = false,\n){_t(f': {name}')} {{\n"
+            f"export function decode{name}(\n  bytes{typed(': Uint8Array | ArrayBuffer')},\n"
+            f"  strict{typed(': boolean')} = false,\n){typed(f': {name}')} {{\n"
             f"{fast}  const r = new Reader(bytes);\n  return finish(r, read{name}(r), strict);\n}}\n\n"
             f"/** Encode a value. Throws `EncodeError`. */\n"
-            f"export function encode{name}(value{_t(f': {name}')}){_t(': Uint8Array')} {{\n"
+            f"export function encode{name}(value{typed(f': {name}')}){typed(': Uint8Array')} {{\n"
             f"  const w = new Writer();\n  write{name}(w, value);\n  return w.done();\n}}\n"
         )
 
 
 def _is_plain(tp: Type) -> bool:
     return isinstance(tp, Scalar) and tp.name in SIZES
-
-
-def _call(indent: str, function: str, *arguments: str) -> str:
-    # A statement that is a call, broken over lines if it is too long.
-    line = f"{indent}{function}({', '.join(arguments)});\n"
-    if len(line) <= _WIDTH + 1:
-        return line
-    return f"{indent}{function}(\n" + "".join(f"{indent}  {one},\n" for one in arguments) + f"{indent});\n"
-
-
-def _broken(head: str, text: str, end: str) -> str:
-    # An expression in a line, or broken over lines as prettier does it: arrays, options, and lists of arrays.
-    if len(head) + len(text) + len(end) <= _WIDTH and not _is_matrix(text):
-        return f"{head}{text}{end}\n"
-    indent = " " * (len(head) - len(head.lstrip()))
-    if text.startswith("r.bool() ? ") and text.endswith(" : null"):
-        return f"{head}r.bool()\n" + _broken(f"{indent}  ? ", text[11:-7], "") + f"{indent}  : null{end}\n"
-    opening = re.match(r"(r\.\w+\([\d, ]+\(r\) => )?\[", text)
-    if opening is None:
-        arrow = re.match(r"(r\.\w+\([\d, ]+\(r\) =>) (.*)\)$", text)
-        if arrow is None:
-            return f"{head}{text}{end}\n"
-        body = arrow[2][1:-1] if arrow[2].startswith("(") else arrow[2]
-        return f"{head}{arrow[1]}\n" + _broken(f"{indent}  ", body, ",") + f"{indent}){end}\n"
-    start, last = opening[0], "])" if opening[1] else "]"
-    items = _split(text[len(start) : -len(last)])
-    return (
-        f"{head}{start}\n"
-        + "".join(_broken(f"{indent}  ", item, ",") for item in items)
-        + f"{indent}{last}{end}\n"
-    )
-
-
-def _is_matrix(text: str) -> bool:
-    # Whether it is an array of several arrays of several elements: prettier gives each a line.
-    items = _split(text[1:-1]) if text.startswith("[") and text.endswith("]") else []
-    return len(items) > 1 and all(each.startswith("[") and len(_split(each[1:-1])) > 1 for each in items)
-
-
-def _split(text: str) -> list[str]:
-    # The elements of a list, at the commas outside of brackets.
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter in "([") - (letter in ")]")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts]
-
-
-def _folded(words: Iterable[str], width: int) -> list[str]:
-    # Words, wrapped into lines.
-    lines = [""]
-    for word in words:
-        if len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] += f" {word}" if lines[-1] else word
-    return lines
-
-
-def _block(body: str) -> str:
-    return f"\n{body}" if body else ""
-
-
-def _unused(head: str) -> str:
-    # The head of a function that uses none of its parameters.
-    return re.sub(r"([(,] ?)(\w+)⟦", r"\1_\2⟦", head)
-
-
-def _union(items: list[str], head: str) -> str:
-    line = f"{head} = {' | '.join(items)};"
-    if len(line) <= _WIDTH:
-        return line
-    return f"{head} =\n" + "\n".join(f"  | {item}" for item in items) + ";"
-
-
-def _array(items: list[str], head: str) -> str:
-    line = f"{head} = [{', '.join(items)}]{_t(' as const')};"
-    if len(_TYPE.sub(r"\1", line)) <= _WIDTH:
-        return line
-    return f"{head} = [\n" + "".join(f"  {item},\n" for item in items) + f"]{_t(' as const')};"
