@@ -151,7 +151,9 @@ cdef class Writer:
         cdef int i
         for i in range(follower.cursor_count):
             log = <Log>follower.cursors[i].log
-            if log.aging and log.expire(log.arena.now_ns, log.passed if i == 0 else log.end):
+            if log.ages is None or log.ages.count == 0:
+                continue
+            if log.expire(log.arena.now_ns, log.passed if i == 0 else log.end):
                 self._merge.forget()
         return 0
 

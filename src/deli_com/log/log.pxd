@@ -6,6 +6,7 @@ from libc.stdint cimport uint64_t
 from deli_com.ground.cursor cimport WriteCursor
 from deli_com.ground.delivery_class cimport DeliveryClass
 from deli_com.ground.sockets cimport iovec
+from deli_com.log.ages cimport Ages
 from deli_com.log.arena cimport Arena
 from deli_com.log.log_keys cimport KeyTable
 from deli_com.log.ring cimport Key, Position, Record, Records
@@ -39,7 +40,7 @@ cdef class Log(Records):
     cdef uint64_t passed             # CURRENT followers have what is before; superseded ones there are freed
     cdef Py_ssize_t skip_limit       # bytes of skip frames kept for laggards
     cdef KeyTable keys               # of policy latest
-    cdef Py_ssize_t aging            # frames of which it is known when they are too old
+    cdef Ages ages                   # of frames with a `max_age`; None until the first
 
     # --- appending -------------------------------------------------------------------
     cdef Py_ssize_t commit(self, WriteCursor* cur) except -1
@@ -84,11 +85,9 @@ cdef class Log(Records):
     # --- private ---------------------------------------------------------------------
     cdef uint64_t _skip_at           # no live skip frame is in a record before this index
     cdef list _obsolete              # Keys' former frames: start offsets, in no order
-    cdef dict _expiries              # lane -> deque of (when it is too old, start offset), oldest first
 
     cdef bytes _retained(self, Key key)
     cdef uint64_t _next_frame(self, Position* at) noexcept
     cdef void _retire(self, Key key) noexcept
     cdef void _drop_skips(self) noexcept
-    cdef int _forget_dead(self, object frames) except -1
     cdef Py_ssize_t _frame_bytes(self, uint64_t index) noexcept

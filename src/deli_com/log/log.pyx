@@ -28,16 +28,14 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_RELIABLE, DELIVER_SKIP
+from deli_com.log.ages cimport Ages
 from deli_com.log.arena cimport LARGE_BYTES, Frame
 from deli_com.log.framing cimport frame_head, frame_size
 from deli_com.log.log_keys cimport KeyTable
 from deli_com.log.ring cimport NOWHERE, Key, Position, Record, Records
 
-from collections import deque
-
 cdef enum:
     LOOK_RECORDS = 64        # that `oldest_ns` looks at
-    MANY_DEAD = 1024         # frames that are watched for their age
 
 cdef class Log(Records):
     """An append-only stream of frames.
@@ -172,59 +170,31 @@ cdef class Log(Records):
     # --- what grows too old ------------------------------------------------------------
 
     cdef int let_expire(self, int lane, uint64_t age_ns, Py_ssize_t frame) except -1:
-        # The last frame, of so many bytes and not reliable, is left out once it is so old. Those of one lane
-        # have one age, so the first of them is the first that is too old.
-        if self._expiries is None:
-            self._expiries = {}
-        frames = self._expiries.get(lane)
-        if frames is None:
-            frames = self._expiries[lane] = deque()
-        frames.append((self.arena.now_ns + age_ns, self.end - <uint64_t>frame))
-        self.aging += 1
+        # The last frame, of so many bytes and not reliable, is left out once it is so old.
+        if self.ages is None:
+            self.ages = Ages()
+        self.ages.note(lane, self.arena.now_ns + age_ns, self.end - <uint64_t>frame)
         self.expire(self.arena.now_ns, self.passed)
-        if len(frames) > MANY_DEAD and len(frames) > 2 * <Py_ssize_t>(self._next - self._first):
-            self._forget_dead(frames)
-        return 0
+        return self.ages.forget_dead(lane, self)
 
     cdef uint64_t expire(self, uint64_t now_ns, uint64_t before) except? 0:
         # Frames that begin before `before` and are too old die. Returns where the last of them begins, plus
         # 1; or 0, if none has died.
-        cdef uint64_t start, index
+        cdef uint64_t index
         cdef uint64_t last = 0
         cdef Record* record
-        for frames in self._expiries.values():
-            while frames:
-                due, start = frames[0]
-                if <uint64_t>due > now_ns or start >= before:
-                    break
-                frames.popleft()
-                self.aging -= 1
-                if start < self.head_offset() or start >= self.end:
-                    continue
+        cdef uint64_t start = self.ages.take_due(now_ns, before)
+        while start != <uint64_t>NOWHERE:
+            if self.head_offset() <= start < self.end:
                 index = self._search(start)
                 record = self._record(index)
-                if record.start != start or record.data == NULL:
-                    continue  # everybody has it, or it was superseded
-                if record.obsolete and start in self._obsolete:
-                    self._obsolete.remove(start)
-                self._kill_aged(index)
-                last = max(last, start + 1)
+                if record.start == start and record.data != NULL:  # else superseded, or everybody has it
+                    if record.obsolete and start in self._obsolete:
+                        self._obsolete.remove(start)
+                    self._kill_aged(index)
+                    last = max(last, start + 1)
+            start = self.ages.take_due(now_ns, before)
         return last
-
-    cdef int _forget_dead(self, object frames) except -1:
-        # Those that were superseded, or that everybody has, need not be watched.
-        cdef uint64_t start
-        cdef Record* record
-        cdef list live = []
-        for due, start in frames:
-            if start >= self.head_offset():
-                record = self._record(self._search(start))
-                if record.start == start and record.data != NULL:
-                    live.append((due, start))
-        self.aging -= len(frames) - len(live)
-        frames.clear()
-        frames.extend(live)
-        return 0
 
     cdef void _retire(self, Key key) noexcept:
         # The newest frame of a key, if it has one, is no longer the newest. If it was not flushed yet,
