@@ -1,11 +1,10 @@
 """Which inbox a codec's values wait in, and what the garbage collector sees of one with policies."""
 
-from cpython.mem cimport PyMem_RawFree
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_XDECREF
 
 from deli_com._fastcodec cimport TypeCodec
 from deli_com.ground.gc_slots cimport CollectedType, inquiry, traverseproc, visitproc
+from deli_com.receive.held_memory cimport free_values
 from deli_com.receive.inbox cimport Inbox
 from deli_com.receive.message_key cimport message_keys
 from deli_com.receive.policy_inbox cimport PolicyInbox
@@ -46,18 +45,11 @@ cdef int _policy_inbox_traverse(PyObject* self, visitproc visit, void* argument)
 cdef int _policy_inbox_clear(PyObject* self) noexcept:
     cdef PolicyInbox inbox = <PolicyInbox>self
     cdef Held* held = inbox._first_held
-    cdef Held* following
     inbox._first_held = inbox._last_held = inbox._first_fixed = inbox._last_fixed = inbox._oldest_skip = NULL
     inbox._held = inbox._latest = 0
     inbox._is_fair = False
     inbox._is_dead = True  # its slots still point to them
-    while held != NULL:
-        following = held.after
-        Py_XDECREF(held.value)
-        Py_XDECREF(held.source)
-        PyMem_RawFree(held.data)
-        PyMem_RawFree(held)
-        held = following
+    free_values(held)
     return _clear_fields(self)
 
 

@@ -4,6 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from deli_com.ground.waiter cimport Waiter
+from deli_com.receive.held_memory cimport HeldMemory
 from deli_com.receive.inbox cimport Inbox
 from deli_com.receive.message_key cimport MessageKey, MessageKeys
 from deli_com.receive.slots cimport Held, Slot, SlotTable
@@ -13,6 +14,7 @@ cdef class PolicyInbox(Inbox):
     # --- private ---------------------------------------------------------------------
     cdef MessageKeys _keys
     cdef SlotTable _slots
+    cdef HeldMemory _memory
     cdef dict _lane_of                # class -> lane, for classes with policy latest or skip
     cdef bint _is_always_plain
     cdef bint _is_never_plain
@@ -24,8 +26,6 @@ cdef class PolicyInbox(Inbox):
     cdef Held* _first_fixed           # list of values that keep their place: reliable, skip, errors
     cdef Held* _last_fixed
     cdef Held* _oldest_skip
-    cdef Held* _spare                 # free list, linked by `after`
-    cdef Py_ssize_t _spares
     cdef Py_ssize_t _held
     cdef Py_ssize_t _latest           # number of those with policy latest
     cdef bint _is_fair                # latest values are taken in turns by key, not in order of arrival
@@ -48,8 +48,6 @@ cdef class PolicyInbox(Inbox):
     cdef bint _is_plain(self, const char* data, Py_ssize_t size) noexcept
     cdef void _link_fixed(self, Held* held) noexcept
     cdef int _link_latest(self, Slot* slot, Held* held) except -1
-    cdef Held* _new(self, const char* data, Py_ssize_t size) except NULL
-    cdef void _free(self, Held* held) noexcept
     cdef void _unlink(self, Held* held) noexcept
     cdef void _unlink_fixed(self, Held* held) noexcept
     cdef int _admit(self, Held* held) except -1

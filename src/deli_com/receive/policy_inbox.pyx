@@ -22,11 +22,9 @@ So if more than `AWAY_NS` have passed since the last take in the same turn, the 
 more arrives.
 """
 
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawRealloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport uint64_t
-from libc.string cimport memcpy, memset
 
 from deli_com._fastcodec cimport TypeCodec, codec_decode
 from deli_com.coding.decode cimport decode_plain
@@ -36,6 +34,7 @@ from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_RELIABLE, DE
 from deli_com.ground.home cimport at_home
 from deli_com.ground.sockets cimport deli_com_clock_ns
 from deli_com.ground.waiter cimport Waiter
+from deli_com.receive.held_memory cimport HeldMemory, free_values
 from deli_com.receive.inbox cimport Entry, Inbox
 from deli_com.receive.message_key cimport message_keys
 from deli_com.receive.slots cimport NO_PLACE, Held, Slot, SlotTable
@@ -46,8 +45,6 @@ cdef enum:
     REFRESH_LEAST = 2       # turns until the kernel's data is surely read; the first may precede the read
     REFRESH_MOST = 50
     PLAIN_BYTES = 256
-    MOST_SPARES = 64
-    SPARE_BYTES = 4096      # of a spare's memory
 
 cdef extern from *:
     "static int dc_reraise_late(void) { return -1; }"
@@ -67,6 +64,7 @@ cdef class PolicyInbox(Inbox):
         if self._keys is None:
             raise TypeError(f"no class of {codec.type!r} has a policy that drops values")
         self._slots = SlotTable()
+        self._memory = HeldMemory()
         spec = record_spec(codec.type)
         classes = spec.variants.values() if spec.sealed else [codec.type]
         self._lane_of = {
@@ -81,21 +79,8 @@ cdef class PolicyInbox(Inbox):
         self._turn = 1
 
     def __dealloc__(self):
-        cdef Held* held = self._first_held
-        cdef Held* following
-        while held != NULL:
-            following = held.after
-            Py_XDECREF(held.value)
-            Py_XDECREF(held.source)
-            PyMem_RawFree(held.data)
-            PyMem_RawFree(held)
-            held = following
+        free_values(self._first_held)
         self._first_held = NULL
-        while self._spare != NULL:
-            following = self._spare.after
-            PyMem_RawFree(self._spare.data)
-            PyMem_RawFree(self._spare)
-            self._spare = following
 
     cdef Py_ssize_t count(self) noexcept:
         return self._held
@@ -149,7 +134,7 @@ cdef class PolicyInbox(Inbox):
                 self._unlink(held)
                 self._latest -= 1
                 self.superseded += 1
-                self._free(held)
+                self._memory.free(held)
         elif self._found.kind == DELIVER_SKIP:
             self._make_room_to_skip(size)
         if not self.wanted and self.is_full():
@@ -158,7 +143,7 @@ cdef class PolicyInbox(Inbox):
                 self._slots.rest(slot)
             return False
         try:
-            held = self._new(data, size)
+            held = self._memory.new(data, size)
         except MemoryError:
             if slot != NULL and slot.first == NULL:
                 self._slots.rest(slot)
@@ -241,7 +226,7 @@ cdef class PolicyInbox(Inbox):
             held = self._oldest_skip
             self._detach(held)
             self.skipped += 1
-            self._free(held)
+            self._memory.free(held)
         return 0
 
     cdef int _drop_aged(self, uint64_t now) except -1:
@@ -250,7 +235,7 @@ cdef class PolicyInbox(Inbox):
         while held != NULL and held.due_ns != 0 and held.due_ns <= now:
             self._detach(held)
             self.skipped += 1
-            self._free(held)
+            self._memory.free(held)
             held = self._first_held
         return 0
 
@@ -261,7 +246,7 @@ cdef class PolicyInbox(Inbox):
         while held != NULL and held.due_ns != 0 and held.due_ns <= now:
             self._detach(held)
             self.skipped += 1
-            self._free(held)
+            self._memory.free(held)
             held = self._chosen()
         return 0
 
@@ -272,53 +257,6 @@ cdef class PolicyInbox(Inbox):
             self._turn += 1
 
     # --- the lists -----------------------------------------------------------------------
-
-    cdef Held* _new(self, const char* data, Py_ssize_t size) except NULL:
-        cdef Held* held = self._spare
-        cdef char* memory
-        cdef Py_ssize_t room
-        if held != NULL:
-            self._spare = held.after
-            self._spares -= 1
-            memory = held.data
-            room = held.room
-            memset(held, 0, sizeof(Held))
-            held.data = memory
-            held.room = room
-        else:
-            held = <Held*>PyMem_RawCalloc(1, sizeof(Held))
-            if held == NULL:
-                raise MemoryError("inbox")
-        if data != NULL:
-            if held.room < size:
-                memory = <char*>PyMem_RawRealloc(held.data, max(size, 32))
-                if memory == NULL:
-                    self._free(held)
-                    raise MemoryError("inbox")
-                held.data = memory
-                held.room = max(size, 32)
-            memcpy(held.data, data, size)
-        return held
-
-    cdef void _free(self, Held* held) noexcept:
-        # The value is in no list. Its references are freed last, because that may run the user's code.
-        cdef PyObject* value = held.value
-        cdef PyObject* source = held.source
-        held.value = NULL
-        held.source = NULL
-        if held.room > SPARE_BYTES:
-            PyMem_RawFree(held.data)
-            held.data = NULL
-            held.room = 0
-        if self._spares < MOST_SPARES:
-            held.after = self._spare
-            self._spare = held
-            self._spares += 1
-        else:
-            PyMem_RawFree(held.data)
-            PyMem_RawFree(held)
-        Py_XDECREF(value)
-        Py_XDECREF(source)
 
     cdef void _unlink(self, Held* held) noexcept:
         if held.before != NULL:
@@ -445,7 +383,7 @@ cdef class PolicyInbox(Inbox):
             error = DecodeError(f"{type(cause).__name__} while the value was made: {cause}")
             error.__cause__ = cause
         except BaseException:
-            self._free(held)
+            self._memory.free(held)
             raise
         if self.is_client:
             self.undecodable += 1
@@ -455,7 +393,7 @@ cdef class PolicyInbox(Inbox):
             return True
         source = <object>held.source
         size = held.wire
-        self._free(held)
+        self._memory.free(held)
         source._refused(error, size)
         return False
 
@@ -473,7 +411,7 @@ cdef class PolicyInbox(Inbox):
             entry.is_error = held.is_error
             held.value = NULL
             held.source = NULL
-            self._free(held)
+            self._memory.free(held)
             self._now()
         if self._held_back and self._has_room():
             self._resume_sources()
@@ -493,7 +431,7 @@ cdef class PolicyInbox(Inbox):
                     break
                 value = <object>held.value
                 values.append(value)
-                self._free(held)
+                self._memory.free(held)
         except MemoryError:
             pass  # the values taken so far must not be lost; the next recv raises
         self._now()
@@ -520,7 +458,7 @@ cdef class PolicyInbox(Inbox):
         self._detach(held)
         value = held.value
         held.value = NULL
-        self._free(held)
+        self._memory.free(held)
         self._now()
         return value
 
@@ -597,19 +535,13 @@ cdef class PolicyInbox(Inbox):
         return 0 if self._first_held == NULL else self._first_held.came_ns
 
     cdef int give_back(self) except -1:
-        cdef Held* held
         if self._has_ages and self._woken == 0:
             self._drop_aged(deli_com_clock_ns())
         if self._held_back and self._has_room():
             self._resume_sources()
         if self._held == 0 and self._number == self._seen and not self._is_dead:
             self._slots.forget_idle(0)
-            while self._spare != NULL:
-                held = self._spare
-                self._spare = held.after
-                PyMem_RawFree(held.data)
-                PyMem_RawFree(held)
-            self._spares = 0
+            self._memory.drop_spares()
         self._seen = self._number
         return 0
 
@@ -660,7 +592,7 @@ cdef class PolicyInbox(Inbox):
             self._admit(self._first_held)
         while gone != NULL:
             following = gone.after
-            self._free(gone)
+            self._memory.free(gone)
             gone = following
         if self._held_back and self._has_room():
             self._resume_sources()

@@ -292,7 +292,7 @@ cdef class Taker:
         entry.is_error = held.is_error
         held.value = NULL
         held.source = NULL
-        inbox._free(held)
+        inbox._memory.free(held)
         if key is not None and not entry.is_error:
             self._remember(inbox, lane, key, entry.value)
         if inbox._held_back:
