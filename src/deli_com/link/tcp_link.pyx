@@ -1,9 +1,4 @@
-"""The TCP end of one connection: frames of a u32 little-endian length and a payload.
-
-    0         4                  4 + length
-    | length  | payload          |            docs/wire.md section 8
-
-A length of 2**32 - 1 announces a control text, which follows behind its own length (section 10).
+"""The TCP end of one connection: frames of a length and a payload (tcp_frame.pxd).
 
 It is the transport's protocol itself, so bytes go from the kernel to the decoder in two
 steps: every read of an endpoint lands in one shared buffer, and values are decoded from
@@ -18,8 +13,6 @@ has messages to get is reset, and never ended by EOF.
 
 import asyncio
 import logging
-import socket
-import struct
 
 from cpython.buffer cimport PyBUF_WRITE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
@@ -32,32 +25,24 @@ from deli_com.link.connection cimport Connection, reason_of_loss
 from deli_com.link.endpoint cimport Endpoint
 from deli_com.link.peer cimport CONNECTION_CLOSED, CONNECTION_CLOSING, CONNECTION_OPEN, CONNECTION_OPENING
 from deli_com.link.speaker cimport Speaker
+from deli_com.link.tcp_frame cimport (
+    CONTROL_BYTES, CONTROL_HEADER, LENGTH_BYTES, MARKER, control_frame, frame_length, is_tls_hello,
+    where_it_ends,
+)
 from deli_com.link.tcp_read_buffer cimport PART_BYTES, READ_BYTES, ReadBuffer
 from deli_com.errors import ConnectionClosed, MessageTooLarge
+from deli_com.link.early_values import NO_HELLO, EarlyValues
+from deli_com.link.required_hello import NO_SCHEMA, RequiredHello
 from deli_com.net.first_bytes import foreign_protocol
 from deli_com.net.tcp_keepalive import probe
 from deli_com.net import tls
-from deli_com.net.transports import remote_address
+from deli_com.net.transports import remote_address, reset_on_close
 from deli_com.schema.control import Seen, is_control, render
 from deli_com.schema.terms import Ending
 
 cdef enum:
-    LENGTH_BYTES = 4
-    FULL_BYTES = 16384           # ... while the inbox is full: it takes one read more of each connection
-    MARKER = 0xFFFFFFFF          # in place of a length: a control text follows
-    CONTROL_HEADER = 8           # the marker, and the text's own length
-    CONTROL_BYTES = 262144       # of one control text
+    FULL_BYTES = 16384           # of one read while the inbox is full; each connection may have one such read
     REFUSED = 4400               # the meaning of this close code; TCP sends no codes
-    HELLO_BYTES = 512            # of the hello that must come first where schemas are required
-    EARLY_BYTES = 16777216       # of values that wait for the server's hello
-
-cdef double HELLO_S = 10.0       # how long a required hello may take
-
-cdef str NO_HELLO = (
-    "the server does not answer the announcement of schemas: it is older than they are, or another program; "
-    "connect with schema=None"
-)
-cdef object RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for 0 s
 
 
 cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
@@ -84,11 +69,9 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
     cdef Py_ssize_t _part_bytes  # allocated
     cdef Py_ssize_t _part_room   # of them for this frame: up to its end at most
     cdef bint _ended_in_order
-    cdef bytearray _first        # what there is of a required hello; None: it is complete, or not required
-    cdef object _deadline        # of that
+    cdef object _hello           # the RequiredHello that has not come; None: it has, or is not required
     cdef list _corked            # texts that go out together, while more are said; or None
-    cdef list _early             # a client's: values from before the server's hello
-    cdef Py_ssize_t _early_bytes
+    cdef object _early           # a client's EarlyValues, until the server's hello; or None
     cdef str _mark               # the one that is to be answered once the transport is empty, or None
     cdef bint _was_watched       # at the first sweep: see `_watch_again`
     cdef double _look_at         # endpoint clock, seconds: when the kernel is asked for a sign of life
@@ -123,7 +106,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
     def buffer_updated(self, Py_ssize_t nbytes):
         """Deliver what is complete of `nbytes` more bytes; keep the rest."""
         if self.stage != CONNECTION_OPEN:
-            if self._first is not None:
+            if self._hello is not None:
                 return self._await_hello(self._buffer.data, nbytes)
             self._open()
             if self.stage != CONNECTION_OPEN:
@@ -158,7 +141,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
                 data += frame
                 frame = LENGTH_BYTES
                 continue
-            length = <Py_ssize_t>_frame_length(data)
+            length = <Py_ssize_t>frame_length(data)
             if end - data - LENGTH_BYTES < length:
                 frame = LENGTH_BYTES + length
                 break
@@ -180,7 +163,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             return 0
         if not self._fits(part):
             return self._complete_control(part)
-        length = <Py_ssize_t>_frame_length(part)
+        length = <Py_ssize_t>frame_length(part)
         if self._part_size < LENGTH_BYTES + length:
             if self._part_size == self._part_room:
                 self._make_room(part, self._part_size, LENGTH_BYTES + length)
@@ -199,7 +182,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         cdef Py_ssize_t size
         cdef uint8_t* part
         if self._part == NULL:
-            if not self.messages_in and not self.endpoint.is_client and _is_tls_hello(frame, have):
+            if not self.messages_in and not self.endpoint.is_client and is_tls_hello(frame, have):
                 self._refuse("this client begins TLS, which this port does not speak (ssl=)", None)
                 return False
             self._part_bytes = 0
@@ -230,7 +213,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             return 0
         if have < CONTROL_HEADER:
             return CONTROL_HEADER
-        size = <Py_ssize_t>_frame_length(frame + LENGTH_BYTES)
+        size = <Py_ssize_t>frame_length(frame + LENGTH_BYTES)
         if size > CONTROL_BYTES:
             self.end_by(Ending(0, f"a control text of {size} bytes, at most {<int>CONTROL_BYTES} may be"))
             return 0
@@ -261,44 +244,40 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
 
     cdef int _await_hello(self, const uint8_t* data, Py_ssize_t size) except -1:
         # Schemas are required: it is no client until it has announced its own.
-        cdef bytearray first = self._first
-        cdef Py_ssize_t length
+        cdef bytes text
         if self.stage != CONNECTION_OPENING:
             return 0
-        first += (<const char*>data)[:size]
-        if len(first) >= LENGTH_BYTES and first[:LENGTH_BYTES] != b"\xff\xff\xff\xff":
-            return self._turn_away("it announces no schema, and schemas are required here")
-        if len(first) < CONTROL_HEADER:
-            return 0
-        length = int.from_bytes(first[LENGTH_BYTES:CONTROL_HEADER], "little")
-        if length > HELLO_BYTES:
-            return self._turn_away(f"a hello of {length} bytes")
-        if len(first) < CONTROL_HEADER + length:
-            return 0
-        self._first = None
-        self._deadline.cancel()
-        self._open()
-        if self.stage == CONNECTION_OPEN:
-            text = bytes(first)
-            self._parse(<const uint8_t*><const char*>text, len(text))
-            if self.stage == CONNECTION_OPEN and self.agreement is None:
-                self.end_by(Ending(0, "it announces no schema, and schemas are required here"))
+        try:
+            text = self._hello.add((<const char*>data)[:size])
+        except ValueError as cause:
+            self._turn_away(str(cause))
+        else:
+            if text is not None:
+                self._take_hello(text)
         return 0
 
-    cdef int _turn_away(self, str cause) except -1:
-        # Before it was open.
-        self._log.log(logging.WARNING, "closing %s: %s", self.remote_addr, cause)
-        self.close_reason = cause
-        return Connection.abort(self)
+    cdef int _take_hello(self, bytes text) except -1:
+        # Opens the connection, and takes the required hello and what came behind it.
+        self._hello.end()
+        self._hello = None
+        self._open()
+        if self.stage == CONNECTION_OPEN:
+            self._parse(<const uint8_t*><const char*>text, len(text))
+            if self.stage == CONNECTION_OPEN and self.agreement is None:
+                self.end_by(Ending(0, NO_SCHEMA))
+        return 0
 
-    def _hello_is_late(self):
-        if self._first is not None and self.stage == CONNECTION_OPENING:
-            self._turn_away(f"no hello within {HELLO_S:g} s")
+    def _turn_away(self, str cause):
+        # Before it was open.
+        if self.stage == CONNECTION_OPENING:
+            self._log.log(logging.WARNING, "closing %s: %s", self.remote_addr, cause)
+            self.close_reason = cause
+            Connection.abort(self)
 
     cdef int on_joined(self) except -1:
         if not self.endpoint.is_client or self.endpoint.terms is None:
             return 0
-        self._early = []
+        self._early = EarlyValues()
         self.agreement = self.endpoint.terms.agree(None)
         self.settle()
         return self.say(self.endpoint.terms.hello)
@@ -307,26 +286,23 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         cdef Endpoint endpoint = self.endpoint
         if not endpoint.is_client or self.agreement.theirs is not None:
             return Speaker.on_early(self, data, size)
-        if self._early and self._early_bytes + size > EARLY_BYTES:
-            return self.end_by(Ending(0, f"over {<int>EARLY_BYTES} bytes of values came first: {NO_HELLO}"))
-        self._early.append(data[:size])
-        self._early_bytes += size + sizeof(void*) * 6
+        cause = self._early.add(data[:size])
+        if cause is not None:
+            return self.end_by(Ending(0, cause))
         self.messages_in -= 1  # they are counted when they are delivered
         endpoint.messages_in -= 1
         endpoint.bytes_in -= size
         return 0
 
     cdef int on_settled(self) except -1:
-        cdef list early = self._early
         cdef bytes data
-        self._early = None
-        self._early_bytes = 0
-        for data in early or ():
+        early, self._early = self._early, None
+        for data in () if early is None else early.values:
             self.deliver(data, len(data))
         return 0
 
     cdef int say(self, bytes text) except -1:
-        cdef bytes frame = b"\xff\xff\xff\xff" + len(text).to_bytes(LENGTH_BYTES, "little") + text
+        cdef bytes frame = control_frame(text)
         if self._corked is not None:
             self._corked.append(frame)
         elif not self.transport.is_closing():
@@ -372,7 +348,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
 
     cdef bint _fits(self, const uint8_t* frame) except -1:
         # Whether the length is one that we take. If not, it is a control text, or the connection is closing.
-        cdef uint32_t length = _frame_length(frame)
+        cdef uint32_t length = frame_length(frame)
         cdef bytes start
         cdef str kind = None
         if <uint64_t>length <= <uint64_t>self.endpoint.max_message_size:
@@ -429,8 +405,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             if not self.endpoint.is_client and self.endpoint.terms is not None and (
                 self.endpoint.terms.use == "require"
             ):
-                self._first = bytearray()
-                self._deadline = self.endpoint.loop.call_later(HELLO_S, self._hello_is_late)
+                self._hello = RequiredHello(self.endpoint.loop, self._turn_away)
             elif self.endpoint._events is None or secure:
                 self._open()
             else:
@@ -442,7 +417,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
 
     def _open(self):
         # Once; the first event of the transport may come before its turn.
-        if self.stage == CONNECTION_OPENING and self._first is None:
+        if self.stage == CONNECTION_OPENING and self._hello is None:
             try:
                 self.opened()
             except Exception as error:
@@ -485,12 +460,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         if self._part == NULL:
             return "the peer has closed the connection" + self._silence(
                 "is it a TCP server, with TLS or without")
-        if self._part_size < LENGTH_BYTES:
-            return f"the stream ended inside a length: {self._part_size} of {LENGTH_BYTES} bytes"
-        if _frame_length(self._part) == MARKER:
-            return "the stream ended inside a control text"
-        return (f"the stream ended inside a message: {self._part_size - LENGTH_BYTES} "
-                f"of {_frame_length(self._part)} bytes")
+        return where_it_ends(self._part, self._part_size)
 
     def connection_lost(self, exc):
         """Leave for good."""
@@ -504,8 +474,8 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
                 self.close_reason = NO_HELLO if self._awaits_hello() else reason_of_loss(exc)
                 if exc is None and self.transport is not None:
                     self.close_reason += self._silence(f"does it {tls.CERTIFICATE_HINT}")
-            if self._deadline is not None:
-                self._deadline.cancel()
+            if self._hello is not None:
+                self._hello.end()
         finally:
             self.ended()
 
@@ -619,23 +589,9 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         # An end of stream between two frames would mean that everything was sent. A reset also frees the
         # kernel's buffer, which is megabytes for a peer that does not read.
         if self.stage != CONNECTION_CLOSED:
-            try:
-                self.transport.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-            except OSError:
-                pass  # it is not connected any longer
+            reset_on_close(self.transport)
             self.cut(True)
         return Connection.abort(self)
 
     cdef bint ended_in_order(self) except -1:
         return self._ended_in_order
-
-
-cdef inline uint32_t _frame_length(const uint8_t* at) noexcept nogil:
-    return at[0] | <uint32_t>at[1] << 8 | <uint32_t>at[2] << 16 | <uint32_t>at[3] << 24
-
-
-cdef inline bint _is_tls_hello(const uint8_t* at, Py_ssize_t size) noexcept nogil:
-    # A record that holds a whole ClientHello. No real message has such a length and such first bytes.
-    return (size > 10 and at[0] == 0x16 and at[1] == 3 and at[5] == 1 and at[6] == 0 and at[9] == 3
-            and (at[3] << 8 | at[4]) == (at[7] << 8 | at[8]) + 4)

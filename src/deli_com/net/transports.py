@@ -19,6 +19,7 @@ import contextlib
 import errno
 import socket
 import ssl as ssl_module
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Literal, TypeAlias
 
@@ -41,7 +42,10 @@ __all__ = [
     "connecting",
     "peer_of",
     "remote_address",
+    "reset_on_close",
 ]
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for 0 s
 
 Transports: TypeAlias = Literal[
     "aiofastnet", "loop"
@@ -227,6 +231,14 @@ def peer_of(sock: socket.socket) -> Address | None:
 def remote_address(transport: asyncio.BaseTransport) -> Address | None:
     """The peer's address; None if the kernel does not give it, for example after a disconnect."""
     return address_of(transport.get_extra_info("peername"))
+
+
+def reset_on_close(transport: asyncio.BaseTransport) -> None:
+    """Let the kernel discard what the peer has not got, and reset the connection, as soon as it is closed."""
+    try:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    except OSError:
+        pass  # it is not connected any longer
 
 
 def _tls_name(address: Address) -> str:
