@@ -48,6 +48,7 @@ class Joined(Protocol):
 
     def stats(self) -> BackplaneStats: ...
     async def close(self, drain: float) -> None: ...
+    def abandon(self) -> None: ...
 
 
 class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Down, Up]):
@@ -234,6 +235,8 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
         await self.close()
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
+        if self._node is not None and self._closing is None and not self._is_foreign():
+            self._node.abandon()
         if self._acceptor is not None and self._closing is None and not self._is_foreign():
             _warn(f"unclosed server {self!r}", ResourceWarning, source=self)
             if not self.loop.is_closed():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import struct
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -311,6 +313,30 @@ async def test_values_of_a_node_that_is_gone(orphans: Any, says: bool) -> None:
         async with WsServer[Message, None].bind("127.0.0.1:0", backplane=Memory(name)) as late:
             await within(lambda: plane(late).nodes == 2, "it does not join")
             assert late.stats().retained_keys == kept
+
+
+@pytest.mark.parametrize("server_class", [WsServer, Server])
+async def test_a_server_that_is_dropped_is_not_kept_and_says_that_it_closes(server_class: Any) -> None:
+    """As one without a backplane: nothing else keeps it, a warning says so, and its port is free."""
+    name = f"dropped-{server_class.__name__}"
+    async with server_class[Message, None].bind("127.0.0.1:0", backplane=Memory(name)) as stays:
+        mine = Memory(name)
+        held = [await server_class[Message, None].bind("127.0.0.1:0", backplane=mine)]
+        await within(lambda: plane(stays).nodes == plane(held[0]).nodes == 1, "they do not meet")
+        held[0].send_nowait(Pose("orphan", 1))
+        await within(lambda: stays.stats().retained_keys == 1, "missing")
+        gone = weakref.ref(held[0])
+        address = held[0].local_addr()
+        with pytest.warns(ResourceWarning, match=f"unclosed server .*{address}"):  # noqa: PT031
+            held.clear()
+            gc.collect()
+        assert gone() is None
+        await within(lambda: plane(stays).nodes == 0, "nobody is told")
+        await within(lambda: not mine.is_connected, "the backplane is open")
+        stays.send_nowait(Tick(1, 1))
+        assert stays.stats().retained_keys == 1
+        again = await server_class[Message, None].bind(str(address))
+        await again.close()
 
 
 async def test_tcp_servers_take_part() -> None:

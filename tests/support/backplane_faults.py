@@ -308,6 +308,79 @@ async def one_node_has_another_schema(scale: float) -> dict[str, Any]:
         return {"each": 1000}
 
 
+@fault
+async def nodes_are_replaced_by_newer_ones(scale: float) -> dict[str, Any]:
+    """One node after the other is closed, and comes again at its address as a newer program. Others send.
+
+    Who stays loses nothing of who stays, and reads what the newer ones send; a newer one knows what is
+    retained. In the end all are newer, and read what no older one could.
+    """
+    newer = _newer()
+    sent = {1: 0, 2: 0, 3: 0}  # ticks, by node
+
+    def send(servers: dict[int, WsServer[Any, Any]], times: int) -> None:
+        for number, server in servers.items():
+            type_: Any = Tick if server.down is not None and server.down.type is Message else newer["Tick"]
+            for _ in range(times):
+                server.send_nowait(type_(number, sent[number]))
+                sent[number] += 1
+
+    async def bound(type_: Any, address: str) -> WsServer[Any, Any]:
+        nats = Nats(url, room="r", reconnect_time_wait=0.05)
+        found: WsServer[Any, Any] = await WsServer[type_, None].bind(address, backplane=nats)
+        return found
+
+    async with NatsServer() as nats_server, contextlib.AsyncExitStack() as stack:
+        url = nats_server.url
+        servers: dict[int, WsServer[Any, Any]] = {}
+        for number in sent:
+            servers[number] = await bound(Message, "127.0.0.1:0")
+            stack.push_async_callback(lambda number=number: servers[number].close())
+        await within(lambda: all(plane(each).nodes == 2 for each in servers.values()), "they do not meet")
+        for number, server in servers.items():
+            server.send_nowait(Pose(f"robot {number}", number))
+        held = {"robot 1": 1, "robot 2": 2, "robot 3": 3}
+        staying = await Ledger.of(servers[1])
+        for replaced in (3, 2):
+            send(servers, 100)
+            await within(lambda: dict(staying.ticks) == sent, "ticks are missing")
+            others = {number: server for number, server in servers.items() if number != replaced}
+            address = servers[replaced].local_addr()
+            closing = asyncio.ensure_future(servers[replaced].close())
+            while not closing.done():
+                send(others, 1)
+                await asyncio.sleep(0)
+            await closing
+            send(others, 100)
+            servers[replaced] = await bound(newer["Message"], f"127.0.0.1:{address[1]}")
+            send(others, 100)
+            await within(lambda: all(plane(each).nodes == 2 for each in servers.values()), "it does not join")
+            for type_ in (Message, newer["Message"]):  # clients of the old program, and of the new one
+                ledger = await Ledger.of(servers[replaced], type_)
+                await within(lambda ledger=ledger: ledger.poses == held, "retained values are not there")
+                before = dict(sent)
+                send(servers, 100)
+                await within(lambda ledger=ledger: sum(ledger.ticks.values()) == 300, "ticks are missing")
+                assert {n: sent[n] - count for n, count in ledger.ticks.items()} == before
+                judged([ledger])
+                await ledger.close()
+        await within(lambda: dict(staying.ticks) == sent, "ticks are missing")
+        judged([staying])
+        assert not any(staying.holes.values()), staying.holes
+        assert plane(servers[1]).gaps == 0 and plane(servers[1]).received == sent[2] + sent[3] + 2
+        servers[3].send_nowait(newer["Extra"](1))
+        await within(lambda: plane(servers[1]).gaps == 1, "what the old one cannot read is not counted")
+        await staying.close()
+        await servers[1].close()
+        servers[1] = await bound(newer["Message"], "127.0.0.1:0")
+        await within(lambda: all(plane(each).nodes == 2 for each in servers.values()), "it does not join")
+        gaps, received = plane(servers[1]).gaps, plane(servers[1]).received
+        servers[3].send_nowait(newer["Extra"](1))
+        await within(lambda: plane(servers[1]).received == received + 1, "a new class is not read")
+        assert plane(servers[1]).gaps == gaps
+        return {"ticks": sum(sent.values())}
+
+
 def _newer() -> dict[str, Any]:
     # A namespace of its own: the names of the classes are in the schema.
     space: dict[str, Any] = {"__name__": "newer", "Codec": Codec, "u8": u8, "u32": u32}

@@ -28,6 +28,8 @@ from deli_com.ground.scalar cimport load_u32
 from deli_com.link.endpoint cimport Endpoint
 from deli_com.log.log cimport Log
 
+from weakref import ref
+
 from deli_com.errors import BacklogFull
 
 cdef enum Outcome:
@@ -39,7 +41,7 @@ cdef enum Outcome:
 
 @cython.final
 cdef class Shelf:
-    """Puts the messages of other nodes into the log of an endpoint.
+    """Puts the messages of other nodes into the log of an endpoint, which it does not keep alive.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ cdef class Shelf:
         That of the endpoint, which must not send them again.
     """
 
-    cdef Endpoint _endpoint
+    cdef object _endpoint            # weak
     cdef Outbox _outbox
     cdef dict _owners                # slot to (owner, key in the log)
     cdef dict _names                 # bytes to str
@@ -57,7 +59,7 @@ cdef class Shelf:
     cdef public object on_lost       # (why) -> None
 
     def __cinit__(self, Endpoint endpoint not None, Outbox outbox not None):
-        self._endpoint = endpoint
+        self._endpoint = ref(endpoint)
         self._outbox = outbox
         self._owners = {}
         self._names = {}
@@ -114,9 +116,10 @@ cdef class Shelf:
         list of (bytes, bytes or None)
             Payload, and the name of the group.
         """
-        cdef list found = [(payload, None) for payload in self._endpoint.log.retained_payloads()]
+        cdef Endpoint of = self._held()
+        cdef list found = [(payload, None) for payload in of.log.retained_payloads()]
         cdef Audience audience
-        for audience in list(self._endpoint._kept):
+        for audience in list(of._kept):
             name = self._outbox.name_of(audience.name)
             if name is not None:
                 found += [(payload, name) for payload in audience.retained_payloads()]
@@ -124,10 +127,16 @@ cdef class Shelf:
 
     # --- private -------------------------------------------------------------------------------
 
+    cdef Endpoint _held(self):
+        cdef Endpoint found = self._endpoint()
+        if found is None:
+            raise ReferenceError("the server of this node is gone")
+        return found
+
     cdef int _put(
         self, bytes payload, bytes name, object owner, dict touched, uint64_t sequence, bint is_bounded
     ) except -1:
-        cdef Endpoint to = self._endpoint
+        cdef Endpoint to = self._held()
         cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
         cdef const char* data = PyBytes_AS_STRING(payload)
         cdef Lane lane = None
@@ -170,13 +179,13 @@ cdef class Shelf:
             audience = self._log(name, lane is not None and lane.retain)
             if audience is None:
                 return DONE  # nobody here is in the group
-        return self._append(payload, lane, key, audience)
+        return self._append(to, payload, lane, key, audience)
 
-    cdef int _append(self, bytes payload, Lane lane, object key, Audience audience) except -1:
+    cdef int _append(self, Endpoint to, bytes payload, Lane lane, object key, Audience audience) except -1:
         cdef object full = None
         self._outbox.is_deaf = True
         try:
-            self._endpoint.append_encoded(encoded(payload, lane, key, audience, None))
+            to.append_encoded(encoded(payload, lane, key, audience, None))
         except BacklogFull as error:
             full = error
         finally:
@@ -192,7 +201,7 @@ cdef class Shelf:
         # As `send` would have it: the log has keys of both.
         cdef object found = None
         try:
-            found = lane.key_of(self._endpoint.down.from_bytes(payload))
+            found = lane.key_of(self._held().down.from_bytes(payload))
         except Exception as error:
             self._lose(error)
         return found
@@ -210,8 +219,9 @@ cdef class Shelf:
         # That of all, or of a group; None: there is no such group here.
         cdef object known
         cdef Audience audience
+        cdef Endpoint of = self._held()
         if name is None:
-            return self._endpoint.log
+            return of.log
         known = self._names.get(name)
         if known is None:
             try:
@@ -222,16 +232,17 @@ cdef class Shelf:
                 if len(self._names) >= MAX_NAMES:
                     self._names.clear()
                 self._names[name] = known
-        audience = None if known is None else self._endpoint._groups.get(known)
+        audience = None if known is None else of._groups.get(known)
         if audience is None and make and known is not None:
-            audience = self._endpoint.new_audience(known)
-            self._endpoint._groups[known] = audience
+            audience = of.new_audience(known)
+            of._groups[known] = audience
         return audience
 
     cdef int _forget(self, Log log, Py_ssize_t lane, object key) except -1:
+        cdef Endpoint of = self._held()
         log.forget(lane, key)
-        if log is not self._endpoint.log and log.retained_keys == 0:
-            self._endpoint._kept.discard(log)
+        if log is not of.log and log.retained_keys == 0:
+            of._kept.discard(log)
         return 0
 
     cdef int _forget_like(self, bytes payload, bytes name) except -1:
@@ -244,7 +255,7 @@ cdef class Shelf:
             return 0
         self._outbox.own.discard(slot)
         known = self._owners.pop(slot, None)
-        lane = self._endpoint.lanes.lanes[slot[1]]
+        lane = self._held().lanes.lanes[slot[1]]
         if known is not None:
             self._forget(log, lane.index, known[1])
         else:
@@ -293,7 +304,7 @@ cdef class Arrivals:
         cdef object refused = None
         cdef bytes made = None
         try:
-            made = self._shelf._endpoint.down.to_bytes(self.reader.from_bytes(payload))
+            made = self._shelf._held().down.to_bytes(self.reader.from_bytes(payload))
         except Exception as error:  # of the codec, or of a class's own code
             refused = error
         if refused is not None:
@@ -398,7 +409,7 @@ cdef class Arrivals:
             size -= 4
         else:
             self._parts = bytearray()
-        if len(self._parts) + size > self._shelf._endpoint.max_message_size:
+        if len(self._parts) + size > self._shelf._held().max_message_size:
             self._parts = None
             return None
         self._parts += data[:size]

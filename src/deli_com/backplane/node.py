@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import weakref
 from collections import deque
 from typing import Any
 
@@ -34,10 +35,15 @@ MAX_REMOTES = 10_000  # other nodes that are remembered, those that are gone inc
 LEAVE_S = 0.5  # for the last message to go
 
 _log = logging.getLogger("deli_com.backplane")
+_leaving: set[asyncio.Task[None]] = (
+    set()
+)  # of nodes whose servers are gone; an event loop keeps no task alive
 
 
 class Node:
     """Passes what a server sends to the other servers of a room, and theirs to its clients.
+
+    The event loop keeps a node alive, and a node does not keep its server alive.
 
     Parameters
     ----------
@@ -50,7 +56,8 @@ class Node:
     def __init__(self, server: Any, backplane: Backplane) -> None:
         self.id = os.urandom(16)
         self.schema: str = server.down.schema.hash
-        self._server = server
+        self._server = weakref.ref(server)
+        self._down = server.down
         self._backplane = backplane
         self._room = backplane.room
         self._loop: asyncio.AbstractEventLoop = server.loop
@@ -108,12 +115,32 @@ class Node:
             and self._loop.time() < end
         ):
             await asyncio.sleep(0.005)
+        self._stop()
+        await self._leave()
+
+    def abandon(self) -> None:
+        """Say that this node closes: its server is gone, and was not closed. Legal from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._abandon)
+
+    def _abandon(self) -> None:
+        if not self._is_closing:
+            self._stop()
+            task = self._loop.create_task(self._leave())
+            _leaving.add(task)
+            task.add_done_callback(_leaving.discard)
+
+    def _stop(self) -> None:
         self._is_closing = True
-        hide_from(self._server, self._outbox)
+        server = self._server()
+        if server is not None:
+            hide_from(server, self._outbox)
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
             task.cancel()
+
+    async def _leave(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._backplane.is_connected:
             with contextlib.suppress(Exception):
@@ -225,7 +252,8 @@ class Node:
         now = self._loop.time()
         late, self._ticked_at = now - self._ticked_at, now
         self._timer = self._loop.call_later(TICK_S, self._tick)
-        if not self._was_connected:
+        server = self._server()
+        if not self._was_connected or server is None:
             return
         if late > 4 * TICK_S:  # this process stood still: what has come meanwhile is not read yet
             for remote in self._remotes.values():
@@ -258,7 +286,8 @@ class Node:
     # --- receiving ----------------------------------------------------------------------------------------
 
     def _receive(self, where: str, message: bytes) -> None:
-        if self._is_closing:
+        server = self._server()  # held: the shelf puts what comes into its log
+        if self._is_closing or server is None:
             return
         try:
             suffix = where[-1:]
@@ -270,7 +299,7 @@ class Node:
                 self._on_reply(message)
             elif suffix == "t":
                 head = parse_head(message)
-                self._say(self._reply_to(head), frames.text(self._server.down.schema.text))
+                self._say(self._reply_to(head), frames.text(self._down.schema.text))
         except ValueError as error:
             self._budget.log(logging.WARNING, "backplane: %s sent a malformed message: %s", where, error)
 
@@ -352,7 +381,8 @@ class Node:
         self._waiting_bytes += len(batch)
 
     def _go_on(self) -> None:
-        while self._waiting and not self._is_closing:
+        server = self._server()
+        while self._waiting and not self._is_closing and server is not None:
             remote, batch, at = self._waiting.popleft()
             self._waiting_bytes -= len(batch)
             if not self._take(remote, batch, at):
@@ -405,7 +435,7 @@ class Node:
         if schema.hash not in self._texts_asked or schema.hash in self._readers:
             return
         try:
-            self._readers[schema.hash] = self._server.down.reading(schema)
+            self._readers[schema.hash] = self._down.reading(schema)
         except SchemaMismatch as error:
             self._readers[schema.hash] = False
             _log.warning(
