@@ -123,8 +123,8 @@ test-schema: $(BUILT) $(VENV)/.group-test ## 10^5 pairs of types against the ora
 
 # The suite runs a share of these. Node, npm, Chromium, rustc with rustfmt and g++ must be there: a test without its tool is
 # skipped, and fails here.
-test-gen: $(BUILT) $(VENV)/.group-test ## generated code of 200 schemas against Python's results, 10^5 inputs a language
-	DELI_COM_GEN_FULL=1 $(PY) -m pytest --timeout=7200 tests/gen tests/examples/test_rover.py $(ARGS)
+test-gen: $(BUILT) $(VENV)/.group-test ## generated code, and readers of recordings, of 200 schemas against Python: 10^5 inputs each
+	DELI_COM_GEN_FULL=1 $(PY) -m pytest --timeout=7200 tests/gen tests/examples/test_rover.py tests/unit/test_recording_readers.py $(ARGS)
 
 soak: $(BUILT) $(VENV)/.group-test ## 10^5 connects and an hour's messages: nothing may grow (ARGS="--kind tcp")
 	$(PY) tests/soak/soak.py $(ARGS)

@@ -21,6 +21,10 @@ NPM = {
     "esbuild": "0.25.11",
     "ws": "8.18.3",
     "playwright-core": "1.56.1",
+    "@mcap/core": "2.2.2",
+    "@foxglove/rosmsg": "5.0.5",
+    "@foxglove/rosmsg-serialization": "2.0.4",
+    "@foxglove/ws-protocol": "0.8.0",
 }
 
 
