@@ -89,11 +89,11 @@ class Desk:
     def _advertisement(self) -> list[bytes]:
         return advertise(self.channels)
 
-    def greeting(self) -> list[bytes]:
-        """The texts that come first, for each viewer."""
+    def greeting(self, is_sdk: bool) -> list[bytes]:
+        """The texts that come first, for viewers of ``foxglove.sdk.v1`` or of the protocol before it."""
         capabilities = ["clientPublish"] if self.publishes else []
         if self.player is not None:
-            capabilities += ["time", "playbackControl"]
+            capabilities += ["time", "playbackControl"] if is_sdk else ["time"]
         info = server_info(
             f"deli-com: {self._down.schema.tree.root}",
             capabilities=capabilities,

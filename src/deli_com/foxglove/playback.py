@@ -6,7 +6,8 @@
     state     5 | u8 status | u64 time | f32 speed | u8 sought | u32 length | id of the request
     time      2 | u64 time
 
-Times are ns since the epoch, numbers little-endian. Every viewer is told of every change.
+Times are ns since the epoch, numbers little-endian. Every viewer that speaks ``foxglove.sdk.v1`` is told of
+every change, and every viewer of the time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
 
 from deli_com.foxglove.heads import Times
+from deli_com.foxglove.protocol import PLAYBACK_STATE
 
 if TYPE_CHECKING:
     from deli_com.foxglove.desk import Desk
@@ -90,7 +92,7 @@ def parse_control(data: bytes) -> ControlRequest:
 
 def state(status: int, at: int, speed: float, sought: bool, request: bytes = b"") -> bytes:
     """A message that says how it is played now."""
-    return struct.pack("<BBQfBI", 5, status, at, speed, sought, len(request)) + request
+    return struct.pack("<BBQfBI", PLAYBACK_STATE, status, at, speed, sought, len(request)) + request
 
 
 class Playback:

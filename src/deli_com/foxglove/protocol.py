@@ -1,7 +1,7 @@
 """Foxglove's protocol: what a viewer says, read, and what a server says, written.
 
 https://github.com/foxglove/ws-protocol/blob/main/docs/spec.md, and for `playbackControl` the source of the
-Rust crate `foxglove`. ``foxglove.sdk.v1`` and ``foxglove.websocket.v1`` are two names for it.
+Rust crate `foxglove`. ``foxglove.sdk.v1`` is ``foxglove.websocket.v1`` with `playbackControl`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ __all__ = [
     "ERROR",
     "MAX_TEXT",
     "MESSAGE_HEAD",
+    "PLAYBACK_STATE",
     "SUBPROTOCOLS",
     "WARNING",
     "Advertise",
@@ -42,6 +43,7 @@ SUBPROTOCOLS = ("foxglove.sdk.v1", "foxglove.websocket.v1")  # the first that a 
 MAX_TEXT = 256 << 10  # bytes of one text of a viewer's
 BATCH = 100  # channels that are advertised in one message, as foxglove's own server does
 WARNING, ERROR = 1, 2  # levels of a status
+PLAYBACK_STATE = 5  # opcode; only viewers that speak ``foxglove.sdk.v1`` know it
 
 # Operations that need a capability which no server of ours has: capability, by operation.
 UNSUPPORTED = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from deli_com.foxglove import protocol
 from deli_com.foxglove.heads import Heads, begin_viewer, deliver
 from deli_com.foxglove.playback import parse_control
-from deli_com.foxglove.protocol import ENCODINGS, ERROR, WARNING
+from deli_com.foxglove.protocol import ENCODINGS, ERROR, PLAYBACK_STATE, SUBPROTOCOLS, WARNING
 from deli_com.link.ws_link import WsLink
 
 if TYPE_CHECKING:
@@ -36,12 +36,13 @@ class Viewer(WsLink):
         Of the server.
     """
 
-    __slots__ = ("_complaints", "_desk", "_heads", "_own", "_subscribed", "_subscriptions")
+    __slots__ = ("_complaints", "_desk", "_heads", "_is_sdk", "_own", "_subscribed", "_subscriptions")
 
     def __init__(self, server: Endpoint[Any, Any], request: Request, desk: Desk) -> None:
         super().__init__(server, request.remote, request)
         self._desk = desk
-        self._heads = Heads(server, desk.variants, desk.greeting(), desk.times)
+        self._is_sdk = request.subprotocol == SUBPROTOCOLS[0]
+        self._heads = Heads(server, desk.variants, desk.greeting(self._is_sdk), desk.times)
         self._subscriptions: dict[int, int] = {}  # the viewer's number for it to the channel
         self._subscribed: set[int] = set()  # those channels
         self._own: set[int] = set()  # channels on which it publishes
@@ -154,7 +155,8 @@ class Viewer(WsLink):
 
     def hear(self, key: str, message: bytes) -> None:
         """Tell the viewer what the player says; of several with one key that wait only the last."""
-        self._heads.say_surely(self, key, message)
+        if self._is_sdk or message[0] != PLAYBACK_STATE:  # which the older protocol has not
+            self._heads.say_surely(self, key, message)
 
     def _complain(self, level: int, text: str) -> None:
         self._complaints += 1
