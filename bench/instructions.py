@@ -65,12 +65,12 @@ def call(function: Callable[..., object], *arguments: object) -> Callable[[int],
     return run
 
 
-def send_nowait(clients: int) -> Callable[[int], None]:
+def send_nowait(clients: int, **options: Any) -> Callable[[int], None]:
     """Five fields to so many clients of this process, including the flush of each turn and the reading."""
 
     def run(count: int) -> None:
         async def sends() -> None:
-            server = await WsServer[Reading, None].bind("127.0.0.1:0")
+            server = await WsServer[Reading, None].bind("127.0.0.1:0", **options)
             address = server.local_addr()
             held = [await WsClient[Reading].connect(address) for _ in range(clients)]
             for _ in range(count):
@@ -147,6 +147,7 @@ WORKLOADS: dict[str, tuple[Callable[[int], None], int]] = {
     "send_nowait, no client": (send_nowait(0), TURN),
     "send_nowait and flush, 1 client": (send_nowait(1), TURN),
     "send_nowait and flush, 20 clients": (send_nowait(20), TURN),
+    "the same, foxglove=True, no viewer": (send_nowait(20, foxglove=True), TURN),
     "send and recv": (receive("recv"), TURN),
     "send and async for": (receive("async for"), TURN),
     "send and recv_many": (receive("recv_many"), TURN),

@@ -88,6 +88,7 @@ class TestReading:
             assert recording.start == times[0] and recording.end >= times[-1]
             assert len(recording) == len(sent)
             assert recording.is_whole
+            assert (recording.gaps, recording.unknown) == ((), 0)
 
     def test_a_variant_alone(self, recorded: tuple[Path, list[Any]]):
         path, sent = recorded
@@ -288,7 +289,9 @@ class TestLimits:
             found = [*make_reader(stream).iter_metadata()]
         gaps = [entry.metadata for entry in found if entry.name == "deli.gap"]
         assert [(gap["topic"], gap["messages"]) for gap in gaps] == [("/value", "2")]
-        assert int(gaps[0]["from"]) <= int(gaps[0]["to"])
+        (gap,) = Recording(tmp_path / "run.mcap").gaps
+        assert (gap.topic, gap.messages) == ("/value", 2)
+        assert 0 < gap.start <= gap.end and [gap.start, gap.end] == [int(gaps[0][x]) for x in ("from", "to")]
 
     def test_or_the_sender_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(recorder_module, "MAX_WAITING", 1_000)

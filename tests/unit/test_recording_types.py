@@ -104,11 +104,15 @@ def test_what_can_be_resolved_is(messages: Path):
     assert [*Recording[New.Message](messages).between(1_001)] == expected[1:]
     assert [*Recording[New.Message](messages).select("Pose", key="b")] == expected[1:]
     assert len(Recording[New.Message](messages)) == 2 and len(Recording(messages)) == 3
+    assert Recording[New.Message](messages).unknown == 1, "the alarm"
+    assert Recording(messages).unknown == Recording[Old.Message](messages).unknown == 0
     assert all(value.at.z == 1.5 for _, value in Recording[New.Message](messages))
 
 
 def test_a_variant_alone(messages: Path):
-    assert [value.robot for _, value in Recording[New.Pose](messages)] == ["a", "b"]
+    poses = Recording[New.Pose](messages)
+    assert [value.robot for _, value in poses] == ["a", "b"]
+    assert poses.unknown == 0, "nothing else was asked for"
 
 
 def test_wider_numbers_and_a_new_name(tmp_path: Path):

@@ -183,3 +183,59 @@ async def test_it_is_served_once(path: Path):
         with pytest.raises(RuntimeError, match="is served already, or was: make another Replay"):
             await replay.serve("127.0.0.1:0")
         assert replay.server.local_addr().port
+
+
+class LateLoop(asyncio.SelectorEventLoop):
+    """Time passes only while it waits, and each wait takes 3 ms more than it should."""
+
+    LATE_S = 0.003
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self.waits = 0
+        real = self._selector.select  # type: ignore[attr-defined]
+
+        def select(timeout: float | None = None) -> Any:
+            found = real(0)
+            if not found and timeout is None:
+                return real(0.01)
+            if not found and timeout:
+                self.now += timeout + self.LATE_S
+                self.waits += 1
+            return found
+
+        self._selector.select = select  # type: ignore[attr-defined]
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("speed", [1.0, 2.0])
+def test_delays_do_not_accumulate_over_a_minute(tmp_path: Path, speed: float):
+    """Each of 6,000 waits is late, and so is each message, by as much: none is late by two of them."""
+    with Recorder(tmp_path / "run.mcap", schemas={"down": codec(Message).schema}) as recorder:
+        channel = recorder.channel("down", "Tick")
+        for number in range(6000):
+            recorder.intake.add(channel, Tick(number, 0.5).to_bytes(), START + number * 10 * MS)
+    put: list[tuple[float, int]] = []
+
+    class Noted(Replay):
+        def _put(self, payload: bytes, at: int) -> None:
+            put.append((loop.time(), at))
+            super()._put(payload, at)
+
+    async def main() -> float:
+        async with Noted(tmp_path / "run.mcap", speed=speed).serve("127.0.0.1:0") as replay:
+            begun = loop.time()
+            await replay.wait_end()
+            return begun
+
+    with asyncio.Runner(loop_factory=LateLoop) as runner:
+        loop: Any = runner.get_loop()
+        begun = runner.run(main())
+        assert loop.waits >= 5999
+    late = [when - begun - (at - START) / 1e9 / speed for when, at in put]
+    assert len(late) == 6000
+    assert min(late) >= -1e-6 and max(late) <= LateLoop.LATE_S + 1e-6, (min(late), max(late))
+    assert max(late[-100:]) <= max(late[:100]) + 1e-6

@@ -65,6 +65,10 @@ def show_file(path: str | os.PathLike[str]) -> int:
     if not recording.is_whole:
         line = f"incomplete: `deli-com repair {path}` completes it"
         print(painted(line, "yellow", sys.stdout))
+    if recording.gaps:
+        count = sum(gap.messages for gap in recording.gaps)
+        line = f"{count} messages more were left out: they found no room while it was recorded"
+        print(painted(line, "yellow", sys.stdout))
     for direction, schema in recording.schemas.items():
         print(painted(f"{direction}: {schema.hash}", "dim", sys.stdout))
     rows = [

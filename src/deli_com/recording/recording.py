@@ -6,6 +6,7 @@ import heapq
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -31,7 +32,7 @@ from deli_com.types.instance import RecordType, record_spec
 if TYPE_CHECKING:
     from mcap.records import ChunkIndex
 
-__all__ = ["RecordedChannel", "Recording"]
+__all__ = ["RecordedChannel", "RecordedGap", "Recording"]
 
 T = TypeVar("T", default=Any)
 FOREVER = (1 << 64) - 1
@@ -62,6 +63,26 @@ class RecordedChannel:
     messages: int
 
 
+@dataclass(frozen=True)
+class RecordedGap:
+    """Messages of one channel that found no room while they were recorded.
+
+    Attributes
+    ----------
+    topic : str
+        Topic of the channel.
+    messages : int
+        Number of messages.
+    start, end : int
+        Times of the first and the last of them, ns since the epoch.
+    """
+
+    topic: str
+    messages: int
+    start: int
+    end: int
+
+
 class Recording(Generic[T]):
     """A recorded stream, read from a file. Iterating gives ``(at, value)``.
 
@@ -88,6 +109,10 @@ class Recording(Generic[T]):
         Seconds between them.
     is_whole : bool
         True if the file has its summary; if not, `deli-com repair` writes it.
+    gaps : tuple of RecordedGap
+        What found no room while it was recorded.
+    unknown : int
+        Number of messages in the file of classes that the type lacks. Reading leaves them out.
 
     Raises
     ------
@@ -347,21 +372,58 @@ class Recording(Generic[T]):
                         continue  # the type cannot be expressed; its channel is not read
         return found
 
-    def _schema_at(self, offset: int) -> tuple[str, Schema]:
-        # The schema of a direction, from a metadata record.
+    @cached_property
+    def gaps(self) -> tuple[RecordedGap, ...]:
+        """What found no room while it was recorded, in the order of the file."""
+        found = []
+        for entry in self._index.metadata:
+            if entry.name == "deli.gap":
+                values = self._metadata_at(entry.offset, "what was left out")
+                try:
+                    numbers = [int(values[name]) for name in ("messages", "from", "to")]
+                    found.append(RecordedGap(values["topic"], *numbers))
+                except (KeyError, ValueError) as error:
+                    raise self._source.error(
+                        entry.offset, f"the record of what was left out is damaged: {error}"
+                    ) from error
+        return tuple(found)
+
+    @property
+    def unknown(self) -> int:
+        """Number of messages in the file of classes that the type lacks. Reading leaves them out."""
+        spec = record_spec(self._type) if isinstance(self._type, RecordType) else None
+        if spec is None or not spec.sealed:
+            return 0
+        known = {wire_name(variant) for variant in spec.variants.values()}
+        return sum(
+            channel.messages
+            for channel in self.channels
+            if (channel.direction or channel.topic) in self._codecs
+            and channel.type not in known
+            and not channel.topic.startswith("/keyframe/")
+        )
+
+    def _metadata_at(self, offset: int, what: str) -> dict[str, str]:
         from mcap.records import Metadata
 
         opcode, length = HEAD.unpack(self._source.read(offset, HEAD.size))
         if opcode != 0x0C:
-            raise self._source.error(offset, "the description of the stream should be here, and is not")
+            raise self._source.error(offset, f"{what} should be here, and is not")
         try:
-            values = parsed(Metadata, self._source.read(offset + HEAD.size, length)).metadata
+            return parsed(Metadata, self._source.read(offset + HEAD.size, length)).metadata
+        except RecordingError:
+            raise
+        except ValueError as error:
+            raise self._source.error(offset, f"{what} is damaged: {error}") from error
+
+    def _schema_at(self, offset: int) -> tuple[str, Schema]:
+        # The schema of a direction, from a metadata record.
+        values = self._metadata_at(offset, "the description of the stream")
+        try:
             schema = Schema.parse(values["text"])
             if values.get("hash", schema.hash) != schema.hash:
                 raise ValueError(f"its text has the hash {schema.hash}, not {values['hash']}")
             return values["direction"], schema
-        except RecordingError:
-            raise
         except KeyError as error:
             raise self._source.error(offset, f"the description of the stream has no {error}") from error
         except ValueError as error:
