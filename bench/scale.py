@@ -1,4 +1,4 @@
-"""How cost grows: `python bench/scale.py [NAME ...] [--rounds 3] [--json FILE] [--svg FILE] [--quick]`.
+"""How cost grows: `python bench/scale.py [NAME ...] [--rounds 3] [--json FILE] [--docs docs] [--quick]`.
 
 Each series changes one number and measures the CPU of one step. The exponent of growth is the slope of
 log(cost) over log(number). "Work" is the exponent of the work itself: a message to n clients is n deliveries,
@@ -9,6 +9,7 @@ than work + 0.15.
     sizes     CPU of the server for a message of n bytes to 10 clients, one a turn. Work: 1.
     keys      `send_nowait` of a value of policy latest with retain. Each of n keys has a value, and one is
               drawn at random. No client. Work: 0.
+    dict      `held[key] = bytes(...)` in a plain dict, keys drawn alike: what is the machine's memory alone.
     late      What a client gets when it joins: n retained keys, to the last byte. Work: 1.
     groups    A message to one group of one member, while n groups of one member exist. Work: 0.
     rooms     One message to each of n groups of one member, of 100 clients. Work: 1.
@@ -17,7 +18,7 @@ than work + 0.15.
     schema    A client with the same schema connects to a server of such a class. Work: 1.
 
 A round goes through all numbers of a series, so that a slow minute of the machine is in all of them. The
-figure is the median of the rounds.
+figure is the median of the rounds. `--docs docs` puts table and plots into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from launch import run_server
 from machine import describe, write
 
 MARGIN = 0.15
+BEGIN, END = "<!-- bench/scale.py -->", "<!-- end -->"
 DATA = bytes(48)
 
 
@@ -132,6 +134,20 @@ async def keys(count: int, scale: float) -> float:
             sent += len(values)
             await asyncio.sleep(0)
         return spent / sent
+
+
+async def plain_dict(count: int, scale: float) -> float:
+    rng = random.Random(3)
+    held = {key: bytes(key % 2 + 56) for key in range(count)}
+    spent = stored = 0
+    while stored < 100_000 * scale:
+        chosen = [rng.randrange(count) for _ in range(1000)]
+        began = cpu_ns()
+        for key in chosen:
+            held[key] = bytes(56)
+        spent += cpu_ns() - began
+        stored += len(chosen)
+    return spent / stored
 
 
 async def late(count: int, scale: float) -> float:
@@ -246,13 +262,15 @@ class Series:
         return replace(self, numbers=kept)
 
 
+MANY = (1, 10, 100, 1000, 10_000, 100_000, 1_000_000)
 SERIES = {
     "clients": Series(clients, (1, 10, 100, 1000, 5000), 1, "a message of 64 B to all clients"),
     "sizes": Series(
         sizes, (16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1 << 20, 1 << 22, 1 << 24), 1,
         "a message to 10 clients",
     ),
-    "keys": Series(keys, (1, 10, 100, 1000, 10_000, 100_000, 1_000_000), 0, "a value of one of the keys"),
+    "keys": Series(keys, MANY, 0, "a value of one of the keys"),
+    "dict": Series(plain_dict, MANY, 0, "a value of one of the keys, in a dict"),
     "late": Series(late, (1, 10, 100, 1000, 10_000, 100_000), 1, "what a late client gets"),
     "groups": Series(groups, (1, 10, 100, 1000, 10_000), 0, "a message to one group"),
     "rooms": Series(rooms, (1, 10, 100, 1000, 10_000), 1, "a message to each group"),
@@ -299,6 +317,13 @@ def table(found: dict[str, Any]) -> str:
         slope = exponent(numbers, costs)
         lines.append(f"| {name}: {series['step']} | {cells} | {slope:.2f}{mark} | {series['work']:g} |")
     return "\n".join(lines)
+
+
+def circumstances() -> str:
+    """Date and machine in a line."""
+    meta = describe()
+    day, system = str(meta["date"])[:10], f"{meta['cpu']}, {meta['cores']} cores, {meta['kernel']}"
+    return f"{day}, {system}, CPython {meta['python']}."
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -358,20 +383,21 @@ def main() -> None:
     parser.add_argument("series", nargs="*", choices=[*SERIES, []], default=[])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--svg", type=Path, help="draw the figures into this file (needs matplotlib)")
+    parser.add_argument("--docs", type=Path, help="folder of performance.md, which gets the table and plots")
     parser.add_argument("--quick", action="store_true", help="seconds, for crashes: the figures mean nothing")
     options = parser.parse_args()
     names = [name for name in SERIES if name in options.series or not options.series]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(measure(names, 1 if options.quick else options.rounds, options.quick))
-    meta = describe()
-    print(table(found))
-    print(
-        f"\n{meta['date']}, {meta['cpu']}, {meta['cores']} cores, {meta['kernel']}, CPython {meta['python']}"
-    )
+    text = f"{table(found)}\n\n{circumstances()}"
+    print(text)
     write(options.json, found)
-    if options.svg is not None:
-        draw(found, options.svg)
+    if options.docs is not None:
+        page = options.docs / "performance.md"
+        head, _, rest = page.read_text().partition(BEGIN)
+        _, _, tail = rest.partition(END)
+        page.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}")
+        draw(found, options.docs / "pictures" / "scale.svg")
 
 
 if __name__ == "__main__":

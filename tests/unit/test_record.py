@@ -18,7 +18,8 @@ import pytest
 from helpers import has_gc_header
 from numpy.typing import NDArray
 
-from deli_com import Array, Codec, codec, errors, f32, f64, field, u8, u32
+from deli_com import Array, Codec, WsServer, codec, errors, f32, f64, field, u8, u32
+from deli_com.coding import codec_class, registry
 
 
 class Point(Codec):
@@ -547,3 +548,24 @@ class TestCollection:
         assert isinstance(Circle("a", 1), Shape)
         assert Point.__module__ == __name__
         assert isinstance(Point.__dict__["x"], types.MemberDescriptorType)
+
+
+class TestCodecOfAClass:
+    def test_its_graph_is_checked_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The check takes time for each class that is reached; each connection asks for its codec."""
+        checked: list[Any] = []
+        for module in (codec_class, registry):
+
+            def counted(*arguments: Any, check: Any = module.check) -> Any:
+                checked.append(arguments)
+                return check(*arguments)
+
+            monkeypatch.setattr(module, "check", counted)
+
+        class Path(Codec):
+            points: list[Point]
+
+        made = codec(Path)
+        assert len(checked) == 1
+        assert codec(Path) is made and WsServer[Path] is not None
+        assert len(checked) == 1

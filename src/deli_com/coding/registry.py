@@ -56,8 +56,9 @@ def codec(tp: Any, /) -> TypeCodec[Any]:
 
 def _make(tp: Any) -> TypeCodec[Any]:
     node = parse(tp)
-    if isinstance(node, (nodes.StructNode, nodes.SealedNode, nodes.UnionNode)):
+    if isinstance(node, nodes.UnionNode):
         check(node)
-        return class_codec(node.cls)
+    if isinstance(node, (nodes.StructNode, nodes.SealedNode, nodes.UnionNode)):
+        return class_codec(node.cls)  # checked when it was made, which takes time for each class that it reaches
     check_alone(node)
     return TypeCodec(tp, node, check(node))
