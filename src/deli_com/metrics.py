@@ -32,6 +32,10 @@ GAUGES = [
     _Family("deli_oldest_queued_seconds", "Age of the oldest queued message.", "oldest_queued_s"),
     _Family("deli_inbox_bytes", "Bytes of received values that wait for recv.", "inbox_bytes"),
     _Family("deli_oldest_inbox_seconds", "Age of the oldest value that waits for recv.", "oldest_inbox_s"),
+    _Family("deli_bounded", "Clients that are sent only what they take within max_transit.", "bounded"),
+    _Family("deli_transit_seconds", "Longest time that bytes wait on their way to a client.", "transit"),
+    _Family("deli_in_flight_bytes", "Bytes on their way to all clients together.", "in_flight"),
+    _Family("deli_least_rate_bytes", "Bytes a second that the slowest bounded client takes.", "rate"),
     _Family("deli_retained_keys", "Keys whose newest message is retained.", "retained_keys"),
     _Family("deli_retained_bytes", "Bytes of those messages.", "retained_bytes"),
 ]

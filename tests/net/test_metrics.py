@@ -45,6 +45,10 @@ def expected(stats: ServerStats) -> Samples:
     for name in ("clients", "laggards", "queued_bytes", "inbox_bytes", "retained_keys", "retained_bytes"):
         found[f"deli_{name}", ""] = getattr(stats, name)
     found["deli_oldest_queued_seconds", ""] = stats.oldest_queued_s
+    found["deli_bounded", ""] = stats.bounded
+    found["deli_transit_seconds", ""] = stats.transit
+    found["deli_in_flight_bytes", ""] = stats.in_flight
+    found["deli_least_rate_bytes", ""] = stats.rate
     found["deli_oldest_inbox_seconds", ""] = stats.oldest_inbox_s
     for name in (
         *("messages_out", "messages_in", "bytes_out", "bytes_in", "skipped", "superseded", "unknown"),

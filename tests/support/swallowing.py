@@ -22,7 +22,7 @@ TICK_S = 0.01
 class SwallowingRelay:
     """One connection at a time, from `address` to `target`."""
 
-    def __init__(self, sock: socket.socket, target: tuple[str, int], buffer: int) -> None:
+    def __init__(self, sock: socket.socket, target: tuple[str, int], buffer: int, up: bool) -> None:
         self.address: tuple[str, int] = sock.getsockname()
         self.rate: float | None = None
         self.most_waiting = 0
@@ -33,6 +33,7 @@ class SwallowingRelay:
         self._sock = sock
         self._target = target
         self._buffer_bytes = buffer
+        self._up = up
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     @property
@@ -50,9 +51,10 @@ class SwallowingRelay:
             for sock in (client, server):
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)  # `waiting` is nearly all
             await loop.sock_connect(server, tuple(self._target))
-            parts = [self._take(server), self._give(client), self._pass_up(client, server)]
+            near, far = (client, server) if self._up else (server, client)
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)  # `waiting` is nearly all
+            parts = [self._take(near, far), self._give(far), self._pass_back(far, near)]
             tasks = [loop.create_task(part) for part in parts]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -61,17 +63,22 @@ class SwallowingRelay:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _take(self, server: socket.socket) -> None:
+    async def _take(self, near: socket.socket, far: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        while data := await loop.sock_recv(server, 1 << 16):
+        while data := await loop.sock_recv(near, 1 << 16):
             self._buffer += data
             self.most_waiting = max(self.most_waiting, self.waiting)
             self._more.set()
             while self.waiting >= self._buffer_bytes:
                 self._room.clear()
                 await self._room.wait()
+        while self._buffer:
+            self._room.clear()
+            await self._room.wait()
+        far.shutdown(socket.SHUT_WR)
+        await asyncio.Event().wait()  # the other end closes now
 
-    async def _give(self, client: socket.socket) -> None:
+    async def _give(self, far: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
             while not self._buffer:
@@ -82,15 +89,15 @@ class SwallowingRelay:
             size = 1 << 16 if self.rate is None else max(1, int(self.rate * TICK_S))
             part = bytes(self._buffer[:size])
             if not self._is_cut.is_set():
-                await loop.sock_sendall(client, part)
+                await loop.sock_sendall(far, part)
             del self._buffer[: len(part)]
             self._room.set()
 
-    async def _pass_up(self, client: socket.socket, server: socket.socket) -> None:
+    async def _pass_back(self, far: socket.socket, near: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        while data := await loop.sock_recv(client, 1 << 16):
+        while data := await loop.sock_recv(far, 1 << 16):
             if not self._is_cut.is_set():
-                await loop.sock_sendall(server, data)
+                await loop.sock_sendall(near, data)
 
     async def stop(self) -> None:
         self._task.cancel()
@@ -99,11 +106,16 @@ class SwallowingRelay:
 
 
 @contextlib.asynccontextmanager
-async def swallowing_relay(target: tuple[str, int], buffer: int = 4 << 20) -> AsyncIterator[SwallowingRelay]:
-    """A running relay; everything of it is closed at the end of the block."""
+async def swallowing_relay(
+    target: tuple[str, int], buffer: int = 4 << 20, *, up: bool = False
+) -> AsyncIterator[SwallowingRelay]:
+    """A running relay; everything of it is closed at the end of the block.
+
+    `up`: it swallows what the client sends.
+    """
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
-    relay = SwallowingRelay(sock, target, buffer)
+    relay = SwallowingRelay(sock, target, buffer, up)
     try:
         yield relay
     finally:

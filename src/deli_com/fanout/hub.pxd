@@ -24,6 +24,9 @@ cdef class Hub(Owner):
     cdef Sweep sweep                          # one timer, and the clock of `rosters`
     cdef set followers                        # those of `rosters`
     cdef set bounded                          # those with a bound on what is in flight to them
+    cdef uint64_t longest_transit_ns          # of all of them that answer markers, at the last sweep
+    cdef uint64_t in_flight                   # bytes, to all of these together, then
+    cdef double least_rate                    # bytes a second, of those with a bound; 0.0: there are none
     cdef Py_ssize_t timed                     # for how many frames need the time: followers, and `keeps_time`
     cdef bint keeps_time                      # retained frames need it though nobody follows
     cdef public uint64_t slice_ns             # a flush that takes longer lets the loop run
@@ -69,3 +72,4 @@ cdef class Hub(Owner):
     cdef int _catch_up(self, Follower follower) except -1
     cdef int _place_all(self) except -1
     cdef int _relocate(self) except -1
+    cdef int _sum_up(self) except -1

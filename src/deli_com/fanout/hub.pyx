@@ -52,6 +52,7 @@ from deli_com.fanout.hub_check cimport check_hub
 from deli_com.fanout.limits cimport Limits, report
 from deli_com.fanout.rosters cimport Roster, Rosters
 from deli_com.fanout.sweep cimport Sweep
+from deli_com.fanout.transit cimport Transit
 from deli_com.fanout.writer cimport Writer
 from deli_com.ground.sockets cimport DELI_COM_HAVE_SENDMSG, deli_com_clock_ns, deli_com_sendv, iovec
 from deli_com.ground.home cimport Home
@@ -545,7 +546,28 @@ cdef class Hub(Owner):
                 (<Follower>follower).on_sweep(self.sweep.clock)
             except Exception:
                 report("the sweep of one follower failed")
+        self._sum_up()
         return self.on_sweep() or bool(self.followers)
+
+    cdef int _sum_up(self) except -1:
+        # What markers tell of all followers together.
+        cdef Follower follower
+        cdef Transit transit
+        cdef uint64_t now = deli_com_clock_ns()
+        cdef uint64_t longest = 0, in_flight = 0
+        cdef double least_rate = 0.0
+        for follower in self.followers:
+            transit = follower.transit
+            if transit is None or not transit.answers:
+                continue
+            longest = max(longest, transit.queueing_ns, transit.waiting_ns(now))
+            in_flight += transit.in_flight(follower.given_bytes)
+            if follower.is_bounded and transit.rate and (least_rate == 0.0 or transit.rate < least_rate):
+                least_rate = transit.rate
+        self.longest_transit_ns = longest
+        self.in_flight = in_flight
+        self.least_rate = least_rate
+        return 0
 
     cdef bint is_drained(self) noexcept:
         # Whether nothing waits in this process for a follower.

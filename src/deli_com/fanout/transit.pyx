@@ -51,10 +51,13 @@ cdef class Transit:
     ----------
     target_ns : int
         How long bytes may wait on their way, beyond the least round trip.
+    given : int
+        Bytes that the peer was given before, of which nothing will be known.
     """
 
-    def __cinit__(self, uint64_t target_ns):
+    def __cinit__(self, uint64_t target_ns, uint64_t given=0):
         self.target_ns = target_ns
+        self.confirmed = self._marked = given
 
     cdef Mark* _mark_at(self, int i) noexcept:
         return &self._marks[(self._first + i) % MARKS]

@@ -45,6 +45,9 @@ cdef enum:
     PRIVATE_BYTES = 1048576  # that may wait for one client alone before sending to it is refused
     INBOX_BYTES = 16 << 20   # on the wire, of values that wait to be received
 
+cdef str NOT_RUN = (
+    "the event loop has not run since they were sent: `await server.send(value)`, or await anything"
+)
 cdef double LEAST_SWEEP_S = 0.05  # for short times in transit
 
 Coroutine.register(Paced)
@@ -286,10 +289,11 @@ cdef class Endpoint(Hub):
         self.schedule()  # the turn in which laggards are judged
         self.refused_sends += 1
         if to is not None:
-            raise BacklogFull(to.reliable, to.cap)
+            raise BacklogFull(to.reliable, to.cap, "bytes are queued", _known_of(to.members))
+        known = _known_of(self.followers)
         raise BacklogFull(
             self.log.queued_bytes(), self.limits.max_queued, "bytes are queued",
-            "the event loop has not run since they were sent: `await server.send(value)`, or await anything",
+            (f"{known}; " if known else "") + NOT_RUN,
         )
 
     cdef int _after(self, Py_ssize_t frame, Audience to, Follower barred) except -1:
@@ -624,6 +628,15 @@ cdef class Endpoint(Hub):
 cdef inline object _scope(Audience to):
     # (A group may be called None.)
     return None if to is None else ALONE if to.cap or to.name is None else to.name
+
+
+cdef str _known_of(set followers):
+    # What is known of the transit to the only one.
+    cdef Follower follower
+    if len(followers) != 1:
+        return ""
+    (follower,) = followers
+    return follower.of_transit()[2:]
 
 
 cdef inline bint _retains(Lane lane, Audience to) noexcept:

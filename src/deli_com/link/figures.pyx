@@ -39,6 +39,10 @@ def figures_of(Endpoint endpoint not None):
         closed=dict(endpoint.closed),
         turned_away=endpoint._turned_away(),
         slabs=endpoint.arena.slabs,
+        bounded=len(endpoint.bounded),
+        transit=endpoint.longest_transit_ns / 1e9,
+        in_flight=endpoint.in_flight,
+        rate=endpoint.least_rate,
     )
 
 

@@ -26,6 +26,7 @@ cdef class Speaker(Connection):
     cdef int on_early(self, const char* data, Py_ssize_t size) except -1
     cdef int on_settled(self) except -1
     cdef int on_mark(self, str token) except -1
+    cdef int on_seen(self, str token) except -1
 
     # --- private -----------------------------------------------------------------------
     cdef bytes _gap(self, Lane lane, Py_ssize_t count, Py_ssize_t aged)

@@ -16,7 +16,7 @@ from deli_com.link.connection cimport Connection
 from deli_com.link.endpoint cimport Endpoint
 from deli_com.link.peer cimport CONNECTION_OPEN
 from deli_com.schema import control
-from deli_com.schema.control import Gap, Hello, Live, Mark, Refused, SchemaText
+from deli_com.schema.control import Gap, Hello, Live, Mark, Refused, SchemaText, Seen
 from deli_com.schema.terms import Ending
 from deli_com.types.instance import RecordType
 
@@ -161,6 +161,8 @@ cdef class Speaker(Connection):
             return self.settle()
         if isinstance(told, Mark):
             return self.on_mark(told.token)
+        if isinstance(told, Seen):
+            return self.on_seen(told.token)
         return self._hear(told) if isinstance(told, Gap) else 0
 
     cdef int _hear(self, object gap) except -1:
@@ -247,4 +249,7 @@ cdef class Speaker(Connection):
         return 0
 
     cdef int on_mark(self, str token) except -1:
+        return 0
+
+    cdef int on_seen(self, str token) except -1:
         return 0

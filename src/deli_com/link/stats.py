@@ -111,6 +111,15 @@ class ServerStats(ShownAsTable):
         Handshakes refused, by HTTP status; of all services on its port. Empty over TCP.
     slabs : int
         Blocks of 256 KiB allocated for messages, spare ones included.
+    bounded : int
+        Connected clients to whom only so much is sent as they take in time: see ``max_transit``.
+    transit : float
+        Seconds that bytes wait on their way to the client for which that is longest, about 0.25 s ago; 0.0
+        if no client has answered a PING or a mark.
+    in_flight : int
+        Bytes given to the sockets of all clients together that no answer confirms, likewise.
+    rate : float
+        Bytes a second that the slowest of the bounded clients takes, likewise; 0.0 if there are none.
     backplane : BackplaneStats or None
         Of the messages of other servers; None: there is no backplane.
     """
@@ -139,6 +148,10 @@ class ServerStats(ShownAsTable):
     gaps: int = 0
     gap_skipped: int = 0
     gap_superseded: int = 0
+    bounded: int = 0
+    transit: float = 0.0
+    in_flight: int = 0
+    rate: float = 0.0
     backplane: BackplaneStats | None = None
 
     _repr_pretty_ = ShownAsTable._repr_pretty_  # IPython takes it from the class that has `__repr__`
@@ -167,15 +180,16 @@ class PeerStats(ShownAsTable):
     undecodable : int
         Its messages that did not decode as the server's type.
     round_trip_s : float or None
-        Seconds that its answer to the last PING took; None before the first, and over TCP.
+        Seconds that its answer to the last PING took, or over TCP to the last mark, which only peers that
+        exchange schemas get; None before the first.
     transit : float or None
-        Seconds that bytes wait on their way to it, whatever stands between: what a PING behind them takes
-        beyond the least round trip seen. None before the first answer to a PING.
+        Seconds that bytes wait on their way to it, whatever stands between: what a PING or a mark behind them
+        takes beyond the least round trip seen. None before the first answer.
     in_flight : int or None
-        Bytes given to its socket before which it has answered no PING. None as above.
+        Bytes given to its socket that no answer confirms. None as above.
     rate : float or None
         Bytes a second that it takes: the largest of the last 10 s, and at least as many. 0.0 before so many
-        were sent to it that a PING is due. None as above.
+        were sent to it that a PING or mark is due. None as above.
     """
 
     messages_in: int

@@ -15,7 +15,7 @@ __all__ = ["StreamStats", "Totals"]
 # Of the figures of a client, those that say what it holds now; all others count up.
 OF_NOW = frozenset({
     "clients", "laggards", "queued_bytes", "oldest_queued_s", "retained_keys", "retained_bytes", "slabs",
-    "inbox_bytes", "oldest_inbox_s",
+    "inbox_bytes", "oldest_inbox_s", "bounded", "transit", "in_flight", "rate",
 })  # fmt: skip
 
 

@@ -5,13 +5,13 @@ from typing import Any
 from typing_extensions import disjoint_base
 
 from deli_com.link.endpoint import Endpoint
-from deli_com.link.speaker import Speaker
+from deli_com.link.tcp_marks import TcpMarks
 from deli_com.link.tcp_read_buffer import ReadBuffer
 from deli_com.net.address import Address
 from deli_com.net.log_budget import LogBudget
 
 @disjoint_base
-class TcpLink(Speaker, BufferedProtocol):
+class TcpLink(TcpMarks, BufferedProtocol):
     def __init__(
         self,
         endpoint: Endpoint[Any, Any],

@@ -20,7 +20,6 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from deli_com.ground.sockets cimport deli_com_tcp, deli_com_tcp_info
 from deli_com.link.connection cimport Connection, reason_of_loss
 from deli_com.link.endpoint cimport Endpoint
 from deli_com.link.peer cimport CONNECTION_CLOSED, CONNECTION_CLOSING, CONNECTION_OPEN, CONNECTION_OPENING
@@ -29,6 +28,7 @@ from deli_com.link.tcp_frame cimport (
     CONTROL_BYTES, CONTROL_HEADER, LENGTH_BYTES, MARKER, control_frame, frame_length, is_tls_hello,
     where_it_ends,
 )
+from deli_com.link.tcp_marks cimport TcpMarks
 from deli_com.link.tcp_read_buffer cimport PART_BYTES, READ_BYTES, ReadBuffer
 from deli_com.errors import ConnectionClosed, MessageTooLarge
 from deli_com.link.early_values import NO_HELLO, EarlyValues
@@ -37,7 +37,7 @@ from deli_com.net.first_bytes import foreign_protocol
 from deli_com.net.tcp_keepalive import probe
 from deli_com.net import tls
 from deli_com.net.transports import remote_address, reset_on_close
-from deli_com.schema.control import Seen, is_control, render
+from deli_com.schema.control import is_control
 from deli_com.schema.terms import Ending
 
 cdef enum:
@@ -45,7 +45,7 @@ cdef enum:
     REFUSED = 4400               # the meaning of this close code; TCP sends no codes
 
 
-cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
+cdef class TcpLink(TcpMarks, asyncio.BufferedProtocol):
     """One TCP connection of an endpoint; give it to a transport as its protocol.
 
     Parameters
@@ -72,9 +72,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
     cdef object _hello           # the RequiredHello that has not come; None: it has, or is not required
     cdef list _corked            # texts that go out together, while more are said; or None
     cdef object _early           # a client's EarlyValues, until the server's hello; or None
-    cdef str _mark               # the one that is to be answered once the transport is empty, or None
     cdef bint _was_watched       # at the first sweep: see `_watch_again`
-    cdef double _look_at         # endpoint clock, seconds: when the kernel is asked for a sign of life
 
     def __cinit__(self, Endpoint endpoint not None, ReadBuffer buffer not None, on_opened=None, log=None):
         self._buffer = buffer
@@ -112,6 +110,8 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             if self.stage != CONNECTION_OPEN:
                 return  # what arrives after the end is discarded
         self.sweeps_to_look = 2
+        self.heard_at = self.endpoint.sweep.clock
+        self.marks_read = 0
         if self._part != NULL:
             self._part_size += nbytes
             self.hold(self._part_size)
@@ -123,6 +123,8 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             self._parse(self._buffer.data, nbytes)
         finally:
             self._buffer.is_parsed = False
+        if self.owed_seen is not None:
+            self.answer_mark()
 
     cdef int _parse(self, const uint8_t* data, Py_ssize_t size) except -1:
         # Whole frames from the shared buffer; the beginning of one more is copied out.
@@ -328,15 +330,6 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         if self.stage == CONNECTION_OPEN:
             self.say_live()
 
-    cdef int on_mark(self, str token) except -1:
-        # At most one answer waits, so a peer that asks and does not read uses no memory.
-        if self.agreement is None or self.agreement.theirs is None:
-            return 0
-        if self.writing_paused:
-            self._mark = token
-            return 0
-        return self.say(render(Seen(token)))
-
     cdef int break_off(self, int code, str reason) except -1:
         cdef Endpoint endpoint = self.endpoint
         self.finish(0, reason)
@@ -399,9 +392,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             secure = transport.get_extra_info("sslcontext") is not None
             self.attach(transport, secure)
             probe(transport.get_extra_info("socket"), self.endpoint.ping_interval, self.endpoint.ping_timeout)
-            self._look_at = (
-                self.endpoint.sweep.clock + self.endpoint.ping_interval + self.endpoint.ping_timeout
-            )
+            self.begin_life()
             if not self.endpoint.is_client and self.endpoint.terms is not None and (
                 self.endpoint.terms.use == "require"
             ):
@@ -495,9 +486,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
     def resume_writing(self):
         """Note that the transport is empty."""
         self.on_writing_resumed()
-        if self._mark is not None and self.stage == CONNECTION_OPEN:
-            mark, self._mark = self._mark, None
-            self.on_mark(mark)
+        self.answer_mark()
 
     # --- the end, by this side -------------------------------------------------------------
 
@@ -514,7 +503,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
         if not self._was_watched:
             self._was_watched = True
             self._watch_again()
-        return self._judge_silence(clock) if clock >= self._look_at and self.stage == CONNECTION_OPEN else 0
+        return self.watch_life(clock) if self.stage == CONNECTION_OPEN else 0
 
     cdef int _watch_again(self) except -1:
         # A transport does not report that adding its reader failed. Neither values nor the end would arrive.
@@ -525,20 +514,9 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
             self.transport.resume_reading()
         return 0
 
-    cdef int _judge_silence(self, double clock) except -1:
-        # Anything from its system is a sign of life, also a bare acknowledgement. The system probes an
-        # idle peer, and a peer that does not read answers probes of its window.
-        cdef deli_com_tcp known = deli_com_tcp_info(self.socket)
-        cdef double limit = self.endpoint.ping_interval + self.endpoint.ping_timeout
-        cdef double silent = min(known.silent_ms, known.ack_ms) / 1e3
-        if not known.is_known or silent < limit:
-            self._look_at = clock + (limit - silent if known.is_known else limit)
-            return 0
-        self.close_reason = (
-            f"keepalive: no sign of life for {silent:.1f} s, "
-            f"{self.waiting_bytes()} bytes queued"
-        )
+    cdef int on_silent(self, str cause) except -1:
         self.blame("keepalive")
+        self.close_reason = cause
         self._reset()
         self.endpoint.logger.warning("closing %s: %s", self.remote_addr, self.close_reason)
         return 0
@@ -565,6 +543,7 @@ cdef class TcpLink(Speaker, asyncio.BufferedProtocol):
     cdef bint _has_all(self) except -1:
         # Whether the transport or the kernel now has all that was queued for it.
         if self.stage == CONNECTION_OPEN:
+            self.lift_bound()
             self.endpoint.flush_now()  # which may end it
         return self.has_all()
 

@@ -95,7 +95,7 @@ cdef class WsIntake(IntakeBase, BufferedProtocol):
             return
         peer._frames = peer._pings = 0
         peer.sweeps_to_look = 2
-        peer._heard_at = peer.endpoint.sweep.clock
+        peer.heard_at = peer.endpoint.sweep.clock
         if 100 * reach >= 91 * self.size or self.size - reach <= 256:
             self.size *= 2  # as picows does now
         self.is_busy = True  # from here on the bytes just read are in what picows still takes for free

@@ -15,8 +15,6 @@ cdef enum:
     KEPT_BYTES = 262144      # of the read buffer that an idle connection keeps
     PING_BYTES = 14          # a PING of ours on the wire, mask included
     TOKEN_BYTES = 8          # of its payload
-    UNMEASURED_BYTES = 65536  # in flight at most, where silence is judged without knowing the rate
-    GRACE_TIMEOUTS = 10      # at most, that a PING has in addition because of what is before it
 
     CONTROL_BYTES = 262144   # of one control text
     PREFIX_BYTES = 7

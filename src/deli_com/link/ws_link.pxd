@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 from picows.picows cimport WSFrame, WSTransport
 
-from deli_com.link.speaker cimport Speaker
+from deli_com.link.marked_link cimport MarkedLink
 
 
 # What a `WsLink` knows of the `WsIntake` that reads for it. It comes before `BufferedProtocol` there: an
@@ -18,7 +18,7 @@ cdef class IntakeBase:
     cdef Py_ssize_t used_of(self, Py_ssize_t free) noexcept
 
 
-cdef class WsLink(Speaker):
+cdef class WsLink(MarkedLink):
     cdef WSTransport _ws
     cdef uint8_t* _joined            # payload of the fragments so far; owned
     cdef Py_ssize_t _joined_size
@@ -34,12 +34,6 @@ cdef class WsLink(Speaker):
     cdef bytes _pong                 # the one PONG that is owed, or None
     cdef IntakeBase _intake
     cdef bint _ending                # input is discarded from now on: see `end_stream`
-    cdef double _heard_at            # endpoint clock, seconds: the last byte read
-    cdef double _pinged_at           # endpoint clock: a PING is unanswered since; 0: none is
-    cdef double _ask_at              # endpoint clock: when a PING is due in any case; inf: none is
-    cdef double _pong_at             # endpoint clock: when a PONG is due, for as long as nothing is read
-    cdef uint64_t _acked             # of our bytes, by the peer's kernel, when last asked
-    cdef readonly double round_trip  # seconds, of the last PING answered; nan before
     cdef Py_ssize_t _touched         # bytes of picows' read buffer that hold memory, as far as we know
     cdef Py_ssize_t _seen_messages   # at the last sweep
 
@@ -58,8 +52,6 @@ cdef class WsLink(Speaker):
     cdef int give_way(self) except -1
     cdef int parser_failed(self) except -1
     cdef int read_done(self) except -1
-    cdef int _watch_transit(self, double clock) except -1
-    cdef int _judge_silence(self, double clock) except -1
     cdef int _recount(self) except -1
     cdef int _release_pages(self, Py_ssize_t keep) except -1
     cdef int _drop_input(self) except -1

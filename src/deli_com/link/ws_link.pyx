@@ -5,9 +5,6 @@ reserved bits, answering CLOSE and PING, close codes, and lingering. What stands
 is `ws_intake`. These two are the only modules that cimport picows.
 """
 
-import math
-from os import urandom
-
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
@@ -20,16 +17,15 @@ from picows.picows cimport (
     WSTransport,
 )
 
-from deli_com.fanout.transit cimport Transit
 from deli_com.link.connection cimport Connection
 from deli_com.link.peer cimport CONNECTION_OPEN, may_be_sent
-from deli_com.link.speaker cimport Speaker
+from deli_com.link.marked_link cimport MarkedLink
 from deli_com.link.ws_limits cimport *
 from deli_com.errors import ConnectionClosed
 from deli_com.fanout.aside cimport put_aside
 from deli_com.schema.control import Live, render
 from deli_com.schema.terms import Ending
-from deli_com.ground.sockets cimport deli_com_clock_ns, deli_com_give_back, deli_com_tcp, deli_com_tcp_info
+from deli_com.ground.sockets cimport deli_com_give_back
 
 cdef extern from "Python.h":
     Py_buffer* PyMemoryView_GET_BUFFER(object view)
@@ -42,14 +38,12 @@ cdef extern from *:
     const char PREFIX "deli_com_prefix"[8]
     const char HELLO "deli_com_hello"[14]
 
-cdef double PONG_S = 5.0            # between two PONGs of an end that does not read
-
 cdef bytes LIVE = render(Live())
 cdef set BROKEN = {1002, 1007, 1009}
 cdef set IN_ORDER = {1000, 1001, NO_STATUS}
 
 
-cdef class WsLink(Speaker):
+cdef class WsLink(MarkedLink):
     """One WebSocket connection of an endpoint.
 
     Parameters
@@ -241,23 +235,20 @@ cdef class WsLink(Speaker):
         if frame.payload_size != TOKEN_BYTES:
             return 0
         memcpy(&token, frame.payload_ptr, TOKEN_BYTES)
-        if self.endpoint.sweep.is_late():
-            self.transit.forget_times()
-        if not self.transit.answer(token, deli_com_clock_ns()):
-            return 0
-        self._pinged_at = 0
-        if self.transit.round_trip_ns:
-            self.round_trip = self.transit.round_trip_ns / 1e9
-        return self.endpoint.on_transit(self)
+        return self.take_answer(token)
 
-    cdef int on_mark_due(self) except -1:
-        # Behind what the transport holds, and so at the end of a frame.
-        cdef bytes token
-        if self.stage != CONNECTION_OPEN or self._ws.is_close_frame_sent or self.transport.is_closing():
-            return 0
-        token = urandom(TOKEN_BYTES)
-        self.transit.mark((<uint64_t*><char*>token)[0], self.given_bytes, deli_com_clock_ns())
-        self._ws.send_ping(token)
+    cdef bint may_mark(self) except -1:
+        return (
+            self.stage == CONNECTION_OPEN and not self._ws.is_close_frame_sent
+            and not self.transport.is_closing()
+        )
+
+    cdef int send_mark(self, uint64_t token) except -1:
+        self._ws.send_ping((<char*>&token)[:TOKEN_BYTES])
+        return 0
+
+    cdef int send_sign(self) except -1:
+        self._ws.send_pong(b"")
         return 0
 
     cdef int _on_close(self, WSFrame frame) except -1:
@@ -348,76 +339,9 @@ cdef class WsLink(Speaker):
         if self._touched > KEPT_BYTES and self._seen_messages == self.messages_in:
             self._release_pages(KEPT_BYTES)
         self._seen_messages = self.messages_in
-        self._watch_transit(clock)
-        if self._pinged_at and self._heard_at >= self._pinged_at:
-            self._pinged_at = 0  # any byte is a sign of life
-        if not self._pinged_at:
-            if clock - self._heard_at >= self.endpoint.ping_interval and not self._ws.is_close_frame_sent:
-                self._pinged_at = clock
-                self._acked = deli_com_tcp_info(self.socket).bytes_acked
-                self.on_mark_due()
-        elif clock - self._pinged_at >= self.endpoint.ping_timeout:
-            return self._judge_silence(clock)
-        return 0
+        return self.watch(clock)
 
-    cdef int _watch_transit(self, double clock) except -1:
-        cdef Transit transit = self.transit
-        cdef uint64_t now = deli_com_clock_ns()
-        if self.endpoint.sweep.was_late:
-            transit.forget_times()
-        self.aim(clock)
-        if transit.is_due(self.given_bytes, now) and not transit.lifted:
-            self.on_mark_due()
-        elif clock >= self._ask_at:
-            # Whether it answers must be known before it falls silent. If it is silent, it is asked anyway.
-            self._ask_at = math.inf
-            if not transit.answers and clock - self._heard_at < self.endpoint.ping_interval:
-                self.on_mark_due()
-        transit.look(now)
-        if transit.in_force != self.is_bounded:
-            self.endpoint.on_transit(self)
-        if not self.reading_paused:
-            self._pong_at = clock + min(PONG_S, self.endpoint.ping_timeout / 4)
-        elif clock >= self._pong_at:
-            # The peer gets no answers meanwhile. This one says that there is life, and nothing else. A peer
-            # that has closed would answer it by a reset, and what it had sent before would be lost.
-            self._pong_at = clock + min(PONG_S, self.endpoint.ping_timeout / 4)
-            if not (
-                self.writing_paused or self._ws.is_close_frame_sent or self.transport.is_closing()
-                or deli_com_tcp_info(self.socket).has_ended
-            ):
-                self._ws.send_pong(b"")
-        return 0
-
-    cdef int _judge_silence(self, double clock) except -1:
-        # No byte since the PING. While we do not read, that says nothing.
-        cdef deli_com_tcp known
-        cdef str cause
-        if self.reading_paused:
-            self._pinged_at = clock
-            return 0
-        if self.transit.answers and (
-            self.transit.rate or self.transit.in_flight(self.given_bytes) <= UNMEASURED_BYTES
-        ):
-            # What its kernel acknowledges, or that of a proxy, is no sign of life. What was before the first
-            # PING that is not answered has the time that it takes.
-            if clock - self._pinged_at < self.endpoint.ping_timeout + self.transit.grace(
-                GRACE_TIMEOUTS * self.endpoint.ping_timeout
-            ):
-                return 0
-        else:
-            # It has never answered, or how fast it takes what was given is not known: it may be busy taking
-            # one large frame, behind which the PING waits. The kernel may know that.
-            known = deli_com_tcp_info(self.socket)
-            if known.is_known and (
-                known.silent_ms < 1000 * self.endpoint.ping_timeout
-                or known.bytes_acked > self._acked + PING_BYTES
-            ):
-                self._acked = known.bytes_acked
-                self._pinged_at = clock
-                return 0
-        silent = f"{clock - self._heard_at:.1f} s"
-        cause = f"keepalive: no sign of life for {silent}, {self.waiting_bytes()} bytes queued"
+    cdef int on_silent(self, str cause) except -1:
         # The peer does not answer, so its CLOSE is not awaited. A peer that slept reads ours when it wakes.
         self.blame("keepalive")
         self.leave()
@@ -466,13 +390,8 @@ cdef class WsLink(Speaker):
         self._ws = ws
         self.attach(ws.underlying_transport, ws.is_secure)
         self.muted = &ws.is_close_frame_sent
-        self.round_trip = math.nan
-        self._heard_at = self.endpoint.sweep.clock
-        self._ask_at = self._heard_at + self.endpoint.ping_interval
-        self._pong_at = self._heard_at + min(PONG_S, self.endpoint.ping_timeout / 4)
-        self.transit = Transit(0)
-        self.aim(self._heard_at)
-        if math.isinf(self.endpoint.max_transit) or self.socket < 0:
+        self.begin_marks(PING_BYTES)
+        if self.socket < 0:
             self.transit.lift()  # an ASGI server answers by itself
         self._intake = intake
         self.transport.set_protocol(self._intake)
@@ -540,10 +459,6 @@ cdef class WsLink(Speaker):
 
     cdef object code_of_close(self):
         return self.close_code
-
-    cdef object round_trip_time(self):
-        return None if math.isnan(self.round_trip) else self.round_trip
-
 
 cdef class IntakeBase:
     cdef Py_ssize_t used_of(self, Py_ssize_t free) noexcept:

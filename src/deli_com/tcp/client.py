@@ -46,6 +46,7 @@ class TcpConnectOptions(TypedDict, total=False):
     close_timeout: float
     keepalive_interval: float | None
     keepalive_timeout: float | None
+    max_transit: float | None
 
 
 class Client(ClientBase[Down, Up]):
@@ -81,6 +82,7 @@ class Client(ClientBase[Down, Up]):
         close_timeout: float = 2.0,
         keepalive_interval: float | None = 20.0,
         keepalive_timeout: float | None = 20.0,
+        max_transit: float | None = 0.5,
     ) -> Opening[Self]:
         """Connect to a server; await the result, or use it in ``async with``.
 
@@ -112,7 +114,10 @@ class Client(ClientBase[Down, Up]):
             Seconds to wait for the server to close its end of a closed connection.
         keepalive_interval, keepalive_timeout : float or None
             TCP keepalive: seconds without received data after which the operating system probes the server,
-            and seconds to wait for an answer. Whole seconds, as TCP counts them. None: never.
+            and seconds to wait for an answer. Whole seconds, as TCP counts them. None: never. A server with
+            which schemas are exchanged is asked by a control text as well, and answers itself.
+        max_transit : float or None
+            As for `Server.bind`, for what this client sends. Only with ``schema="check"``.
 
         Raises
         ------
@@ -149,6 +154,7 @@ class Client(ClientBase[Down, Up]):
                 close_timeout=close_timeout,
                 ping_interval=keepalive_interval,
                 ping_timeout=keepalive_timeout,
+                max_transit=max_transit,
             )
             early = self._record_early(record)
             made: socket.socket | None = None

@@ -85,6 +85,7 @@ class Server(ServerBase[Down, Up]):
         on_disconnect: OnDisconnect | None = None,
         keepalive_interval: float | None = 20.0,
         keepalive_timeout: float | None = 20.0,
+        max_transit: float | None = 0.5,
     ) -> Opening[Self]:
         """Listen at `addr`; await the result, or use it in ``async with``.
 
@@ -117,7 +118,11 @@ class Server(ServerBase[Down, Up]):
             Seconds to wait for a client to close its end of a closed connection.
         keepalive_interval, keepalive_timeout : float or None
             TCP keepalive: seconds without received data after which the operating system probes the client,
-            and seconds to wait for an answer. Whole seconds, as TCP counts them. None: never.
+            and seconds to wait for an answer. Whole seconds, as TCP counts them. None: never. A client that
+            exchanges schemas is asked by a control text as well, and answers itself, also behind a proxy.
+        max_transit : float or None
+            As for `WsServer.bind`, for clients that exchange schemas. It is measured by control texts of 36
+            bytes, which they answer. To other clients none is sent, and nothing is measured.
 
         Raises
         ------
@@ -151,6 +156,7 @@ class Server(ServerBase[Down, Up]):
                     close_timeout=close_timeout,
                     ping_interval=keepalive_interval,
                     ping_timeout=keepalive_timeout,
+                    max_transit=max_transit,
                     on_connect=on_connect,
                     on_disconnect=on_disconnect,
                 )
