@@ -138,6 +138,34 @@ def arrive(kind: type[Codec]) -> Callable[[int], None]:
     return run
 
 
+def codec_of_many(count: int) -> None:
+    """The codec of a sealed class of 300 variants, as each connection asks for it."""
+    base: Any = type("Any", (Codec,), {"__module__": __name__}, sealed=True)
+    for index in range(300):
+        type(f"Kind{index}", (base,), {"__module__": __name__, "__annotations__": {"number": u32}})
+    call(codec, base)(count)
+
+
+def receive_large(count: int) -> None:
+    """`bytes` of 64 KiB over TCP, each taken and dropped before the next arrives.
+
+    A copy of so many bytes is `rep movsb`, of which valgrind counts each byte: one more copy shows.
+    """
+
+    async def work() -> None:
+        message = (65_532).to_bytes(4, "little") + bytes(65_532)
+        frame = len(message).to_bytes(4, "little") + message
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = await Client[bytes].connect(listener.getsockname())
+            peer, _ = listener.accept()
+        for _ in repeat(None, count * TURN):
+            peer.sendall(frame)
+            await client.recv()
+        os._exit(0)
+
+    asyncio.run(work())
+
+
 # Name -> workload, and how many calls or values one repetition has.
 WORKLOADS: dict[str, tuple[Callable[[int], None], int]] = {
     "encode five fields": (call(READING.to_bytes), 1),
@@ -153,6 +181,8 @@ WORKLOADS: dict[str, tuple[Callable[[int], None], int]] = {
     "send and recv_many": (receive("recv_many"), TURN),
     "arrive and wait": (arrive(Reading), TURN),
     "arrive and replace": (arrive(Newest), TURN),
+    "receive 64 KiB": (receive_large, TURN),
+    "codec of 300 variants": (codec_of_many, 1),
 }
 
 
