@@ -6,7 +6,6 @@ their bits, text and bytes in hexadecimal. `sent` makes it of a value, `read` of
 
 from __future__ import annotations
 
-import keyword
 import struct
 from typing import Any
 
@@ -112,11 +111,14 @@ def read(plan: Any, value: Any) -> str:
     kind, inner = plan
     match kind:
         case "struct":
-            names = [f"{name}_" if keyword.iskeyword(name) else name for name, _ in inner]
-            assert list(value.__slots__) == names
+            names = list(
+                value.__slots__
+            )  # what would be no name in its code, as `class` and `self`, has a `_`
+            pairs = zip(names, inner, strict=True)
+            assert all(name in (label, f"{label}_") for name, (label, _) in pairs), names
             shown = [
-                f"{name}:{read(each, getattr(value, n))}"
-                for (name, each), n in zip(inner, names, strict=True)
+                f"{label}:{read(each, getattr(value, n))}"
+                for n, (label, each) in zip(names, inner, strict=True)
             ]
             return f"{{{','.join(shown)}}}"
         case "list":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from deli_com.schema.tree import Sealed
 
 COUNT = share(100_000, 2_000)
 SCHEMAS = share(200, 25)
+GENPY = re.compile(r"^ +(async|await) ", re.MULTILINE)  # names of fields: its code with them is no Python
 
 
 class Recorded(NamedTuple):
@@ -49,7 +51,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     rng = random.Random(7)
     folder = tmp_path_factory.mktemp("readers")
     pairs = [(schema, _topics(schema)) for schema in random_schemas.schemas(4 * SCHEMAS, 20)]
-    pairs = [(schema, topics) for schema, topics in pairs if topics][:SCHEMAS]
+    pairs = [(schema, topics) for schema, topics in pairs if topics and not GENPY.search(schema.text)]
+    pairs = pairs[:SCHEMAS]
     assert len(pairs) == SCHEMAS
     made = Recorded(folder, [], [])
     at = 1_700_000_000_000_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import enum
 import io
+import re
 from typing import Any, Literal
 
 import pytest
@@ -172,6 +173,30 @@ def test_names_that_would_clash():
     ]
     found = read((name, lines), b"\1\2\1\0\0\0\1\0\0\0z\1\0\0\0\5")
     assert (found.f_x, found.f_x_, bytes(found.BUY[0].data), found.side, found.other.y) == (1, 2, b"z", 1, 5)
+
+
+def test_names_of_messages_begin_with_a_letter():
+    text = (
+        "deli 1\nroot _Root\nstruct _Root\n a _Point\n b [_Point;1]\n c M_Point\n d [[_Point]]\n"
+        "struct _Point\n x u8\nstruct M_Point\n y u8\n"
+    )
+    name, lines = ros1_definition(Schema.parse(text).tree)  # type: ignore[misc]
+    assert name == "deli/M_Root"
+    assert re.findall("MSG: (.*)", lines) == ["deli/M_Point_", "deli/M_Point", "deli/M_Root_d_item"]
+    assert lines.split("=")[0].split("\n")[:3] == [
+        "deli/M_Point_ a",
+        "deli/M_Point_[1] b",
+        "deli/M_Point c",
+    ]
+    found = read((name, lines), b"\1\2\3\1\0\0\0\1\0\0\0\4")
+    assert (found.a.x, found.b[0].x, found.c.y, found.d[0].data[0].x) == (1, 2, 3, 4)
+
+
+def test_the_name_of_a_variant_begins_with_a_letter():
+    text = "deli 1\nroot Event\nsealed Event\n 0 _Hidden\n  x u8\n"
+    tree = Schema.parse(text).tree
+    name, lines = ros1_definition(tree, tree.by_name["Event"].variants[0])  # type: ignore[misc, union-attr]
+    assert (name, lines) == ("deli/M_Hidden", "uint32 variant\nuint8 x\n")
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

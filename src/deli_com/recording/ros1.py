@@ -47,6 +47,7 @@ class _Messages:
         self.definitions: dict[str, Definition] = {found.name: found for found in tree.definitions}
         self.texts: dict[str, list[str]] = {}
         self.open: set[str] = set()  # messages under construction; a second visit means recursion
+        self.named: dict[str, str] = {}  # definitions to the names of their messages
 
     def struct(self, name: str, fields: tuple[Field, ...], first: tuple[str, ...] = ()) -> list[str]:
         lines, used = [*first], {line.split()[-1] for line in first}
@@ -86,17 +87,30 @@ class _Messages:
             case Struct(_, fields):
                 if name in self.open:
                     raise _Inexpressible
-                if name not in self.texts:
+                message = self.name(name)
+                if message not in self.texts:
                     self.open.add(name)
-                    self.texts[name] = []  # reserves its position in the order
-                    self.texts[name] = self.struct(name, fields)
+                    self.texts[message] = []  # reserves its position in the order
+                    self.texts[message] = self.struct(message, fields)
                     self.open.discard(name)
-                return f"{PACKAGE}/{name}"
+                return f"{PACKAGE}/{message}"
         raise _Inexpressible  # Sealed
+
+    def name(self, name: str) -> str:
+        # The name of the message of a definition. Names in ROS 1 begin with a letter.
+        found = self.named.get(name)
+        if found is None:
+            found = name
+            if name.startswith("_"):
+                found = f"M{name}"
+                while found in self.texts or found in self.definitions or found in self.named.values():
+                    found += "_"
+            self.named[name] = found
+        return found
 
     def add(self, hint: str, fields: tuple[Field, ...]) -> str:
         name = hint
-        while name in self.texts or name in self.definitions:
+        while name in self.texts or name in self.definitions or name in self.named.values():
             name += "_"
         self.texts[name] = []
         self.texts[name] = self.struct(name, fields)
@@ -139,10 +153,12 @@ def ros1_definition(tree: Tree, variant: Variant | None = None) -> tuple[str, st
     try:
         if variant is not None:
             messages.open.add(str(tree.root))
-            name, lines = variant.name, messages.struct(variant.name, variant.fields, ("uint32 variant",))
+            name = messages.name(variant.name)
+            lines = messages.struct(name, variant.fields, ("uint32 variant",))
         elif isinstance(tree.root, Ref) and isinstance(root := messages.definitions[tree.root.name], Struct):
             messages.open.add(root.name)
-            name, lines = root.name, messages.struct(root.name, root.fields)
+            name = messages.name(root.name)
+            lines = messages.struct(name, root.fields)
         elif isinstance(tree.root, Ref) and isinstance(messages.definitions[tree.root.name], Sealed):
             return None
         else:
