@@ -185,6 +185,8 @@ def main() -> None:
             finally:
                 server.kill()
         draw("inspect", [record, run("deli-com inspect run.mcap")])
+        command, output = run("deli-com replay run.mcap --bind 127.0.0.1:8765 --speed 0.5 --foxglove", 9.0)
+        draw("replay", [(command, output.removesuffix("\r\x1b[K"))])  # as it was before Ctrl-C
         draw("repair", [run("deli-com inspect torn.mcap"), run("deli-com repair torn.mcap")])
         draw(
             "export",

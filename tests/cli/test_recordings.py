@@ -11,7 +11,9 @@ import json
 import math
 import os
 import pty
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -225,6 +227,45 @@ def test_replay_and_listen(path: Path) -> None:
         stamps = [json.loads(line)["value"]["stamp"] for line in done.stdout.splitlines()]
         assert stamps and stamps == [*range(stamps[0], 50)]
         assert process.wait(30) == 0
+
+
+def test_replay_shows_on_a_terminal_how_far_it_is_and_serves_viewers(path: Path) -> None:
+    here, there = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "replay", str(path), "--bind", "127.0.0.1:0", "--speed", "0.1", "--loop", "--foxglove"],
+        stdout=subprocess.PIPE,
+        stderr=there,
+        env=os.environ | {"TERM": "xterm"},
+    ) as process:
+        os.close(there)
+        shown = ""
+        while "client" not in shown:
+            shown += os.read(here, 65536).decode()
+        address = re.search(r"ws://(\S+): ", shown)
+        assert address is not None
+        host, port = address[1].split(":")
+        with socket.create_connection((host, int(port)), 10) as sock:
+            sock.sendall(
+                b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+                b"Sec-WebSocket-Protocol: foxglove.sdk.v1\r\n\r\n"
+            )
+            said = b""
+            while b"playbackControl" not in said:
+                part = sock.recv(65536)
+                assert part, said
+                said += part
+            while "0.1x, 1 client\r" not in shown:
+                shown += os.read(here, 65536).decode()
+        process.send_signal(signal.SIGINT)
+        while True:
+            try:
+                shown += os.read(here, 65536).decode()
+            except OSError:  # it has ended
+                break
+        assert process.wait(30) == 130
+    os.close(here)
+    assert shown.endswith("\r\x1b[K") and "Traceback" not in shown
 
 
 def test_inspect_a_file(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
