@@ -119,7 +119,7 @@ cdef class Shelf:
         cdef Endpoint of = self._held()
         cdef list found = [(payload, None) for payload in of.log.retained_payloads()]
         cdef Audience audience
-        for audience in list(of._kept):
+        for audience in list(of.sender.kept):
             name = self._outbox.name_of(audience.name)
             if name is not None:
                 found += [(payload, name) for payload in audience.retained_payloads()]
@@ -144,13 +144,13 @@ cdef class Shelf:
         cdef tuple slot = None
         cdef object key = None
         cdef object known
-        if to._ended is not None or to.arena.is_open:
-            return LOST if to._ended is not None else NO_ROOM
+        if to.sender.ended is not None or to.arena.is_open:
+            return LOST if to.sender.ended is not None else NO_ROOM
         if size > to.max_message_size:
             return self._lose(f"{size} bytes are over max_message_size")
         if is_bounded and not to.limits.room_for(size):
             return NO_ROOM
-        if to.lanes is not None:
+        if to.sender.lanes is not None:
             lane = self._outbox.lane_of(data, size)
             if lane is None:
                 return self._lose("it is of no class")
@@ -185,7 +185,7 @@ cdef class Shelf:
         cdef object full = None
         self._outbox.is_deaf = True
         try:
-            to.append_encoded(encoded(payload, lane, key, audience, None))
+            to.sender.append_encoded(encoded(payload, lane, key, audience, None))
         except BacklogFull as error:
             full = error
         finally:
@@ -234,7 +234,7 @@ cdef class Shelf:
                 self._names[name] = known
         audience = None if known is None else of._groups.get(known)
         if audience is None and make and known is not None:
-            audience = of.new_audience(known)
+            audience = of.hub.new_audience(known)
             of._groups[known] = audience
         return audience
 
@@ -242,7 +242,7 @@ cdef class Shelf:
         cdef Endpoint of = self._held()
         log.forget(lane, key)
         if log is not of.log and log.retained_keys == 0:
-            of._kept.discard(log)
+            of.sender.kept.discard(log)
         return 0
 
     cdef int _forget_like(self, bytes payload, bytes name) except -1:
@@ -255,7 +255,7 @@ cdef class Shelf:
             return 0
         self._outbox.own.discard(slot)
         known = self._owners.pop(slot, None)
-        lane = self._held().lanes.lanes[slot[1]]
+        lane = self._held().sender.lanes.lanes[slot[1]]
         if known is not None:
             self._forget(log, lane.index, known[1])
         else:

@@ -66,7 +66,7 @@ cdef class Outbox(Hearer):
         codec = endpoint.down
         spec = record_spec(codec.type) if isinstance(codec.type, RecordType) else None
         self._is_sealed = spec is not None and spec.sealed
-        self._lanes = endpoint.lanes
+        self._lanes = endpoint.sender.lanes
         self._keys = message_keys(codec)
         self._max_slots = endpoint.arena.max_keys
         self._wake = wake

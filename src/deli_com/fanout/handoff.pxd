@@ -7,7 +7,8 @@ from deli_com.fanout.hub cimport Hub
 
 
 cdef class Handoff:
-    cdef PyObject* _hub                   # borrowed: it has this
+    cdef PyObject* _owner                 # borrowed: it has this, and the hub
+    cdef PyObject* _hub                   # borrowed: the log of all is there
     cdef readonly Py_ssize_t held_bytes   # payload bytes that wait
     cdef object _queue                    # deque of Encoded, in the order of the calls
     cdef object _room                     # Condition: threads that found the queue full

@@ -14,6 +14,7 @@ from threading import Condition
 from cpython.object cimport PyObject
 
 from deli_com.fanout.encoded cimport Encoded
+from deli_com.fanout.follower cimport Owner
 from deli_com.fanout.hub cimport Hub
 from deli_com.errors import BacklogFull
 
@@ -30,11 +31,13 @@ cdef class Handoff:
 
     Parameters
     ----------
+    owner : Owner
+        It has this and the hub, and takes what was put, in the order of the calls.
     hub : Hub
-        It has this, and takes what was put, in the order of the calls.
     """
 
-    def __cinit__(self, Hub hub not None):
+    def __cinit__(self, Owner owner not None, Hub hub not None):
+        self._owner = <PyObject*>owner
         self._hub = <PyObject*>hub
         self._queue = deque()
         self._room = Condition()
@@ -60,7 +63,7 @@ cdef class Handoff:
         if not self._scheduled:
             self._scheduled = True
             try:
-                (<Hub>self._hub).loop.call_soon_threadsafe(_drain_of, self, <Hub>self._hub)
+                (<Hub>self._hub).loop.call_soon_threadsafe(_drain_of, self, <Owner>self._owner)
             except BaseException:
                 self._scheduled = False
                 raise
@@ -87,7 +90,7 @@ cdef class Handoff:
             self.held_bytes -= size
             taken += size
             try:
-                (<Hub>self._hub).append_encoded(message)
+                (<Owner>self._owner).append_encoded(message)
             except BacklogFull:
                 pass  # too many keys, or one client's queue is full; the sending thread has already gone on
         return 0
@@ -95,7 +98,7 @@ cdef class Handoff:
     cdef int _go_on(self) except -1:
         self._scheduled = False
         if self._queue:
-            (<Hub>self._hub).loop.call_soon(_drain_of, self, <Hub>self._hub)
+            (<Hub>self._hub).loop.call_soon(_drain_of, self, <Owner>self._owner)
             self._scheduled = True
         else:
             (<Hub>self._hub).schedule()  # a close may wait for this queue
@@ -118,6 +121,6 @@ cdef class Handoff:
         return 0
 
 
-def _drain_of(Handoff handoff not None, hub):
-    # `hub` is kept by the loop.
+def _drain_of(Handoff handoff not None, owner):
+    # `owner` is kept by the loop.
     handoff._drain()

@@ -1,6 +1,7 @@
 # The followers of the broadcast logs, and when they are served. Writes to sockets and transports. Knows
 # nothing about WebSocket and values.
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from deli_com.fanout.follower cimport Audience, Follower, Owner
@@ -31,6 +32,12 @@ cdef class Hub(Owner):
     cdef bint keeps_time                      # retained frames need it though nobody follows
     cdef public uint64_t slice_ns             # a flush that takes longer lets the loop run
 
+    # An endpoint has this hub. Its callbacks are called, and what runs later for the hub keeps it.
+    cdef int belong_to(self, Owner owner) except -1
+    cdef int be_left(self) noexcept
+    cdef Owner kept(self)
+    cdef int start_sweep(self) except -1
+
     cdef int join(self, Follower follower) except -1
     cdef void begin(self) noexcept
     cdef int appended(self, Py_ssize_t frame) except -1
@@ -41,9 +48,11 @@ cdef class Hub(Owner):
     cdef int schedule(self) except -1
     cdef Audience new_audience(self, object name)
     cdef int lift_bounds(self) except -1
+    cdef int keep_time(self) noexcept
     cdef bint is_drained(self) noexcept
 
     # --- private -----------------------------------------------------------------------
+    cdef PyObject* _owner                     # borrowed; NULL: nobody has it, or it is gone
     cdef uint64_t _last_id
     cdef list _dirty                          # audiences with frames to flush
     cdef list _individual                     # followers that the next flush serves by themselves, and None

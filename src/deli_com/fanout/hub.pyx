@@ -25,7 +25,7 @@ Rules that all other code relies on:
 
 A hub has rosters (followers by state), limits (which followers are too far behind) and a writer (writes to
 one follower). `Owner` has the callbacks from these parts and from followers to the hub, and from the hub to
-the endpoint. An endpoint is a subclass of the hub, because every `send` appends to the hub's log.
+the endpoint, its owner. The hub borrows its owner.
 
 Frames for a group or for one follower are in logs of their own. Before a round begins, the
 followers that get such frames, or do not get some frame in the log of all, become READY. Each of
@@ -72,9 +72,9 @@ cdef bint CHECK = os.environ.get("DELI_COM_CHECK") == "1"
 
 
 # What the loop calls. No bound methods are kept: each would be a reference cycle, and a closed hub
-# would be freed only by the garbage collector.
+# would be freed only by the garbage collector. The loop keeps the owner, too, until then.
 
-def _turn_of(Hub hub not None):
+def _turn_of(Hub hub not None, kept):
     hub._turn()
 
 
@@ -155,7 +155,7 @@ cdef class Hub(Owner):
             raise RuntimeError("Hub.join: the follower has joined already")
         if not DELI_COM_HAVE_SENDMSG:
             follower.fd = -1
-        self.sweep.start(self)
+        self.start_sweep()
         if self.log.retained_keys:
             at = self.log.head()
         self.log.separate()
@@ -178,6 +178,32 @@ cdef class Hub(Owner):
             follower.leave()
             raise
         return 0
+
+    # --- the owner -----------------------------------------------------------------------
+
+    cdef int belong_to(self, Owner owner) except -1:
+        # The owner calls `be_left` before it is freed.
+        self._owner = <PyObject*>owner
+        return 0
+
+    cdef int be_left(self) noexcept:
+        self._owner = NULL
+        return 0
+
+    cdef Owner kept(self):
+        # What keeps the hub and its owner.
+        return self if self._owner == NULL else <Owner>self._owner
+
+    cdef int start_sweep(self) except -1:
+        return self.sweep.start(self, self.kept())
+
+    cdef int on_flushed(self) except -1:
+        cdef Owner owner = self.kept()
+        return 0 if owner is self else owner.on_flushed()
+
+    cdef bint on_sweep(self) except -1:
+        cdef Owner owner = self.kept()
+        return False if owner is self else owner.on_sweep()
 
     # --- what followers and audiences tell ------------------------------------------------
 
@@ -225,6 +251,12 @@ cdef class Hub(Owner):
             if follower.transit is not None:
                 follower.transit.lift()
                 self.on_transit(follower)
+        return 0
+
+    cdef int keep_time(self) noexcept:
+        # Frames get their time though nobody follows.
+        self.keeps_time = True
+        self.timed = len(self.followers) + 1
         return 0
 
     cdef int on_own_messages(self, Follower follower) except -1:
@@ -310,7 +342,7 @@ cdef class Hub(Owner):
     cdef int schedule(self) except -1:
         # The flag comes last: where `call_soon` raises, the next caller tries again.
         if not self._scheduled:
-            self.loop.call_soon(_turn_of, self)
+            self.loop.call_soon(_turn_of, self, self.kept())
             self._scheduled = True
         return 0
 
@@ -337,7 +369,7 @@ cdef class Hub(Owner):
         if not done or self.rosters.ready.count:
             self.schedule()
         if self.rosters.ready.count or self.rosters.blocked.count:
-            self.sweep.start(self)  # it runs, unless an exception has ended it
+            self.start_sweep()  # it runs, unless an exception has ended it
             self.limits.evict_too_far()
         if self.arena.is_sparse() and not self.arena.is_open:
             self._relocate()

@@ -8,7 +8,7 @@ from deli_com.ground.waiter cimport Waiter
 
 
 cdef class Pacer:
-    cdef PyObject* _hub                  # borrowed: it has this
+    cdef PyObject* _hub                  # borrowed: what has this has the hub, too
     cdef readonly Py_ssize_t high_water  # bytes a paced follower may be behind before sends wait
     cdef dict _waiters                   # Waiter to (scope, waits), in order of waiting
     cdef object _timer                   # ends the window; set while a sender waits
@@ -35,7 +35,8 @@ cdef class Pacer:
 
 
 cdef class Paced:
-    cdef Hub _hub                        # keeps what the pacer borrows
+    cdef Hub _hub                        # what the pacer borrows
+    cdef object _kept                    # keeps it, and the pacer's owner, which ends the wait
     cdef Pacer _pacer
     cdef object _scope                   # the followers to wait for: None for all, an Audience, or a Follower
     cdef bint _waits                     # for those that are far slower, too

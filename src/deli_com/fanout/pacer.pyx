@@ -36,7 +36,7 @@ cdef class Pacer:
     Parameters
     ----------
     hub : Hub
-        Calls `on_flushed` after each flush.
+        Its owner calls `on_flushed` after each flush.
     high_water : int
         Bytes that a paced follower may be behind before an awaited send waits.
     """
@@ -147,7 +147,7 @@ cdef class Pacer:
                 follower.paced_mark = follower.sent_bytes()
         self._waiting_since = (<Hub>self._hub).loop.time()
         self._timer = (<Hub>self._hub).loop.call_later(
-            max(0.001, WINDOW_SECONDS - self._waited), _window_of, self, <Hub>self._hub)
+            max(0.001, WINDOW_SECONDS - self._waited), _window_of, self, (<Hub>self._hub).kept())
         return 0
 
     cdef int _close_window(self) except -1:
@@ -193,8 +193,8 @@ cdef class Pacer:
         return 0
 
 
-def _window_of(Pacer pacer not None, hub):
-    # `hub` is kept by the timer.
+def _window_of(Pacer pacer not None, kept):
+    # The timer keeps the hub and its owner.
     pacer._window()
 
 
@@ -213,6 +213,7 @@ cdef class Paced:
     def __cinit__(self, Pacer pacer not None, object scope=None, bint waits=False):
         self._pacer = pacer
         self._hub = <Hub>pacer._hub
+        self._kept = self._hub.kept()
         self._scope = scope
         self._waits = waits
 

@@ -10,8 +10,8 @@ cdef class Sweep:
     cdef object _handle             # the timer, or None while it is off
     cdef double _swept_at           # loop time of the last sweep, seconds
 
-    # `owner` has this object. The timer keeps a reference to it while it is on; one here would be a cycle.
-    cdef int start(self, object owner) except -1
+    # `owner` has this object. The timer keeps `owner` and `kept` while it is on; references here would be cycles.
+    cdef int start(self, object owner, object kept) except -1
     cdef int stop(self) except -1
     cdef double now(self) except? -1
     cdef bint is_late(self) except -1

@@ -24,11 +24,11 @@ cdef class Sweep:
         self.interval = LONGEST_INTERVAL
         self._work = work
 
-    cdef int start(self, object owner) except -1:
+    cdef int start(self, object owner, object kept) except -1:
         # Idempotent.
         if self._handle is None:
             self._swept_at = self.loop.time()
-            self._handle = self.loop.call_later(self.interval, _run, self, owner)
+            self._handle = self.loop.call_later(self.interval, _run, self, owner, kept)
         return 0
 
     cdef int stop(self) except -1:
@@ -54,7 +54,7 @@ cdef class Sweep:
         return self.clock if self._handle is None else self.clock + self._elapsed()
 
 
-def _run(Sweep self not None, owner):
+def _run(Sweep self not None, owner, kept):
     self._handle = None
     go_on = True
     try:
@@ -64,12 +64,12 @@ def _run(Sweep self not None, owner):
         go_on = self._work(owner)
     finally:
         if go_on:
-            _go_on(self, owner)
+            _go_on(self, owner, kept)
 
 
-def _go_on(Sweep self not None, owner):
+def _go_on(Sweep self not None, owner, kept):
     try:
-        self.start(owner)
+        self.start(owner, kept)
     except BaseException:
-        self.loop.call_soon(_go_on, self, owner)  # otherwise no deadline would be checked any more
+        self.loop.call_soon(_go_on, self, owner, kept)  # otherwise no deadline would be checked any more
         raise

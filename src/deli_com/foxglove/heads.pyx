@@ -19,7 +19,6 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
 from deli_com.fanout.follower cimport Audience, Follower
-from deli_com.fanout.hub cimport Hub
 from deli_com.fanout.rewriter cimport Rewriter
 from deli_com.ground.scalar cimport load_u32, store_u32, store_u64
 from deli_com.ground.sockets cimport deli_com_clock_ns
@@ -141,7 +140,7 @@ cdef class Heads(Rewriter):
         self._epoch = <uint64_t>time.time_ns() - deli_com_clock_ns()
         self.news = {}
         self._retained = tuple([
-            endpoint.lanes is not None and bool(endpoint.lanes.lanes[index].retain)
+            endpoint.sender.lanes is not None and bool(endpoint.sender.lanes.lanes[index].retain)
             for index in range(self._classes)
         ])
 
@@ -434,10 +433,9 @@ cdef class Heads(Rewriter):
             self.news[key] = payload
 
 
-def keep_time(Hub hub not None):
-    """Have what is retained know its age, though nobody is there when it is sent."""
-    hub.keeps_time = True
-    hub.timed = len(hub.followers) + 1
+def keep_time(Endpoint endpoint not None):
+    """Note when each retained message is sent, also while no client is connected."""
+    endpoint.hub.keep_time()
 
 
 def begin_viewer(Connection viewer not None, Heads heads not None):

@@ -111,7 +111,7 @@ cdef class Connection(Peer):
         transport.set_write_buffer_limits(1 if own_tls else 0, 0)
         if self.writing_paused and secure:
             self.endpoint.loop.call_soon(self._look_again)
-        if self.endpoint.has_latest:
+        if self.endpoint.sender.has_latest:
             # Bytes that the kernel holds unsent can no longer be superseded. Without this limit frames are
             # 21 transfer times old at the receiver, with it 2.
             deli_com_keep_unsent_low(self.socket, UNSENT_BYTES)
@@ -128,7 +128,7 @@ cdef class Connection(Peer):
         self.stage = CONNECTION_OPEN
         if self.rewriter is not None:
             self.rewriter.begin(self.transport)
-        self.endpoint.join(self)
+        self.endpoint.hub.join(self)
         self.on_joined()
         self.endpoint.watchers.changed()
         self.is_counted = not self.endpoint.is_client
@@ -216,7 +216,7 @@ cdef class Connection(Peer):
             self.transport.pause_reading()
             if self.transit is not None:
                 self.transit.suspend()  # what the peer answers is not read either
-                self.endpoint.on_transit(self)
+                self.endpoint.hub.on_transit(self)
         return 0
 
     cdef int hold(self, Py_ssize_t held) except -1:
@@ -284,7 +284,7 @@ cdef class Connection(Peer):
         self.endpoint.home.check("peer.close")
         if self.stage == CONNECTION_OPEN:
             self.lift_bound()
-            self.endpoint.flush_now()
+            self.endpoint.hub.flush_now()
         if self.stage == CONNECTION_OPEN:
             self.blame("closed")
             self.finish(code, reason)
@@ -296,7 +296,7 @@ cdef class Connection(Peer):
         # It is about to close: its socket takes what it takes.
         if self.transit is not None:
             self.transit.lift()
-            self.endpoint.on_transit(self)
+            self.endpoint.hub.on_transit(self)
         return 0
 
     cdef int aim(self, double clock) except -1:
@@ -331,11 +331,11 @@ cdef class Connection(Peer):
         return max(transit.queueing_ns, transit.waiting_ns(deli_com_clock_ns())) / 1e9
 
     cdef bint put_by_user(self, object value) except -1:
-        return self.endpoint.put_private(value, self)
+        return self.endpoint.sender.put_private(value, self)
 
     cdef object send_by_user(self, object value):
         self.endpoint.home.check("peer.send")
-        return self.endpoint.paced(self, self.endpoint.put_private(value, self))
+        return self.endpoint.paced(self, self.endpoint.sender.put_private(value, self))
 
     cdef object count_for_user(self):
         cdef bint behind = self.is_behind()
@@ -402,7 +402,7 @@ cdef class Connection(Peer):
         self.stage = CONNECTION_CLOSING
         self.close_deadline = self.endpoint.sweep.clock + self.endpoint.close_timeout
         self.endpoint.closing.add(self)
-        self.endpoint.sweep.start(self.endpoint)
+        self.endpoint.hub.start_sweep()
         self.depart()
         return self.endpoint.watchers.changed()
 
@@ -448,7 +448,7 @@ cdef class Connection(Peer):
                         self.is_stuck = True
                         self.next_stuck = self.endpoint.stuck
                         self.endpoint.stuck = self
-                    self.endpoint.sweep.start(self.endpoint)
+                    self.endpoint.hub.start_sweep()
                     raise
                 finally:
                     self.depart()

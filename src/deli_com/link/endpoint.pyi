@@ -5,12 +5,14 @@ from typing import Any, Generic, Self
 from typing_extensions import TypeVar, disjoint_base
 
 from deli_com._fastcodec import TypeCodec
+from deli_com.fanout.follower import Owner
 from deli_com.fanout.hub import Hub
 from deli_com.ground.watchers import Watchers
 from deli_com.link.connection import Connection
 from deli_com.link.hearing import Hearing
 from deli_com.link.peer import Peer
 from deli_com.link.stats import ServerStats
+from deli_com.log.arena import Arena
 from deli_com.log.log import Log
 from deli_com.receive.inbox import Inbox
 from deli_com.receive.quota import InputQuota
@@ -24,7 +26,7 @@ _Sent = TypeVar("_Sent", default=Any)
 _Asked = TypeVar("_Asked", default=Any, covariant=True)
 
 @disjoint_base
-class Endpoint(Hub, Generic[_Out, _In]):
+class Endpoint(Owner, Generic[_Out, _In]):
     def __init__(
         self,
         loop: AbstractEventLoop,
@@ -47,6 +49,22 @@ class Endpoint(Hub, Generic[_Out, _In]):
         max_queued: int = ...,
         progress_timeout: float = 10.0,
     ) -> None: ...
+    @property
+    def hub(self) -> Hub: ...
+    @property
+    def log(self) -> Log: ...
+    @property
+    def arena(self) -> Arena: ...
+    @property
+    def loop(self) -> AbstractEventLoop: ...
+    @property
+    def turns(self) -> int: ...
+    @property
+    def max_backlog(self) -> int: ...
+    @property
+    def max_queued(self) -> int: ...
+    @property
+    def progress_timeout(self) -> float: ...
     @property
     def down(self) -> TypeCodec[_Out] | None: ...
     @property

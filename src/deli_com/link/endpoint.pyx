@@ -1,5 +1,6 @@
 """An endpoint: values of one type go out to every follower, values of another come in.
 
+It has a hub (who follows, and when they are served), a sender (what is sent) and an inbox (what is received).
 Server and client façades subclass this, so `send_nowait` and `recv` reach compiled code
 without a Python frame. A client is an endpoint with one follower and masked framing.
 """
@@ -10,52 +11,39 @@ from logging import getLogger
 from weakref import WeakValueDictionary
 
 cimport cython
-from libc.stdint cimport uint64_t
+from cpython.object cimport PyObject
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
-from deli_com._fastcodec cimport TypeCodec, codec_encode
+from deli_com._fastcodec cimport TypeCodec
 from deli_com.coding.recycler cimport recycler_drop, recycler_rest
-from deli_com.fanout.encoded cimport Encoded, encoded
-from deli_com.fanout.follower cimport Audience, Follower
-from deli_com.fanout.handoff cimport Handoff
+from deli_com.fanout.construction cimport check_new
+from deli_com.fanout.follower cimport Follower, Owner
 from deli_com.fanout.hub cimport Hub
-from deli_com.fanout.lane cimport Lane
 from deli_com.fanout.pacer cimport Paced, Pacer
-from deli_com.ground.cursor cimport WriteCursor
-from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_RELIABLE, DeliveryClass
+from deli_com.ground.gc_slots cimport CollectedType, inquiry
 from deli_com.ground.home cimport at_home
-from deli_com.ground.sockets cimport deli_com_clock_ns
 from deli_com.ground.watchers cimport Watchers
-from deli_com.log.arena cimport Arena, payload_size
+from deli_com.link.sender cimport Sender
 from deli_com.log.log cimport Log
-from deli_com.log.ring cimport Key
 from deli_com.receive.pairs cimport Pairs
 from deli_com.receive.inbox_for cimport inbox_for
 from deli_com.receive.quota cimport InputQuota
-from deli_com.recording.tap cimport WAY_SENT
 from deli_com.receive.recv cimport NEXT_VALUE, RECV_MANY, RECV_PAIR, RECV_VALUE, Recv, recv_from_inbox
-from deli_com.fanout.lane import lanes_for
-from deli_com.errors import BacklogFull, ConnectionClosed, EncodeError, MessageTooLarge
 from deli_com.net.log_budget import LogBudget
-from deli_com.recording.tap import ALONE
 
 cdef enum:
-    PRIVATE_BYTES = 1048576  # that may wait for one client alone before sending to it is refused
     INBOX_BYTES = 16 << 20   # on the wire, of values that wait to be received
 
-cdef str NOT_RUN = (
-    "the event loop has not run since they were sent: `await server.send(value)`, or await anything"
-)
 cdef double LEAST_SWEEP_S = 0.05  # for short times in transit
 
 Coroutine.register(Paced)
 Coroutine.register(Recv)
 
 
-cdef class Endpoint(Hub):
-    """A typed hub with an inbox.
+cdef class Endpoint(Owner):
+    """What a server or a client is, whatever its wire protocol.
 
     Parameters
     ----------
@@ -92,14 +80,28 @@ cdef class Endpoint(Hub):
         Keys of policy latest, over all types and groups.
     """
 
+    def __cinit__(self, *args, **options):
+        check_new(type(self), len(args) > 1 and isinstance(args[1], Log))
+
     def __init__(
-        self, loop, Log log, TypeCodec down, TypeCodec up, *,
+        self, loop, Log log not None, TypeCodec down, TypeCodec up, *,
         bint is_client=False, Py_ssize_t max_message_size=64 << 20, double close_timeout=2.0,
         ping_interval=20.0, ping_timeout=20.0, max_transit=0.5, str slow_client="disconnect",
         Py_ssize_t max_keys=1 << 16, Py_ssize_t max_inbound=PY_SSIZE_T_MAX, Py_ssize_t max_inbox=INBOX_BYTES,
         bint conflate=True, **limits,
     ):
-        Hub.__init__(self, loop, log, **limits)
+        cdef Hub hub
+        if self.hub is not None:
+            raise RuntimeError(f"{type(self).__name__} is initialised already")
+        hub = Hub(loop, log, **limits)
+        self.loop = loop
+        self.log = log
+        self.arena = log.arena
+        self.home = hub.home
+        self.sweep = hub.sweep
+        self.limits = hub.limits
+        self.followers = hub.followers
+        self.sender = Sender(hub, down, slow_client, max_message_size, type(self).__name__)
         self.down = down
         self.up = up
         self.is_client = is_client
@@ -115,19 +117,54 @@ cdef class Endpoint(Hub):
         # Half: pausing comes before closing.
         self.inbox = inbox_for(loop, up, min(max_inbox, max_inbound // 2), conflate, is_client)
         self.quota = InputQuota(max_inbound, self.inbox, self, LogBudget(getLogger("deli_com.server")))
-        self.pacer = Pacer(self)
+        self.pacer = Pacer(hub)
         self.logger = getLogger("deli_com.client" if is_client else "deli_com.server")
         self.closing = set()
         self.closed = {}
-        self.lanes = None if down is None else lanes_for(down, slow_client)
-        self.has_latest = self.lanes is not None and any(
-            (<Lane>lane).kind == DELIVER_LATEST for lane in self.lanes.lanes)
         self.arena.max_keys = max_keys
-        self.unseen_size = max_message_size
         self._groups = WeakValueDictionary()
-        self._kept = set()
         self.watchers = Watchers(self.loop)
-        self._nested = []
+        self.hub = hub
+        hub.belong_to(self)
+
+    def __dealloc__(self):
+        if self.hub is not None:
+            self.hub.be_left()
+
+    @property
+    def turns(self):
+        """Turns of the loop in which a flush ran."""
+        return self.hub.rosters.turns
+
+    @property
+    def max_backlog(self):
+        """Bytes that one follower may be behind."""
+        return self.limits.max_backlog
+
+    @property
+    def max_queued(self):
+        """Bytes that the logs may hold within one turn."""
+        return self.limits.max_queued
+
+    @property
+    def progress_timeout(self):
+        """Seconds without a byte taken before a laggard is evicted."""
+        return self.limits.progress_timeout
+
+    @property
+    def has_latest(self):
+        """Whether some class that is sent has policy latest."""
+        return self.sender.has_latest
+
+    @property
+    def messages_out(self):
+        """Messages sent to all, a group or one, with or without receivers."""
+        return self.sender.messages_out
+
+    @property
+    def refused_sends(self):
+        """Calls of `send` and `send_nowait` that raised `BacklogFull`."""
+        return self.sender.refused_sends
 
     @classmethod
     def __class_getitem__(cls, parameters):
@@ -159,11 +196,11 @@ cdef class Endpoint(Hub):
             This end is closed.
         """
         if not at_home(self.home):
-            self.put_from_any_thread(value, None, except_)
-        elif self.lanes is None and except_ is None:
-            self.put_to_all(value)
+            self.sender.put_from_any_thread(value, None, except_)
+        elif self.sender.lanes is None and except_ is None:
+            self.sender.put_to_all(value)
         else:
-            self.put(value, None, except_)
+            self.sender.put(value, None, except_)
 
     @cython.binding(False)
     @cython.embedsignature(True)
@@ -173,291 +210,20 @@ cdef class Endpoint(Hub):
         The errors of `send_nowait` come from the call, not from awaiting.
         """
         self.home.check("send")
-        return Paced(self.pacer, None, self.put(value, None, except_))
+        return Paced(self.pacer, None, self.sender.put(value, None, except_))
 
     def flush(self):
         """Send queued messages now, as far as the sockets accept them."""
         self.home.check("flush")
-        self.flush_now()
+        self.hub.flush_now()
 
     def client_count(self):
         """Return the number of connected clients."""
         self.home.check_process("client_count")
         return len(self.followers)
 
-    cdef int put_to_all(self, object value) except -1:
-        # Encodes and appends, where there are no policies to ask. On the loop's thread.
-        cdef WriteCursor cur
-        self._check_sendable()
-        if self.arena.is_open:
-            # User code that encoding ran (`__index__`, a finalizer) sends: appended behind the outer value.
-            self._nested.append(self._encode(value, None, None))
-            return 0
-        if self.log.end == self.log.flushed.offset:
-            self.begin()
-        self._write(&cur, value, None)
-        self.messages_out += 1
-        if len(self.followers) == 0:
-            self.arena.abandon(&cur)
-        else:
-            self.appended(self.log.commit(&cur))
-        if self._nested:
-            self._append_deferred()
-        return 0
-
-    cdef bint put(self, object value, Audience to, Follower barred) except -1:
-        # The same, for all or `to` some, by the value's policy. True if the sender has to wait for all.
-        cdef WriteCursor cur
-        cdef Log log = self.log if to is None else to
-        cdef Lane lane = None
-        cdef Key key = None
-        cdef DeliveryClass kind = DELIVER_RELIABLE
-        cdef Py_ssize_t frame
-        if self.lanes is None and to is None and barred is None:
-            self.put_to_all(value)
-            return False
-        self._check_sendable()
-        if self.arena.is_open:
-            self._nested.append(self._encode(value, to, barred))
-            return False
-        if self.lanes is not None:
-            lane = self.lanes.of(value)
-            kind = lane.kind
-            if kind == DELIVER_LATEST:
-                key = self._key(log, lane, lane.key_of(value))
-        self.begin()
-        if lane is not None and lane.max_age_ns:
-            self.arena.now_ns = deli_com_clock_ns()  # that of the turn's first message is too old for it
-        if self.tap is not None:
-            self._addressee = to
-        self._write(&cur, value, to if kind == DELIVER_RELIABLE else None)
-        self.messages_out += 1
-        if self._is_for_nobody(lane, to):
-            self.arena.abandon(&cur)
-        else:
-            frame = log.commit_as(
-                &cur, kind, key, _retains(lane, to), 0 if barred is None else barred.id,
-                0 if lane is None else lane.index)
-            if lane is not None and lane.max_age_ns:
-                self._age(log, lane, frame)
-            self._after(frame, to, barred)
-        if self._nested:
-            self._append_deferred()
-        return lane is not None and lane.waits
-
-    cdef int _write(self, WriteCursor* cur, object value, Audience bounded) except -1:
-        # Opens a frame and encodes into it; abandoned if this raises. `bounded`: its own limit counts, or
-        # None.
-        cdef Arena arena = self.arena
-        cdef Py_ssize_t payload
-        arena.open(cur, self.down.max_size)
-        try:
-            codec_encode(self.down, cur, value)
-            payload = payload_size(arena, cur)
-            if not self.limits.room_for(payload):
-                self._no_room(payload, None)
-            if bounded is not None and not bounded.has_room(payload):
-                self._no_room(payload, bounded)
-            if payload > self.unseen_size:  # too large, or a tap looks at every payload
-                self._look(cur, payload)
-        except BaseException:
-            self._addressee = None
-            arena.abandon(cur)
-            if self._nested:
-                self._append_deferred()
-            raise
-        return 0
-
-    cdef int _no_room(self, Py_ssize_t payload, Audience to) except -1:
-        if payload > self.max_message_size:
-            raise MessageTooLarge(payload, self.max_message_size)
-        return self._refuse(to)
-
-    cdef int _look(self, WriteCursor* cur, Py_ssize_t payload) except -1:
-        cdef const char* begin = self.arena.payload()
-        cdef object scope = _scope(self._addressee)
-        self._addressee = None
-        if payload > self.max_message_size:
-            raise MessageTooLarge(payload, self.max_message_size)
-        if self.tap is not None:
-            tail = None if cur.tail == NULL else <bytes>cur.tail
-            self.tap.note(WAY_SENT, begin, cur.pos - begin, tail, scope)
-        return 0
-
-    cdef int _refuse(self, Audience to) except -1:
-        # A log is full: the log of this audience, or all logs together.
-        self.schedule()  # the turn in which laggards are judged
-        self.refused_sends += 1
-        if to is not None:
-            raise BacklogFull(to.reliable, to.cap, "bytes are queued", _known_of(to.members))
-        known = _known_of(self.followers)
-        raise BacklogFull(
-            self.log.queued_bytes(), self.limits.max_queued, "bytes are queued",
-            (f"{known}; " if known else "") + NOT_RUN,
-        )
-
-    cdef int _after(self, Py_ssize_t frame, Audience to, Follower barred) except -1:
-        # A frame of so many bytes was committed.
-        if to is not None:
-            if to.retained_keys:
-                self._kept.add(to)
-            return self.addressed(to, frame)
-        if barred is not None:
-            self.exclude(barred)
-        return self.appended(frame)
-
-    cdef bint _is_for_nobody(self, Lane lane, Audience to) noexcept:
-        if _retains(lane, to):
-            return False  # for those who come
-        return len(self.followers) == 0 if to is None else len(to.members) == 0
-
-    cdef Key _key(self, Log log, Lane lane, object value):
-        cdef Key key = log.keys.get(lane.index, value)
-        if key is None and self.arena.stale_keys:
-            for other in [self.log, *self._audiences]:
-                (<Log>other).keys.purge()
-            key = log.keys.get(lane.index, value)
-        if key is None:
-            self.refused_sends += 1
-            raise BacklogFull(self.arena.keys, self.arena.max_keys, "keys are held")
-        return key
-
-    cdef int _check_sendable(self) except -1:
-        if self._ended is not None:
-            raise type(self._ended)(*self._ended.args)
-        if self.down is None:
-            raise TypeError(f"{type(self).__name__} sends nothing (its Up is None)")
-        return 0
-
-    cdef Encoded _encode(self, object value, Audience to, Follower barred):
-        # Legal in any thread, and while a frame is open.
-        cdef Lane lane = None
-        cdef object key = None
-        cdef bytes payload
-        if self.lanes is not None:
-            lane = self.lanes.of(value)
-            if lane.kind == DELIVER_LATEST:
-                key = lane.key_of(value)
-        payload = self.down.to_bytes(value)
-        if len(payload) > self.max_message_size:
-            raise MessageTooLarge(len(payload), self.max_message_size)
-        return encoded(payload, lane, key, to, barred)
-
-    cdef int put_from_any_thread(self, object value, Audience to, Follower barred) except -1:
-        # In another thread it is encoded here, and appended in the loop's thread.
-        self._check_sendable()
-        if not self.home.is_elsewhere("send_nowait"):
-            self.put(value, to, barred)
-            return 0
-        return self._hand_off(self._encode(value, to, barred))
-
-    cdef int _hand_off(self, Encoded message) except -1:
-        if self.handoff is None:
-            self.handoff = Handoff(self)
-        return self.handoff.put(message)
-
-    cdef int append_encoded(self, object message) except -1:
-        # Appends what was encoded before. BacklogFull: one key too many.
-        cdef Encoded ready = message
-        cdef Log log
-        cdef Key key = None
-        cdef uint64_t barred = 0 if ready.barred is None else ready.barred.id
-        cdef Lane lane = ready.lane
-        cdef Py_ssize_t frame
-        if ready.alone is not None:
-            if ready.alone.hub is None:
-                return 0  # it has left meanwhile
-            ready.to = self._private(ready.alone)
-            if (lane is None or lane.kind == DELIVER_RELIABLE) and not ready.to.has_room(len(ready.payload)):
-                self._refuse(ready.to)
-        if self.tap is not None:
-            self.tap.note(WAY_SENT, NULL, 0, ready.payload, _scope(ready.to))
-        if self._is_for_nobody(lane, ready.to):
-            self.messages_out += 1
-            return 0
-        log = self.log if ready.to is None else ready.to
-        if lane is not None and lane.kind == DELIVER_LATEST:
-            key = self._key(log, lane, ready.key)
-        self.messages_out += 1
-        self.begin()
-        if lane is not None and lane.max_age_ns:
-            self.arena.now_ns = deli_com_clock_ns()
-        frame = log.append_as(
-            ready.payload, DELIVER_RELIABLE if lane is None else lane.kind, key,
-            _retains(lane, ready.to), barred, 0 if lane is None else lane.index)
-        if lane is not None and lane.max_age_ns:
-            self._age(log, lane, frame)
-        return self._after(frame, ready.to, ready.barred)
-
-    cdef int _age(self, Log log, Lane lane, Py_ssize_t frame) except -1:
-        # The message that was appended last grows too old.
-        try:
-            self.let_expire(log, lane.index, lane.max_age_ns, frame)
-        except MemoryError:
-            pass  # it is sent, whatever its age
-        return 0
-
-    cdef int _append_deferred(self) except -1:
-        # Messages that could not be appended for lack of memory stay in order. The next send appends them.
-        while self._nested:
-            message = self._nested.pop(0)
-            try:
-                self.append_encoded(message)
-            except MemoryError:
-                self._nested.insert(0, message)
-                raise
-        return 0
-
     cdef object paced(self, object scope, bint waits):
         return Paced(self.pacer, scope, waits)
-
-    cdef bint put_private(self, object value, Follower follower) except -1:
-        # For one follower; from any thread. Its own queue is bounded, and the caller gets the error.
-        cdef Encoded message
-        if follower.hub is None:
-            raise ConnectionClosed(None, "this client has left")
-        self._check_sendable()
-        if not self.home.is_elsewhere("peer.send_nowait"):
-            return self.put(value, self._private(follower), None)
-        message = self._encode(value, None, None)
-        message.alone = follower
-        return self._hand_off(message)
-
-    cdef Audience _private(self, Follower follower):
-        cdef Audience private = follower.private
-        if private is None:
-            private = self.new_audience(None)
-            private.cap = PRIVATE_BYTES
-            private.skip_limit = PRIVATE_BYTES
-            private.add_member(follower)
-            follower.private = private
-        return private
-
-    cdef bint forget_key(self, Log log, object key, object type) except -1:
-        cdef Lane lane
-        cdef bint found = False
-        cdef bint any_lane = False
-        self.home.check("forget")
-        if self.lanes is not None:
-            for lane in self.lanes.lanes:
-                if lane.kind != DELIVER_LATEST or (type is not None and lane.type is not type):
-                    continue
-                any_lane = True
-                try:
-                    value = lane.key_from(key)
-                except (EncodeError, TypeError):
-                    if type is not None:
-                        raise
-                else:  # else a key of another type's form
-                    if self.tap is not None and (newest := log.newest(lane.index, value)) is not None:
-                        self.tap.forgets(newest, None if log is self.log else _scope(log))
-                    found = log.forget(lane.index, value) or found
-        if log is not self.log and log.retained_keys == 0:
-            self._kept.discard(log)
-        if not any_lane:
-            what = "no type" if type is None else f"{type!r} is not, or"
-            raise TypeError(f"forget: {what} of what is sent has policy 'latest'")
-        return found
 
     def forget(self, key=None, /, type=None):
         """Drop the newest message of a key: clients that connect later, or are behind, do not get it any
@@ -476,7 +242,7 @@ cdef class Endpoint(Hub):
         bool
             Whether there was one.
         """
-        return self.forget_key(self.log, key, type)
+        return self.sender.forget_key(self.log, key, type)
 
     # --- receiving -----------------------------------------------------------------------
 
@@ -529,14 +295,14 @@ cdef class Endpoint(Hub):
 
     cdef bint on_sweep(self) except -1:
         self.inbox.give_back()
-        if self.handoff is not None:
-            self.handoff.heal()
+        if self.sender.handoff is not None:
+            self.sender.handoff.heal()
         self.pacer.heal()
         for connection in list(self.closing):
             connection.sweep(self.sweep.clock)
         while self.stuck is not None:
             self.stuck = self.stuck.free_transport()
-        if self._ended is not None and self._has_waiters():
+        if self.sender.ended is not None and self._has_waiters():
             self._wake_all()
         if self.followers or self.closing:
             recycler_rest()
@@ -546,13 +312,13 @@ cdef class Endpoint(Hub):
 
     cdef int end(self, object error, bint in_order) except -1:
         # Ends sending. Receivers get what has arrived, then `error`. Idempotent.
-        if self._ended is None:
-            self._ended = error
+        if self.sender.ended is None:
+            self.sender.ended = error
             recycler_drop()
             try:
                 self.inbox.close(error, in_order)
-                if self.handoff is not None:
-                    self.handoff.end(error)
+                if self.sender.handoff is not None:
+                    self.sender.handoff.end(error)
             finally:
                 self._wake_all()
         return 0
@@ -565,7 +331,7 @@ cdef class Endpoint(Hub):
             self.watchers.changed()
         finally:
             if self._has_waiters():
-                self.sweep.start(self)
+                self.hub.start_sweep()
         return 0
 
     cdef bint _has_waiters(self) noexcept:
@@ -575,24 +341,24 @@ cdef class Endpoint(Hub):
         self.end(error, in_order)
 
     def _raise_if_ended(self):
-        if self._ended is not None:
-            raise type(self._ended)(*self._ended.args)
+        if self.sender.ended is not None:
+            raise type(self.sender.ended)(*self.sender.ended.args)
 
     def _is_ended(self):
-        return self._ended is not None
+        return self.sender.ended is not None
 
     def _lift_bounds(self):
         """Let the sockets take what they take: this end is about to close."""
-        self.lift_bounds()
+        self.hub.lift_bounds()
 
     def _is_drained(self):
-        return self.is_drained() and (self.handoff is None or self.handoff.is_empty())
+        return self.hub.is_drained() and (self.sender.handoff is None or self.sender.handoff.is_empty())
 
     def _must_pace(self):
         """Whether so much is queued that a thread which sends should await `_pace`. Legal from any thread."""
         cdef Py_ssize_t queued = self.log.queued_bytes()
-        if self.handoff is not None:
-            queued += self.handoff.held_bytes
+        if self.sender.handoff is not None:
+            queued += self.sender.handoff.held_bytes
         return queued > self.pacer.high_water
 
     def _pace(self):
@@ -625,20 +391,16 @@ cdef class Endpoint(Hub):
         self.home.check_running(what)
 
 
-cdef inline object _scope(Audience to):
-    # (A group may be called None.)
-    return None if to is None else ALONE if to.cap or to.name is None else to.name
+# The hub borrows its owner, so it must be told before the collector takes the hub away.
+
+cdef inquiry _clear_fields = (<CollectedType*>Endpoint).tp_clear
 
 
-cdef str _known_of(set followers):
-    # What is known of the transit to the only one.
-    cdef Follower follower
-    if len(followers) != 1:
-        return ""
-    (follower,) = followers
-    return follower.of_transit()[2:]
+cdef int _endpoint_clear(PyObject* self) noexcept:
+    cdef Hub hub = (<Endpoint>self).hub
+    if hub is not None:
+        hub.be_left()
+    return _clear_fields(self)
 
 
-cdef inline bint _retains(Lane lane, Audience to) noexcept:
-    # No client joins the log of one client, so nothing is retained in it for later ones.
-    return lane is not None and lane.retain and (to is None or to.cap == 0)
+(<CollectedType*>Endpoint).tp_clear = _endpoint_clear

@@ -14,24 +14,24 @@ def figures_of(Endpoint endpoint not None):
     cdef uint64_t unread = endpoint.inbox.oldest_ns()
     return ServerStats(
         clients=len(endpoint.followers),
-        laggards=endpoint.rosters.ready.count + endpoint.rosters.blocked.count,
-        messages_out=endpoint.messages_out,
+        laggards=endpoint.hub.rosters.ready.count + endpoint.hub.rosters.blocked.count,
+        messages_out=endpoint.sender.messages_out,
         messages_in=endpoint.messages_in,
-        bytes_out=endpoint.writer.bytes_out,
+        bytes_out=endpoint.hub.writer.bytes_out,
         bytes_in=endpoint.bytes_in,
         queued_bytes=endpoint.log.queued_bytes(),
         oldest_queued_s=(deli_com_clock_ns() - oldest) / 1e9 if oldest else 0.0,
         retained_keys=_retained_keys(endpoint),
         retained_bytes=endpoint.arena.retained,
-        skipped=endpoint.writer.skipped + (endpoint.inbox.skipped if endpoint.is_client else 0),
-        superseded=endpoint.writer.superseded + (endpoint.inbox.superseded if endpoint.is_client else 0),
+        skipped=endpoint.hub.writer.skipped + (endpoint.inbox.skipped if endpoint.is_client else 0),
+        superseded=endpoint.hub.writer.superseded + (endpoint.inbox.superseded if endpoint.is_client else 0),
         inbox_bytes=endpoint.inbox.held_bytes,
         oldest_inbox_s=(deli_com_clock_ns() - unread) / 1e9 if unread else 0.0,
         inbox_skipped=endpoint.inbox.skipped,
         inbox_superseded=endpoint.inbox.superseded,
         unknown=endpoint.unknown,
         refused={
-            "backlog full": endpoint.refused_sends,
+            "backlog full": endpoint.sender.refused_sends,
             "undecodable": endpoint.undecodable + endpoint.inbox.undecodable,
             "unwanted": endpoint.unwanted,
             "inbox full": endpoint.inbox.dropped,
@@ -39,17 +39,17 @@ def figures_of(Endpoint endpoint not None):
         closed=dict(endpoint.closed),
         turned_away=endpoint._turned_away(),
         slabs=endpoint.arena.slabs,
-        bounded=len(endpoint.bounded),
-        transit=endpoint.longest_transit_ns / 1e9,
-        in_flight=endpoint.in_flight,
-        rate=endpoint.least_rate,
+        bounded=len(endpoint.hub.bounded),
+        transit=endpoint.hub.longest_transit_ns / 1e9,
+        in_flight=endpoint.hub.in_flight,
+        rate=endpoint.hub.least_rate,
     )
 
 
 cdef Py_ssize_t _retained_keys(Endpoint endpoint) except -1:
     cdef Py_ssize_t count = endpoint.log.retained_keys
     cdef Audience audience
-    for audience in list(endpoint._kept):
+    for audience in list(endpoint.sender.kept):
         count += audience.retained_keys
     return count
 

@@ -68,16 +68,16 @@ cdef class Group:
 
     def send_nowait(self, value, /, *, Follower except_=None):
         """Queue `value` for every member, and return; as the server's `send_nowait`, from any thread."""
-        self._endpoint.put_from_any_thread(value, self._audience, except_)
+        self._endpoint.sender.put_from_any_thread(value, self._audience, except_)
 
     def send(self, value, /, *, Follower except_=None):
         """Queue `value` as `send_nowait` does; await the result to keep the members' pace."""
         self._endpoint.home.check("group.send")
-        return self._endpoint.paced(self._audience, self._endpoint.put(value, self._audience, except_))
+        return self._endpoint.paced(self._audience, self._endpoint.sender.put(value, self._audience, except_))
 
     def forget(self, key=None, /, type=None):
         """Drop the newest message of a key, as the server's `forget` does for what is sent to all."""
-        return self._endpoint.forget_key(self._audience, key, type)
+        return self._endpoint.sender.forget_key(self._audience, key, type)
 
     def __contains__(self, peer):
         return peer in self._audience.members
@@ -102,7 +102,7 @@ def group_of(Endpoint endpoint not None, name):
     endpoint.home.check("group")
     audience = endpoint._groups.get(name)
     if audience is None:
-        audience = endpoint.new_audience(name)
+        audience = endpoint.hub.new_audience(name)
         endpoint._groups[name] = audience
     group = <Group>Group.__new__(Group)
     group._endpoint = endpoint

@@ -65,7 +65,7 @@ cdef class MarkedLink(Speaker):
         self._asked_at = 0
         if self.transit.round_trip_ns:
             self.round_trip = self.transit.round_trip_ns / 1e9
-        return self.endpoint.on_transit(self)
+        return self.endpoint.hub.on_transit(self)
 
     # --- sweep ---------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ cdef class MarkedLink(Speaker):
                 self.on_mark_due()
         transit.look(now)
         if transit.in_force != self.is_bounded:
-            self.endpoint.on_transit(self)
+            self.endpoint.hub.on_transit(self)
         return 0
 
     cdef int _say_alive(self, double clock) except -1:

@@ -30,7 +30,6 @@ from deli_com.receive.message_key cimport MessageKey, message_keys
 from deli_com.receive.passage cimport Passage
 
 from deli_com.errors import BacklogFull
-from deli_com.fanout.lane import lanes_for
 from deli_com.types.instance import RecordType, record_spec
 
 cdef double AGAIN_S = 0.001  # between two looks whether there is room again
@@ -155,20 +154,20 @@ cdef class Passing(Passage):
         cdef Lane lane = None
         cdef object key = None
         cdef MessageKey found
-        if to._ended is not None:
+        if to.sender.ended is not None:
             return False
-        if self._is_sealed and (to.lanes is not None or self._only is not None):
+        if self._is_sealed and (to.sender.lanes is not None or self._only is not None):
             if size < 4:
                 self.undecodable += 1
                 return True
             index = <Py_ssize_t>load_u32(PyBytes_AS_STRING(payload))
         if self._only is not None and index not in self._only:
             return True
-        if to.lanes is not None:
-            if index >= len(to.lanes.lanes):
+        if to.sender.lanes is not None:
+            if index >= len(to.sender.lanes.lanes):
                 self.undecodable += 1
                 return True
-            lane = to.lanes.lanes[index]
+            lane = to.sender.lanes.lanes[index]
             if lane.kind == DELIVER_LATEST and lane.key:
                 if not self._keys.find(PyBytes_AS_STRING(payload), size, &found):
                     self.undecodable += 1
@@ -180,7 +179,7 @@ cdef class Passing(Passage):
         if not self.holds:
             if len(to.followers) == 0 or to.log.queued_bytes() + size > self.max_queued:
                 return False
-            if self._ends and to.is_drained():
+            if self._ends and to.hub.is_drained():
                 self._ends = []
         if not to.limits.room_for(size):
             return False
@@ -194,10 +193,7 @@ cdef class Passing(Passage):
     cdef int _append(self, Endpoint to, bytes payload, Lane lane, object key) except -1:
         cdef object full = None
         try:
-            if to.arena.is_open:
-                to._nested.append(encoded(payload, lane, key, None, None))
-            else:
-                to.append_encoded(encoded(payload, lane, key, None, None))
+            to.sender.put_encoded(encoded(payload, lane, key, None, None))
         except BacklogFull as error:  # one key too many
             full = error
         if full is not None:
@@ -207,7 +203,7 @@ cdef class Passing(Passage):
                 to.logger.warning("a message is lost: %s (further ones are only counted)", full)
             return 0
         self.passed += 1
-        if not self.holds and not to.is_drained():
+        if not self.holds and not to.hub.is_drained():
             self._ends.append(to.log.end)
         return 0
 
@@ -219,20 +215,20 @@ cdef class Passing(Passage):
         cdef MessageKey found
         cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
         cdef Py_ssize_t index = 0
-        if to.lanes is not None:
+        if to.sender.lanes is not None:
             if self._is_sealed:
                 index = <Py_ssize_t>load_u32(PyBytes_AS_STRING(payload)) if size >= 4 else -1
-            if not 0 <= index < len(to.lanes.lanes):
+            if not 0 <= index < len(to.sender.lanes.lanes):
                 return 0  # of no class
-            lane = to.lanes.lanes[index]
+            lane = to.sender.lanes.lanes[index]
             if lane.kind == DELIVER_LATEST and lane.key:
                 if not self._keys.find(PyBytes_AS_STRING(payload), size, &found):
                     return 0
                 key = found.data[:found.size]
-        cdef bint has_room = to._ended is None and to.limits.room_for(size)
+        cdef bint has_room = to.sender.ended is None and to.limits.room_for(size)
         try:
             if has_room:
-                to.append_encoded(encoded(payload, lane, key, None, None))
+                to.sender.append_encoded(encoded(payload, lane, key, None, None))
         except BacklogFull:
             has_room = False
         if has_room:
@@ -328,14 +324,12 @@ def send_as(Endpoint endpoint not None, TypeCodec codec):
         for value in list(<dict>table):
             log.forget(lane, value)
     endpoint.down = codec
-    endpoint.lanes = None if codec is None else lanes_for(codec, "disconnect")
-    endpoint.has_latest = endpoint.lanes is not None and any(
-        [(<Lane>lane).kind == DELIVER_LATEST for lane in endpoint.lanes.lanes])
+    endpoint.sender.takes(codec, "disconnect")
 
 
 def tell(Endpoint endpoint not None, bytes text not None, Follower follower=None):
     """Say a control text to every peer that has announced itself, or to one; behind what was sent before."""
-    endpoint.flush_now()
+    endpoint.hub.flush_now()
     for peer in ([follower] if follower is not None else list(endpoint.followers)):
         if isinstance(peer, Speaker):
             _tell_one(endpoint, peer, text)
@@ -345,7 +339,7 @@ cdef int _tell_one(Endpoint endpoint, Speaker peer, bytes text) except -1:
     if peer.agreement is None or peer.stage != CONNECTION_OPEN:
         return 0
     if peer.is_behind():
-        return put_aside(endpoint, peer, text)
+        return put_aside(endpoint.hub, peer, text)
     return peer.say(text)
 
 
@@ -356,8 +350,8 @@ def tell_missed(Endpoint endpoint not None, str name not None, Py_ssize_t count,
     cdef Lane lane = None
     cdef Lane each
     cdef Speaker peer
-    if endpoint.lanes is not None:
-        for each in endpoint.lanes.lanes:
+    if endpoint.sender.lanes is not None:
+        for each in endpoint.sender.lanes.lanes:
             if each.kind == DELIVER_RELIABLE or not isinstance(each.type, RecordType):
                 continue
             if each.type.__name__ == name:

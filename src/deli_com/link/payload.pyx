@@ -30,25 +30,22 @@ def put_payload(Endpoint endpoint not None, bytes payload not None):
     cdef Encoded message
     cdef Py_ssize_t index
     endpoint.home.check("send_nowait")
-    endpoint._check_sendable()
+    endpoint.sender.check_sendable()
     if len(payload) > endpoint.max_message_size:
         raise MessageTooLarge(len(payload), endpoint.max_message_size)
-    if endpoint.lanes is not None:
+    if endpoint.sender.lanes is not None:
         index = 0
-        if len(endpoint.lanes.lanes) > 1 and len(payload) >= 4:
+        if len(endpoint.sender.lanes.lanes) > 1 and len(payload) >= 4:
             index = <Py_ssize_t>load_u32(PyBytes_AS_STRING(payload))
-        if index >= len(endpoint.lanes.lanes):
+        if index >= len(endpoint.sender.lanes.lanes):
             endpoint.down.from_bytes(payload)  # says what is wrong
-        lane = endpoint.lanes.lanes[index]
+        lane = endpoint.sender.lanes.lanes[index]
         if lane.kind == DELIVER_LATEST:
             key = lane.key_of(endpoint.down.from_bytes(payload)) if lane.key else None
     if not endpoint.limits.room_for(len(payload)):
-        endpoint._refuse(None)
+        endpoint.sender.refuse(None)
     message = encoded(payload, lane, key, None, None)
-    if endpoint.arena.is_open:
-        endpoint._nested.append(message)
-    else:
-        endpoint.append_encoded(message)
+    endpoint.sender.put_encoded(message)
 
 
 def forget_all(Endpoint endpoint not None):

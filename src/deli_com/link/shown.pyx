@@ -10,7 +10,8 @@ def show_to(Endpoint endpoint not None, Hearer sink not None):
     cdef tuple others = () if endpoint.tap is None else endpoint.tap.sinks
     # A recording may refuse a message, which nobody gets then.
     endpoint.tap = Tap((sink, *others) if isinstance(sink, Sink) else (*others, sink))
-    endpoint.unseen_size = -1
+    endpoint.sender.tap = endpoint.tap
+    endpoint.sender.unseen_size = -1
 
 
 def hide_from(Endpoint endpoint not None, Hearer sink not None):
@@ -20,8 +21,8 @@ def hide_from(Endpoint endpoint not None, Hearer sink not None):
         return
     sinks = tuple([other for other in endpoint.tap.sinks if other is not sink])
     if not sinks:
-        endpoint.unseen_size = endpoint.max_message_size
-    endpoint.tap = Tap(sinks) if sinks else None
+        endpoint.sender.unseen_size = endpoint.max_message_size
+    endpoint.tap = endpoint.sender.tap = Tap(sinks) if sinks else None
 
 
 def retained_payloads(Endpoint endpoint not None):

@@ -60,7 +60,7 @@ cdef class Speaker(Connection):
             self.agreement.begin(announcement)
         if self.endpoint._hearing is not None:
             self.endpoint._hearing.is_told = True
-        if not self.endpoint.terms.is_client and self.endpoint.lanes is not None:
+        if not self.endpoint.terms.is_client and self.endpoint.sender.lanes is not None:
             self.missed = {}  # from now on gaps are reported to it
         if self.hello_is_owed:
             self.hello_is_owed = False
@@ -114,7 +114,7 @@ cdef class Speaker(Connection):
                 continue
             self.told_at[lane] = now
             aged = self.missed.pop(lane | AGED_LANE, 0)
-            self.say(self._gap(self.endpoint.lanes.lanes[lane], self.missed.pop(lane, 0), aged))
+            self.say(self._gap(self.endpoint.sender.lanes.lanes[lane], self.missed.pop(lane, 0), aged))
         if next_due and self.gap_timer is None:
             self.gap_timer = self.endpoint.loop.call_at(next_due, self._on_gap_timer)
         return 0

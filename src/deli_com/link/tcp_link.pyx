@@ -544,7 +544,7 @@ cdef class TcpLink(TcpMarks, asyncio.BufferedProtocol):
         # Whether the transport or the kernel now has all that was queued for it.
         if self.stage == CONNECTION_OPEN:
             self.lift_bound()
-            self.endpoint.flush_now()  # which may end it
+            self.endpoint.hub.flush_now()  # which may end it
         return self.has_all()
 
     cdef int say_close(self, int code, str reason) except -1:

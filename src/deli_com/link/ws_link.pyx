@@ -258,7 +258,7 @@ cdef class WsLink(MarkedLink):
                 return self._fail(1002, f"close code {code} must not be sent")
             # What was queued before is still sent: the peer reads until our CLOSE.
             self.lift_bound()
-            self.endpoint.flush_now()
+            self.endpoint.hub.flush_now()
             if self.stage != CONNECTION_OPEN:
                 return 0  # that flush has closed it
             self.close_code = code
@@ -415,7 +415,7 @@ cdef class WsLink(MarkedLink):
         return 0
 
     cdef int say_live_in_order(self) except -1:
-        return put_aside(self.endpoint, self, LIVE)
+        return put_aside(self.endpoint.hub, self, LIVE)
 
     cdef int break_off(self, int code, str reason) except -1:
         self.finish(code, reason)
