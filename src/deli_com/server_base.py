@@ -223,7 +223,7 @@ class ServerBase(Typed, Recordable, ShownAsTable, Endpoint[Down, Up], Generic[Do
         if acceptor is not None:
             await acceptor.wait_closed()
         if self._events is not None:
-            await self._events.settle(max(0.0, end - self.loop.time()) + CLOSE_SLACK_S)
+            await self._events.finish(max(0.0, end - self.loop.time()) + CLOSE_SLACK_S)
         await self._end_recordings()
 
     async def __aenter__(self) -> Self:

@@ -178,7 +178,7 @@ class ServerThread(Generic[Down, Up]):
         done: Future[Any] = Future()
         tasks: list[asyncio.Task[None]] = []
 
-        async def settle(work: Coroutine[Any, Any, Any]) -> None:
+        async def finish(work: Coroutine[Any, Any, Any]) -> None:
             try:  # SystemExit and the like go to the caller; they must not end the loop
                 result = await work
             except asyncio.CancelledError as error:
@@ -201,7 +201,7 @@ class ServerThread(Generic[Down, Up]):
                 fail(done, error)
                 return
             if isinstance(result, Coroutine):
-                tasks.append(asyncio.get_running_loop().create_task(settle(result)))
+                tasks.append(asyncio.get_running_loop().create_task(finish(result)))
             else:
                 succeed(done, result)
 

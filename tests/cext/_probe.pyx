@@ -337,8 +337,8 @@ cdef class ProbePolicyInbox(PolicyInbox):
     def drop_from_(self, source):
         return self.drop_from(source)
 
-    def give_back_(self):
-        self.give_back()
+    def sweep_(self):
+        self.sweep()
 
     def recv(self):
         return recv_from_inbox(self, RECV_VALUE, 1)
@@ -383,8 +383,8 @@ cdef class ProbeInbox(Inbox):
         """Its wire bytes."""
         return self.drop_from(source)
 
-    def give_back_(self):
-        self.give_back()
+    def sweep_(self):
+        self.sweep()
 
     @property
     def places(self):

@@ -836,17 +836,17 @@ class TestPlain:
         least = inbox.places
         for number in range(1000):
             inbox.push_plain_(Pose(number, 0.0).to_bytes())
-        inbox.give_back_()
+        inbox.sweep_()
         assert [value.at for value in await inbox.recv_many(999)] == list(range(999))
-        inbox.give_back_()
-        inbox.give_back_()
+        inbox.sweep_()
+        inbox.sweep_()
         assert inbox.places == 1024, "one value is still there"
         assert (await inbox.recv()).at == 999
         inbox.push_plain_(Pose(7, 0.0).to_bytes())
         await inbox.recv()
-        inbox.give_back_()
+        inbox.sweep_()
         assert inbox.places == 1024, "it has been in use since the last look"
-        inbox.give_back_()
+        inbox.sweep_()
         assert inbox.places == least
         inbox.push_plain_(Pose(8, 0.5).to_bytes())
         assert await inbox.recv() == Pose(8, 0.5)

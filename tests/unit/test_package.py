@@ -126,7 +126,7 @@ class TestSystemsWithoutSendmsg:
             "    char page[1];\n"
             "    struct iovec piece = {page, sizeof page};\n"
             "    deli_com_keep_unsent_low(1, 2);\n"
-            "    deli_com_give_back(page, 0);\n"
+            "    deli_com_free_pages(page, 0);\n"
             "    return DELI_COM_HAVE_SENDMSG + deli_com_tcp_info(1).is_known + (deli_com_clock_ns() == 0)\n"
             "        + (deli_com_sendv(1, &piece, 1) != DELI_COM_BROKEN);\n"
             "}\n",

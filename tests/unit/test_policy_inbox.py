@@ -483,8 +483,8 @@ class TestBounds:
             push(inbox, Track(str(number), [], 1))
             await inbox.recv()
         assert inbox.slots == (4096, 4096)
-        inbox.give_back_()
-        inbox.give_back_()
+        inbox.sweep_()
+        inbox.sweep_()
         assert inbox.slots == (0, 0)
 
     async def test_a_long_key_is_forgotten_at_once(self, probe: Any) -> None:

@@ -101,7 +101,7 @@ class AsgiApplication:
         )
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
-        made._settle()
+        made._forget_head()
         try:
             feed(protocol, transport, server_feed(KEY))
             await send(

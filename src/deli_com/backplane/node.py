@@ -366,7 +366,7 @@ class Node:
             self._waiting_bytes += len(batch)
             self._loop.call_later(AGAIN_S, self._go_on)
             return False
-        remote.settle()
+        remote.look_at_arrivals()
         if remote.must_ask:
             self._ask(remote, self._loop.time())
         if remote.arrivals.has_left and remote.is_alive:

@@ -139,7 +139,7 @@ class Remote:
         if self.is_joined:
             if self.arrivals.touched is not None:
                 self._due = state
-                self.settle()
+                self.look_at_arrivals()
             return False
         self.is_joined = True
         self.must_ask = False
@@ -147,7 +147,7 @@ class Remote:
         self._apply(state)
         return True
 
-    def settle(self) -> None:
+    def look_at_arrivals(self) -> None:
         """Look at what has come: messages may be missing, or an answer may be due."""
         if self.arrivals.gaps != self._seen_gaps:
             self._seen_gaps = self.arrivals.gaps

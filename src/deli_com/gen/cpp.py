@@ -138,7 +138,7 @@ class _Cpp:
         return text
 
     def attributes(self, names: Iterable[str]) -> dict[str, str]:
-        return Names([*_KEYWORDS.split(), *self.types, "std", "detail", "Box"]).take_all(names)
+        return Names([*_KEYWORDS.split(), *self.types, "std", "detail", "Box"]).reserve_all(names)
 
     def doc(self, name: str) -> str:
         # A backslash at the end would continue the comment.

@@ -113,9 +113,9 @@ class _Dart:
         wanted = [*names]
         space = Names([*_KEYWORDS.split(), *_USED.split(), *_MEMBERS.split(), *self.spelling.types(), own])
         renamed = {name: _open(name) for name in wanted}
-        kept = space.take_all([name for name in wanted if renamed[name] == name])
+        kept = space.reserve_all([name for name in wanted if renamed[name] == name])
         rest = Names({*space.taken, *kept.values()})
-        return {name: kept[name] if name in kept else rest.take(renamed[name]) for name in wanted}
+        return {name: kept[name] if name in kept else rest.reserve(renamed[name]) for name in wanted}
 
     def doc(self, name: str) -> str:
         return "".join(f"/// {line}".rstrip() + "\n" for line in self.plan.docs.get(name, "").splitlines())

@@ -172,18 +172,18 @@ class Names:
     def __init__(self, reserved: Iterable[str]) -> None:
         self.taken = set(reserved)
 
-    def take(self, name: str) -> str:
+    def reserve(self, name: str) -> str:
         while name in self.taken:
             name += "_"
         self.taken.add(name)
         return name
 
-    def take_all(self, names: Iterable[str]) -> dict[str, str]:
+    def reserve_all(self, names: Iterable[str]) -> dict[str, str]:
         """Names for the fields or members of one definition. A name that is allowed stays unchanged."""
         wanted = [*names]
         space = Names(self.taken | set(wanted))
         return {
-            name: name if name not in self.taken else space.take(name + "_")
+            name: name if name not in self.taken else space.reserve(name + "_")
             for name in wanted
         }  # fmt: skip
 
@@ -211,10 +211,10 @@ class Spelling:
         self, plan: Plan, reserved: Iterable[str], spell: Callable[[str], str] = lambda name: name
     ) -> None:
         space = Names(reserved)
-        self.names = {each.name: space.take(spell(each.name)) for each in plan.definitions}
-        self.roots = {name: space.take(name) for name, _ in plan.roots()}
+        self.names = {each.name: space.reserve(spell(each.name)) for each in plan.definitions}
+        self.roots = {name: space.reserve(name) for name, _ in plan.roots()}
         self.variants = {
-            (each.name, variant.name): space.take(f"{self.names[each.name]}{variant.name}")
+            (each.name, variant.name): space.reserve(f"{self.names[each.name]}{variant.name}")
             for each in plan.definitions
             if isinstance(each, Sealed)
             for variant in each.variants

@@ -56,9 +56,9 @@ class Python:
         self.used: set[str] = {"Codec"}
         taken = Names(())
         for each in plan.definitions:
-            taken.take(each.name)
+            taken.reserve(each.name)
             self.check(each.name, each.name)
-        self.roots = {name: taken.take(name) for name, _ in plan.roots()}
+        self.roots = {name: taken.reserve(name) for name, _ in plan.roots()}
 
     def check(self, name: str, where: str) -> None:
         # Names are part of the hash, so a name that Python does not allow cannot be renamed.

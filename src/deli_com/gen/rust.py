@@ -91,7 +91,7 @@ class _Rust:
 
     @staticmethod
     def attributes(names: Iterable[str]) -> dict[str, str]:
-        return Names([*_KEYWORDS.split(), "_"]).take_all(names)
+        return Names([*_KEYWORDS.split(), "_"]).reserve_all(names)
 
     def doc(self, name: str, indent: str = "") -> str:
         text = self.plan.docs.get(name, "")

@@ -233,7 +233,7 @@ class _TypeScript:
 
     @staticmethod
     def attributes(fields: Iterable[Field], taken: tuple[str, ...] = ()) -> dict[str, str]:
-        return Names([*_KEYWORDS.split(), *taken]).take_all(each.name for each in fields)
+        return Names([*_KEYWORDS.split(), *taken]).reserve_all(each.name for each in fields)
 
     def doc(self, name: str, sealed: str = "") -> str:
         text = self.plan.docs.get(name, "")

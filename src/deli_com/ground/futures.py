@@ -1,4 +1,4 @@
-"""Futures of `concurrent.futures` that one thread waits for and another settles."""
+"""Futures of `concurrent.futures` that one thread waits for and another completes."""
 
 from __future__ import annotations
 

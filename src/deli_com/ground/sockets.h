@@ -58,7 +58,7 @@ static inline struct deli_com_tcp deli_com_tcp_info(int fd) {
     return known;
 }
 
-static inline void deli_com_give_back(char *start, ptrdiff_t size) { (void)start, (void)size; }
+static inline void deli_com_free_pages(char *start, ptrdiff_t size) { (void)start, (void)size; }
 static inline void deli_com_keep_unsent_low(int fd, int bytes) { (void)fd, (void)bytes; }
 
 #else
@@ -160,7 +160,7 @@ static inline void deli_com_keep_unsent_low(int fd, int bytes) {
 #include <sys/mman.h>
 #include <unistd.h>
 /* Gives whole pages inside [start, start + size) back to the system. Their content is lost: they read as zeros. */
-static inline void deli_com_give_back(char *start, ptrdiff_t size) {
+static inline void deli_com_free_pages(char *start, ptrdiff_t size) {
 #if defined(__linux__) && defined(MADV_DONTNEED)
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     uintptr_t first = ((uintptr_t)start + page - 1) & ~(page - 1);

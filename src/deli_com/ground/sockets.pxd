@@ -24,6 +24,6 @@ cdef extern from "deli_com/ground/sockets.h" nogil:
         bint has_ended
 
     deli_com_tcp deli_com_tcp_info(int fd)    # a system call: 1.5 to 3.4 microseconds
-    void deli_com_give_back(char* start, Py_ssize_t size)
+    void deli_com_free_pages(char* start, Py_ssize_t size)
     void deli_com_cut(int fd, bint reset)
     void deli_com_keep_unsent_low(int fd, int bytes)

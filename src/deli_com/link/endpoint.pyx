@@ -294,7 +294,7 @@ cdef class Endpoint(Owner):
         return 0
 
     cdef bint on_sweep(self) except -1:
-        self.inbox.give_back()
+        self.inbox.sweep()
         if self.sender.handoff is not None:
             self.sender.handoff.heal()
         self.pacer.heal()
@@ -326,7 +326,7 @@ cdef class Endpoint(Owner):
     cdef int _wake_all(self) except -1:
         # Called after the end. The sweep calls again if a task could not be woken.
         try:
-            self.inbox.give_back()
+            self.inbox.sweep()
             self.pacer.release()
             self.watchers.changed()
         finally:

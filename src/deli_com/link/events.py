@@ -86,7 +86,7 @@ class Events:
         if task is not None and (task in self._departing or task in self._connecting):
             self._excused.add(task)
 
-    async def settle(self, seconds: float) -> None:
+    async def finish(self, seconds: float) -> None:
         """Wait for departures to be reported and their tasks to end, `seconds` at most; cancel all others."""
         end = self._loop.time() + seconds
         while self._scheduled:  # noqa: ASYNC110 - it is for the next turn, with or without an event

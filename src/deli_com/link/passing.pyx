@@ -324,7 +324,7 @@ def send_as(Endpoint endpoint not None, TypeCodec codec):
         for value in list(<dict>table):
             log.forget(lane, value)
     endpoint.down = codec
-    endpoint.sender.takes(codec, "disconnect")
+    endpoint.sender.set_codec(codec, "disconnect")
 
 
 def tell(Endpoint endpoint not None, bytes text not None, Follower follower=None):

@@ -109,7 +109,7 @@ class Request:
         headers: CIMultiDict[str] = _parse_http_request(self._raw).headers
         return headers
 
-    def _settle(self) -> None:
+    def _forget_head(self) -> None:
         self._headers = self._answer = None
 
     def __repr__(self) -> str:

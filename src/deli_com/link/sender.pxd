@@ -29,7 +29,7 @@ cdef class Sender(Owner):
     cdef set kept                             # audiences of groups that retain something
     cdef object ended                         # the exception that each `put` raises, or None
 
-    cdef int takes(self, TypeCodec codec, str slow_client) except -1
+    cdef int set_codec(self, TypeCodec codec, str slow_client) except -1
     cdef int put_to_all(self, object value) except -1
     cdef bint put(self, object value, Audience to, Follower barred) except -1
     cdef int put_from_any_thread(self, object value, Audience to, Follower barred) except -1

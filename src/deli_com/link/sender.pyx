@@ -61,10 +61,10 @@ cdef class Sender(Owner):
         self.kept = set()
         self._name = name
         self._nested = []
-        self.takes(codec, slow_client)
+        self.set_codec(codec, slow_client)
 
-    cdef int takes(self, TypeCodec codec, str slow_client) except -1:
-        # From now on values of another type are sent.
+    cdef int set_codec(self, TypeCodec codec, str slow_client) except -1:
+        # From now on values of this type are sent.
         self.codec = codec
         self.lanes = None if codec is None else lanes_for(codec, slow_client)
         self.has_latest = self.lanes is not None and any(

@@ -25,7 +25,7 @@ from deli_com.errors import ConnectionClosed
 from deli_com.fanout.aside cimport put_aside
 from deli_com.schema.control import Live, render
 from deli_com.schema.terms import Ending
-from deli_com.ground.sockets cimport deli_com_give_back
+from deli_com.ground.sockets cimport deli_com_free_pages
 
 cdef extern from "Python.h":
     Py_buffer* PyMemoryView_GET_BUFFER(object view)
@@ -370,7 +370,7 @@ cdef class WsLink(MarkedLink):
             return 0
         free = intake.free_space(-1)
         view = PyMemoryView_GET_BUFFER(free)
-        deli_com_give_back(<char*>view.buf + keep, view.len - keep)
+        deli_com_free_pages(<char*>view.buf + keep, view.len - keep)
         self._touched = min(self._touched, intake.used_of(view.len) + keep)
         return self._recount()
 

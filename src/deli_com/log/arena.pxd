@@ -9,7 +9,7 @@ from deli_com.log.framing cimport Framing
 
 cdef enum:
     SLAB_BYTES = 262144      # one slab; bench/settle.py: 128 KiB and 1 MiB are within 2 %
-    LARGE_BYTES = 32768      # a payload from here on is never in a slab; settled likewise
+    LARGE_BYTES = 32768      # a payload from here on is never in a slab; chosen by the same bench
     SPARE_SLABS = 4          # recycled slabs kept for the next burst; more are freed
     SPARSE_PARTS = 4         # a sealed slab with less than one part in so many live may be moved out of
     SPARSE_SLACK = 1048576   # bytes of slabs beyond that proportion that are tolerated

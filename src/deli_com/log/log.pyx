@@ -10,7 +10,7 @@ without gaps; each names the memory that holds its part::
 Appending costs the same for any number of readers. A reader is a `Position`; one that is
 behind pins the record it stands in. `trim` frees records that all have got and none pins.
 Pointers that `vectors` and `next_span` hand out are good until the next call of a method
-here that appends, settles, trims or relocates.
+here that appends, marks as flushed, trims or relocates.
 
 The log is compacted for followers that are behind. A frame of class latest is dropped when a newer
 one of its key comes. The oldest frames of class skip are dropped when they have more than `skip_limit`
@@ -86,12 +86,12 @@ cdef class Log(Records):
         cdef Frame frame
         cdef uint64_t index
         cdef Record* record
-        cdef bint dooms = False
+        cdef bint is_unflushed = False
         try:
             self._reserve_records(3)
             if key is not None and key.start != <uint64_t>NOWHERE:
-                dooms = key.start >= self.passed
-            if dooms:
+                is_unflushed = key.start >= self.passed
+            if is_unflushed:
                 self._obsolete.append(key.start)
         except BaseException:
             self.arena.abandon(cur)
@@ -99,7 +99,7 @@ cdef class Log(Records):
         try:
             self.arena.seal(cur, &frame)
         except BaseException:
-            if dooms:
+            if is_unflushed:
                 self._obsolete.pop()
             raise
         # Nothing can fail after this point.

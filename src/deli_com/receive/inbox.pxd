@@ -39,7 +39,7 @@ cdef class Inbox:
     cdef bint take(self, Entry* entry) except -1
     cdef int take_more(self, list values, Py_ssize_t most) except -1
     cdef PyObject* take_at_once(self) except? NULL
-    cdef int give_back(self) except -1
+    cdef int sweep(self) except -1
     cdef uint64_t oldest_ns(self) noexcept
     cdef bint has_waiters(self) noexcept
     cdef dict shares(self)
@@ -55,7 +55,7 @@ cdef class Inbox:
     cdef size_t _mask
     cdef size_t _first
     cdef size_t _next
-    cdef size_t _seen                     # `_next` when `give_back` was last called
+    cdef size_t _seen                     # `_next` when `sweep` was last called
     cdef size_t _aged                     # entries before this index arrived before `_aged_ns`
     cdef uint64_t _aged_ns
     cdef object _waiters                  # deque of Waiters that are not woken yet

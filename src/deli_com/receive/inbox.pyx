@@ -165,7 +165,7 @@ cdef class Inbox:
         self._mask = mask
         return 0
 
-    cdef int give_back(self) except -1:
+    cdef int sweep(self) except -1:
         # Called periodically: frees the memory of an inbox that stays empty, and retries what has failed.
         if self._waiting:
             self._wake()
@@ -185,7 +185,7 @@ cdef class Inbox:
         return 0
 
     cdef int _resume_sources(self) except -1:
-        # An error goes to the loop's handler, and `give_back` retries: the caller has already taken a value.
+        # An error goes to the loop's handler, and `sweep` retries: the caller has already taken a value.
         cdef list sources = self._held_back
         self._held_back = []
         for source in sources:

@@ -534,7 +534,7 @@ cdef class PolicyInbox(Inbox):
     cdef uint64_t oldest_ns(self) noexcept:
         return 0 if self._first_held == NULL else self._first_held.came_ns
 
-    cdef int give_back(self) except -1:
+    cdef int sweep(self) except -1:
         if self._has_ages and self._woken == 0:
             self._drop_aged(deli_com_clock_ns())
         if self._held_back and self._has_room():

@@ -82,7 +82,7 @@ class Differences:
     def only_there(self, place: int, name: str, tp: str) -> None:
         """Note a field that is sent and that the current struct lacks.
 
-        It is no difference by itself. `settle` uses it to recognise a renamed field.
+        It is no difference by itself. `add_rows` uses it to recognise a renamed field.
         """
         self._there.append(_Alone(place, name, name, tp))
 
@@ -90,7 +90,7 @@ class Differences:
         """Note a difference of any other kind."""
         self.rows.append((where, text))
 
-    def settle(self, moved: str = "") -> None:
+    def add_rows(self, moved: str = "") -> None:
         """Add the rows of the current struct, which is complete.
 
         Parameters

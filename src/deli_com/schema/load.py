@@ -64,7 +64,7 @@ def load(found: Tree) -> tuple[Any, dict[str, Any]]:
     try:
         for definition in _inner_first(found):
             loader.make(definition)
-        loader.settle()
+        loader.replace_deferred()
         root = loader.annotation(found.root, False)
         codec(root)
     except TypeError as error:
@@ -204,7 +204,7 @@ class _Loader:
             case Product(items):
                 return tuple[tuple(self.annotation(item, in_key, meant) for item in items)]  # type: ignore[misc]
 
-    def settle(self) -> None:
+    def replace_deferred(self) -> None:
         """Replace the deferred annotations, in the places where people and dataclasses look for them."""
         for cls in [*self.classes.values(), *self.variants.values()]:
             if isinstance(cls, enum.EnumMeta):

@@ -209,7 +209,7 @@ class _Resolver:
                 where = inside(path, own.wire_name)
                 self.found.only_here(i, own.wire_name, where, self.show(node))
             pair.missing.append((own.name, node, default, factory))
-        self.found.settle(self.moved.get(pair, ""))
+        self.found.add_rows(self.moved.get(pair, ""))
         order = [reads.get(place) for place in range(len(definition.fields))]
         pair.changed = order != list(range(len(here)))
 

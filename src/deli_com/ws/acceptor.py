@@ -172,7 +172,7 @@ class WsAcceptor:
         self._listener.close()
         for handshake in [*self._pending, *self._lingering]:
             handshake.shut(Refusal(503, "the server is closing"))
-        self._settle()
+        self._close_if_idle()
 
     def drop(self, service: Service) -> None:
         """Refuse the handshakes that wait for the ``authorize`` of this service, which is closed."""
@@ -190,7 +190,7 @@ class WsAcceptor:
 
     # --- private ---
 
-    def _settle(self) -> None:
+    def _close_if_idle(self) -> None:
         if self._closed is not None and not (self._pending or self._lingering or self._tasks):
             self._pending.stop()
             self._lingering.stop()
@@ -279,7 +279,7 @@ class WsAcceptor:
             self._forget(handshake)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._budget.log(logging.ERROR, "handshake failed", exc_info=error)
-        self._settle()
+        self._close_if_idle()
 
     async def _connect(self, sock: socket.socket, handshake: Handshake) -> None:
         try:
@@ -324,4 +324,4 @@ class WsAcceptor:
         self._pending.discard(handshake)
         self._lingering.discard(handshake)
         if self._closed is not None:
-            self._settle()
+            self._close_if_idle()

@@ -64,7 +64,7 @@ class Exchange:
             if inspect.isawaitable(made):
                 self._handshake.run(self._await(made))
                 return
-            reply = self._settled(made)
+            reply = self._reply_of(made)
         except Exception as error:
             reply = self._failed(error)
         if isinstance(reply.body, bytes) and len(reply.body) <= PIECE_BYTES:
@@ -84,7 +84,7 @@ class Exchange:
         assert handler is not None
         return handler(self._request)
 
-    def _settled(self, made: Any) -> Reply:
+    def _reply_of(self, made: Any) -> Reply:
         return reply_of(self._handshake.acceptor.nothing_at(self._request) if made is None else made)
 
     def _failed(self, error: Exception) -> Reply:
@@ -101,7 +101,7 @@ class Exchange:
 
     async def _await(self, made: Any) -> None:
         try:
-            reply = self._settled(await answer_of(made) if inspect.isawaitable(made) else made)
+            reply = self._reply_of(await answer_of(made) if inspect.isawaitable(made) else made)
         except Exception as error:
             reply = self._failed(error)
         await self._send(reply)

@@ -444,7 +444,7 @@ class Handshake(asyncio.BufferedProtocol):
         except Exception as error:
             self._fail(error)
             return
-        request._settle()
+        request._forget_head()
         self.state = State.DONE
         self.acceptor._forget(self)
         if self.is_kept:
