@@ -1,4 +1,4 @@
-"""CONTRIBUTING's map names every module, and its class tree is that of the files."""
+"""CONTRIBUTING's map names every module. Its class tree and its drawing are those of the files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ HERE = Path(__file__).resolve().parents[2]
 PACKAGE = HERE / "src" / "deli_com"
 SUFFIXES = (".py", ".pyx", ".pxd", ".h")
 ROW = re.compile(r"^\| (?:root|`([\w/]+)/`) \| ([^|]+) \|", re.M)
+BODY = re.compile(r"^cdef (?:class|struct) (\w+)(?:\((\w+)\))?:\n((?:(?:    .*)?\n)+)", re.M)
 CLASS = re.compile(r"^(?:cdef )?class (\w+)\(([^)]*)\)", re.M)
 
 
@@ -66,6 +67,82 @@ def bases() -> dict[str, str]:
         if path.suffix in (".py", ".pyx")
         for name, parents in CLASS.findall(path.read_text(encoding="utf-8"))
     }
+
+
+def arrows(drawing: str) -> set[tuple[str, str]]:
+    """(holder, part) of a tree that is drawn with lines. Words in parentheses explain, and are no parts."""
+    found = set()
+    branches: dict[int, str] = {}  # column of a vertical line to the class that it comes from
+    for line in drawing.splitlines():
+        text = re.sub(r"\([^)]*\)", lambda m: " " * len(m[0]), line)
+        holder = None
+        end = 0
+        for word in re.finditer(r"[A-Z]\w+", text):
+            between = text[end : word.start()]
+            if "," not in between:  # else it is beside the one before
+                corner = re.search(r"[├└]", between)
+                holder = branches[end + corner.start()] if corner else text[:end].split()[-1] if end else None
+                if "┬" in between:
+                    assert holder is not None
+                    branches[end + between.index("┬")] = holder
+            if holder is not None:
+                found.add((holder, word[0]))
+            end = word.end()
+    return found
+
+
+def held() -> dict[str, str]:
+    """Every compiled class to the lines of its fields in its .pxd, those of its bases included."""
+    bodies = {}
+    above = {}
+    for path in PACKAGE.rglob("*.pxd"):
+        for name, base, body in re.findall(
+            r"^cdef (?:class|struct) (\w+)(?:\((\w+)\))?:\n((?:(?:    .*)?\n)+)",
+            path.read_text(encoding="utf-8"),
+            re.M,
+        ):
+            lines = [line for line in body.splitlines() if not re.search(r"\w\(.*\)", line.partition("#")[0])]
+            bodies[name] = "\n".join(lines)
+            above[name] = base
+    found = {}
+    for name in bodies:
+        chain, each = [], name
+        while each in bodies:
+            chain.append(bodies[each])
+            each = above[each]
+        found[name] = "\n".join(chain)
+    return found
+
+
+def holds(holder: str, part: str, fields: dict[str, str]) -> bool:
+    """Whether a field is of that class, or its comment says what the container has."""
+    typed = re.search(rf"^    cdef (?:readonly |public )?{part} _?\w+", fields.get(holder, ""), re.M)
+    return bool(typed or re.search(rf"^    .*#.*\b{part}s?\b", fields.get(holder, ""), re.M))
+
+
+def false_arrows(text: str) -> list[str]:
+    drawing = text[text.index("Endpoint ─┬─") : text.index("upwards:")]
+    pairs = arrows(drawing)
+    assert len(pairs) >= 12
+    fields = held()
+    return [f"{holder} has no {part}" for holder, part in sorted(pairs) if not holds(holder, part, fields)]
+
+
+def missing_methods(text: str) -> list[str]:
+    """Methods on the road of a message that their class does not have."""
+    road = text[text.index("send:     ") :].partition("```")[0]
+    sources = [
+        path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*") if path.suffix in (".py", ".pyx")
+    ]
+    found = []
+    steps = sorted(set(re.findall(r"\b([A-Z]\w+)\.([a-z_]\w+)", road)))
+    assert len(steps) >= 10
+    for name, method in steps:
+        head = re.compile(rf"^(?:cdef )?class {name}\b.*?(?=^\S|\Z)", re.M | re.S)
+        body = next((m[0] for m in map(head.search, sources) if m), "")
+        if not re.search(rf"^    (?:async )?(?:def|cdef) .*?\b{method}\(", body, re.M):
+            found.append(f"{name} has no method {method}")
+    return found
 
 
 def test_the_map_names_every_module_and_no_other():
@@ -125,3 +202,26 @@ def test_no_public_class_name_is_defined_twice():
     # A second one, compiled or not, is seen.
     texts["ws/second.pyx"] = "cdef class Endpoint:\n    pass\n"
     assert public_classes(texts)["Endpoint"] == ["link/endpoint.pyx", "ws/second.pyx"]
+
+
+def test_the_drawing_shows_who_holds_whom():
+    text = (HERE / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert false_arrows(text) == []
+    assert missing_methods(text) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("├─ Pacer (", "├─ Merge ("), "Endpoint has no Merge"),
+        (("Writer ── Merge", "Writer ── Handoff"), "Writer has no Handoff"),
+        (("└─ Ages (", "└─ Sweep ("), "Log has no Sweep"),
+        (("Inbox, InputQuota", "Inbox, Writer"), "Endpoint has no Writer"),
+        (("Log.commit", "Log.consign"), "Log has no method consign"),
+    ],
+)
+def test_a_drawing_that_is_not_true_is_seen(change: tuple[str, str], complaint: str):
+    text = (HERE / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert change[0] in text
+    false = text.replace(*change)
+    assert complaint in false_arrows(false) + missing_methods(false)

@@ -18,7 +18,7 @@ cdef class Rosters:
     cdef Log log                              # of all followers; `flushed` is the position of CURRENT ones
     cdef Sweep sweep                          # deadlines are compared with its clock
     cdef uint64_t turns                       # loop turns in which a flush ran
-    cdef set followers                        # owns them
+    cdef set followers                        # all Followers, owned
     cdef Roster current
     cdef Roster ready
     cdef Roster blocked
