@@ -20,6 +20,8 @@ from collections.abc import Callable, Coroutine, Hashable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
+from typing_extensions import Unpack
+
 from deli_com.errors import ConnectionClosed
 from deli_com.link.group import Group
 from deli_com.link.peer import Peer
@@ -29,6 +31,7 @@ from deli_com.net.address import Address
 from deli_com.net.options import one_checked
 from deli_com.opening import Opening
 from deli_com.receive.taker import Taker
+from deli_com.recording.where import RecordOptions
 from deli_com.server_base import DRAIN_S, GOING_AWAY, ServerBase
 from deli_com.server_thread import ServerThread
 from deli_com.typed import Down, Up
@@ -317,30 +320,13 @@ class Background(ShownAsTable, Generic[Down, Up]):
         """Send queued messages now, as far as the sockets accept them."""
         self.run(self._thread.opened().flush)
 
-    def record(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        compression: str | None = None,
-        on_full: str = "count",
-        split_bytes: int | None = None,
-        split_seconds: float | None = None,
-        keep: int | None = None,
-    ) -> LiveRecorder:
+    def record(self, path: str | os.PathLike[str], **options: Unpack[RecordOptions]) -> LiveRecorder:
         """Record what is sent and received from now on into an MCAP file; see `WsServer.record`.
 
         Use it in ``with``, in this thread or another one. The file has what the thread that leaves the block
         has sent before.
         """
-        return self.run(
-            self._thread.opened().record,
-            path,
-            compression=compression,
-            on_full=on_full,
-            split_bytes=split_bytes,
-            split_seconds=split_seconds,
-            keep=keep,
-        )
+        return self.run(self._thread.opened().record, path, **options)
 
     def record_last(self, seconds: float = 60.0, max_bytes: int = 256 << 20) -> Box:
         """Keep the messages of the last seconds in memory; see `WsServer.record_last`.

@@ -35,6 +35,7 @@ from deli_com.net.address import AddressLike
 from deli_com.net.options import one_checked
 from deli_com.receive.taker import Taker, exits
 from deli_com.receive.wire_key import wire_key
+from deli_com.recording.where import RecordOptions
 from deli_com.schema.terms import PeerSchema
 from deli_com.shared_loop import shared_loop
 from deli_com.tcp.client import Client, TcpConnectOptions
@@ -275,32 +276,13 @@ class BlockingClient(ShownAsTable, Generic[Down, Up]):
                 raise
             raise TimeoutError(f"not all of what is retained has come within {timeout} s") from None
 
-    def record(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        compression: str | None = None,
-        on_full: str = "count",
-        split_bytes: int | None = None,
-        split_seconds: float | None = None,
-        keep: int | None = None,
-    ) -> LiveRecorder:
+    def record(self, path: str | os.PathLike[str], **options: Unpack[RecordOptions]) -> LiveRecorder:
         """Record what is sent and received from now on into an MCAP file; see `WsServer.record`.
 
         Use it in ``with``, in this thread or another one. The file has what the thread that leaves the block
         has sent before.
         """
-        recorder: LiveRecorder = self._run(
-            _called(
-                self._here("record").record,
-                path,
-                compression=compression,
-                on_full=on_full,
-                split_bytes=split_bytes,
-                split_seconds=split_seconds,
-                keep=keep,
-            )
-        )
+        recorder: LiveRecorder = self._run(_called(self._here("record").record, path, **options))
         return recorder
 
     @property

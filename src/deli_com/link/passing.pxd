@@ -1,6 +1,6 @@
 # Messages of one endpoint that go to another one as the bytes that came.
 
-from deli_com.fanout.lane cimport Lane
+from deli_com.fanout.encoded cimport Encoded
 from deli_com.link.endpoint cimport Endpoint
 from deli_com.receive.message_key cimport MessageKeys
 from deli_com.receive.passage cimport Passage
@@ -27,7 +27,9 @@ cdef class Passing(Passage):
     cdef list _ends                       # stream offsets of the target's log behind messages that may wait
 
     cdef bint _put(self, bytes payload) except -1
-    cdef int _to_also(self, bytes payload) except -1
-    cdef int _append(self, Endpoint to, bytes payload, Lane lane, object key) except -1
+    cdef Py_ssize_t _index_of(self, bytes payload) noexcept
+    cdef Encoded _message(self, Endpoint to, bytes payload, Py_ssize_t index)
+    cdef int _to_also(self, bytes payload, Py_ssize_t index) except -1
+    cdef int _append(self, Endpoint to, Encoded message) except -1
     cdef int _hold(self, object link, bytes payload) except -1
     cdef int _later(self) except -1

@@ -16,7 +16,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from deli_com._fastcodec cimport TypeCodec
 from deli_com.fanout.aside cimport put_aside
-from deli_com.fanout.encoded cimport encoded
+from deli_com.fanout.encoded cimport Encoded, encoded
 from deli_com.fanout.follower cimport Follower
 from deli_com.fanout.lane cimport Lane
 from deli_com.ground.delivery_class cimport DELIVER_LATEST, DELIVER_RELIABLE
@@ -74,7 +74,7 @@ cdef class Passing(Passage):
         cdef TypeCodec codec = target.down
         spec = record_spec(codec.type) if isinstance(codec.type, RecordType) else None
         self._is_sealed = spec is not None and spec.sealed
-        self._keys = message_keys(codec) if target.has_latest else None
+        self._keys = message_keys(codec) if target.sender.has_latest else None
         self._only = None if only is None else frozenset(only)
         self._ends = []
         self.target = target
@@ -116,7 +116,7 @@ cdef class Passing(Passage):
     def put_also(self, bytes payload not None):
         """Pass one message on to the second endpoint alone."""
         if self.also is not None:
-            self._to_also(payload)
+            self._to_also(payload, self._index_of(payload))
 
     def count_unsent(self, Connection link not None):
         """Count as lost what the connection that has ended had not taken."""
@@ -151,28 +151,17 @@ cdef class Passing(Passage):
         cdef Endpoint to = self.target
         cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
         cdef Py_ssize_t index = 0
-        cdef Lane lane = None
-        cdef object key = None
-        cdef MessageKey found
+        cdef Encoded message
         if to.sender.ended is not None:
             return False
-        if self._is_sealed and (to.sender.lanes is not None or self._only is not None):
-            if size < 4:
-                self.undecodable += 1
+        if to.sender.lanes is not None or self._only is not None:
+            index = self._index_of(payload)
+            if index >= 0 and self._only is not None and index not in self._only:
                 return True
-            index = <Py_ssize_t>load_u32(PyBytes_AS_STRING(payload))
-        if self._only is not None and index not in self._only:
+        message = self._message(to, payload, index)
+        if message is None:
+            self.undecodable += 1
             return True
-        if to.sender.lanes is not None:
-            if index >= len(to.sender.lanes.lanes):
-                self.undecodable += 1
-                return True
-            lane = to.sender.lanes.lanes[index]
-            if lane.kind == DELIVER_LATEST and lane.key:
-                if not self._keys.find(PyBytes_AS_STRING(payload), size, &found):
-                    self.undecodable += 1
-                    return True
-                key = found.data[:found.size]
         if size > to.max_message_size:
             self.lost += 1
             return True
@@ -183,17 +172,40 @@ cdef class Passing(Passage):
                 self._ends = []
         if not to.limits.room_for(size):
             return False
-        self._append(to, payload, lane, key)
-        if self._touched is not None and lane is not None and lane.retain:
-            self._touched.add((lane.index, key))
+        self._append(to, message)
+        if self._touched is not None and message.lane is not None and message.lane.retain:
+            self._touched.add((message.lane.index, message.key))
         if self.also is not None:
-            self._to_also(payload)
+            self._to_also(payload, index)
         return True
 
-    cdef int _append(self, Endpoint to, bytes payload, Lane lane, object key) except -1:
+    cdef Py_ssize_t _index_of(self, bytes payload) noexcept:
+        # The index of a message's class; -1: it is too short to have one.
+        if not self._is_sealed:
+            return 0
+        return <Py_ssize_t>load_u32(PyBytes_AS_STRING(payload)) if PyBytes_GET_SIZE(payload) >= 4 else -1
+
+    cdef Encoded _message(self, Endpoint to, bytes payload, Py_ssize_t index):
+        # The message as `to` sends it, by the policy of its class; None: its class or key cannot be read.
+        cdef Lane lane = None
+        cdef object key = None
+        cdef MessageKey found
+        if index < 0:
+            return None
+        if to.sender.lanes is not None:
+            if index >= len(to.sender.lanes.lanes):
+                return None
+            lane = to.sender.lanes.lanes[index]
+            if lane.kind == DELIVER_LATEST and lane.key:
+                if not self._keys.find(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), &found):
+                    return None
+                key = found.data[:found.size]
+        return encoded(payload, lane, key, None, None)
+
+    cdef int _append(self, Endpoint to, Encoded message) except -1:
         cdef object full = None
         try:
-            to.sender.put_encoded(encoded(payload, lane, key, None, None))
+            to.sender.put_encoded(message)
         except BacklogFull as error:  # one key too many
             full = error
         if full is not None:
@@ -207,28 +219,16 @@ cdef class Passing(Passage):
             self._ends.append(to.log.end)
         return 0
 
-    cdef int _to_also(self, bytes payload) except -1:
-        # The types are the same, so are lanes and keys.
+    cdef int _to_also(self, bytes payload, Py_ssize_t index) except -1:
+        # The types are the same, so are the indices of classes.
         cdef Endpoint to = self.also
-        cdef Lane lane = None
-        cdef object key = None
-        cdef MessageKey found
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
-        cdef Py_ssize_t index = 0
-        if to.sender.lanes is not None:
-            if self._is_sealed:
-                index = <Py_ssize_t>load_u32(PyBytes_AS_STRING(payload)) if size >= 4 else -1
-            if not 0 <= index < len(to.sender.lanes.lanes):
-                return 0  # of no class
-            lane = to.sender.lanes.lanes[index]
-            if lane.kind == DELIVER_LATEST and lane.key:
-                if not self._keys.find(PyBytes_AS_STRING(payload), size, &found):
-                    return 0
-                key = found.data[:found.size]
-        cdef bint has_room = to.sender.ended is None and to.limits.room_for(size)
+        cdef Encoded message = self._message(to, payload, index)
+        if message is None:
+            return 0
+        cdef bint has_room = to.sender.ended is None and to.limits.room_for(PyBytes_GET_SIZE(payload))
         try:
             if has_room:
-                to.sender.append_encoded(encoded(payload, lane, key, None, None))
+                to.sender.append_encoded(message)
         except BacklogFull:
             has_room = False
         if has_room:
@@ -297,11 +297,11 @@ cdef class Passing(Passage):
         cdef Log log
         cdef Py_ssize_t count = 0
         touched, self._touched = self._touched, None
-        if touched is None or self.target is None or self.target.lanes is None:
+        if touched is None or self.target is None or self.target.sender.lanes is None:
             return 0
         log = self.target.log
         for index, table in enumerate(log.keys.tables()):
-            if not (<Lane>self.target.lanes.lanes[index]).retain:
+            if not (<Lane>self.target.sender.lanes.lanes[index]).retain:
                 continue
             for value in list(<dict>table):
                 if (index, value) not in touched:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from deli_com.coding.registry import codec
-from deli_com.errors import ComError, ConnectionClosed
+from deli_com.errors import ConnectionClosed
 from deli_com.ground.waiter import Waiter
 from deli_com.link.passing import Passing, send_as, tell, tell_missed
 from deli_com.link.payload import forget_all
@@ -20,11 +20,11 @@ from deli_com.link.peer import Peer
 from deli_com.link.request import Request
 from deli_com.link.stats import ServerStats
 from deli_com.net.address import Address, AddressLike
-from deli_com.net.backoff import Backoff
 from deli_com.net.options import checked
 from deli_com.opening import running_loop
 from deli_com.relay.ends import reader_of, served_as
 from deli_com.relay.given import checked_dial, checked_token, client_of, indices, is_here, texts, types_of
+from deli_com.relay.keeping import keep_connected
 from deli_com.relay.stats import NOTHING, RelayStats
 from deli_com.relay.writing import GONE, LIVE, Writing
 from deli_com.schema.control import Gap, Live, render
@@ -340,35 +340,20 @@ class Relay:
 
     async def _follow(self) -> None:
         """Connect to the server, again and again."""
-        assert self._loop is not None and self._client_class is not None
-        backoff = Backoff(*self._delays)
+        assert self._client_class is not None
         cls = reader_of(self._client_class, self._down, self._told)
         options = {"max_message_size": self._max_message_size, **self._connect, "schema": "require"}
-        warned = False
-        while True:
-            began = self._loop.time()
-            client: Any = None
-            delay = 0.0
-            try:
-                client = await cls.connect(self._addr, **options)
-                began = self._loop.time()
-                warned = False
-                _log.info("%s is upstream", self.url)
-                await client.watchers.until(client._is_ended)
-                client._raise_if_ended()
-            except (ComError, OSError, ValueError) as error:
-                if client is not None:
-                    backoff.lasted(self._loop.time() - began)
-                self._lose()
-                delay = backoff.next()
-                level = logging.INFO if warned else logging.WARNING
-                warned = True
-                _log.log(level, "upstream %s: %s; next attempt in %.1f s", self.url, error, delay)
-            finally:
-                self._lose()
-                if client is not None:
-                    await client.close()
-            await asyncio.sleep(delay)
+
+        def begin(client: Any) -> None:
+            _log.info("%s is upstream", self.url)
+
+        await keep_connected(
+            f"upstream {self.url}",
+            lambda: cls.connect(self._addr, **options),
+            begin,
+            self._lose,
+            self._delays,
+        )
 
     async def _accept(self) -> None:
         """Listen for the relay that dials in, and for clients."""

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from deli_com.errors import ComError, ConnectionClosed
+from deli_com.errors import ConnectionClosed
 from deli_com.link.passing import Passing, tell
 from deli_com.link.shown import retained_payloads
-from deli_com.net.backoff import Backoff
 from deli_com.relay.ends import writer_of
+from deli_com.relay.keeping import keep_connected
 from deli_com.schema.control import Gap, Live, render
 from deli_com.ws.server import WsServer
 
@@ -60,36 +60,23 @@ class Writing:
         self._delays = delays
         self._source = source
         self._client: Any = None
+        self._server: WsServer[Any, Any] | None = None  # for which it connects
+        self._down: Passing | None = None  # what it is given from
 
     async def run(self) -> None:
         """Connect, again and again, and write what comes."""
-        loop = asyncio.get_running_loop()
-        backoff = Backoff(*self._delays)
-        warned = False
-        while True:
-            server = await self._served()
-            _, down, up, _ = self._source.current()
-            client: Any = None
-            began, delay = loop.time(), 0.0
-            try:
-                client = await writer_of(server, up).connect(self.url, headers=self._headers, **self._options)
-                began, warned = loop.time(), False
-                self._begin(client, server)
-                await client.watchers.until(client._is_ended)
-                client._raise_if_ended()
-            except (ComError, OSError, ValueError) as error:
-                if client is not None:
-                    backoff.lasted(loop.time() - began)
-                delay = backoff.next()
-                level = logging.INFO if warned else logging.WARNING
-                warned = True
-                _log.log(level, "dial %s: %s; next attempt in %.1f s", self.url, error, delay)
-            finally:
-                self._client = None
-                down.close_also()
-                if client is not None:
-                    await client.close()
-            await asyncio.sleep(delay)
+        await keep_connected(f"dial {self.url}", self._connect, self._begin, self._lost, self._delays)
+
+    async def _connect(self) -> Any:
+        server = await self._served()
+        _, self._down, up, _ = self._source.current()
+        self._server = server
+        return await writer_of(server, up).connect(self.url, headers=self._headers, **self._options)
+
+    def _lost(self) -> None:
+        self._client = None
+        if self._down is not None:
+            self._down.close_also()
 
     def renew(self) -> None:
         """What is sent has another type: connect again."""
@@ -102,13 +89,13 @@ class Writing:
             await self._source.changed.wait()
         return server
 
-    def _begin(self, client: Any, server: WsServer[Any, Any]) -> None:
+    def _begin(self, client: Any) -> None:
         # As a client of the server joins: what is retained, `live`, then everything. In one turn.
         def full() -> None:
             client._end(ConnectionClosed(TOO_SLOW, "the hub is too slow: too much is queued for it"), True)
 
-        now, down, _, is_away = self._source.current()
-        if server is not now:
+        server, down, _, is_away = self._source.current()
+        if server is None or server is not self._server:
             raise ConnectionClosed(None, "the schema has changed meanwhile")
         _log.info("%s is dialled", self.url)
         self._client = client
