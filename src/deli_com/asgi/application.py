@@ -22,12 +22,12 @@ from deli_com.ws.service import Service, answer_of, judge_page, refusal_of, sett
 
 __all__ = ["AsgiApplication", "NoPort"]
 
-KEY = "AAAAAAAAAAAAAAAAAAAAAA=="  # the ASGI server has checked the client's own
+KEY = "AAAAAAAAAAAAAAAAAAAAAA=="  # a fixed key: the ASGI server has checked the real one
 CLOSING = Refusal(503, "the server is closing")
 
 
 class NoPort:
-    """In place of an acceptor, for a server that ASGI applications alone lead to."""
+    """Replaces the acceptor of a server that has no port and is reached by ASGI applications only."""
 
     def __init__(self) -> None:
         self.is_closed = False
@@ -169,7 +169,7 @@ def _request(scope: Message) -> Request | Refusal:
 async def _refuse(scope: Message, send: Send, refusal: Refusal) -> None:
     if "websocket.http.response" in (scope.get("extensions") or {}):
         await _answer(send, refusal, "websocket.http")
-    else:  # the ASGI server answers 403, whatever it was
+    else:  # the ASGI server answers 403, whatever the status was
         await send({"type": "websocket.close", "code": 1008, "reason": refusal.text[:120]})
 
 

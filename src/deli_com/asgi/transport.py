@@ -25,7 +25,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10  # opcodes, RFC 6455 section 5.2
-LAST_WORD_S = 1.0  # for a close, where the message before it is stuck
+LAST_WORD_S = 1.0  # for sending a close while the message before it is blocked
 NO_CODE = (1005, 1006, 1015)  # never in a frame, RFC 6455 section 7.4.1
 
 
@@ -38,7 +38,7 @@ class Frame(NamedTuple):
 
 
 class NoSocket:
-    """In place of a socket: the ASGI server has it."""
+    """Replaces the socket, which belongs to the ASGI server."""
 
     def fileno(self) -> int:
         return -1
@@ -64,13 +64,13 @@ class AsgiTransport(asyncio.Transport):
         self._receive = receive
         self._send = send
         self._protocol: Any = None
-        self._has_head = False  # picows' answer to the handshake has gone by: ASGI says it otherwise
+        self._has_head = False  # picows' answer to the handshake was dropped: ASGI has its own
         self._partial = bytearray()
         self._frames: deque[Frame] = deque()
         self._size = 0
         self._is_closing = False
         self._is_lost = False
-        self._is_said = False  # ASGI was told of the close, or has told us
+        self._is_said = False  # the close was passed to ASGI, or came from it
         self._has_frames = asyncio.Event()
         self._may_read = asyncio.Event()
         self._may_read.set()
@@ -78,7 +78,7 @@ class AsgiTransport(asyncio.Transport):
     # --- called by the link ---
 
     def write(self, data: Any) -> None:
-        """Take whole frames."""
+        """Parse whole frames that the link sends."""
         if self._is_lost:
             return
         if not self._has_head:
@@ -118,7 +118,7 @@ class AsgiTransport(asyncio.Transport):
         return self._is_closing
 
     def close(self) -> None:
-        """Send what waits, then be lost."""
+        """Send what waits, then close."""
         self._is_closing = True
         self._has_frames.set()
 
@@ -135,7 +135,7 @@ class AsgiTransport(asyncio.Transport):
     # --- called by the application ---
 
     async def run(self) -> None:
-        """Carry messages both ways until either end has gone."""
+        """Pass messages both ways until either end has closed."""
         tasks = [asyncio.ensure_future(self._pump()), asyncio.ensure_future(self._take())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -200,16 +200,16 @@ class AsgiTransport(asyncio.Transport):
             frame = self._frames[0]
             if frame.opcode == CLOSE:
                 await self._say_close(frame.payload)
-                self.feed(CLOSE, frame.payload)  # the client's answer is the ASGI server's business
+                self.feed(CLOSE, frame.payload)  # the ASGI server handles the client's answer
                 return
             try:
                 if frame.opcode == BINARY:
                     await self._send({"type": "websocket.send", "bytes": frame.payload})
                 elif frame.opcode == TEXT:
                     await self._send({"type": "websocket.send", "text": frame.payload.decode()})
-            except (OSError, RuntimeError):  # the client has left: how that is said differs
+            except (OSError, RuntimeError):  # the client has left; servers raise different errors
                 return
-            if self._protocol is None:  # lost meanwhile
+            if self._protocol is None:  # closed meanwhile
                 return
             self._frames.popleft()
             self._size -= frame.size
@@ -248,7 +248,7 @@ class AsgiTransport(asyncio.Transport):
             return
 
     async def _last_word(self) -> None:
-        # The link has given the connection up, maybe with a close that waits behind a message that is stuck.
+        # The link has ended the connection. A close may wait behind a message that is blocked.
         payload = next((frame.payload for frame in self._frames if frame.opcode == CLOSE), b"\x03\xf3")
         try:
             await asyncio.wait_for(self._say_close(payload), LAST_WORD_S)
@@ -257,7 +257,7 @@ class AsgiTransport(asyncio.Transport):
 
 
 class _Open:
-    """For `feed`, which ends where a transport closes: what lingers is to be read on."""
+    """Says to `feed` that it is not closing: a lingering connection is read on."""
 
     def __init__(self, transport: AsgiTransport) -> None:
         self._transport = transport

@@ -1,4 +1,4 @@
-"""Several servers as one: what one of them sends reaches the clients of all (extra ``deli-com[nats]``).
+"""Joins several servers: what one of them sends reaches the clients of all (extra ``deli-com[nats]``).
 
 ::
 

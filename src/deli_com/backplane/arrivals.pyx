@@ -34,8 +34,8 @@ from deli_com.errors import BacklogFull
 
 cdef enum Outcome:
     DONE = 0
-    LOST = 1       # it cannot be put
-    NO_ROOM = 2    # not now
+    LOST = 1       # it cannot be appended
+    NO_ROOM = 2    # it cannot be appended now
     MAX_NAMES = 10000
 
 
@@ -75,14 +75,14 @@ cdef class Shelf:
         return self._put(payload, name, owner, None, 0, False) == DONE
 
     def slot(self, bytes payload not None, bytes name):
-        """What a message supersedes, or None."""
+        """Return the slot of a message: what it supersedes, or None."""
         cdef Lane lane = self._outbox.lane_of(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
         if lane is None:
             return None
         return self._outbox.slot_of(name, lane, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
 
     def owner(self, slot):
-        """The node that writes a slot; None for one that nobody writes."""
+        """Return the node that writes a slot; None if no other node does."""
         cdef object found = self._owners.get(slot)
         return None if found is None else found[0]
 
@@ -95,7 +95,7 @@ cdef class Shelf:
         return [slot for slot, (held, _) in self._owners.items() if held is owner]
 
     def disown(self, owner):
-        """A node is gone, and what it has written stays."""
+        """Note that a node is dead; what it has written stays."""
         for slot in self.slots_of(owner):
             self._owners[slot] = (None, self._owners[slot][1])
 
@@ -109,7 +109,7 @@ cdef class Shelf:
                 self._forget(log, slot[1], found[1])
 
     def retained(self):
-        """What is retained for all and in groups.
+        """Return the retained messages for all and for groups.
 
         Returns
         -------
@@ -198,7 +198,7 @@ cdef class Shelf:
         return LOST
 
     cdef object _key(self, Lane lane, bytes payload):
-        # As `send` would have it: the log has keys of both.
+        # In the form that `send` uses, because the log has keys of both.
         cdef object found = None
         try:
             found = lane.key_of(self._held().down.from_bytes(payload))
@@ -216,7 +216,7 @@ cdef class Shelf:
         return 0
 
     cdef Log _log(self, bytes name, bint make):
-        # That of all, or of a group; None: there is no such group here.
+        # The log of all, or of a group; None: there is no such group here.
         cdef object known
         cdef Audience audience
         cdef Endpoint of = self._held()
@@ -278,7 +278,7 @@ cdef class Arrivals:
 
     cdef Shelf _shelf
     cdef object _owner
-    cdef readonly uint64_t expected   # the sequence that comes next
+    cdef readonly uint64_t expected   # the next sequence number
     cdef readonly Py_ssize_t received
     cdef readonly Py_ssize_t gaps     # messages that never came, or could not be put
     cdef readonly Py_ssize_t duplicates
@@ -286,8 +286,8 @@ cdef class Arrivals:
     cdef public object reader         # TypeCodec that reads what this node writes; None: it writes our type
     cdef public bint is_refused       # what it writes cannot be read: all of it is counted as gaps
     cdef public object touched        # slot to the sequence of its last message; None: nobody asks
-    cdef uint64_t _joined_at          # what came before is in no count
-    cdef uint64_t _drop               # messages of the batch being read that have come before
+    cdef uint64_t _joined_at          # earlier messages are not counted
+    cdef uint64_t _drop               # messages of the current batch that were received before
     cdef bytearray _parts             # of the message that is not whole yet; None
 
     def __cinit__(self, Shelf shelf not None, owner):
@@ -389,7 +389,7 @@ cdef class Arrivals:
             outcome = self._deliver(kind, name, payload)
             if outcome == NO_ROOM:
                 if flags & CONTINUES:
-                    del self._parts[len(self._parts) - size + 4:]  # it comes again
+                    del self._parts[len(self._parts) - size + 4:]  # the batch is read again
                 return NO_ROOM
         self._parts = None
         self.expected += 1
@@ -400,7 +400,7 @@ cdef class Arrivals:
         return DONE
 
     cdef bytes _part(self, int flags, const char* data, Py_ssize_t size):
-        # The whole message with its last part; None: parts are missing.
+        # Returns the whole message once its last part has come; None: parts are missing.
         if flags & CONTINUES:
             if size < 4 or self._parts is None or <Py_ssize_t>load_u32(data) != len(self._parts):
                 self._parts = None

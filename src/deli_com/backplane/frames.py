@@ -1,4 +1,4 @@
-"""Messages of a backplane, as bytes: heads, asks, states, schema texts; and the subjects that they take.
+"""Messages of a backplane as bytes: heads, requests, answers, schema texts; and their subjects.
 
 ::
 
@@ -41,7 +41,7 @@ TEXT: Final = b"dlt1"
 
 
 class Head(NamedTuple):
-    """Who has sent a message.
+    """The sender and number of a message.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Item(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """A request for what is retained, to one node or to all."""
+    """A request for retained values, to one node or to all."""
 
     head: Head
     target: bytes
@@ -84,7 +84,7 @@ def head(who: Head) -> bytes:
 
 
 def parse_head(message: bytes) -> Head:
-    """The head of a message; ValueError where there is none."""
+    """Read the head of a message; ValueError if it has none."""
     if len(message) < HEAD_BYTES or message[:4] != b"dlb1":
         raise ValueError(f"{bytes(message[:8])!r} begins no message of a backplane")
     _, node, sequence, schema = HEAD.unpack_from(message)
@@ -102,7 +102,7 @@ def leave(who: Head) -> bytes:
 
 
 def ask(who: Head, target: bytes = b"") -> bytes:
-    """A request for what is retained: of the node `target`, or of all."""
+    """Make a request for the retained values of the node `target`, or of all nodes."""
     return head(who) + target
 
 
@@ -116,12 +116,12 @@ def text(schema: str) -> bytes:
 
 
 def parse_text(message: bytes) -> str | None:
-    """The schema of such an answer; None for another message."""
+    """Return the schema text of such an answer; None for another message."""
     return message[4:].decode() if message[:4] == TEXT else None
 
 
 def state(who: Head, values: Iterable[tuple[bytes, bytes | None, bool]], most: int) -> list[bytes]:
-    """What a node retains, as messages of at most so many bytes.
+    """Return what a node retains, as messages of limited size.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ class Memory:
 
     @property
     def is_away(self) -> bool:
-        """Whether nothing comes and goes."""
+        """Whether the network is interrupted."""
         return self._is_away
 
     @is_away.setter

@@ -15,8 +15,8 @@ from deli_com.net.log_budget import LogBudget
 __all__ = ["Nats"]
 
 HIGH_WATER = 1 << 20  # bytes that wait in nats-py; more waits in the server, by its policies
-READ_AHEAD = 1 << 20  # bytes that are read before nats-py has taken them, in place of 64 KiB
-POLL_S = 0.001  # between two looks whether fewer do
+READ_AHEAD = 1 << 20  # bytes that asyncio reads ahead of nats-py; the default is 64 KiB
+POLL_S = 0.001  # between two checks of HIGH_WATER
 CLOSE_S = 1.0  # for what was published to reach NATS
 OWN = ("servers", "allow_reconnect")  # options of nats-py that are ours
 
@@ -92,7 +92,7 @@ class Nats:
 
     @property
     def max_payload(self) -> int:
-        """Bytes that a message may have: what NATS says."""
+        """Limit on the bytes of a message, as NATS announces it."""
         return 1 << 20 if self._client is None else int(self._client.max_payload)
 
     async def open(
@@ -183,7 +183,7 @@ class Nats:
 
 
 async def _ended(client: Any) -> None:
-    # In a task of its own: the client cancels what it waits for itself.
+    # In a separate task, because nats-py cancels the task that calls it.
     ending = asyncio.ensure_future(client.close())
     done, late = await asyncio.wait([ending], timeout=CLOSE_S)
     for task in late:
@@ -194,7 +194,7 @@ async def _ended(client: Any) -> None:
 
 
 def servers_of(url: str | Sequence[str]) -> list[str]:
-    """The URLs of one string or several; TypeError, ValueError for what is none."""
+    """Return the URLs of one string or of several; TypeError or ValueError if one is invalid."""
     given = [url] if isinstance(url, str) else [*url]
     found: list[str] = []
     for each in given:

@@ -26,13 +26,13 @@ from deli_com.schema.schema import Schema
 __all__ = ["Node"]
 
 HEARTBEAT_S = 1.0  # of silence, after which an empty batch is sent
-DEAD_S = 5.0  # of silence, after which another node is gone
-ASK_S = 1.0  # between two requests for the same
-TICK_S = 0.25  # between two looks at the clock
-AGAIN_S = 0.001  # between two looks whether there is room in the log
-MAX_WAITING = 64 << 20  # bytes of others' messages that wait for such room; what is over is lost
-MAX_REMOTES = 10_000  # other nodes that are remembered, those that are gone included
-LEAVE_S = 0.5  # for the last message to go
+DEAD_S = 5.0  # of silence, after which another node counts as dead
+ASK_S = 1.0  # between two requests to the same node
+TICK_S = 0.25  # between two checks of the deadlines
+AGAIN_S = 0.001  # between two checks for room in the log
+MAX_WAITING = 64 << 20  # bytes of others' messages that wait for room in the log; more is lost
+MAX_REMOTES = 10_000  # other nodes that are remembered, including dead ones
+LEAVE_S = 0.5  # for sending the last message
 
 _log = logging.getLogger("deli_com.backplane")
 _leaving: set[asyncio.Task[None]] = (
@@ -73,7 +73,7 @@ class Node:
         self._control: deque[tuple[str, bytes]] = deque()
         self._waiting: deque[tuple[Remote, bytes, int]] = deque()
         self._waiting_bytes = 0
-        self._dropped = 0  # messages of the backplane that were lost here, with whatever was in them
+        self._dropped = 0  # messages of the backplane that were lost here
         self._was_connected = False
         self._published_at = float("-inf")
         self._ticked_at = self._loop.time()
@@ -105,7 +105,7 @@ class Node:
         )
 
     async def close(self, drain: float) -> None:
-        """Send what waits, for so many seconds; say that this node closes."""
+        """Send what waits, for at most so many seconds; then tell the others that this node closes."""
         if self._is_closing:
             return
         end = self._loop.time() + drain
@@ -201,7 +201,7 @@ class Node:
         self._outbox.resize(self._backplane.max_payload)
         self._outbox.hold(False)
         self._say(subject(self._room, self.schema, "s"), frames.ask(self._head()))
-        self._published_at = float("-inf")  # and a heartbeat, behind what waits
+        self._published_at = float("-inf")  # so that a heartbeat follows what waits
         self._awake.set()
 
     def _say(self, where: str, message: bytes) -> None:
@@ -209,7 +209,7 @@ class Node:
         self._awake.set()
 
     async def _send(self) -> None:
-        """Publish what there is, one message after another."""
+        """Publish the waiting batches, one after another."""
         while True:
             if not self._was_connected:
                 self._awake.clear()
@@ -255,7 +255,7 @@ class Node:
         server = self._server()
         if not self._was_connected or server is None:
             return
-        if late > 4 * TICK_S:  # this process stood still: what has come meanwhile is not read yet
+        if late > 4 * TICK_S:  # this process was suspended; what arrived meanwhile was not read yet
             for remote in self._remotes.values():
                 remote.heard_at = now
         if now - self._published_at >= HEARTBEAT_S:
@@ -267,7 +267,7 @@ class Node:
                 self._ask(remote, now)
 
     def _ask(self, remote: Remote, now: float) -> None:
-        """Ask a node for what is not known of it."""
+        """Ask a node for its schema or its retained values, whichever is missing."""
         if now - remote.asked_at < ASK_S:
             return
         if remote.is_readable is None:
@@ -324,7 +324,7 @@ class Node:
         return remote
 
     def _let_go(self) -> None:
-        """Forget those that are gone, or all others if none is."""
+        """Forget the dead nodes, or all other nodes if none is dead."""
         gone = [each for each in self._remotes.values() if not each.is_alive] or [*self._remotes.values()]
         for remote in gone:
             self._former[0] += remote.arrivals.received
@@ -353,7 +353,7 @@ class Node:
             self._take(remote, batch, 0)
 
     def _take(self, remote: Remote, batch: bytes, at: int) -> bool:
-        """Put the messages of a batch; False: there was no room for all."""
+        """Append the messages of a batch to the log; False: there was no room for all."""
         try:
             at = remote.arrivals.take(batch, at)
         except ValueError as error:
@@ -430,7 +430,7 @@ class Node:
                     self._take(remote, batch, 0)
 
     def _learn(self, text: str) -> None:
-        """Another schema is known now."""
+        """The text of another schema has arrived."""
         schema = Schema.parse(text)
         if schema.hash not in self._texts_asked or schema.hash in self._readers:
             return

@@ -48,7 +48,7 @@ cdef class Waiting:
 
 @cython.final
 cdef class Outbox(Hearer):
-    """Takes every message of an endpoint, and gives batches of them.
+    """Collects every message of an endpoint in batches.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ cdef class Outbox(Hearer):
         return self._tell()
 
     cdef bytes name_of(self, object scope):
-        # The name of a group as bytes; None: it stays here.
+        # Returns the name of a group as bytes; None: the group's messages are not passed on.
         cdef object found = self._names.get(scope, ALONE)
         cdef bytes name = None
         if found is not ALONE:
@@ -161,7 +161,7 @@ cdef class Outbox(Hearer):
         return name
 
     cdef Lane lane_of(self, const char* payload, Py_ssize_t size):
-        # None: it is reliable, or of no class.
+        # Returns None if the message is reliable, or its class is unknown.
         cdef uint32_t index = 0
         if self._lanes is None:
             return None
@@ -174,7 +174,7 @@ cdef class Outbox(Hearer):
         return <Lane>self._lanes.lanes[index]
 
     cdef tuple slot_of(self, bytes name, Lane lane, const char* payload, Py_ssize_t size):
-        # What a message of policy latest supersedes; None: it is none, or its key cannot be found.
+        # Returns what a message of policy latest supersedes. None: another policy, or its key is unreadable.
         cdef MessageKey found
         if lane.kind != DELIVER_LATEST:
             return None
@@ -205,7 +205,7 @@ cdef class Outbox(Hearer):
         return 0
 
     cdef char* _make_room(self, Py_ssize_t wanted) except NULL:
-        # Where so many bytes go that fit into a batch.
+        # Returns memory for so many bytes, which fit into a batch.
         cdef PyObject* batch
         cdef Py_ssize_t room
         if self._batch != NULL and self._size + wanted > self._most:
@@ -222,7 +222,7 @@ cdef class Outbox(Hearer):
         return PyBytes_AS_STRING(<bytes>self._batch) + self._size
 
     cdef int _finish(self) except -1:
-        # The open batch is done.
+        # Ends the open batch.
         cdef PyObject* batch = self._batch
         if batch == NULL:
             return 0
@@ -240,7 +240,7 @@ cdef class Outbox(Hearer):
     cdef int _add(
         self, int kind, int flags, bytes name, const char* payload, Py_ssize_t size, bytes tail
     ) except -1:
-        # One message, in one record or several.
+        # Writes one message, in one record or several.
         cdef Py_ssize_t whole = size + (0 if tail is None else PyBytes_GET_SIZE(tail))
         cdef Py_ssize_t head = HEAD_BYTES + RECORD_BYTES + (0 if name is None else PyBytes_GET_SIZE(name))
         if head + whole <= self._most:
@@ -339,7 +339,7 @@ cdef class Outbox(Hearer):
         return 0
 
     cdef int _drop(self, Waiting item) except -1:
-        # It is sent no more.
+        # Drops one item.
         cdef Py_ssize_t size = PyBytes_GET_SIZE(item.payload)
         item.payload = None
         self.waiting_bytes -= size
@@ -353,7 +353,7 @@ cdef class Outbox(Hearer):
         return 0
 
     cdef int _drop_reliable(self) except -1:
-        # Too much waits: the others get a gap, and then ask for what is retained.
+        # Too much waits. It is dropped; the others see a gap, and then request the retained values.
         cdef Waiting item
         cdef Py_ssize_t count = 0
         self._finish()
@@ -372,7 +372,7 @@ cdef class Outbox(Hearer):
         return 0
 
     cdef int _refill(self) except -1:
-        # Makes batches of what waits; then messages go straight into batches again.
+        # Moves what waits into batches. From then on messages go into batches directly.
         cdef Waiting item
         cdef bytes payload
         cdef uint64_t now = deli_com_clock_ns()
@@ -403,7 +403,7 @@ cdef class Outbox(Hearer):
         self._most = most
 
     def hold(self, bint is_away):
-        """Say whether the others can be reached. While they cannot, messages wait."""
+        """Set whether the others can be reached. While they cannot, messages wait."""
         self._is_away = is_away
         if is_away:
             self._finish()
@@ -417,7 +417,7 @@ cdef class Outbox(Hearer):
         return self._ready_bytes + (self._size if self._batch != NULL else 0) + self.waiting_bytes
 
     def take(self):
-        """The next batch; None: there is none."""
+        """Remove and return the next batch; None: there is none."""
         cdef bytes batch = None
         if self._is_away:
             self._is_told = False
@@ -434,7 +434,7 @@ cdef class Outbox(Hearer):
         return batch
 
     def give_back(self, bytes batch not None):
-        """Take a batch again that could not be sent; it is the next one."""
+        """Put a batch back that could not be sent; it is the next one."""
         self._ready.appendleft(batch)
         self._ready_bytes += PyBytes_GET_SIZE(batch)
 

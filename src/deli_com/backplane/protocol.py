@@ -1,4 +1,4 @@
-"""`Backplane`: what a server needs of the network that its messages take to other servers."""
+"""`Backplane`: the interface to the network between servers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["Backplane", "Orphans", "Unreachable", "checked_orphans", "checked_ro
 
 Orphans: TypeAlias = Literal["keep", "forget"]
 
-ROOM = re.compile(r"[A-Za-z0-9_-]+")  # a dot or a star would make another subject of it
+ROOM = re.compile(r"[A-Za-z0-9_-]+")  # a dot or a star would change the subject
 
 
 class Unreachable(ComError):
-    """A message cannot be handed over now; `Backplane.publish` raises it where it has kept nothing of it."""
+    """`Backplane.publish` raises this if it cannot send now and has kept no part of the message."""
 
 
 @runtime_checkable
@@ -90,7 +90,7 @@ class Backplane(Protocol):
 
 
 def checked_room(room: Any) -> str:
-    """A name of a room; TypeError, ValueError for others."""
+    """Check the name of a room; TypeError or ValueError if it is invalid."""
     if not isinstance(room, str):
         raise TypeError(f"room is {room!r}, expected a str")
     if not ROOM.fullmatch(room):
@@ -99,7 +99,7 @@ def checked_room(room: Any) -> str:
 
 
 def checked_orphans(orphans: Any) -> Orphans:
-    """What happens to values of a node that is gone; ValueError for what is no such word."""
+    """Check the option `orphans`; ValueError if it is invalid."""
     if orphans == "keep":
         return "keep"
     if orphans == "forget":

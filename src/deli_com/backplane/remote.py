@@ -20,11 +20,11 @@ from deli_com.backplane.frames import (
 
 __all__ = ["BUFFER_BYTES", "Remote", "Retained"]
 
-BUFFER_BYTES = 16 << 20  # of batches that wait until a node has told what it retains
+BUFFER_BYTES = 16 << 20  # of batches that wait until a node has sent its retained values
 
 
 class Retained:
-    """What another node retains, as it comes in several messages.
+    """The retained values of another node, which arrive in several messages.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Retained:
         self._part: bytearray | None = None
 
     def add(self, message: bytes) -> None:
-        """Take one message of it.
+        """Add one of these messages.
 
         Raises
         ------
@@ -97,8 +97,8 @@ class Remote:
         self._shelf = shelf
         self._buffer: list[bytes] = []
         self._buffered = 0
-        self._state: Retained | None = None  # what is coming
-        self._due: Retained | None = None  # is for later: its batches have not all come
+        self._state: Retained | None = None  # the answer that is arriving
+        self._due: Retained | None = None  # a complete answer that waits for earlier batches
         self._seen_gaps = 0
 
     def keep(self, batch: bytes) -> None:
@@ -106,18 +106,18 @@ class Remote:
         self._buffer.append(batch)
         self._buffered += len(batch)
         if self._buffered > BUFFER_BYTES:
-            self._buffer.clear()  # the next answer has what is newer
+            self._buffer.clear()  # the next answer has newer values
             self._buffered = 0
             self._state = None
             self.must_ask = True
 
     def kept(self) -> Iterator[bytes]:
-        """The batches that were kept, which are kept no longer."""
+        """Return the kept batches, and keep them no longer."""
         held, self._buffer, self._buffered = self._buffer, [], 0
         yield from held
 
     def told(self, head: Head, message: bytes) -> bool:
-        """Take a part of what it retains; True if it has joined by that.
+        """Add a part of its retained values; return True if that completes joining the node.
 
         Raises
         ------
@@ -148,7 +148,7 @@ class Remote:
         return True
 
     def look_at_arrivals(self) -> None:
-        """Look at what has come: messages may be missing, or an answer may be due."""
+        """Check whether messages are missing, and whether a waiting answer can be applied."""
         if self.arrivals.gaps != self._seen_gaps:
             self._seen_gaps = self.arrivals.gaps
             self.ask_again()
@@ -160,7 +160,7 @@ class Remote:
             self.arrivals.touched = None
 
     def ask_again(self) -> None:
-        """Ask for what it retains, which this node may not know."""
+        """Request its retained values: this node may lack some."""
         if self.is_joined:
             self.must_ask = True
             self._due = None

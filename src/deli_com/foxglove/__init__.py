@@ -1,1 +1,1 @@
-"""Viewers: Foxglove, Lichtblick and what else speaks their protocol, served from the logs."""
+"""Serves viewers that speak Foxglove's protocol, such as Foxglove and Lichtblick, from the logs."""

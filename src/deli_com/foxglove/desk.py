@@ -1,4 +1,4 @@
-"""What all viewers of one server share: its channels, and what each of them is told first."""
+"""What all viewers of one server share: its channels, and the first texts that each viewer gets."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ class Desk:
         self.viewers: WeakSet[Viewer] = WeakSet()
 
     def viewer(self, server: Endpoint[Any, Any], request: Request) -> Viewer:
-        """A viewer of `server`, which has asked with that request."""
+        """Make a viewer of `server` for the connection of this request."""
         request._answer = Answer((), MAX_TEXT)
         made = Viewer(server, request, self)
         self.viewers.add(made)
         return made
 
     def tell(self, key: str, message: bytes) -> None:
-        """Tell all viewers; of several with one key that wait for a viewer only the last."""
+        """Send a text to all viewers; of several waiting ones with one key, only the last is sent."""
         for viewer in [*self.viewers]:
             viewer.hear(key, message)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """Names of the variants of the type; one empty name where it is not sealed."""
+        """Names of the variants of the type; one empty name if it is not sealed."""
         tree = self._down.schema.tree
         root = tree.by_name.get(str(tree.root))
         return tuple(variant.name for variant in root.variants) if isinstance(root, Sealed) else ("",)
@@ -73,11 +73,11 @@ class Desk:
 
     @cached_property
     def channels(self) -> tuple[Described, ...]:
-        """What is sent to everybody, a channel a class, numbered from 1."""
+        """The channels of what is sent to all: one for each class, numbered from 1."""
         return tuple(self.describe(1, None))
 
     def describe(self, first: int, group: object | None) -> Sequence[Described]:
-        """Channels of the classes, numbered from `first`."""
+        """The channels of the classes, numbered from `first`."""
         schema = self._down.schema
         scope = None if group is None else str(group)
         return [
@@ -90,7 +90,7 @@ class Desk:
         return advertise(self.channels)
 
     def greeting(self, is_sdk: bool) -> list[bytes]:
-        """The texts that come first, for viewers of ``foxglove.sdk.v1`` or of the protocol before it."""
+        """The texts that a viewer gets first, by ``foxglove.sdk.v1`` or by the older protocol."""
         capabilities = ["clientPublish"] if self.publishes else []
         if self.player is not None:
             capabilities += ["time", "playbackControl"] if is_sdk else ["time"]

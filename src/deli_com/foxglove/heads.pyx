@@ -1,4 +1,4 @@
-"""What a viewer gets for the frames of the logs: a head of 13 bytes, and the payload as it lies there.
+"""Makes a viewer's messages from the frames of the logs: a header of 13 bytes, and the payload unchanged.
 
 ::
 
@@ -58,7 +58,7 @@ cdef class Times:
         PyMem_RawFree(self._times)
 
     cdef int add(self, uint64_t start, uint64_t at) except -1:
-        # What begins at `start` or behind it has this time, up to the next call.
+        # Frames that begin at `start` or later have this time, up to the next call.
         cdef Py_ssize_t room
         cdef void* grown
         if self._count and self._starts[self._count - 1] >= start:
@@ -84,7 +84,7 @@ cdef class Times:
         return 0
 
     cdef uint64_t at(self, uint64_t offset) noexcept:
-        # Of the frame that begins there; 0 where none is known.
+        # Returns the time of the frame that begins there; 0 if it is not known.
         cdef Py_ssize_t low = 1, high = self._count, middle
         if self._count == 0:
             return 0
@@ -97,12 +97,12 @@ cdef class Times:
         return self._times[low - 1]
 
     def note(self, Endpoint endpoint not None, uint64_t at):
-        """Say that what is sent to all from now on, up to the next call, is of this time, in ns."""
+        """Set the time, in ns, of what is sent to all from now on, up to the next call."""
         self.add(endpoint.log.end, at)
 
 
 cdef class Wanted:
-    """What a viewer wants of one log."""
+    """A viewer's subscriptions to one log."""
 
     def __cinit__(self, Log log not None, Py_ssize_t count):
         self.log = log
@@ -158,7 +158,7 @@ cdef class Heads(Rewriter):
     # --- subscriptions -------------------------------------------------------------------
 
     def subscribe(self, Follower follower not None, Py_ssize_t index, uint32_t subscription, Log log=None):
-        """Give it messages of one class from now on, after what is retained of it.
+        """Send it messages of one class from now on, after the retained ones.
 
         Parameters
         ----------
@@ -183,7 +183,7 @@ cdef class Heads(Rewriter):
                 wanted = self._groups[<size_t><PyObject*>log] = Wanted(log, self._classes)
         log = wanted.log
         if isinstance(log, Audience) and follower not in (<Audience>log).members:
-            (<Audience>log).add_member(follower)  # which gives it what is retained
+            (<Audience>log).add_member(follower)  # which gives it the retained messages
             wanted.joined = is_begun = True
         if self._retained[index] and log.retained_keys and not is_begun:
             log.separate()
@@ -199,7 +199,7 @@ cdef class Heads(Rewriter):
         wanted.active += 1
 
     def unsubscribe(self, Follower follower not None, Py_ssize_t index, Log log=None):
-        """Give it no more messages of that class, from this moment on."""
+        """Send it no more messages of that class."""
         cdef Wanted wanted = self._all
         if log is not None:
             wanted = self._groups.get(<size_t><PyObject*>log)
@@ -311,7 +311,7 @@ cdef class Heads(Rewriter):
         return made
 
     cdef Py_ssize_t _class_of(self, Merge merge, int k, Py_ssize_t pos, Py_ssize_t payload) noexcept:
-        # Index of the class of a payload that begins at `pos` of piece `k`, or behind it; -1: it has none.
+        # Returns the index of the class of a payload that begins at `pos` of piece `k` or later; -1: none.
         cdef char raw[4]
         cdef int i
         if not self._is_sealed:
@@ -329,7 +329,7 @@ cdef class Heads(Rewriter):
         return <Py_ssize_t>load_u32(raw)
 
     cdef Wanted _wanted_in(self, Log log, Cursor* cursor):
-        # What is for this viewer alone comes as what is for all.
+        # Messages for this viewer alone arrive on the channels of messages for all.
         if log is self._all.log:
             return self._all
         if isinstance(log, Audience) and (<Audience>log).cap:
@@ -346,7 +346,8 @@ cdef class Heads(Rewriter):
             if found:
                 return found
         record = log._record(at.record)
-        # A record may have frames of 10 ms, and the age of the first. Who is up to date has just got them.
+        # A record may hold the frames of 10 ms; its time is that of the first. A viewer that is up to date
+        # gets the present time.
         found = self._epoch + (
             log.arena.now_ns if is_fresh and record.number != record.last_number else record.born_ns)
         if is_snapshot:
@@ -394,7 +395,7 @@ cdef class Heads(Rewriter):
         return 0
 
     cdef int _flush(self) except -1:
-        # What was copied is one object of the list.
+        # Copied bytes are one object of the list.
         if self._size:
             self._pieces.append(PyBytes_FromStringAndSize(<char*>self._buffer, self._size))
             self.total += self._size
@@ -404,7 +405,7 @@ cdef class Heads(Rewriter):
     # --- what is no message of the log -----------------------------------------------------
 
     cdef int tell(self, Follower follower, int opcode, bytes payload) except -1:
-        # Behind what the transport holds, which ends with a whole frame.
+        # Written after what the transport holds, which ends with a whole frame.
         if follower.hub is None or follower.transport.is_closing():
             return 0
         if follower.muted != NULL and follower.muted[0]:
@@ -428,7 +429,7 @@ cdef class Heads(Rewriter):
         return True
 
     def say_surely(self, Follower follower not None, key, bytes payload not None):
-        """Send it now, or as soon as the viewer reads; of several with one key only the last."""
+        """Send it now, or as soon as the viewer reads. Of several with one key, only the last is sent."""
         if not self.say(follower, payload):
             self.news[key] = payload
 

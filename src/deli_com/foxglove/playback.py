@@ -37,7 +37,7 @@ _REQUEST = struct.Struct("<BBfBQI")
 
 @dataclass(frozen=True, slots=True)
 class ControlRequest:
-    """What a viewer wants to be played."""
+    """A viewer's request to the player."""
 
     plays: bool
     speed: float
@@ -46,7 +46,7 @@ class ControlRequest:
 
 
 class Played(Protocol):
-    """A replay, as its viewers control it."""
+    """The part of a replay that viewers control."""
 
     speed: float
 
@@ -64,7 +64,7 @@ class Played(Protocol):
 
 
 def parse_control(data: bytes) -> ControlRequest:
-    """Read a request.
+    """Parse a request.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def parse_control(data: bytes) -> ControlRequest:
 
 
 def state(status: int, at: int, speed: float, sought: bool, request: bytes = b"") -> bytes:
-    """A message that says how it is played now."""
+    """Return a message with the state of the player."""
     return struct.pack("<BBQfBI", PLAYBACK_STATE, status, at, speed, sought, len(request)) + request
 
 
@@ -121,7 +121,7 @@ class Playback:
         self.changed()
 
     def control(self, request: ControlRequest) -> None:
-        """Do what a viewer wants, and tell all viewers."""
+        """Execute a viewer's request, and report the new state to all viewers."""
         replay = self._replay()
         if replay is None:
             return
@@ -139,10 +139,10 @@ class Playback:
             return
         self._answers = request.id
         start, end = self.time_range
-        replay.seek(min(max(request.seek, start), end))  # which tells, before it sends what belongs there
+        replay.seek(min(max(request.seek, start), end))  # reports the state, then sends the values
 
     def changed(self, *, sought: bool = False, request: bytes = b"") -> None:
-        """Tell all viewers how it is played now."""
+        """Report the state of the player to all viewers."""
         replay = self._replay()
         if replay is None or self._is_silent:
             return
@@ -153,11 +153,11 @@ class Playback:
             self._tick()
 
     def sends(self, server: Endpoint[Any, Any], at: int) -> None:
-        """Note that what is sent now is of that time."""
+        """Note that values sent from now on have this time."""
         self._times.note(server, at)
 
     def close(self) -> None:
-        """Tell nobody any more."""
+        """Stop reporting to viewers."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""Foxglove's protocol: what a viewer says, read, and what a server says, written.
+"""Foxglove's protocol: parses what a viewer sends, and writes what a server sends.
 
 https://github.com/foxglove/ws-protocol/blob/main/docs/spec.md, and for `playbackControl` the source of the
 Rust crate `foxglove`. ``foxglove.sdk.v1`` is ``foxglove.websocket.v1`` with `playbackControl`.
@@ -61,14 +61,14 @@ _U64 = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Pairs of the viewer's number for a subscription, and a channel."""
+    """Pairs of the viewer's id of a subscription and a channel."""
 
     subscriptions: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """The viewer's numbers of subscriptions."""
+    """The viewer's ids of subscriptions."""
 
     ids: tuple[int, ...]
 
@@ -92,14 +92,14 @@ class Advertise:
 
 @dataclass(frozen=True, slots=True)
 class Unadvertise:
-    """Channels on which a viewer will publish no more."""
+    """Channels on which a viewer stops publishing."""
 
     ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """An operation that needs a capability which the server has not."""
+    """An operation that needs a capability which the server does not have."""
 
     capability: str
 
@@ -124,7 +124,7 @@ MESSAGE_HEAD = 5  # bytes before the payload of a viewer's message: opcode and c
 
 
 def parse_text(data: bytes) -> Said:
-    """Read a text of a viewer's.
+    """Parse a text from a viewer.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def parse_text(data: bytes) -> Said:
 
 
 def parse_binary(data: bytes) -> Said | None:
-    """Read a binary message of a viewer's; None: it is empty.
+    """Parse a binary message from a viewer; None: it is empty.
 
     Raises
     ------
@@ -238,7 +238,7 @@ def _shown(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A channel, as viewers are told of it."""
+    """A channel, as it is advertised to viewers."""
 
     id: int
     topic: str
@@ -261,7 +261,7 @@ def server_info(
     session: str,
     data_range: tuple[int, int] | None = None,
 ) -> bytes:
-    """What comes first. The range is of times in ns since the epoch, of what is played."""
+    """The first text, `serverInfo`. The range is that of a replay, in ns since the epoch."""
     said: dict[str, Any] = {"op": "serverInfo", "name": name, "capabilities": [*capabilities]}
     if found := [*encodings]:
         said["supportedEncodings"] = found
@@ -273,7 +273,7 @@ def server_info(
 
 
 def advertise(channels: Iterable[Described]) -> list[bytes]:
-    """Texts that tell of channels, at most 100 in each."""
+    """Texts that advertise channels, at most 100 in each."""
     found = [
         {
             "id": each.id,
@@ -292,12 +292,12 @@ def advertise(channels: Iterable[Described]) -> list[bytes]:
 
 
 def unadvertise(ids: Iterable[int]) -> bytes:
-    """Say that channels are gone."""
+    """The text that withdraws channels."""
     return _json({"op": "unadvertise", "channelIds": [*ids]})
 
 
 def status(level: int, message: str) -> bytes:
-    """Something that the viewer shows to its user."""
+    """A status, which the viewer shows to its user."""
     return _json({"op": "status", "level": level, "message": message})
 
 

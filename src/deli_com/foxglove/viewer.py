@@ -43,14 +43,14 @@ class Viewer(WsLink):
         self._desk = desk
         self._is_sdk = request.subprotocol == SUBPROTOCOLS[0]
         self._heads = Heads(server, desk.variants, desk.greeting(self._is_sdk), desk.times)
-        self._subscriptions: dict[int, int] = {}  # the viewer's number for it to the channel
+        self._subscriptions: dict[int, int] = {}  # the viewer's id to the channel
         self._subscribed: set[int] = set()  # those channels
         self._own: set[int] = set()  # channels on which it publishes
         self._complaints = 0
         begin_viewer(self, self._heads)
 
     def on_text(self, data: bytes) -> None:
-        """Take what the viewer says."""
+        """Handle a text from the viewer."""
         self._complaints = 0
         try:
             said = protocol.parse_text(data)
@@ -62,7 +62,7 @@ class Viewer(WsLink):
         self._take(said, data)
 
     def on_binary(self, data: bytes) -> None:
-        """Take a binary message: one that it publishes, or a request to the player."""
+        """Handle a binary message: a published message, or a request to the player."""
         self._complaints = 0
         if data[:1] == b"\x03":
             self._control(data)
@@ -154,8 +154,8 @@ class Viewer(WsLink):
         self._desk.player.control(request)
 
     def hear(self, key: str, message: bytes) -> None:
-        """Tell the viewer what the player says; of several with one key that wait only the last."""
-        if self._is_sdk or message[0] != PLAYBACK_STATE:  # which the older protocol has not
+        """Send a text of the player. Of several texts with one key that wait, only the last is sent."""
+        if self._is_sdk or message[0] != PLAYBACK_STATE:  # the older protocol has no such message
             self._heads.say_surely(self, key, message)
 
     def _complain(self, level: int, text: str) -> None:

@@ -1,4 +1,4 @@
-"""A server without classes: what another server sends, served to any number of clients."""
+"""A server that passes on what another server sends, to any number of clients and without its classes."""
 
 from deli_com.relay.relay import Relay, RelayStats
 

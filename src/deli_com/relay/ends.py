@@ -24,7 +24,7 @@ from deli_com.ws.server import WsServer
 
 __all__ = ["reader_of", "served_as", "writer_of"]
 
-# Stands in the place of types that are not known yet.
+# A placeholder for types that are not known yet.
 Placeholder = bytes
 
 

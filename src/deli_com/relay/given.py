@@ -17,12 +17,12 @@ __all__ = ["checked_dial", "checked_token", "client_of", "indices", "is_here", "
 
 
 def texts(schemas: Schemas) -> tuple[str, str | None]:
-    """What two schemas differ by. Not the hashes: policies stand in the notes, which are not in those."""
+    """Return what schemas are compared by: the texts, because hashes leave out the policies."""
     return schemas.down.text, None if schemas.up is None else schemas.up.text
 
 
 def types_of(schemas: Schemas, only: frozenset[str]) -> tuple[Any, Any]:
-    """Types made of the schemas; ValueError where something about them cannot be served."""
+    """Make types from the schemas; ValueError if they cannot be served."""
     down: Any = schemas.down.load()
     up: Any = None if schemas.up is None else schemas.up.load()
     try:
@@ -35,7 +35,7 @@ def types_of(schemas: Schemas, only: frozenset[str]) -> tuple[Any, Any]:
 
 
 def indices(root: Any, only: frozenset[str]) -> list[int] | None:
-    """The indices of the classes that pass; None: all do.
+    """Return the indices of the classes that are passed on; None: all are.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def client_of(url: str, options: dict[str, Any]) -> tuple[Any, str]:
 
 
 def checked_token(token: str) -> str:
-    """A token that can stand in a header; TypeError, ValueError for others."""
+    """Check that a token can be sent in a header; TypeError or ValueError if not."""
     if not isinstance(token, str):
         raise TypeError(f"a token is a str, not {type(token).__name__}")
     if not token or any(not 0x21 <= ord(character) <= 0x7E for character in token):
@@ -85,7 +85,7 @@ def checked_token(token: str) -> str:
 
 
 def checked_dial(url: str) -> str:
-    """The URL of a hub; ValueError where the token would be seen on its way."""
+    """Check the URL of a hub; ValueError if the token would be sent to another machine without TLS."""
     if urlsplit(url).scheme not in ("ws", "wss"):
         raise ValueError(f"a hub is dialled by ws:// or wss://, not {url!r}")
     target = parse_target(url)
@@ -95,5 +95,5 @@ def checked_dial(url: str) -> str:
 
 
 def is_here(address: Address | None) -> bool:
-    """Whether an address is of this machine."""
+    """Whether an address belongs to this machine."""
     return address is not None and (unix_path(address) is not None or is_loopback(address.host))

@@ -1,4 +1,4 @@
-"""`Relay`: what one server sends, served to any number of clients; no class is needed."""
+"""`Relay`: passes on what one server sends to any number of clients, without the server's classes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = ["Relay", "RelayStats"]
 
 RESTART = 1012  # close code of RFC 6455's registry: the service restarts
 DRAIN_S = 1.0  # for clients to take what is queued before they are told
-MAX_UP_QUEUED = 8 << 20  # bytes of what clients send that may wait for a slow upstream; then it is lost
+MAX_UP_QUEUED = 8 << 20  # bytes of clients' messages that may wait for a slow upstream; more is lost
 PORT_OPTIONS = frozenset(open_port.__annotations__) - {"addr", "return"}
 
 _log = logging.getLogger("deli_com.relay")
@@ -147,17 +147,17 @@ class Relay:
         self._up = Passing(from_anyone=True, max_queued=MAX_UP_QUEUED)
         self._former_ups: list[Passing] = []  # of clients of former schemas, which are being closed
         self._before = [0, 0, 0]  # passed, lost, undecodable of those that are gone
-        self._schemas: Schemas | None = None  # of what is served, or to be served
-        self._types: tuple[Any, Any] = (None, None)  # made of them
+        self._schemas: Schemas | None = None  # those that are served, or will be next
+        self._types: tuple[Any, Any] = (None, None)  # made from the schemas
         self._is_served = False
-        self._upstream: tuple[Any, Any] | None = None  # endpoint and link, while it is there
+        self._upstream: tuple[Any, Any] | None = None  # endpoint and link, while connected
         self._away_since: float | None = None  # on the loop's clock
-        self._far_away = False  # upstream is a relay that has lost its own
-        self._is_anew = False  # retained values come again, up to `deli 1 live`
+        self._far_away = False  # upstream is a relay that has lost its own server
+        self._is_anew = False  # upstream is sending its retained values again, until `deli 1 live`
         self._connects = self._generations = 0
         self._port: Port | None = None
         self._door: Any = None  # where upstream dials in
-        self._waiting_room: Any = None  # what clients find before there is a server
+        self._waiting_room: Any = None  # answers clients before there is a server
         self._server: WsServer[Any, Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -169,7 +169,7 @@ class Relay:
     # --- for the program --------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin, and wait for nothing. Entering or awaiting the relay does it, too."""
+        """Start the relay, and return at once. Entering or awaiting the relay starts it, too."""
         if self._loop is not None:
             return
         self._loop = running_loop("Relay.start()")
@@ -193,14 +193,14 @@ class Relay:
         await asyncio.shield(self._listening)
 
     async def wait_closed(self) -> None:
-        """Wait until it is closed; raises what has ended it, if that was an error."""
+        """Wait until the relay is closed. If an error has closed it, raise that error."""
         self.start()
         assert self._closed is not None
         await asyncio.shield(self._closed)
 
     @property
     def server(self) -> WsServer[Any, Any]:
-        """What serves the clients now; another one once the schema has changed.
+        """The server that serves the clients now. After a change of the schema it is another one.
 
         Raises
         ------
@@ -213,7 +213,7 @@ class Relay:
 
     @property
     def is_connected(self) -> bool:
-        """Upstream is there."""
+        """Whether upstream is connected."""
         return self._upstream is not None
 
     def local_addr(self) -> Address:
@@ -281,7 +281,7 @@ class Relay:
         return f"<Relay of {self.url or f'who dials {self._accept_dial}'}, {where}>"
 
     def current(self) -> tuple[WsServer[Any, Any] | None, Passing, Passing, bool]:
-        """What `Writing` writes: the server, what passes down and up, and whether upstream is away."""
+        """For `Writing`: the server, the two `Passing`, and whether upstream is away."""
         return self._server, self._down, self._up, self._is_away
 
     @property
@@ -311,7 +311,7 @@ class Relay:
         if not self._listening.done():
             self._listening.fail(ConnectionClosed(1001, "the relay is closed"))
         with contextlib.suppress(BaseException):
-            self._listening.result()  # seen, though nobody should wait
+            self._listening.result()  # otherwise asyncio logs that nobody has retrieved the exception
         port, server, door = self._port, self._server, self._door
         tasks = [*self._tasks]
         for task in tasks:
@@ -366,13 +366,13 @@ class Relay:
             path=self._accept_dial,
             authorize=self._may_dial,
             max_message_size=self._max_message_size,
-            progress_timeout=None,  # of what clients send: that is counted, and PINGs tell the rest
+            progress_timeout=None,  # a slow upstream only loses clients' messages; PINGs detect a dead one
             on_connect=lambda peer: None,
             on_disconnect=self._dialled_gone,
         )
         self._wait_for_schema()
         self._listening.succeed()
-        await Waiter(self._loop)  # the port does the rest
+        await Waiter(self._loop)  # until it is cancelled: the port accepts
 
     def _may_dial(self, request: Request) -> tuple[int, str] | None:
         shown = request.headers.getall("Authorization", [])
@@ -391,9 +391,9 @@ class Relay:
             self._lose()
 
     def _told(self, endpoint: Any, schemas: Schemas) -> None:
-        """Upstream has said what it sends; its values follow. ValueError: it is nothing to be served."""
+        """Upstream has sent its schemas, and values follow. ValueError: they cannot be served."""
         assert self._loop is not None
-        if self._upstream is not None:  # whose end nobody has told yet
+        if self._upstream is not None:  # its end was not reported yet
             self._lose()
         if self._schemas is None or texts(schemas) != texts(self._schemas):
             self._types = types_of(schemas, self._only)
@@ -413,7 +413,7 @@ class Relay:
             self._begin_anew(0.0 if away is None else self._loop.time() - away)
 
     def _replace_up(self) -> None:
-        # What clients of the schema before still send must not go to who reads another one.
+        # Clients of the former schema may still send; their messages must not reach a reader of the new one.
         self._up.close()
         self._former_ups.append(self._up)
         self._up = Passing(from_anyone=True, max_queued=MAX_UP_QUEUED)
@@ -423,14 +423,14 @@ class Relay:
         return [before + sum(counts) for before, *counts in zip(self._before, *own, strict=True)]
 
     def _lose(self) -> None:
-        """Upstream is gone."""
+        """Upstream has disconnected."""
         if self._upstream is None:
             return
         assert self._loop is not None
         (endpoint, link), self._upstream = self._upstream, None
         self._up.count_unsent(link)
         self._up.close()
-        forget_all(endpoint)  # what clients sent is not for who comes next
+        forget_all(endpoint)  # what clients sent is not for the next upstream
         if self._away_since is None:
             self._away_since = self._loop.time()
         if self._ending is None:
@@ -442,7 +442,7 @@ class Relay:
         self._tell(render(Gap("*", reason="upstream", seconds=seconds)))
 
     def _heard(self, told: Live | Gap) -> None:
-        """Upstream says something about what it sends."""
+        """Upstream reports a gap, or that all retained values were sent."""
         if isinstance(told, Live):
             if self._is_anew:
                 self._is_anew = False
@@ -483,12 +483,12 @@ class Relay:
         self._waiting_room = self._port.add(None, service)
 
     async def _serve(self) -> None:
-        """Serve the schema that is wanted, in place of the one before."""
+        """Serve the newest schema in place of the former one."""
         assert self._listening is not None
         if self._port is None:
             self._port = await open_port(self._bind, **self._port_options)
         if self._is_served:
-            return  # another one had come meanwhile, and its task has done it
+            return  # a newer schema came meanwhile, and its task has served it
         self._is_served = True
         down, up = self._types
         given: Any = self._port
@@ -516,7 +516,7 @@ class Relay:
             self._writing.renew()
 
     async def _retire(self, old: WsServer[Any, Any]) -> None:
-        """Close the clients of a schema that is served no more: they come again, and learn the new one."""
+        """Close the clients of a former schema. They reconnect, and get the new one."""
         gone = [*self._former_ups]
         try:
             old._lift_bounds()

@@ -1,4 +1,4 @@
-"""Processes that serve one port together: each has its own core, and who dies is replaced."""
+"""Processes that serve one port together, one for each core. A process that dies is replaced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deli_com.net.backoff import Backoff
 
 __all__ = ["ReservedPort", "Workers"]
 
-FAILED = 2  # status of a command whose arguments make no sense: another process would not do better
+FAILED = 2  # exit status for invalid arguments: another process would fail as well
 STOP_S = 10.0  # for a process to end by itself
 
 _log = logging.getLogger("deli_com.relay")
@@ -35,7 +35,7 @@ class ReservedPort:
 
     @classmethod
     async def open(cls, addr: AddressLike) -> ReservedPort:
-        """Reserve it.
+        """Reserve the port.
 
         Raises
         ------
@@ -59,7 +59,7 @@ class ReservedPort:
         return cls(sock, address._replace(port=sock.getsockname()[1]))
 
     def close(self) -> None:
-        """Give it back. May be called again."""
+        """Release the port. May be called again."""
         self._sock.close()
 
 
@@ -90,11 +90,11 @@ class Workers:
 
     @property
     def process_ids(self) -> list[int]:
-        """Of the processes that run."""
+        """Ids of the running processes."""
         return [process.pid for process in self._running.values()]
 
     async def run(self, end: asyncio.Event) -> int:
-        """Run them until `end` is set; gives the exit status for all of it."""
+        """Run the processes until `end` is set; return the exit status of the whole."""
         tasks = [asyncio.ensure_future(self._keep(index)) for index in range(len(self._commands))]
         ending = asyncio.ensure_future(end.wait())
         try:
@@ -150,5 +150,5 @@ class Workers:
 
 
 def this_command(*arguments: str) -> list[str]:
-    """A command line of this package, in this interpreter."""
+    """Return a command line that runs this package in this interpreter."""
     return [sys.executable, "-m", "deli_com", *arguments]

@@ -1,4 +1,4 @@
-"""The connection of a relay to a hub: opened by the relay, and written to as a client is."""
+"""The connection that a relay opens to a hub, over which it sends what its clients get."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _log = logging.getLogger("deli_com.relay")
 
 
 class Source(Protocol):
-    """What a relay has for its hub."""
+    """What `Writing` needs of the relay."""
 
-    changed: asyncio.Event  # there is another server
+    changed: asyncio.Event  # set when there is another server
 
     def current(self) -> tuple[WsServer[Any, Any] | None, Passing, Passing, bool]:
-        """The server, what passes down and up, and whether upstream is away."""
+        """The server, the `Passing` down and up, and whether upstream is away."""
         ...
 
 
@@ -64,7 +64,7 @@ class Writing:
         self._down: Passing | None = None  # what it is given from
 
     async def run(self) -> None:
-        """Connect, again and again, and write what comes."""
+        """Connect, and reconnect after each end; send to the hub what the server's clients get."""
         await keep_connected(f"dial {self.url}", self._connect, self._begin, self._lost, self._delays)
 
     async def _connect(self) -> Any:
@@ -79,7 +79,7 @@ class Writing:
             self._down.close_also()
 
     def renew(self) -> None:
-        """What is sent has another type: connect again."""
+        """Reconnect, because the type of what is sent has changed."""
         if self._client is not None:
             self._client._end(ConnectionClosed(None, "the schema has changed"), True)
 
@@ -90,7 +90,7 @@ class Writing:
         return server
 
     def _begin(self, client: Any) -> None:
-        # As a client of the server joins: what is retained, `live`, then everything. In one turn.
+        # As a client that joins the server: the retained values, `live`, then everything; all in one turn.
         def full() -> None:
             client._end(ConnectionClosed(TOO_SLOW, "the hub is too slow: too much is queued for it"), True)
 
