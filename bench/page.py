@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import psutil
-
 from chromium import Tab, tab
+
 from deli_com import Codec, WsServer, f32, u32, u64
 from machine import write
 
