@@ -28,6 +28,7 @@ SCRIPTS = (
     "store.js",
     "node.js",
     "list.js",
+    "card.js",
     "picture.js",
     "plot.js",
     "table.js",

@@ -72,30 +72,19 @@ function paint(context, bytes, [h, w, c]) {
 }
 
 /** The newest picture of one place. One is decoded at a time; those that come meanwhile are left out. */
-class PictureCard {
+class PictureCard extends NodeCard {
   constructor(board, node) {
-    this.board = board;
-    this.node = node;
-    this.element = make("article", "card");
-    const head = make("h3");
-    this.more = make("span", "more");
-    head.append(make("span", "what", plainText(node.id)), this.more, closer(() => board.remove(this)));
+    super(board, node, "card");
     this.box = make("div", "picture");
     this.canvas = make("canvas");
     this.canvas.width = this.canvas.height = 1;
     this.context = this.canvas.getContext("2d");
     this.box.append(this.canvas);
     this.box.addEventListener("click", () => this.element.classList.toggle("wide"));
-    this.element.append(head, this.box);
+    this.element.append(this.box);
     this.drawn = null;
     this.isBusy = false;
     this.times = [];
-  }
-
-  close() {}
-
-  ids() {
-    return [this.node.id];
   }
 
   draw(now) {

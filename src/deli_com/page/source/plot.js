@@ -336,23 +336,12 @@ class PlotCard {
 }
 
 /** The newest array of numbers, over its index. */
-class ProfileCard {
+class ProfileCard extends NodeCard {
   constructor(board, node, colour) {
-    this.board = board;
-    this.node = node;
+    super(board, node, "card plot");
     this.colour = colour;
-    this.element = make("article", "card plot");
-    const head = make("h3");
-    this.more = make("span", "more");
-    head.append(make("span", "what", plainText(node.id)), this.more, closer(() => board.remove(this)));
     this.surface = new Surface();
-    this.element.append(head, this.surface.canvas);
-  }
-
-  close() {}
-
-  ids() {
-    return [this.node.id];
+    this.element.append(this.surface.canvas);
   }
 
   draw(now, theme) {
@@ -404,13 +393,4 @@ class ProfileCard {
     }
     put(this.more, text);
   }
-}
-
-function closer(close) {
-  const button = make("button", "close", "×");
-  button.type = "button";
-  button.title = "Close";
-  button.setAttribute("aria-label", "Close");
-  button.addEventListener("click", close);
-  return button;
 }

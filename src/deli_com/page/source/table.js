@@ -3,14 +3,9 @@
 const MAX_ROWS = 200;
 const MAX_COLUMNS = 40;
 
-class TableCard {
+class TableCard extends NodeCard {
   constructor(board, node) {
-    this.board = board;
-    this.node = node;
-    this.element = make("article", "card");
-    const head = make("h3");
-    this.more = make("span", "more");
-    head.append(make("span", "what", plainText(node.id)), this.more, closer(() => board.remove(this)));
+    super(board, node, "card");
     const scroll = make("div", "scroll");
     scroll.tabIndex = 0;
     const table = make("table");
@@ -20,17 +15,11 @@ class TableCard {
     this.body = make("tbody");
     table.append(top, this.body);
     scroll.append(table);
-    this.element.append(head, scroll);
+    this.element.append(scroll);
     this.columns = null;
     this.memos = [];
     this.drawnAt = 0;
     this.drawn = null;
-  }
-
-  close() {}
-
-  ids() {
-    return [this.node.id];
   }
 
   /** Columns by the type of the items: fields, those of structs inside as `outer.inner`. */
