@@ -56,27 +56,27 @@ COUNTERS = [
 ]
 # Of a relay, which has more to say: see RelayStats.
 RELAY_GAUGES = [
-    _Family("deli_upstream_connected", "1 while the server that is relayed is there.", "connected"),
-    _Family("deli_upstream_away_seconds", "For how long it has been away.", "away_s"),
+    _Family("deli_upstream_connected", "1 while the relay is connected to its server.", "connected"),
+    _Family("deli_upstream_away_seconds", "Seconds for which the server has been away.", "away_s"),
 ]
 RELAY_COUNTERS = [
-    _Family("deli_upstream_connects", "Times that it has come.", "connects"),
-    _Family("deli_relayed", "Messages passed on from it.", "passed"),
-    _Family("deli_relayed_up", "Messages of clients passed on to it.", "up_passed"),
-    _Family("deli_relay_lost", "Messages of it that could not be passed on.", "lost"),
-    _Family("deli_relay_up_lost", "Messages of clients that did not reach it.", "up_lost"),
+    _Family("deli_upstream_connects", "Connections to the server.", "connects"),
+    _Family("deli_relayed", "Messages of the server passed on.", "passed"),
+    _Family("deli_relayed_up", "Messages of clients passed on to the server.", "up_passed"),
+    _Family("deli_relay_lost", "Messages of the server that could not be passed on.", "lost"),
+    _Family("deli_relay_up_lost", "Messages of clients that did not reach the server.", "up_lost"),
 ]
 # Of servers with a backplane: attributes of BackplaneStats.
 BACKPLANE_GAUGES = [
     _Family("deli_backplane_connected", "1 while the backplane is connected.", "connected"),
-    _Family("deli_backplane_nodes", "Other nodes that are there.", "nodes"),
+    _Family("deli_backplane_nodes", "Other nodes that are alive.", "nodes"),
     _Family("deli_backplane_waiting_bytes", "Bytes of messages that wait for it.", "waiting_bytes"),
 ]
 BACKPLANE_COUNTERS = [
     _Family("deli_backplane_sent", "Messages for the other nodes.", "sent"),
     _Family("deli_backplane_received", "Messages of other nodes.", "received"),
     _Family("deli_backplane_gaps", "Messages of other nodes that never came.", "gaps"),
-    _Family("deli_backplane_duplicates", "Messages of other nodes that came again.", "duplicates"),
+    _Family("deli_backplane_duplicates", "Messages of other nodes that came twice.", "duplicates"),
     _Family("deli_backplane_conflicts", "Messages with a key that two nodes send.", "conflicts"),
     _Family("deli_backplane_lost", "Messages that were dropped while it was away.", "lost"),
 ]
@@ -154,38 +154,16 @@ class Collector:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         taken = {name: server.stats() for name, server in [*self._servers.items()]}
-        for family in GAUGES:
-            gauge = GaugeMetricFamily(family.name, family.words, labels=["server"])
-            for name, stats in taken.items():
-                gauge.add_metric([name], getattr(stats, family.field))
-            yield gauge
-        for family in COUNTERS:
-            counter = CounterMetricFamily(family.name, family.words, labels=["server"])
-            for name, stats in taken.items():
-                counter.add_metric([name], getattr(stats, family.field))
-            yield counter
         relays = {name: stats for name, stats in taken.items() if hasattr(stats, "up_lost")}
-        for family in RELAY_GAUGES if relays else ():
-            gauge = GaugeMetricFamily(family.name, family.words, labels=["server"])
-            for name, stats in relays.items():
-                gauge.add_metric([name], float(getattr(stats, family.field)))
-            yield gauge
-        for family in RELAY_COUNTERS if relays else ():
-            counter = CounterMetricFamily(family.name, family.words, labels=["server"])
-            for name, stats in relays.items():
-                counter.add_metric([name], getattr(stats, family.field))
-            yield counter
         planes = {name: stats.backplane for name, stats in taken.items() if stats.backplane is not None}
-        for family in BACKPLANE_GAUGES if planes else ():
-            gauge = GaugeMetricFamily(family.name, family.words, labels=["server"])
-            for name, plane in planes.items():
-                gauge.add_metric([name], float(getattr(plane, family.field)))
-            yield gauge
-        for family in BACKPLANE_COUNTERS if planes else ():
-            counter = CounterMetricFamily(family.name, family.words, labels=["server"])
-            for name, plane in planes.items():
-                counter.add_metric([name], getattr(plane, family.field))
-            yield counter
+        groups: list[tuple[Mapping[str, Any], list[_Family], list[_Family]]] = [
+            (taken, GAUGES, COUNTERS),
+            (relays, RELAY_GAUGES if relays else [], RELAY_COUNTERS if relays else []),
+            (planes, BACKPLANE_GAUGES if planes else [], BACKPLANE_COUNTERS if planes else []),
+        ]
+        for members, gauges, counters in groups:
+            yield from _families(GaugeMetricFamily, gauges, members)
+            yield from _families(CounterMetricFamily, counters, members)
         for family, label in LABELLED:
             counter = CounterMetricFamily(family.name, family.words, labels=["server", label])
             for name, stats in taken.items():
@@ -193,3 +171,12 @@ class Collector:
                 for key, count in counts.items():
                     counter.add_metric([name, "none" if key is None else str(key)], count)
             yield counter
+
+
+def _families(made: Any, families: list[_Family], members: Mapping[str, Any]) -> Iterator[Metric]:
+    # One metric for each family, with a series for each member.
+    for family in families:
+        metric = made(family.name, family.words, labels=["server"])
+        for name, stats in members.items():
+            metric.add_metric([name], float(getattr(stats, family.field)))
+        yield metric
