@@ -20,7 +20,7 @@ class RelayStats(ServerStats):
     away_s : float
         Seconds that it has been away; 0.0 where it is there, or never was.
     connects : int
-        Times that it has come.
+        Connections to the server.
     passed, up_passed : int
         Messages passed on from upstream, and to it.
     lost : int
