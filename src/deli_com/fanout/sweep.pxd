@@ -10,7 +10,7 @@ cdef class Sweep:
     cdef object _handle             # the timer, or None while it is off
     cdef double _swept_at           # loop time of the last sweep, seconds
 
-    # `owner` has this object. The timer keeps `owner` and `kept` while it is on; references here would be cycles.
+    # `owner` has this object. While the timer is on, it keeps `owner` and `kept`; this object keeps neither.
     cdef int start(self, object owner, object kept) except -1
     cdef int stop(self) except -1
     cdef double now(self) except? -1

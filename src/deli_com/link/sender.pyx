@@ -1,8 +1,8 @@
 """The sending half of an endpoint: values are encoded and appended to the logs of its hub.
 
-A value takes one of three ways. `put_to_all` encodes it in place, into the log of all. `put` does the same for
-types with policies, groups and single clients. A value of another thread, or one that is sent while another
-value is being encoded, is encoded to bytes first and appended later (`append_encoded`).
+A value takes one of three ways. `put_to_all` encodes it in place, into the log of all. `put` does the same
+for types with policies, groups and single clients. A value of another thread, or one that is sent while
+another value is being encoded, is encoded to bytes first and appended later (`append_encoded`).
 """
 
 from libc.stdint cimport uint64_t
