@@ -157,7 +157,7 @@ def test_a_pipe_that_is_closed_is_quiet(path: Path, arguments: list[str]) -> Non
 
 @pytest.mark.parametrize("name", ["replay", "inspect"])
 def test_ctrl_c_is_quiet(url: str, path: Path, name: str) -> None:
-    """Of commands that run until then, in a terminal."""
+    """Commands that run until Ctrl-C, in a terminal."""
     commands = {
         "replay": ["replay", str(path), "--bind", "127.0.0.1:0", "--loop", "--speed", "0.01"],
         "inspect": ["inspect", url],

@@ -78,7 +78,7 @@ def test_a_server_of_an_ended_loop_leaves_no_descriptor(kind: Any) -> None:
 class TestOutOfDescriptors:
     @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
     async def test_waiting_costs_little_and_ends(self, tls: bool, caplog: pytest.LogCaptureFixture) -> None:
-        """Who cannot be served is closed at once; little CPU, few records; service resumes within 2 s."""
+        """Clients that cannot be served are closed at once, with little CPU; service resumes within 2 s."""
         async with accepting(tls=tls) as served:
             peers = unconnected(60)
             with few_descriptors(left=3) as fillers:

@@ -106,7 +106,7 @@ class TestBroadcast:
             await until(lambda: server.client_count() == 1)
 
     async def test_order(self, ends: Ends) -> None:
-        """Of every size, in bursts and alone."""
+        """Values of every size, in bursts and one at a time."""
         sizes = [0, 1, 125, 126, 5000, 32_763, 32_768, 65_535, 65_536, 300_000, 3]
         async with ends.connected(bytes, 2) as (server, clients):
             expected = []

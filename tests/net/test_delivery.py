@@ -84,7 +84,7 @@ async def test_a_large_skip_frame_in_flight_takes_no_room_of_those_after_it() ->
 
 
 async def test_nothing_is_held_for_those_who_have_it() -> None:
-    """Where a client was served alone: not for all, or for a group that it leaves in the same turn."""
+    """The client is served separately: a message is not for all, or for a group that it leaves at once."""
     async with WsServer[Event, None].bind("127.0.0.1:0") as server, connected(server) as client:
         async with connected(server) as other:
             server.send_nowait(make(Word, 0), except_=client.peer)

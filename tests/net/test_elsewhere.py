@@ -232,7 +232,7 @@ def test_without_an_event_loop_of_asyncio_a_stream_says_so():
 
 
 async def test_a_loop_that_sets_no_hooks_is_only_slower():
-    """Where the hook of the run is taken away, the whole check is made each time."""
+    """If the hook of the run is removed, the whole check is made each time."""
     import sys
 
     hooks = sys.get_asyncgen_hooks()

@@ -120,7 +120,7 @@ class TestOpening:
                 assert await plain.recv() == await other.recv() == Tick(1, 0.5).to_bytes()
 
     async def test_the_users_own_subprotocols_come_first(self) -> None:
-        """Who offers one of them and one of ours speaks the user's; who offers none of both is refused."""
+        """A client that offers the user's and a viewer's gets the user's; one without either is refused."""
         async with WsServer[Message, None].bind(
             "127.0.0.1:0", foxglove=True, subprotocols=["v2", "v1"]
         ) as server:

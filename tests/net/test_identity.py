@@ -27,7 +27,7 @@ async def elsewhere(call: Any) -> Any:
 class TestClients:
     @PAIRS
     async def test_it_is_a_snapshot(self, server_type: Any, client_type: Any) -> None:
-        """Of those that are counted; one object a client; it does not change any more."""
+        """It holds the counted clients, one object for each, and does not change afterwards."""
         async with server_type[u32].bind("127.0.0.1:0") as server:
             assert server.clients == frozenset()
             async with client_type[u32].connect(server.local_addr()) as one:

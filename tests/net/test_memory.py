@@ -264,7 +264,7 @@ class TestFloods:
                 assert 16 * MB < server.peak_bytes() - before < 40 * MB
 
     def test_fragments_without_end(self) -> None:
-        """Of empty payload, of many bytes: both end with 1009."""
+        """Many values without payload, and values of many bytes: both end with 1009."""
         options = {"max_message_size": 8 * MB}
         with running("server", kind="bytes", readers=0, stalled=2, messages=0, options=options) as server:
             address = server.hear()["address"]

@@ -35,7 +35,7 @@ class Order(Codec):
 
 
 async def status_of(server: WsServer[Any, Any], path: str | None, **options: Any) -> int | None:
-    """Of the answer to a client that connects there; 101 if it is let in."""
+    """The status of the answer to a client that connects there; 101 if it is accepted."""
     try:
         client = await WsClient[bytes].connect(server.local_addr(), path=path, **options)
     except WebSocketError as error:

@@ -194,7 +194,7 @@ class TestWhatLiesBetween:
 
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
 async def test_one_that_speaks_the_proxy_protocol(tmp_path: Path) -> None:
-    """Of the three, as they are configured here, only HAProxy can say so."""
+    """With the configurations here, only HAProxy of the three can report it."""
     peers: list[Peer] = []
     async with WsServer[Point].bind(
         "127.0.0.1:0", http=HTTP, proxy_protocol=True, on_connect=peers.append

@@ -132,7 +132,7 @@ class TestAsyncForEnds:
             await client.close()
 
     async def test_after_our_own_close(self) -> None:
-        """Of the client, and of the server; while it waits."""
+        """The client's `recv` and the server's, while they wait."""
         async with WsServer[bytes].bind("127.0.0.1:0") as server:
             client = await WsClient[bytes].connect(server.local_addr())
 

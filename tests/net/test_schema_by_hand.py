@@ -372,7 +372,7 @@ class TestOrder:
                 assert stats.refused["unwanted"] == 0
 
     async def test_a_long_schema_behind_a_hello_comes_in_fragments_where_values_are_short(self) -> None:
-        """Who has announced by a first message is held to frames of `max_message_size` all the same."""
+        """`max_message_size` also limits the frames of a client that has announced its schema so."""
         fields = "".join(f" field_{i} u8\n" for i in range(200))
         own = Schema.parse(f"deli 1\nroot O\nstruct O\n{fields} code u8\n")
         async with await WsServer[Reading, Order].bind("127.0.0.1:0", max_message_size=300) as server:

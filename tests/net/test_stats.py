@@ -168,7 +168,7 @@ class TestQueues:
             assert server.stats().retained_keys == 3
 
     async def test_what_is_not_kept_for_later_clients_is_not_retained(self) -> None:
-        """Of policy latest without `retain`: superseded like others, neither a retained key nor its bytes."""
+        """Messages of policy latest without `retain` are superseded, but are not counted as retained."""
         async with server_of("ws", max_backlog=500_000) as server, laggard(server, "ws") as slow:
             sent = await stall(server, lambda n: Keyed(n, 0, bytes(50_000)))
             server.send_nowait(Kept(len(sent), 0, bytes(10)))

@@ -32,7 +32,7 @@ QUICK: Any = {"first_delay": 0.01, "max_delay": 0.05}
 
 
 async def an_address(wire: str) -> Any:
-    """Where nobody listens now."""
+    """An address where nobody listens now."""
     async with BOUND[wire][u32].bind("127.0.0.1:0") as probe:
         return probe.local_addr()
 

@@ -525,7 +525,7 @@ class TestTls:
             await until(lambda: server.client_count() == 0)
 
     async def test_a_certificate_nobody_trusts_is_an_io_error(self) -> None:
-        """Of the client; the server goes on."""
+        """The client's error; the server continues."""
         server_tls, client_tls = certificates()
         async with Server[bytes].bind("127.0.0.1:0", ssl=server_tls) as server:
             address = ("localhost", server.local_addr().port)

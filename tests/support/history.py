@@ -61,7 +61,7 @@ class Reader:
     got: list[tuple[int, int]] = field(default_factory=list)  # number, and the clock when it was read
 
     def stay(self, log: Hashable) -> Stay | None:
-        """Where it is a member now."""
+        """The groups of which it is a member now."""
         return next((stay for stay in self.stays if stay.log == log and stay.until is None), None)
 
 

@@ -478,7 +478,7 @@ class TestContainers:
             assert codec(large).to_bytes(member) == struct.pack("<I", i)
 
     def test_fixed_array_of_other_things(self) -> None:
-        """Of strings, bools and structs it is a tuple."""
+        """For strings, bools and structs it is a tuple."""
         assert codec(FixedArray[bool, Literal[2]]).from_bytes(b"\1\0") == (True, False)
         assert codec(FixedArray[Point, Literal[1]]).from_bytes(bytes(8)) == (Point(0, 0),)
         assert_refused(FixedArray[str, Literal[2]], ["a"], "expected 2 items, got 1")

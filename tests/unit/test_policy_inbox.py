@@ -297,7 +297,7 @@ async def turn() -> None:
 
 class TestNewest:
     async def test_ten_of_one_key_in_a_turn_all_come_to_a_program_that_only_awaits(self, probe: Any) -> None:
-        """Where the machine stood still for so long, the program was away: that run does not count."""
+        """A run in which the machine paused for longer than AWAY_NS does not count."""
         longest: float = AWAY_NS
         while longest >= AWAY_NS:
             inbox = new(probe)
