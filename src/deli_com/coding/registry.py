@@ -59,6 +59,6 @@ def _make(tp: Any) -> TypeCodec[Any]:
     if isinstance(node, nodes.UnionNode):
         check(node)
     if isinstance(node, (nodes.StructNode, nodes.SealedNode, nodes.UnionNode)):
-        return class_codec(node.cls)  # checked when it was made, which takes time for each class that it reaches
+        return class_codec(node.cls)  # checked when it was made
     check_alone(node)
     return TypeCodec(tp, node, check(node))
