@@ -309,7 +309,7 @@ cdef class Taker:
                 del newest[next(iter(newest))]
             except (KeyError, RuntimeError):
                 pass  # another thread has changed the dict
-        return inbox.tell_watchers()  # whoever looked meanwhile has found it neither there nor here
+        return inbox.tell_watchers()  # a thread that looked meanwhile has found the value nowhere
 
     cdef int _look_for_room(self) except -1:
         # If there is room, reading is resumed on the loop's thread.
