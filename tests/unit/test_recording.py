@@ -22,6 +22,7 @@ from mcap_ros1.decoder import DecoderFactory
 from deli_com import BacklogFull, Codec, codec, f32, u8, u32
 from deli_com.recording import recorder as recorder_module
 from deli_com.recording.chunk import Chunk
+from deli_com.recording.file import McapFile
 from deli_com.recording.moments import nanoseconds
 from deli_com.recording.parts import ChannelInfo, Parts
 from deli_com.recording.recorder import Recorder
@@ -274,6 +275,31 @@ class TestFiles:
         counting.cancel()
         assert turns > 0
         assert values(Recording[u8](tmp_path / "run.mcap")) == [7]
+
+
+def test_a_channel_that_is_made_while_others_are_written_is_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The sender makes channels, and a thread writes them."""
+    written = McapFile.add_channel
+    more = ["/b", "/c"]
+
+    def add_channel(self: McapFile, *args: Any) -> None:
+        written(self, *args)
+        if more:
+            parts.channels.append(ChannelInfo(more.pop(0), "deli", ("x", "deli", b"")))
+
+    monkeypatch.setattr(McapFile, "add_channel", add_channel)
+    parts = Parts(tmp_path / "run.mcap", None, None, None, None, dict)
+    parts.channels.append(ChannelInfo("/a", "deli", ("x", "deli", b"")))
+    for channel in range(3):
+        chunk = Chunk()
+        chunk.add(channel, 1_000 + channel, b"x")
+        parts.write(chunk)
+    parts.finish()
+    with (tmp_path / "run.mcap").open("rb") as stream:
+        found = [(channel.topic, message.data) for _, channel, message in make_reader(stream).iter_messages()]
+    assert found == [("/a", b"x"), ("/b", b"x"), ("/c", b"x")]
 
 
 class TestLimits:

@@ -146,9 +146,10 @@ class Parts:
                 log.warning("%s cannot be removed: %s", oldest, error)
 
     def _name_channels(self, file: McapFile) -> None:
-        for number, info in enumerate(self.channels[self._named :], self._named):
+        while self._named < len(self.channels):  # another thread may add some meanwhile
+            info = self.channels[self._named]
             schema = self._schemas.get(info.schema)
             if schema is None:
                 schema = self._schemas[info.schema] = file.add_schema(*info.schema)
-            file.add_channel(number, info.topic, info.encoding, schema, info.metadata)
-        self._named = len(self.channels)
+            file.add_channel(self._named, info.topic, info.encoding, schema, info.metadata)
+            self._named += 1
