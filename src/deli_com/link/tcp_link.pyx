@@ -31,8 +31,7 @@ from deli_com.link.tcp_frame cimport (
 from deli_com.link.tcp_marks cimport TcpMarks
 from deli_com.link.tcp_read_buffer cimport PART_BYTES, READ_BYTES, ReadBuffer
 from deli_com.errors import ConnectionClosed, MessageTooLarge
-from deli_com.link.early_values import NO_HELLO, EarlyValues
-from deli_com.link.required_hello import NO_SCHEMA, RequiredHello
+from deli_com.link import early_values, required_hello
 from deli_com.net.first_bytes import foreign_protocol
 from deli_com.net.tcp_keepalive import probe
 from deli_com.net import tls
@@ -266,7 +265,7 @@ cdef class TcpLink(TcpMarks, asyncio.BufferedProtocol):
         if self.stage == CONNECTION_OPEN:
             self._parse(<const uint8_t*><const char*>text, len(text))
             if self.stage == CONNECTION_OPEN and self.agreement is None:
-                self.end_by(Ending(0, NO_SCHEMA))
+                self.end_by(Ending(0, required_hello.NO_SCHEMA))
         return 0
 
     def _turn_away(self, str cause):
@@ -279,7 +278,7 @@ cdef class TcpLink(TcpMarks, asyncio.BufferedProtocol):
     cdef int on_joined(self) except -1:
         if not self.endpoint.is_client or self.endpoint.terms is None:
             return 0
-        self._early = EarlyValues()
+        self._early = early_values.EarlyValues()
         self.agreement = self.endpoint.terms.agree(None)
         self.settle()
         return self.say(self.endpoint.terms.hello)
@@ -396,7 +395,7 @@ cdef class TcpLink(TcpMarks, asyncio.BufferedProtocol):
             if not self.endpoint.is_client and self.endpoint.terms is not None and (
                 self.endpoint.terms.use == "require"
             ):
-                self._hello = RequiredHello(self.endpoint.loop, self._turn_away)
+                self._hello = required_hello.RequiredHello(self.endpoint.loop, self._turn_away)
             elif self.endpoint._events is None or secure:
                 self._open()
             else:
@@ -447,7 +446,7 @@ cdef class TcpLink(TcpMarks, asyncio.BufferedProtocol):
 
     cdef str _reason_of_eof(self):
         if self._awaits_hello():
-            return NO_HELLO
+            return early_values.NO_HELLO
         if self._part == NULL:
             return "the peer has closed the connection" + self._silence(
                 "is it a TCP server, with TLS or without")
@@ -462,7 +461,7 @@ cdef class TcpLink(TcpMarks, asyncio.BufferedProtocol):
             if on_opened is not None:
                 on_opened(self)  # lost before its turn, so the opening was not reported yet
             if not self.close_reason:
-                self.close_reason = NO_HELLO if self._awaits_hello() else reason_of_loss(exc)
+                self.close_reason = early_values.NO_HELLO if self._awaits_hello() else reason_of_loss(exc)
                 if exc is None and self.transport is not None:
                     self.close_reason += self._silence(f"does it {tls.CERTIFICATE_HINT}")
             if self._hello is not None:
