@@ -12,6 +12,7 @@ from typing import Any, Generic, Self, TypeAlias, Union
 
 from deli_com.client_base import OF_CLIENTS, ClientBase
 from deli_com.errors import ComError, ConnectionClosed, IoError, NotConnected, SchemaMismatch, WebSocketError
+from deli_com.ground.callback import answer_of, called
 from deli_com.ground.home import Home
 from deli_com.link.hearing import Listeners, OnGap
 from deli_com.link.shown_as_table import ShownAsTable, figures
@@ -496,9 +497,9 @@ class Stream(ShownAsTable, Generic[Down, Up]):
 
     async def _tell(self, away: float) -> None:
         if self._on_reconnect is not None:
-            told = self._on_reconnect(away)
+            told = called(self._on_reconnect, away)
             if inspect.isawaitable(told):
-                await told
+                await answer_of(told)
 
     def _tell_lost(self, client: ClientBase[Down, Up], error: ComError) -> None:
         if self._linked is client:

@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import re
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -562,6 +563,45 @@ class TestHandlersFail:
             answer = await ask(server, get())
             assert answer.status == 503
             assert b"did not answer in time" in answer.body
+
+    @pytest.mark.parametrize("how", ["waits", "waits on", "in a thread"])
+    @pytest.mark.parametrize("which", ["http", "http_authorize", "authorize"])
+    async def test_many_that_hang(self, how: str, which: str, caplog: pytest.LogCaptureFixture) -> None:
+        """Each is answered at the deadline, a client is served meanwhile, and close comes back."""
+        ended = threading.Event()
+
+        async def hang(request: Request) -> Any:
+            if how == "in a thread":
+                await asyncio.to_thread(ended.wait)
+            while not ended.is_set():  # "waits on" although it is cancelled
+                try:
+                    await asyncio.sleep(0.2 if how == "waits on" else 60)
+                except asyncio.CancelledError:
+                    if how != "waits on":
+                        raise
+            return None
+
+        async def judge(request: Request) -> Any:
+            return await hang(request) if request.path == "/hangs" else None
+
+        given: dict[str, Any] = {"http": {"/": b"", "/hangs": hang}, "open_timeout": 0.3}
+        if which != "http":
+            given |= {"http": {"/": b"", "/hangs": b""}, which: judge}
+        data = PLAIN_HEAD.replace(b"GET /", b"GET /hangs") if which == "authorize" else get("/hangs")
+        before = len(asyncio.all_tasks())
+        try:
+            server = await WsServer[Point].bind("127.0.0.1:0", **given)
+            async with WsClient[Point].connect(server.local_addr()) as client:
+                asked = [asyncio.ensure_future(ask(server, data)) for _ in range(20)]
+                for number in range(20):
+                    await server.send(Point(x=number))
+                    assert await client.recv() == Point(x=number)
+                assert [(await each).status for each in asked] == [503] * 20
+            await server.close()
+        finally:
+            ended.set()
+        assert ("go on, although they were cancelled" in caplog.text) == (how == "waits on")
+        await until(lambda: len(asyncio.all_tasks()) == before)
 
     async def test_file_that_becomes_shorter(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         place = tmp_path / "big"

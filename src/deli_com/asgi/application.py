@@ -13,12 +13,13 @@ from multidict import CIMultiDict
 from picows import WSUpgradeResponse, WSUpgradeResponseWithListener
 
 from deli_com.asgi.transport import AsgiTransport, Message, Receive, Send
+from deli_com.ground.callback import answer_of, called
 from deli_com.link.request import Request
 from deli_com.net.address import Address, plain_ip
 from deli_com.net.log_budget import LogBudget
 from deli_com.ws.head import Refusal, checked_headers, server_feed
 from deli_com.ws.picows_adapter import feed, server_protocol
-from deli_com.ws.service import Service, answer_of, judge_page, refusal_of, settle_subprotocol
+from deli_com.ws.service import Service, judge_page, refusal_of, settle_subprotocol
 
 __all__ = ["AsgiApplication", "NoPort"]
 
@@ -119,19 +120,23 @@ class AsgiApplication:
         await transport.run()
 
     async def _decide(self, scope: Message, service: Service) -> Request | Refusal:
-        request = _request(scope)
-        if isinstance(request, Refusal):
-            return request
-        refused = judge_page(request, service, self._budget)
-        if refused is None:
-            refused = settle_subprotocol(request, service, scope.get("subprotocols") or [])
-        if refused is not None:
-            return refused
-        full = Refusal(503, "the server has as many clients as it takes")
-        if service.full():
-            return full
         try:
-            verdict: Any = None if service.authorize is None else service.authorize(request)
+            request = _request(scope)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            self._budget.log(
+                logging.WARNING, "refused a WebSocket: the ASGI server describes it wrongly: %r", error
+            )
+            return Refusal(400, "the request is malformed")
+        full = Refusal(503, "the server has as many clients as it takes")
+        try:
+            refused = judge_page(request, service, self._budget)
+            if refused is None:
+                refused = settle_subprotocol(request, service, scope.get("subprotocols") or [])
+            if refused is not None:
+                return refused
+            if service.full():
+                return full
+            verdict: Any = None if service.authorize is None else called(service.authorize, request)
             refusal = refusal_of(await answer_of(verdict) if inspect.isawaitable(verdict) else verdict)
         except Exception as error:
             return self._failed(error)
@@ -142,18 +147,16 @@ class AsgiApplication:
         return Refusal(500, "the server failed to handle the request")
 
 
-def _request(scope: Message) -> Request | Refusal:
-    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+def _request(scope: Message) -> Request:
+    """The request that a scope describes, which may be malformed: then one of several errors is raised."""
+    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope.get("headers") or ()]
     headers: CIMultiDict[str] = CIMultiDict(pairs)
     raw_path = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
     path = raw_path.partition(b"?")[0].decode("latin-1")
     query = scope.get("query_string", b"").decode("latin-1")
     lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in pairs)]
     raw = "\r\n".join(lines).encode("latin-1")
-    client = scope.get("client")
-    remote = None
-    if client is not None and client[0]:
-        remote = Address(plain_ip(client[0]) if client[1] is not None else client[0], client[1] or 0)
+    remote = _remote(scope.get("client"))
     return Request(
         raw,
         headers,
@@ -164,6 +167,13 @@ def _request(scope: Message) -> Request | Refusal:
         host=headers.get("Host", ""),
         scope=dict(scope),
     )
+
+
+def _remote(client: Any) -> Address | None:
+    if not client or not client[0]:
+        return None
+    host, port = client
+    return Address(host, 0) if port is None else Address(plain_ip(host), port)
 
 
 async def _refuse(scope: Message, send: Send, refusal: Refusal) -> None:

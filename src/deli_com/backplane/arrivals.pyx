@@ -202,7 +202,9 @@ cdef class Shelf:
         cdef object found = None
         try:
             found = lane.key_of(self._held().down.from_bytes(payload))
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
             self._lose(error)
         return found
 
@@ -305,7 +307,9 @@ cdef class Arrivals:
         cdef bytes made = None
         try:
             made = self._shelf._held().down.to_bytes(self.reader.from_bytes(payload))
-        except Exception as error:  # of the codec, or of a class's own code
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # of the codec, or of a class's own code
             refused = error
         if refused is not None:
             self._shelf._lose(refused)

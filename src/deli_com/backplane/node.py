@@ -17,6 +17,7 @@ from deli_com.backplane.outbox import Outbox
 from deli_com.backplane.protocol import Backplane, Unreachable
 from deli_com.backplane.remote import Remote
 from deli_com.errors import SchemaMismatch
+from deli_com.ground.callback import answer_of
 from deli_com.link.shown import hide_from, show_to
 from deli_com.link.stats import BackplaneStats
 from deli_com.net.backoff import Backoff
@@ -168,7 +169,7 @@ class Node:
         ]
         while True:
             try:
-                await self._backplane.open(subjects, self._receive, self._changed)
+                await answer_of(self._backplane.open(subjects, self._receive, self._changed))
             except Exception as error:
                 if isinstance(error, (TypeError, RuntimeError)):
                     _log.error("backplane of room %r: %s", self._room, error)
@@ -230,7 +231,7 @@ class Node:
                 else:
                     is_batch, message = True, batch
             try:
-                await self._backplane.publish(where, message)
+                await answer_of(self._backplane.publish(where, message))
             except Unreachable:
                 if is_batch:
                     self._outbox.give_back(message)

@@ -42,6 +42,7 @@ from deli_com.log.log cimport Log
 from deli_com.net.tls import tls_hint
 from deli_com.net.unwatched import unwatch
 from deli_com.errors import ConnectionClosed, DecodeError, UnknownVariant
+from deli_com.ground.callback import throw
 from deli_com.link.departure import Departure
 from deli_com.link.stats import PeerStats
 
@@ -182,8 +183,11 @@ cdef class Connection(Peer):
             self.endpoint.unknown += 1  # of a newer writer
         except DecodeError as error:
             refused = error
-        except Exception as cause:
-            # From the user's code: a __post_init__ that refuses the fields.
+        except BaseException as cause:
+            # From the user's code: a __post_init__ that refuses the fields. What is to end the loop does so
+            # once all that was read has been taken.
+            if isinstance(cause, (KeyboardInterrupt, SystemExit)):
+                self.endpoint.loop.call_soon(throw, cause)
             refused = DecodeError(f"{type(cause).__name__} while the value was made: {cause}")
             refused.__cause__ = cause
         return 0 if refused is None else self._refuse_message(refused, size)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from deli_com.ground.callback import called, failure_of
 from deli_com.link.departure import Departure
 from deli_com.link.peer import Peer
 from deli_com.net.log_budget import LogBudget
@@ -122,11 +123,11 @@ class Events:
 
     def _call(self, name: str, tasks: set[asyncio.Future[Any]], function: Any, *args: Any) -> None:
         try:
-            result = function(*args)
+            result = called(function, *args)
             if not inspect.isawaitable(result):
                 return
             task = asyncio.ensure_future(result, loop=self._loop)
-        except (Exception, asyncio.CancelledError) as error:
+        except Exception as error:
             self._failed(name, args[0], error)
             return
         tasks.add(task)
@@ -134,7 +135,7 @@ class Events:
         def done(task: asyncio.Future[Any]) -> None:
             tasks.discard(task)
             self._excused.discard(task)
-            if not task.cancelled() and (error := task.exception()) is not None:
+            if (error := failure_of(task)) is not None:
                 self._failed(name, args[0], error)
 
         task.add_done_callback(done)

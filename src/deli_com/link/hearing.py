@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
+from deli_com.ground.callback import answer_of, called, failure_of, throw
 from deli_com.net.log_budget import LogBudget
 from deli_com.schema.control import Gap
 
@@ -55,11 +56,11 @@ class Listeners:
         """Call all, in order. Coroutines that they return run as tasks."""
         for function in tuple(self._functions):
             try:
-                result = function(*args)
+                result = called(function, *args)
                 if not inspect.isawaitable(result):
                     continue
                 task = asyncio.ensure_future(result)
-            except (Exception, asyncio.CancelledError) as error:
+            except Exception as error:
                 self._failed(error)
                 continue
             self._tasks.add(task)
@@ -69,15 +70,15 @@ class Listeners:
         """Call all, one after the other. Coroutines that they return are awaited here."""
         for function in tuple(self._functions):
             try:
-                result = function(*args)
+                result = called(function, *args)
                 if inspect.isawaitable(result):
-                    await result
+                    await answer_of(result)
             except Exception as error:
                 self._failed(error)
 
     def _ended(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if (error := failure_of(task)) is not None:
             self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
@@ -125,6 +126,9 @@ class Hearing:
         self.skipped += gap.skipped
         self.superseded += gap.superseded
         if self.on_gap:
-            self.on_gap.call(gap)
+            try:
+                self.on_gap.call(gap)
+            except (KeyboardInterrupt, SystemExit) as error:  # once all that was read has been taken
+                asyncio.get_running_loop().call_soon(throw, error)
         else:
             self._untold.append(gap)

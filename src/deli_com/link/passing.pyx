@@ -32,6 +32,9 @@ from deli_com.receive.passage cimport Passage
 from deli_com.errors import BacklogFull
 from deli_com.types.instance import RecordType, record_spec
 
+cdef enum:
+    MAX_TEXTS = 256             # that wait for one peer, between messages
+
 cdef double AGAIN_S = 0.001  # between two looks whether there is room again
 
 
@@ -339,11 +342,13 @@ cdef int _tell_one(Endpoint endpoint, Speaker peer, bytes text) except -1:
     if peer.agreement is None or peer.stage != CONNECTION_OPEN:
         return 0
     if peer.is_behind():
+        if peer.cursor_count > MAX_TEXTS:  # each is a log of its own, and all of them are merged
+            return peer.on_evicted("too slow", f"over {<int>MAX_TEXTS} texts of the server's wait for it")
         return put_aside(endpoint.hub, peer, text)
     return peer.say(text)
 
 
-def tell_missed(Endpoint endpoint not None, str name not None, Py_ssize_t count, bytes text not None):
+def tell_missed(Endpoint endpoint not None, str name not None, object count, bytes text not None):
     """Tell of messages of one class that never came here: with what a peer has missed by itself, if that is
     of the same class, else as `text` says.
     """

@@ -29,7 +29,7 @@ cdef class Speaker(Connection):
     cdef int on_seen(self, str token) except -1
 
     # --- private -----------------------------------------------------------------------
-    cdef bytes _gap(self, Lane lane, Py_ssize_t count, Py_ssize_t aged)
+    cdef bytes _gap(self, Lane lane, object count, object aged)
     cdef int _take(self, bytes data) except -1
     cdef int _hear(self, object gap) except -1
     cdef int _answer(self, object says) except -1

@@ -123,7 +123,7 @@ cdef class Speaker(Connection):
         self.gap_timer = None
         self.on_missed()
 
-    cdef bytes _gap(self, Lane lane, Py_ssize_t count, Py_ssize_t aged):
+    cdef bytes _gap(self, Lane lane, object count, object aged):
         name = lane.type.__name__ if isinstance(lane.type, RecordType) else "*"
         skipped = lane.kind == DELIVER_SKIP
         return control.render(Gap(name, (count if skipped else 0) + aged, 0 if skipped else count))

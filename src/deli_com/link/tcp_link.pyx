@@ -402,16 +402,20 @@ cdef class TcpLink(TcpMarks, asyncio.BufferedProtocol):
                 # on_connect may end it, and a plain transport must not be aborted before its reader is
                 # added.
                 self.endpoint.loop.call_soon(self._open)
-        except Exception as error:
+        except BaseException as error:
             self._give_up(error)
+            if not isinstance(error, Exception):
+                raise
 
     def _open(self):
         # Once; the first event of the transport may come before its turn.
         if self.stage == CONNECTION_OPENING and self._hello is None:
             try:
                 self.opened()
-            except Exception as error:
+            except BaseException as error:
                 self._give_up(error)
+                if not isinstance(error, Exception):
+                    raise
             else:
                 on_opened, self._on_opened = self._on_opened, None
                 if on_opened is not None:
@@ -425,7 +429,7 @@ cdef class TcpLink(TcpMarks, asyncio.BufferedProtocol):
         self.leave()
         self.depart()
         self.endpoint.loop.call_soon(self.transport.abort)  # see `connection_made`
-        if self._log is not None and not isinstance(error, OSError):
+        if self._log is not None and isinstance(error, Exception) and not isinstance(error, OSError):
             self._log.log(logging.ERROR, "a connection failed as it was opened", exc_info=error)
         return 0
 

@@ -379,12 +379,12 @@ cdef class PolicyInbox(Inbox):
             raise
         except DecodeError as problem:
             error = problem
-        except Exception as cause:
-            error = DecodeError(f"{type(cause).__name__} while the value was made: {cause}")
-            error.__cause__ = cause
-        except BaseException:
+        except (KeyboardInterrupt, SystemExit):
             self._memory.free(held)
             raise
+        except BaseException as cause:
+            error = DecodeError(f"{type(cause).__name__} while the value was made: {cause}")
+            error.__cause__ = cause
         if self.is_client:
             self.undecodable += 1
             Py_INCREF(error)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from deli_com.ground.callback import called
 from deli_com.recording.chunk import Chunk, Walk
 from deli_com.recording.intake import Intake
 from deli_com.recording.parts import ChannelInfo, Parts
@@ -385,7 +386,7 @@ def record_to(
     endpoint: Recorded, where: RecordTo | Callable[[], RecordTo], early: Early | None = None
 ) -> LiveRecorder:
     """Start the recording that ``record=`` of ``bind`` or ``connect`` asks for."""
-    place = where() if callable(where) else where
+    place = called(where) if callable(where) else where
     recorder = (
         LiveRecorder(endpoint, **place) if isinstance(place, Mapping) else LiveRecorder(endpoint, place)
     )

@@ -57,6 +57,7 @@ MARKER: Final = (1 << 32) - 1  # in place of a length on TCP: a control text fol
 
 REASON_BYTES = 123  # of a CLOSE frame (RFC 6455 section 5.5), without the code
 REFUSED_BYTES = 64 * 1024  # limit on the differences that `Refused` sends
+MAX_COUNT = 10**20 - 1  # of missing messages that a gap tells of
 SHOWN = 80  # characters of a peer's text that an error quotes
 
 _HASH = re.compile(r"[0-9a-f]{32}")
@@ -330,7 +331,7 @@ def render(told: Control) -> bytes:
         case Live():
             text = "live"
         case Gap(name, skipped, superseded, "", None):
-            text = f"gap {name} skipped={skipped} superseded={superseded}"
+            text = f"gap {name} skipped={min(skipped, MAX_COUNT)} superseded={min(superseded, MAX_COUNT)}"
         case Gap(name, _, _, reason, None):
             text = f"gap {name} reason={reason}"
         case Gap(name, _, _, reason, seconds):

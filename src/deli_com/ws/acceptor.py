@@ -62,6 +62,7 @@ __all__ = ["WsAcceptor"]
 MAX_LINGERING = 256  # limit on refused connections that linger; past it, the oldest is closed
 LINGER_S = 1.0
 STALE_S = 1.0  # when max_handshakes is reached, a handshake older than this is replaced by a new one
+STUCK_S = 0.5  # for cancelled callbacks to end, once the acceptor is closed
 
 _log = logging.getLogger("deli_com.server")
 
@@ -181,10 +182,20 @@ class WsAcceptor:
                 handshake.refuse(Refusal(503, "the server is closing"))
 
     async def wait_closed(self) -> None:
-        """Wait until this acceptor has no connection, task or timer."""
+        """Wait until this acceptor has no connection, task or timer.
+
+        A callback that goes on after it was cancelled is waited for `STUCK_S`, and left alone.
+        """
         if self._closed is None:
             raise RuntimeError("wait_closed() before close()")
-        await asyncio.shield(self._closed)
+        try:
+            async with asyncio.timeout(STUCK_S):
+                await asyncio.shield(self._closed)
+        except TimeoutError:
+            _log.warning(
+                "%d callbacks of handshakes or plain requests go on, although they were cancelled",
+                len(self._tasks),
+            )
         for _ in range(3):  # turns that an aborted transport takes to close its socket
             await asyncio.sleep(0)
 
@@ -279,6 +290,8 @@ class WsAcceptor:
             self._forget(handshake)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._budget.log(logging.ERROR, "handshake failed", exc_info=error)
+            if handshake.state in (State.DECIDING, State.ANSWERING):
+                handshake.ended()
         self._close_if_idle()
 
     async def _connect(self, sock: socket.socket, handshake: Handshake) -> None:

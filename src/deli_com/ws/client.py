@@ -15,6 +15,7 @@ from typing_extensions import Unpack
 from deli_com.client_base import ClientBase
 from deli_com.errors import SchemaMismatch, WebSocketError
 from deli_com.fanout.construction import bare
+from deli_com.ground.callback import answer_of, called
 from deli_com.link.hearing import OnGap
 from deli_com.link.ws_intake import WsLinkListener
 from deli_com.link.ws_link import WsLink
@@ -295,8 +296,8 @@ class WsClient(ClientBase[Down, Up]):
         async def connect() -> WsClient[Down, Up]:
             given = same
             if fresh is not None:
-                made = fresh()
-                given = await made if inspect.isawaitable(made) else made
+                made = called(fresh)
+                given = await answer_of(made) if inspect.isawaitable(made) else made
             return await cls.connect(addr, headers=given, **options)
 
         return Stream(

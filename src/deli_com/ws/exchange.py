@@ -14,10 +14,11 @@ import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from deli_com.ground.callback import answer_of, called
 from deli_com.link.request import Request
 from deli_com.ws.head import Refusal
 from deli_com.ws.response import FileSlice, Reply, render_head, reply_of
-from deli_com.ws.service import answer_of, refusal_of
+from deli_com.ws.service import refusal_of
 
 if TYPE_CHECKING:
     from deli_com.ws.handshake import Handshake
@@ -56,7 +57,7 @@ class Exchange:
             if acceptor.http_authorize is None:
                 made = self._asked()
             else:
-                verdict = acceptor.http_authorize(self._request)
+                verdict = called(acceptor.http_authorize, self._request)
                 if inspect.isawaitable(verdict):
                     self._handshake.run(self._judge(verdict))
                     return
@@ -82,7 +83,7 @@ class Exchange:
     def _asked(self) -> Any:
         handler = self._handshake.acceptor.http
         assert handler is not None
-        return handler(self._request)
+        return called(handler, self._request)
 
     def _reply_of(self, made: Any) -> Reply:
         return reply_of(self._handshake.acceptor.nothing_at(self._request) if made is None else made)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from picows import WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
 
+from deli_com.ground.callback import answer_of, called
 from deli_com.ground.home import forks
 from deli_com.ground.waiter import Waiter
 from deli_com.link.request import Request
@@ -43,7 +44,7 @@ from deli_com.ws.head import (
 )
 from deli_com.ws.origins import host_allowed, is_own
 from deli_com.ws.picows_adapter import feed, server_protocol
-from deli_com.ws.service import Service, Verdict, answer_of, judge_page, refusal_of, settle_subprotocol
+from deli_com.ws.service import Service, Verdict, judge_page, refusal_of, settle_subprotocol
 
 if TYPE_CHECKING:
     from deli_com.ws.acceptor import WsAcceptor
@@ -145,7 +146,11 @@ class Handshake(asyncio.BufferedProtocol):
         elif is_header_start(self.reader.data):
             self.refuse(self.acceptor.unasked_header(self.remote_addr()))
         elif complete:
-            self._on_head(self.reader.head)
+            try:
+                self._on_head(self.reader.head)
+            except BaseException:  # a callback ends the loop, which may run again
+                self.ended()
+                raise
         elif not _looks_like_http(self.reader.data):
             self.refuse(_not_http(self.reader.data))
         elif self.reader.too_long:
@@ -171,6 +176,13 @@ class Handshake(asyncio.BufferedProtocol):
         self.acceptor._forget(self)
 
     # --- called by the acceptor ---
+
+    def ended(self) -> None:
+        """Do not let the peer wait for what was ended by an exception."""
+        if self.exchange is not None and self.exchange.is_begun:
+            self.abort()
+        elif self.transport is not None and self.state in _UNANSWERED:
+            self.refuse(Refusal(500, "the server failed to handle the request"))
 
     def expire(self) -> None:
         """Called when the deadline has passed."""
@@ -348,7 +360,7 @@ class Handshake(asyncio.BufferedProtocol):
             if refusal is not None or isinstance(service, Refusal):
                 self.refuse(refusal or service)  # type: ignore[arg-type]
                 return
-            verdict = service.authorize(request) if service.authorize is not None else None
+            verdict = None if service.authorize is None else called(service.authorize, request)
         except Exception as error:
             self._fail(error)
             return

@@ -21,6 +21,8 @@ from collections.abc import Callable, Collection
 from typing import TypeAlias, Union
 from urllib.parse import urlsplit
 
+from deli_com.ground.callback import called
+
 __all__ = ["Origins", "check_hosts", "check_origins", "host_allowed", "is_own", "origin_allowed"]
 
 Origins: TypeAlias = Union[Collection[str], Callable[[str], bool]]
@@ -41,7 +43,7 @@ def origin_allowed(origin: str, host: str, origins: Origins | None, *, host_is_p
         True if `host` is from a trusted proxy's own request.
     """
     if callable(origins):
-        return bool(origins(origin))
+        return bool(called(origins, origin))
     if origins is not None:
         wanted = _normal(origin)
         if any(_matches(_listed(allowed), wanted) for allowed in origins):
@@ -91,7 +93,7 @@ def check_hosts(hosts: Collection[str]) -> None:
 
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^/?#@:\[\]\s]*)(?::([0-9]+))?")
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^/?#@:\[\]\s]*)(?::([0-9]{1,9}))?")
 
 
 def _normal(origin: str) -> str:

@@ -21,7 +21,6 @@ __all__ = [
     "Route",
     "Service",
     "Verdict",
-    "answer_of",
     "judge_page",
     "refusal_of",
     "settle_subprotocol",
@@ -94,26 +93,6 @@ class Service:
 
 
 Route: TypeAlias = Callable[[Request], Union[Service, Refusal]]
-
-
-async def answer_of(made: Awaitable[Any]) -> Any:
-    """What the awaitable of a callback gives.
-
-    A callback that awaits a cancelled task raises `asyncio.CancelledError`, although the task that runs it is
-    not cancelled. That is a failure of the callback, and the peer has to be answered.
-
-    Raises
-    ------
-    RuntimeError
-        Something that the callback awaits was cancelled.
-    """
-    try:
-        return await made
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise RuntimeError("what a callback awaits was cancelled") from error
 
 
 def refusal_of(verdict: Any) -> Refusal | None:
