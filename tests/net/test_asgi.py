@@ -416,3 +416,68 @@ class TestWithoutAPort:
 
             with pytest.raises(RuntimeError, match="another event loop"):
                 await asyncio.to_thread(asyncio.run, ask())
+
+
+SCOPES: dict[str, dict[str, Any]] = {
+    "surrogate": {"path": "/\ud800"},
+    "no path": {"path": None},
+    "raw path of text": {"raw_path": "/"},
+    "header of text": {"headers": [("host", "x")]},
+    "header of one": {"headers": [(b"host",)]},
+    "headers of nothing": {"headers": [None]},
+    "headers of a number": {"headers": 7},
+    "query of text": {"query_string": "a=b"},
+    "client of one": {"client": ["127.0.0.1"]},
+    "client of three": {"client": ["127.0.0.1", 1, 2]},
+    "client of no text": {"client": [7, 8]},
+    "client of no port": {"client": ["127.0.0.1", "x"]},
+}
+
+
+class TestScopes:
+    """What an ASGI server says of a connection; no server is needed."""
+
+    async def said(self, server: Any, **changes: Any) -> list[Any]:
+        """What the application sends to who connects, and leaves once it is accepted."""
+        scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", **changes}
+        scope = {name: value for name, value in scope.items() if value is not ...}
+        scope["extensions"] = {"websocket.http.response": {}}
+        heard = iter([{"type": "websocket.connect"}])
+        told: list[Any] = []
+
+        async def receive() -> Any:
+            return next(heard, {"type": "websocket.disconnect", "code": 1000})
+
+        async def send(message: Any) -> None:
+            told.append(message)
+
+        await server.asgi()(scope, receive, send)
+        return told
+
+    @pytest.mark.parametrize("which", list(SCOPES))
+    async def test_one_that_is_malformed_is_refused(self, which: str, caplog: Any) -> None:
+        async with WsServer[Point, Point].bind(None) as server:
+            told = await self.said(server, **SCOPES[which])
+            assert told[0]["status"] == 400
+            assert "the ASGI server describes it wrongly" in caplog.text
+
+    @pytest.mark.parametrize("missing", ["headers", "query_string", "raw_path", "client", "subprotocols"])
+    async def test_what_may_be_missing(self, missing: str) -> None:
+        async with WsServer[Point, Point].bind(None) as server:
+            assert (await self.said(server, **{missing: ...}))[0]["type"] == "websocket.accept"
+            assert (await self.said(server, **{missing: None}))[0]["type"] == "websocket.accept"
+
+    @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, GeneratorExit])
+    @pytest.mark.parametrize("option", ["origins", "authorize"])
+    async def test_what_a_callback_raises_is_a_500(self, option: str, error: Any) -> None:
+        def bad(*args: object) -> Any:
+            raise error
+
+        async with WsServer[Point, Point].bind(None, **{option: bad}) as server:
+            headers = [(b"origin", b"http://x")] if option == "origins" else []
+            assert (await self.said(server, headers=headers))[0]["status"] == 500
+
+    async def test_an_origin_whose_port_has_too_many_digits_is_refused(self) -> None:
+        async with WsServer[Point, Point].bind(None) as server:
+            told = await self.said(server, headers=[(b"origin", b"http://x:" + b"9" * 9000)])
+            assert told[0]["status"] == 403

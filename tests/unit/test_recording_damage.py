@@ -226,6 +226,27 @@ def test_a_damaged_record_in_the_middle_costs_itself_only(tmp_path: Path) -> Non
         assert torn.stat().st_size > len(data)  # nothing was cut
 
 
+def test_messages_of_a_damaged_channel_are_kept_under_its_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No summary repeats the record. The name is that of the next repair, too, and every command reads it."""
+    whole, torn = tmp_path / "whole.mcap", tmp_path / "torn.mcap"
+    sent = write(whole, ends=False)
+    data = bytearray(whole.read_bytes())
+    data[data.index(b"\x05\0\0\0/Note")] = 0xFF  # the length of the topic
+    for _ in range(2):
+        torn.write_bytes(data)
+        assert [size for _, size in repair(torn).damaged] != []
+        found = [*Recording(torn).raw()]
+        assert [payload for _, _, payload in found] == sent
+        assert {channel.topic for _, channel, _ in found} == {"/Pose", "/damaged/1"}
+    assert repair(torn).was_whole
+    assert [value.at for _, value in Recording[Said](torn)] == [*range(0, 30, 2)]
+    assert main(["inspect", str(torn)]) == 0
+    assert "/damaged/1" in capsys.readouterr().out
+    assert main(["export", "--json", str(torn)]) == 0
+
+
 def test_a_whole_file_with_a_damaged_chunk_is_mended_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -153,7 +153,7 @@ def _request(scope: Message) -> Request:
     headers: CIMultiDict[str] = CIMultiDict(pairs)
     raw_path = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
     path = raw_path.partition(b"?")[0].decode("latin-1")
-    query = scope.get("query_string", b"").decode("latin-1")
+    query = (scope.get("query_string") or b"").decode("latin-1")
     lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in pairs)]
     raw = "\r\n".join(lines).encode("latin-1")
     remote = _remote(scope.get("client"))
@@ -173,7 +173,7 @@ def _remote(client: Any) -> Address | None:
     if not client or not client[0]:
         return None
     host, port = client
-    return Address(host, 0) if port is None else Address(plain_ip(host), port)
+    return Address(f"{host}", 0) if port is None else Address(plain_ip(host), int(port))
 
 
 async def _refuse(scope: Message, send: Send, refusal: Refusal) -> None:

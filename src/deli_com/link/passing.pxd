@@ -20,7 +20,8 @@ cdef class Passing(Passage):
     cdef bint _is_sealed                  # the index of the class comes first
     cdef frozenset _only                  # indices of classes that pass; None: all
     cdef set _touched                     # (lane, key) of what came since `begin_anew`; None: nobody asks
-    cdef list _held                       # bytes: messages that wait
+    cdef list _held                       # what waits: messages, as bytes, and what the other end says
+    cdef int _texts                       # that were passed on since the last look; the rest waits
     cdef list _paused                     # connections whose reading waits for that
     cdef bint _is_scheduled
     cdef bint _warned
@@ -31,5 +32,5 @@ cdef class Passing(Passage):
     cdef Encoded _message(self, Endpoint to, bytes payload, Py_ssize_t index)
     cdef int _to_also(self, bytes payload, Py_ssize_t index) except -1
     cdef int _append(self, Endpoint to, Encoded message) except -1
-    cdef int _hold(self, object link, bytes payload) except -1
+    cdef int _hold(self, object link, object what) except -1
     cdef int _later(self) except -1

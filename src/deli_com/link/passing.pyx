@@ -34,6 +34,7 @@ from deli_com.types.instance import RecordType, record_spec
 
 cdef enum:
     MAX_TEXTS = 256             # that wait for one peer, between messages
+    TEXTS_AT_ONCE = 32          # that the other end says, before others have their turn
 
 cdef double AGAIN_S = 0.001  # between two looks whether there is room again
 
@@ -141,13 +142,14 @@ cdef class Passing(Passage):
             self.lost += 1
         return 0
 
-    cdef int hear(self, object told) except -1:
-        if self._told is not None:
-            if self._held:
-                self._held.append(told)  # in its order among the messages
-            else:
-                self._told(told)
-        return 0
+    cdef int hear(self, object link, object told) except -1:
+        if self._told is None:
+            return 0
+        if self._held or self._texts >= TEXTS_AT_ONCE:
+            return self._hold(link, told)  # in its order among the messages
+        self._texts += 1
+        self._told(told)
+        return self._later() if self.target is not None else 0
 
     cdef bint _put(self, bytes payload) except -1:
         # False: there is no room.
@@ -244,9 +246,9 @@ cdef class Passing(Passage):
 
     # --- what waits ----------------------------------------------------------------------
 
-    cdef int _hold(self, object link, bytes payload) except -1:
+    cdef int _hold(self, object link, object what) except -1:
         cdef Connection connection = link
-        self._held.append(payload)
+        self._held.append(what)
         if not connection.reading_paused and connection.stage == CONNECTION_OPEN:
             self._paused.append(connection)
             connection.reading_paused = True
@@ -267,10 +269,14 @@ cdef class Passing(Passage):
         # Puts what waits, in its order, as far as there is room; then reading goes on.
         cdef Py_ssize_t done = 0
         cdef list held = self._held
+        self._texts = 0
         while done < len(held):
             told = held[done]
             if type(told) is not bytes:
+                if self._texts >= TEXTS_AT_ONCE:
+                    break
                 done += 1
+                self._texts += 1
                 if self._told is not None:
                     self._told(told)
             elif self.target is None or not self._put(told):

@@ -169,7 +169,7 @@ cdef class Speaker(Connection):
         # The server of a client has told of a gap; None: that all which was retained has been sent.
         cdef Endpoint endpoint = self.endpoint
         if endpoint.passage is not None:
-            return endpoint.passage.hear(Live() if gap is None else gap)
+            return endpoint.passage.hear(self, Live() if gap is None else gap)
         if endpoint._hearing is None:
             return 0
         if gap is not None:

@@ -5,5 +5,5 @@ cdef class Passage:
 
     # One whole message of `link`, a Connection; `data` is borrowed for the call.
     cdef int take(self, object link, const char* data, Py_ssize_t size) except -1
-    # A Live or Gap that the other end says.
-    cdef int hear(self, object told) except -1
+    # A Live or Gap that the other end of `link` says.
+    cdef int hear(self, object link, object told) except -1

@@ -7,5 +7,5 @@ cdef class Passage:
     cdef int take(self, object link, const char* data, Py_ssize_t size) except -1:
         return 0
 
-    cdef int hear(self, object told) except -1:
+    cdef int hear(self, object link, object told) except -1:
         return 0
