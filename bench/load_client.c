@@ -21,7 +21,8 @@ struct client {
     int fd;
     uint32_t have;          /* bytes of the frame header that are here */
     uint8_t head[14];
-    uint8_t first[40];      /* the payload's beginning: prefix, stamp, sequence number */
+    uint8_t first[128];     /* the payload's beginning: prefix, stamp, sequence number; all of a PING's */
+    int is_data;            /* the current frame is a message, or the last part of one */
     uint64_t size, at;      /* of the current payload: its size, bytes seen */
     uint64_t messages, bytes;
 };
@@ -125,6 +126,19 @@ static void message_done(struct client *c, uint64_t now) {
     }
 }
 
+/* A conforming client answers a PING by a PONG with its payload (masked, here with zeros). */
+static void control_done(struct client *c) {
+    uint8_t frame[6 + 125] = {0x8a, (uint8_t)(0x80 | c->size), 0, 0, 0, 0};
+    int opcode = c->head[0] & 0x0f;
+    if (tcp || zmq || opcode == 10 || c->size > 125) return;
+    if (opcode != 9) {
+        closed++;
+        return;
+    }
+    memcpy(frame + 6, c->first, (size_t)c->size);
+    write_all(c->fd, (const char *)frame, (size_t)(6 + c->size));
+}
+
 static void take(struct client *c, const uint8_t *p, size_t n, uint64_t now) {
     int data;
     c->bytes += n;
@@ -132,7 +146,7 @@ static void take(struct client *c, const uint8_t *p, size_t n, uint64_t now) {
         if (c->at < c->size) {
             uint64_t part = c->size - c->at < n ? c->size - c->at : n;
             for (uint64_t i = c->at; i < sizeof c->first && i < c->at + part; i++) c->first[i] = p[i - c->at];
-            if (job.check) {
+            if (job.check && c->is_data) {
                 uint64_t skip = (uint64_t)job.prefix + 16;
                 for (uint64_t i = c->at > skip ? c->at : skip; i < c->at + part; i++)
                     if (p[i - c->at] != pattern(i - (uint64_t)job.prefix)) {
@@ -143,19 +157,22 @@ static void take(struct client *c, const uint8_t *p, size_t n, uint64_t now) {
             p += part;
             n -= part;
             c->at += part;
-            if (c->at == c->size) message_done(c, now);
+            if (c->at == c->size) {
+                if (c->is_data) message_done(c, now);
+                else control_done(c);
+            }
             continue;
         }
         c->head[c->have++] = *p++;
         n--;
         if (!header_done(c, &data)) continue;
         c->have = 0;
-        c->at = data ? 0 : c->size; /* no control frame with a payload comes from any of our servers but CLOSE */
-        if (!data) {
-            closed++;
-            return;
+        c->at = 0;
+        c->is_data = data;
+        if (!c->size) {
+            if (data) message_done(c, now);
+            else control_done(c);
         }
-        if (!c->size) message_done(c, now);
     }
 }
 

@@ -6,6 +6,7 @@ so 1. A series is marked where two steps in a row, each from one number to the n
 than work + 0.15.
 
     clients   CPU of the server for a message of 64 B to n clients, 16 messages a turn. Work: 1.
+    floor     The same by the C floor (floor_server.c): what the kernel makes of so many sockets.
     sizes     CPU of the server for a message of n bytes to 10 clients, one a turn. Work: 1.
     keys      `send_nowait` of a value of policy latest with retain. Each of n keys has a value, and one is
               drawn at random. No client. Work: 0.
@@ -98,15 +99,23 @@ def joined(server: Any, count: int) -> list[socket.socket]:
 # --- the series: CPU ns of one step, for each number ---------------------------------------------------
 
 
-async def clients(count: int, scale: float) -> float:
+async def _to_clients(program: str, count: int, scale: float) -> float:
     found = await asyncio.to_thread(
         run_server,
-        "servers/ours",
+        program,
         Job(
             clients=count, size=64, burst=16, window=8 if count <= 100 else 1, seconds=0.5 * scale, warmup=0.1
         ),
     )
     return (found["user_s"] + found["sys_s"]) / found["messages"] * 1e9
+
+
+async def clients(count: int, scale: float) -> float:
+    return await _to_clients("servers/ours", count, scale)
+
+
+async def floor(count: int, scale: float) -> float:
+    return await _to_clients("floor_server", count, scale)
 
 
 async def sizes(size: int, scale: float) -> float:
@@ -257,7 +266,7 @@ class Series:
     def fitting(self, most_files: int, quick: bool) -> Series:
         """Without the numbers that this machine's limit of descriptors leaves no room for."""
         kept = self.numbers[:3] if quick else self.numbers
-        if self.measure is clients:
+        if self.measure in (clients, floor):
             kept = tuple(number for number in kept if number <= most_files - 200)
         return replace(self, numbers=kept)
 
@@ -265,6 +274,7 @@ class Series:
 MANY = (1, 10, 100, 1000, 10_000, 100_000, 1_000_000)
 SERIES = {
     "clients": Series(clients, (1, 10, 100, 1000, 5000), 1, "a message of 64 B to all clients"),
+    "floor": Series(floor, (1, 10, 100, 1000, 5000), 1, "a message of 64 B to all clients, by a C program"),
     "sizes": Series(
         sizes, (16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1 << 20, 1 << 22, 1 << 24), 1,
         "a message to 10 clients",
@@ -332,6 +342,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("svg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
 
     matplotlib.rcParams["svg.hashsalt"] = "deli-com"  # the same figures make the same file
     columns = 3
@@ -342,12 +353,12 @@ def draw(found: dict[str, Any], path: Path) -> None:
     for axis, (name, series) in zip(axes.flat, found.items(), strict=False):
         numbers, costs = series["numbers"], [cost / 1e3 for cost in series["ns"]]
         axis.loglog(numbers, costs, "o-", color="#1668b8", linewidth=1.6, markersize=4)
-        middle = len(numbers) // 2
-        growth = [costs[middle] * (number / numbers[middle]) ** series["work"] for number in numbers]
+        growth = [costs[-1] * (number / numbers[-1]) ** series["work"] for number in numbers]
         axis.loglog(numbers, growth, "--", color="#999999", linewidth=1)
         low, high = min(costs), max(costs)
-        axis.set_ylim(low / 4, high * 4)
-        axis.set_title(f"{name}: {series['step']}", fontsize=8.5)
+        axis.set_ylim(low / 10, high * 10)
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.set_title(f"{name}: {series['step']}", fontsize=7)
         axis.set_ylabel("CPU, µs", fontsize=8)
         axis.tick_params(labelsize=7)
         axis.grid(True, which="major", linewidth=0.4, color="#dddddd")
