@@ -48,6 +48,18 @@ class Stop(Codec):
     reason: str
 
 
+class Chain(Codec):
+    next: Chain | None
+
+
+class Tree(Codec):
+    branches: list[Tree]
+
+
+class Holder(Codec):
+    message: Message
+
+
 TOPICS = ["/Pose", "/Tick", "/Note", "/Picture", "/Mark"]
 
 
@@ -250,6 +262,30 @@ class TestMessages:
                         found = await viewer.data()
                         assert found.payload == value.to_bytes()
                         assert found.subscription == (tick if isinstance(value, Tick) else note)
+
+    @pytest.mark.parametrize("name", ["Chain", "Tree", "Holder"])
+    async def test_what_ros_1_cannot_express_is_advertised_with_its_text(self, name: str) -> None:
+        """An option, recursion, a sealed type in a struct; messages are their bytes."""
+        kinds: dict[str, Any] = {
+            "Chain": Chain(None),
+            "Tree": Tree([Tree([])]),
+            "Holder": Holder(Tick(1, 0.5)),
+        }
+        value = kinds[name]
+        async with WsServer[type(value), None].bind("127.0.0.1:0", foxglove=True) as server:
+            async with viewing(server) as viewer:
+                assert viewer.channels[f"/{name}"] == {
+                    "id": 1,
+                    "topic": f"/{name}",
+                    "encoding": "deli",
+                    "schemaName": name,
+                    "schemaEncoding": "deli",
+                    "schema": codec(type(value)).schema.text,
+                }
+                await viewer.subscribe(f"/{name}")
+                await viewer.settle()
+                server.send_nowait(value)
+                assert (await viewer.data()).payload == value.to_bytes()
 
     async def test_types_that_are_not_sealed(self) -> None:
         async with WsServer[list[u32], None].bind("127.0.0.1:0", foxglove=True) as server:
