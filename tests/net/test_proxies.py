@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import re
 import shutil
+import time
 from pathlib import Path
 
 import aiohttp
@@ -15,6 +19,11 @@ from swallowing import swallowing_relay
 from deli_com import Codec, ConnectionClosed, Peer, Request, Response, WebSocketError, WsClient, WsServer, u32
 
 HTTP = {"/": b"<p>page", "/healthz": lambda request: Response(body=b"ok")}
+
+
+LONG = pytest.mark.skipif(
+    os.environ.get("DELI_COM_TEST_LONG") != "1", reason="25 s at 30 KB/s: DELI_COM_TEST_LONG=1"
+)
 
 
 class Point(Codec):
@@ -166,7 +175,10 @@ class TestWhatLiesBetween:
                     # Without a bound: 4.5 MB in the proxy, 2.25 s, in which 1,000 are sent.
                     assert max(late[-100:]) < 600
 
-    async def test_a_cut_cable_is_found_while_the_server_sends(self, proxy: str, tmp_path: Path) -> None:
+    async def test_a_cut_cable_is_found_while_the_server_sends(
+        self, proxy: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """After `ping_interval` and `ping_timeout`, and a second at most, by the server's own clock."""
         quick = {"ping_interval": 0.4 * SLOW, "ping_timeout": 0.4 * SLOW}
         async with WsServer[Point].bind("127.0.0.1:0", http=HTTP, close_timeout=0.2, **quick) as server:
             async with (
@@ -186,10 +198,47 @@ class TestWhatLiesBetween:
                         await asyncio.sleep(0.05)
 
                 task = asyncio.create_task(send())
-                await until(lambda: server.client_count() == 0)
+                with caplog.at_level(logging.WARNING, "deli_com.server"):
+                    await until(lambda: server.client_count() == 0)
                 task.cancel()
                 await asyncio.wait([task])
                 await client.close()
+        found = re.search(r"no sign of life for (\d+\.\d) s", caplog.text)
+        assert found
+        assert 0.8 * SLOW <= float(found[1]) <= 0.8 * SLOW + 1.0
+
+    @LONG
+    async def test_one_that_takes_30_kb_a_second_stays(self, proxy: str, tmp_path: Path) -> None:
+        """What it gets of a stream of 100 KB/s is 10 s old at most; the proxy would hold 150 s of it."""
+        async with WsServer[Pose, None].bind(
+            "127.0.0.1:0", http=HTTP, ping_interval=2.0, ping_timeout=2.0
+        ) as server:
+            async with (
+                in_front_of(proxy, server.local_addr().port, tmp_path) as port,
+                swallowing_relay(("127.0.0.1", port), buffer=16384) as link,
+            ):
+                link.rate = 30e3
+                url = f"ws://127.0.0.1:{link.address[1]}/"
+                async with WsClient[Pose, None].connect(url, ping_interval=None) as client:
+                    await server.wait_clients(1)
+                    sent: list[float] = []
+                    ages: list[float] = []
+
+                    async def send() -> None:
+                        while True:
+                            server.send_nowait(Pose(len(sent), bytes(1000)))
+                            sent.append(time.monotonic())
+                            await asyncio.sleep(0.01)
+
+                    task = asyncio.create_task(send())
+                    end = time.monotonic() + 25.0
+                    while time.monotonic() < end:
+                        turn = (await client.recv()).turn
+                        ages.append(time.monotonic() - sent[turn])
+                    assert server.client_count() == 1
+                    task.cancel()
+                    await asyncio.wait([task])
+                    assert max(ages) < 10.0 * SLOW
 
 
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")

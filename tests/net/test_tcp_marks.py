@@ -276,7 +276,7 @@ class TestThroughARelayThatSwallows:
         """In the log newer values replace them. The relay has a fraction of what it would take."""
         async with (
             Server[Pose].bind("127.0.0.1:0") as server,
-            swallowing_relay(server.local_addr(), up=up) as relay,
+            swallowing_relay(server.local_addr(), ways="up" if up else "down") as relay,
         ):
             relay.rate = 2e6
             async with Client[Pose].connect(relay.address, schema="check") as client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
 import time
 from collections.abc import AsyncIterator
@@ -239,3 +240,132 @@ async def test_close_lifts_the_bound() -> None:
             await server.close(drain=5.0)
             await task
             assert got[-1] == 1_000_000
+
+
+class TestBothEnds:
+    @pytest.mark.limit(30)
+    @pytest.mark.loops("asyncio")
+    async def test_two_ends_at_their_bounds_go_on(self) -> None:
+        """The answer to a marker waits behind what its end has in flight itself; neither waits for ever."""
+        async with (
+            WsServer[Pose].bind("127.0.0.1:0", max_transit=0.2) as server,
+            swallowing_relay(server.local_addr(), ways="both") as relay,
+        ):
+            relay.rate = 2e6
+            async with WsClient[Pose].connect(relay.address, max_transit=0.2) as client:
+                await server.wait_clients(1)
+                (peer,) = server.clients
+                (link,) = client._connections()
+                tasks = [asyncio.create_task(reading(end)) for end in (server, client)]
+                async with (
+                    sending(server, lambda turn: Pose(turn, bytes(40_000)), 0.004),
+                    sending(client, lambda turn: Pose(turn, bytes(40_000)), 0.004),
+                ):
+                    await until(lambda: "in flight" in repr(peer) and "in flight" in repr(link))
+                    ends = (server, client)
+                    for _ in range(3):
+                        had = [end.stats().messages_in for end in ends]
+                        await until(
+                            lambda had=had: all(
+                                end.stats().messages_in > before + 10
+                                for end, before in zip(ends, had, strict=True)
+                            )
+                        )
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+
+    @pytest.mark.limit(40)
+    @pytest.mark.loops("asyncio")
+    async def test_an_echo_with_a_full_inbox_does_not_wait_for_itself(self) -> None:
+        """It reads nothing while what it sends does not go out, and the answers to its markers neither."""
+        quick = {"ping_interval": 0.5 * SLOW, "ping_timeout": 0.5 * SLOW}
+        async with (
+            WsServer[bytes].bind(
+                "127.0.0.1:0", max_inbound=1 << 20, max_message_size=100_000, max_transit=0.1, **quick
+            ) as server,
+            swallowing_relay(server.local_addr(), buffer=1 << 18) as relay,
+        ):
+            relay.rate = 4e6
+
+            async def echo() -> None:
+                async for peer, value in server.with_peer():
+                    await peer.send(value)
+
+            async with WsClient[bytes].connect(relay.address, ping_interval=None) as client:
+                task = asyncio.create_task(echo())
+
+                async def send() -> None:
+                    for number in range(200):
+                        await client.send(bytes([number]) * 40_000)
+
+                sent = asyncio.create_task(send())
+                await asyncio.sleep(0.5 * SLOW)
+                for number in range(200):
+                    assert await client.recv() == bytes([number]) * 40_000
+                await sent
+                assert server.client_count() == 1
+                task.cancel()
+                await asyncio.wait([task])
+
+
+@pytest.mark.limit(40)
+@pytest.mark.loops("asyncio")
+@pytest.mark.parametrize("max_transit", [0.5, None])
+async def test_what_close_leaves_arrives(max_transit: float | None) -> None:
+    """3 MB of reliable values, 200 ms there and back, 1 MB/s: the same number with a bound and without."""
+    async with (
+        WsServer[Plain, None].bind(
+            "127.0.0.1:0", max_transit=max_transit, ping_interval=1.0, ping_timeout=1.0
+        ) as server,
+        swallowing_relay(server.local_addr()) as relay,
+    ):
+        relay.rate = 1e6
+        relay.delay = 0.1
+        async with WsClient[Plain, None].connect(relay.address, ping_interval=None) as client:
+            await server.wait_clients(1)
+            got: list[int] = []
+
+            async def receive() -> None:
+                with contextlib.suppress(Exception):
+                    while True:
+                        got.append((await client.recv()).turn)
+
+            task = asyncio.create_task(receive())
+            for turn in range(75):
+                server.send_nowait(Plain(turn, bytes(40_000)))
+                await asyncio.sleep(0.012)  # so that the bound is in force before all is given
+            await server.close()
+            await task
+            assert got == [*range(75)]
+
+
+@pytest.mark.limit(120)
+@pytest.mark.loops("asyncio")
+@pytest.mark.skipif(
+    os.environ.get("DELI_COM_TEST_LONG") != "1", reason="20 s at 30 KB/s: DELI_COM_TEST_LONG=1"
+)
+async def test_one_that_takes_30_kb_a_second_stays() -> None:
+    """Of a stream of 100 KB/s, behind a relay that would hold 140 s of it; what it gets is not old."""
+    async with (
+        WsServer[Pose, None].bind("127.0.0.1:0", ping_interval=2.0, ping_timeout=2.0) as server,
+        swallowing_relay(server.local_addr()) as relay,
+    ):
+        relay.rate = 30e3
+        async with WsClient[Pose, None].connect(relay.address, ping_interval=None) as client:
+            await server.wait_clients(1)
+            sent: dict[int, float] = {}
+            ages: list[float] = []
+
+            def make(turn: int) -> Pose:
+                sent[turn] = time.monotonic()
+                return Pose(turn, bytes(1000))
+
+            async with sending(server, make, 0.01):
+                end = time.monotonic() + 20.0
+                while time.monotonic() < end:
+                    value = await client.recv()
+                    ages.append(time.monotonic() - sent[value.turn])
+                assert server.client_count() == 1
+            assert max(ages) < 10.0 * SLOW
+            assert max(ages[-20:]) < 2.0 * SLOW
