@@ -107,6 +107,12 @@ async def test_every_public_call_in_the_child_names_the_process(kind: str) -> No
                 "client.flush": client.flush,
                 "client.recv": lambda: driven(client.recv()),
                 "client.stats": client.stats,
+                "client.wait_live": lambda: driven(client.wait_live()),
+                "client.on_gap": lambda: client.on_gap(print),
+                "client.record_last": lambda: client.record_last(seconds=1),
+                "server.record_last": lambda: server.record_last(seconds=1),
+                "peer.stats": peer.stats,
+                "group.forget": group.forget,
                 "client.close": lambda: driven(client.close()),
             }
             for name, call in calls.items():

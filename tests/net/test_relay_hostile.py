@@ -1,4 +1,4 @@
-"""Whoever a relay reads from may say anything: it stays, in bounded memory, and serves the next one."""
+"""A server that a relay follows may say anything: the relay stays, in bounded memory, and serves the next."""
 
 from __future__ import annotations
 

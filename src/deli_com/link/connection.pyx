@@ -342,6 +342,7 @@ cdef class Connection(Peer):
         return self.endpoint.paced(self, self.endpoint.sender.put_private(value, self))
 
     cdef object count_for_user(self):
+        self.endpoint.home.check_process("peer.stats")
         cdef bint behind = self.is_behind()
         cdef Transit transit = self.transit
         cdef bint is_measured = transit is not None and transit.answers and transit.round_trip_ns != 0
