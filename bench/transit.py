@@ -4,7 +4,8 @@ Throughput: in a network namespace with a pair of interfaces, a delay of 0, 20 a
 0 or 1 % of packets lost, a server sends as fast as it may to one client that reads everything. With
 `max_transit=0.5` (default) and with `max_transit=None`, in turn, three times each. Reliable values are
 awaited; of policy latest, a value of 64 KB is sent each turn of the loop. The figure is the ratio of the
-medians of the bytes that the client received in the second half of the run. Needs root, ip and tc; delay and loss need netem of the kernel, and are left out without it.
+medians of the bytes that the client received in the second half of the run. Needs root, ip and tc.
+Without netem in the kernel the cases of delay and loss are left out.
 
 Markers (`--markers`): 1,000 clients over loopback get 1 MB/s altogether, for as long. The figure is the CPU
 time of the server's process with markers over that without.
