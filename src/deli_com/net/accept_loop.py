@@ -19,7 +19,7 @@ from collections.abc import Callable
 from deli_com.ground.home import forks
 from deli_com.net.log_budget import LogBudget
 from deli_com.net.transports import check_socket
-from deli_com.net.unwatched import close_unwatched
+from deli_com.net.unwatched import begin_unwatched, close_unwatched
 
 __all__ = ["AcceptLoop"]
 
@@ -125,6 +125,7 @@ class AcceptLoop:
             self._pause_s = 0.0
             try:
                 sock.setblocking(False)
+                begin_unwatched(self._loop, sock)
                 self._on_socket(sock)
             except BaseException:
                 close_unwatched(self._loop, sock)

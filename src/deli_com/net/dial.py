@@ -22,7 +22,7 @@ from deli_com.errors import IoError
 from deli_com.net.address import NOT_GIVEN, UNIX, Address, AddrInfo, address_of, resolve, unix_path
 from deli_com.net.http_proxy import HttpProxy, open_tunnel, parse_proxy, proxy_of_environment
 from deli_com.net.unix_socket import UnixSocket, sockaddr_of
-from deli_com.net.unwatched import close_unwatched
+from deli_com.net.unwatched import begin_unwatched, close_unwatched
 
 __all__ = ["address_of_peer", "check_way", "connect_socket", "open_socket"]
 
@@ -230,6 +230,7 @@ async def _connect_one(loop: asyncio.AbstractEventLoop, info: AddrInfo) -> socke
     sock = socket.socket(family, kind, proto)
     try:
         sock.setblocking(False)
+        begin_unwatched(loop, sock)
         await loop.sock_connect(sock, sockaddr)
     except BaseException:
         close_unwatched(loop, sock)
@@ -241,6 +242,7 @@ async def _connect_path(loop: asyncio.AbstractEventLoop, path: str) -> socket.so
     sock: Any = UnixSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
+        begin_unwatched(loop, sock)
         while True:
             try:
                 sock.connect(sockaddr_of(path))
