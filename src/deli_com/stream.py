@@ -51,6 +51,16 @@ OPTIONS = (
 )
 
 
+_ending: set[asyncio.Task[None]] = set()  # of clients whose stream was dropped
+
+
+def _end(client: ClientBase[Any, Any]) -> None:
+    if not client._is_ended():
+        task = asyncio.get_running_loop().create_task(client.close())
+        _ending.add(task)
+        task.add_done_callback(_ending.discard)
+
+
 class Stream(ShownAsTable, Generic[Down, Up]):
     """A link to one server; it reconnects when the connection is lost.
 
@@ -388,6 +398,12 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def __del__(self) -> None:
+        # It was dropped without `aclose`, as by a `break`: nobody else can end its connection.
+        client, home = getattr(self, "_client", None), getattr(self, "_home", None)
+        if client is not None and home is not None and not home.is_foreign and not home.loop.is_closed():
+            home.loop.call_soon_threadsafe(_end, client)
 
     # --- private ---
 

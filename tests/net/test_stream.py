@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 
@@ -63,6 +64,25 @@ class TestStream:
                 await server.send(2)
                 seen.append(await step)
         assert seen == [1, "told", 2]
+
+    async def test_one_that_is_left_by_a_break_ends_its_connection(self):
+        """Nobody holds it any more, so nobody could end it."""
+        async with WsServer[u32].bind("127.0.0.1:0") as server:
+            gone: list[int | None] = []
+            server.on_disconnect(lambda peer, why: gone.append(why.code))
+
+            async def take_one() -> int:
+                async for value in WsClient[u32].stream(server.local_addr()):
+                    return value
+                raise AssertionError("the stream ended")
+
+            step = asyncio.ensure_future(take_one())
+            await server.wait_clients(1)
+            await server.send(7)
+            assert await step == 7
+            del step
+            gc.collect()
+            await until(lambda: gone == [1000])
 
     async def test_the_first_connection_may_be_late(self):
         async with WsServer[u32].bind("127.0.0.1:0") as probe:
