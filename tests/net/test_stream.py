@@ -67,9 +67,10 @@ class TestStream:
 
     async def test_one_that_is_left_by_a_break_ends_its_connection(self):
         """Nobody holds it any more, so nobody could end it."""
-        async with WsServer[u32].bind("127.0.0.1:0") as server:
-            gone: list[int | None] = []
-            server.on_disconnect(lambda peer, why: gone.append(why.code))
+        gone: list[int | None] = []
+        async with WsServer[u32].bind(
+            "127.0.0.1:0", on_disconnect=lambda peer, why: gone.append(why.code)
+        ) as server:
 
             async def take_one() -> int:
                 async for value in WsClient[u32].stream(server.local_addr()):
