@@ -59,3 +59,21 @@ async def test_none_is_never() -> None:
     deadlines.add("x")
     assert deadlines._timer is None
     deadlines.stop()
+
+
+async def test_ends_that_take_as_long_as_the_next_deadline_is_away() -> None:
+    """The next timer would have no time left: of uvloop that is no timer."""
+    gone: list[int] = []
+    loop = asyncio.get_running_loop()
+
+    def end(item: int) -> None:
+        gone.append(item)
+        time.sleep(0.006)
+        loop.call_later(1.0, int).cancel()  # uvloop reads the clock for it
+
+    deadlines: Deadlines[int] = Deadlines(loop, 0.05 * SLOW, end)
+    for number in range(20):
+        deadlines.add(number)
+        await asyncio.sleep(0.005)
+    await until(lambda: len(deadlines) == 0)
+    assert gone == list(range(20))

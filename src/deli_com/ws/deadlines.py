@@ -25,7 +25,7 @@ class Deadlines(Generic[T]):
        Data that would have saved an item may still wait to be read, and is read first.
     """
 
-    __slots__ = ("_added", "_expire", "_loop", "_seconds", "_stood_still", "_timer")
+    __slots__ = ("_added", "_expire", "_loop", "_seconds", "_stood_still", "_timer", "_when")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, seconds: float | None, expire: Callable[[T], None]
@@ -34,7 +34,8 @@ class Deadlines(Generic[T]):
         self._seconds = seconds
         self._expire = expire
         self._added: dict[T, float] = {}  # time of adding, by `_now`; oldest first
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None  # of uvloop, one without `when` if the delay rounds to 0
+        self._when = 0.0  # when it is due, by the loop's clock
         self._stood_still = 0.0  # total delay of late timers, in seconds
 
     def __len__(self) -> int:
@@ -47,7 +48,7 @@ class Deadlines(Generic[T]):
         self._added.pop(item, None)  # else the dict would keep the old position
         self._added[item] = self._now()
         if self._timer is None and self._seconds is not None:
-            self._timer = self._loop.call_later(self._seconds, self._on_timer)
+            self._wait(self._seconds)
 
     def discard(self, item: T) -> None:
         self._added.pop(item, None)
@@ -63,6 +64,10 @@ class Deadlines(Generic[T]):
             self._timer.cancel()
             self._timer = None
 
+    def _wait(self, seconds: float) -> None:
+        self._when = self._loop.time() + seconds
+        self._timer = self._loop.call_later(seconds, self._on_timer)
+
     def _now(self) -> float:
         """The loop's clock, without the times when it was blocked."""
         return self._loop.time() - self._stood_still
@@ -70,17 +75,17 @@ class Deadlines(Generic[T]):
     def _on_timer(self) -> None:
         assert self._timer is not None
         assert self._seconds is not None
-        late = self._loop.time() - self._timer.when()
+        late = self._loop.time() - self._when
         self._timer = None
         if late > LATE_S:
             self._stood_still += late
-            self._timer = self._loop.call_later(LATE_S, self._on_timer)
+            self._wait(LATE_S)
             return
         now = self._now() + 0.001  # loops round the times of timers
         while (oldest := self.first()) is not None:
             due = self._added[oldest] + self._seconds
             if due > now:
-                self._timer = self._loop.call_later(due - self._now(), self._on_timer)
+                self._wait(due - self._now())
                 return
             del self._added[oldest]
             self._expire(oldest)
