@@ -77,3 +77,22 @@ async def test_ends_that_take_as_long_as_the_next_deadline_is_away() -> None:
         await asyncio.sleep(0.005)
     await until(lambda: len(deadlines) == 0)
     assert gone == list(range(20))
+
+
+async def test_an_end_that_raises_keeps_no_other_waiting() -> None:
+    gone: list[str] = []
+    loop = asyncio.get_running_loop()
+    told: list[BaseException] = []
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+
+    def end(item: str) -> None:
+        if item == "a":
+            raise MemoryError
+        gone.append(item)
+
+    deadlines: Deadlines[str] = Deadlines(loop, 0.05 * SLOW, end)
+    for name in "abc":
+        deadlines.add(name)
+    await until(lambda: len(deadlines) == 0)
+    assert gone == ["b", "c"]
+    assert [type(error) for error in told] == [MemoryError]

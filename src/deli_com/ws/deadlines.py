@@ -73,19 +73,23 @@ class Deadlines(Generic[T]):
         return self._loop.time() - self._stood_still
 
     def _on_timer(self) -> None:
+        seconds = self._seconds
         assert self._timer is not None
-        assert self._seconds is not None
+        assert seconds is not None
         late = self._loop.time() - self._when
         self._timer = None
         if late > LATE_S:
             self._stood_still += late
             self._wait(LATE_S)
             return
+        try:
+            self._expire_due(seconds)
+        finally:  # also if an end has raised, for example without memory
+            if self._timer is None and (oldest := self.first()) is not None:
+                self._wait(max(0.0, self._added[oldest] + seconds - self._now()))
+
+    def _expire_due(self, seconds: float) -> None:
         now = self._now() + 0.001  # loops round the times of timers
-        while (oldest := self.first()) is not None:
-            due = self._added[oldest] + self._seconds
-            if due > now:
-                self._wait(due - self._now())
-                return
+        while (oldest := self.first()) is not None and self._added[oldest] + seconds <= now:
             del self._added[oldest]
             self._expire(oldest)
