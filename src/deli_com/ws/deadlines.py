@@ -85,8 +85,11 @@ class Deadlines(Generic[T]):
         try:
             self._expire_due(seconds)
         finally:  # also if an end has raised, for example without memory
-            if self._timer is None and (oldest := self.first()) is not None:
-                self._wait(max(0.0, self._added[oldest] + seconds - self._now()))
+            self._wait_for_first(seconds)
+
+    def _wait_for_first(self, seconds: float) -> None:
+        if self._timer is None and (oldest := self.first()) is not None:
+            self._wait(max(0.0, self._added[oldest] + seconds - self._now()))
 
     def _expire_due(self, seconds: float) -> None:
         now = self._now() + 0.001  # loops round the times of timers
