@@ -21,6 +21,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -33,7 +34,11 @@ EVERY_S = 0.05
 QUEUE = 45_000  # bytes, of the link: 30 packets
 WARM_S = 3.0  # the first second has the losses of slow start
 LINKS = {"no limit": None, "10 Mbit/s": 10_000_000, "1 Mbit/s": 1_000_000}
-KINDS = {"ws": (WsServer, WsClient), "tcp": (Server, Client)}
+KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "ws": (WsServer, WsClient, {}),
+    "tcp": (Server, Client, {}),
+    "tcp+schema": (Server, Client, {"schema": "check"}),  # ends that exchange schemas send marks
+}
 
 
 class Sample(Codec, policy="latest", key="robot"):
@@ -46,7 +51,7 @@ class Sample(Codec, policy="latest", key="robot"):
 
 async def serve(kind: str, size: int, seconds: float) -> None:
     """Send on the second's thousandths, whatever the client does."""
-    server_class, _ = KINDS[kind]
+    server_class, _, _ = KINDS[kind]
     async with await server_class[Sample, None].bind(f"127.0.0.1:{PORT}") as server:
         print("ready", flush=True)
         await server.wait_clients(1)
@@ -63,9 +68,9 @@ async def serve(kind: str, size: int, seconds: float) -> None:
 
 async def receive(kind: str, seconds: float) -> list[float]:
     """Ages in seconds of what a program sees that takes one value each 50 ms."""
-    _, client_class = KINDS[kind]
+    _, client_class, options = KINDS[kind]
     ages: list[float] = []
-    async with await client_class[Sample].connect(f"127.0.0.1:{PORT}") as client:
+    async with await client_class[Sample].connect(f"127.0.0.1:{PORT}", **options) as client:
         begin = time.monotonic()
         while time.monotonic() - begin < seconds:
             value = await client.recv()
