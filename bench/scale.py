@@ -333,7 +333,7 @@ def circumstances() -> str:
     """Date and machine in a line."""
     meta = describe()
     day, system = str(meta["date"])[:10], f"{meta['cpu']}, {meta['cores']} cores, {meta['kernel']}"
-    return f"{day}, {system}, CPython {meta['python']}."
+    return f"{day}, {system}, CPython {meta['python']}. Load of the machine: {meta['load_before']:.0f}."
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
