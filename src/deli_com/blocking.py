@@ -28,6 +28,7 @@ from typing_extensions import Unpack
 
 from deli_com.client_base import ClientBase
 from deli_com.errors import ComError, ConnectionClosed
+from deli_com.ground.kept_tasks import keep
 from deli_com.link.hearing import OnGap
 from deli_com.link.shown_as_table import ShownAsTable
 from deli_com.link.stats import ServerStats
@@ -412,11 +413,7 @@ async def _called(function: Callable[..., Any], *args: Any, **options: Any) -> A
 
 def _close_soon(client: ClientBase[Any, Any]) -> None:
     # On the loop's thread.
-    _closing_tasks.add(task := asyncio.ensure_future(client.close()))
-    task.add_done_callback(_closing_tasks.discard)
-
-
-_closing_tasks: set[asyncio.Future[None]] = set()
+    keep(client.loop, client.close())
 
 
 def _close_forgotten() -> None:
@@ -434,7 +431,6 @@ def _close_forgotten() -> None:
 
 def _in_child() -> None:
     _open.clear()
-    _closing_tasks.clear()
 
 
 atexit.register(_close_forgotten)

@@ -14,6 +14,7 @@ from deli_com.client_base import OF_CLIENTS, ClientBase
 from deli_com.errors import ComError, ConnectionClosed, IoError, NotConnected, SchemaMismatch, WebSocketError
 from deli_com.ground.callback import answer_of, called
 from deli_com.ground.home import Home
+from deli_com.ground.kept_tasks import keep
 from deli_com.link.hearing import Listeners, OnGap
 from deli_com.link.shown_as_table import ShownAsTable, figures
 from deli_com.link.stream_stats import StreamStats, Totals
@@ -51,14 +52,9 @@ OPTIONS = (
 )
 
 
-_ending: set[asyncio.Task[None]] = set()  # of clients whose stream was dropped
-
-
-def _end(client: ClientBase[Any, Any]) -> None:
+def _close(client: ClientBase[Any, Any]) -> None:
     if not client._is_ended():
-        task = asyncio.get_running_loop().create_task(client.close())
-        _ending.add(task)
-        task.add_done_callback(_ending.discard)
+        keep(client.loop, client.close())
 
 
 class Stream(ShownAsTable, Generic[Down, Up]):
@@ -78,6 +74,9 @@ class Stream(ShownAsTable, Generic[Down, Up]):
     A stream that is only iterated over connects while a step waits. One that the program sends through, or
     that has `on_connect` or `on_disconnect`, keeps its link by itself, from the first step, send or
     ``async with`` on.
+
+    A stream that nothing refers to any more, as after a ``break``, closes its connection. ``async with``
+    closes it at the end of the block.
 
     Cancelling a step loses no value. Several tasks may iterate: they share one connection, and each value
     goes to one of them. The stream belongs to the event loop of the first step.
@@ -403,7 +402,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         # It was dropped without `aclose`, as by a `break`: nobody else can end its connection.
         client, home = getattr(self, "_client", None), getattr(self, "_home", None)
         if client is not None and home is not None and not home.is_foreign and not home.loop.is_closed():
-            home.loop.call_soon_threadsafe(_end, client)
+            home.loop.call_soon_threadsafe(_close, client)
 
     # --- private ---
 

@@ -18,6 +18,7 @@ from deli_com.backplane.protocol import Backplane, Unreachable
 from deli_com.backplane.remote import Remote
 from deli_com.errors import SchemaMismatch
 from deli_com.ground.callback import answer_of
+from deli_com.ground.kept_tasks import keep
 from deli_com.link.shown import hide_from, show_to
 from deli_com.link.stats import BackplaneStats
 from deli_com.net.backoff import Backoff
@@ -36,9 +37,6 @@ MAX_REMOTES = 10_000  # other nodes that are remembered, including dead ones
 LEAVE_S = 0.5  # for sending the last message
 
 _log = logging.getLogger("deli_com.backplane")
-_leaving: set[asyncio.Task[None]] = (
-    set()
-)  # of nodes whose servers are gone; an event loop keeps no task alive
 
 
 class Node:
@@ -127,9 +125,7 @@ class Node:
     def _abandon(self) -> None:
         if not self._is_closing:
             self._stop()
-            task = self._loop.create_task(self._leave())
-            _leaving.add(task)
-            task.add_done_callback(_leaving.discard)
+            keep(self._loop, self._leave())
 
     def _stop(self) -> None:
         self._is_closing = True

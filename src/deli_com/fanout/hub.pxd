@@ -8,6 +8,7 @@ from deli_com.fanout.follower cimport Audience, Follower, Owner
 from deli_com.fanout.limits cimport Limits
 from deli_com.fanout.rosters cimport Rosters
 from deli_com.fanout.sweep cimport Sweep
+from deli_com.fanout.transit_totals cimport TransitTotals
 from deli_com.fanout.writer cimport Writer
 from deli_com.ground.home cimport Home
 from deli_com.log.arena cimport Arena
@@ -25,9 +26,7 @@ cdef class Hub(Owner):
     cdef Sweep sweep                          # one timer, and the clock of `rosters`
     cdef set followers                        # those of `rosters`
     cdef set bounded                          # those with a bound on what is in flight to them
-    cdef uint64_t longest_transit_ns          # of all of them that answer markers, at the last sweep
-    cdef uint64_t in_flight                   # bytes, to all of these together, then
-    cdef double least_rate                    # bytes a second, of those with a bound; 0.0: there are none
+    cdef TransitTotals transit_totals         # of all of them that answer markers
     cdef Py_ssize_t timed                     # for how many frames need the time: followers, and `keeps_time`
     cdef bint keeps_time                      # retained frames need it though nobody follows
     cdef public uint64_t slice_ns             # a flush that takes longer lets the loop run
@@ -49,6 +48,7 @@ cdef class Hub(Owner):
     cdef Audience new_audience(self, object name)
     cdef int lift_bounds(self) except -1
     cdef int keep_time(self) noexcept
+    cdef int purge_keys(self) except -1
     cdef bint is_drained(self) noexcept
 
     # --- private -----------------------------------------------------------------------
@@ -81,4 +81,3 @@ cdef class Hub(Owner):
     cdef int _catch_up(self, Follower follower) except -1
     cdef int _place_all(self) except -1
     cdef int _relocate(self) except -1
-    cdef int _sum_up(self) except -1

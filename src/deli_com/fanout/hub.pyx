@@ -52,7 +52,7 @@ from deli_com.fanout.hub_check cimport check_hub
 from deli_com.fanout.limits cimport Limits, report
 from deli_com.fanout.rosters cimport Roster, Rosters
 from deli_com.fanout.sweep cimport Sweep
-from deli_com.fanout.transit cimport Transit
+from deli_com.fanout.transit_totals cimport TransitTotals
 from deli_com.fanout.writer cimport Writer
 from deli_com.ground.sockets cimport DELI_COM_HAVE_SENDMSG, deli_com_clock_ns, deli_com_sendv, iovec
 from deli_com.ground.home cimport Home
@@ -124,27 +124,8 @@ cdef class Hub(Owner):
         self._dirty = []
         self._individual = []
         self.bounded = set()
+        self.transit_totals = TransitTotals()
         self._audiences = WeakSet()
-
-    @property
-    def turns(self):
-        """Turns of the loop in which a flush ran."""
-        return self.rosters.turns
-
-    @property
-    def max_backlog(self):
-        """Bytes that one follower may be behind."""
-        return self.limits.max_backlog
-
-    @property
-    def max_queued(self):
-        """Bytes that the logs may hold within one turn."""
-        return self.limits.max_queued
-
-    @property
-    def progress_timeout(self):
-        """Seconds without a byte taken before a laggard is evicted."""
-        return self.limits.progress_timeout
 
     cdef int join(self, Follower follower) except -1:
         # From here on it gets every message appended after this call, and before them the newest
@@ -446,6 +427,14 @@ cdef class Hub(Owner):
             self._is_aging = True
         return 0
 
+    cdef int purge_keys(self) except -1:
+        # Gives back the keys that no message has any more, of all logs.
+        cdef Audience audience
+        self.log.keys.purge()
+        for audience in self._audiences:
+            audience.keys.purge()
+        return 0
+
     cdef int _mark_audiences_flushed(self) except -1:
         # All members that could be served have what was there when the flush began.
         cdef Audience audience
@@ -578,28 +567,8 @@ cdef class Hub(Owner):
                 (<Follower>follower).on_sweep(self.sweep.clock)
             except Exception:
                 report("the sweep of one follower failed")
-        self._sum_up()
+        self.transit_totals.sum_up(self.followers)
         return self.on_sweep() or bool(self.followers)
-
-    cdef int _sum_up(self) except -1:
-        # What markers tell of all followers together.
-        cdef Follower follower
-        cdef Transit transit
-        cdef uint64_t now = deli_com_clock_ns()
-        cdef uint64_t longest = 0, in_flight = 0
-        cdef double least_rate = 0.0
-        for follower in self.followers:
-            transit = follower.transit
-            if transit is None or not transit.answers:
-                continue
-            longest = max(longest, transit.queueing_ns, transit.waiting_ns(now))
-            in_flight += transit.in_flight(follower.given_bytes)
-            if follower.is_bounded and transit.rate and (least_rate == 0.0 or transit.rate < least_rate):
-                least_rate = transit.rate
-        self.longest_transit_ns = longest
-        self.in_flight = in_flight
-        self.least_rate = least_rate
-        return 0
 
     cdef bint is_drained(self) noexcept:
         # Whether nothing waits in this process for a follower.

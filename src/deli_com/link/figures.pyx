@@ -40,9 +40,9 @@ def figures_of(Endpoint endpoint not None):
         turned_away=endpoint._turned_away(),
         slabs=endpoint.arena.slabs,
         bounded=len(endpoint.hub.bounded),
-        transit=endpoint.hub.longest_transit_ns / 1e9,
-        in_flight=endpoint.hub.in_flight,
-        rate=endpoint.hub.least_rate,
+        transit=endpoint.hub.transit_totals.longest_ns / 1e9,
+        in_flight=endpoint.hub.transit_totals.in_flight,
+        rate=endpoint.hub.transit_totals.least_rate,
     )
 
 

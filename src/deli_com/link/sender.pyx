@@ -200,8 +200,7 @@ cdef class Sender(Owner):
     cdef Key _key(self, Log log, Lane lane, object value):
         cdef Key key = log.keys.get(lane.index, value)
         if key is None and self.arena.stale_keys:
-            for other in [self.log, *self.hub._audiences]:
-                (<Log>other).keys.purge()
+            self.hub.purge_keys()
             key = log.keys.get(lane.index, value)
         if key is None:
             self.refused_sends += 1
