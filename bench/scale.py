@@ -96,6 +96,21 @@ def joined(server: Any, count: int) -> list[socket.socket]:
     return socks
 
 
+async def sent(server: Any, make: Callable[[], list[Any]], scale: float) -> float:
+    """CPU ns of `send_nowait` of one of the values that `make` gives, a list for each turn of the loop."""
+    send = server.send_nowait
+    spent = count = 0
+    while count < 100_000 * scale:
+        values = make()
+        began = cpu_ns()
+        for value in values:
+            send(value)
+        spent += cpu_ns() - began
+        count += len(values)
+        await asyncio.sleep(0)
+    return spent / count
+
+
 # --- the series: CPU ns of one step, for each number ---------------------------------------------------
 
 
@@ -133,16 +148,7 @@ async def keys(count: int, scale: float) -> float:
             send(Keyed(key, DATA))
             if key % 1000 == 0:
                 await asyncio.sleep(0)
-        spent = sent = 0
-        while sent < 100_000 * scale:
-            values = [Keyed(rng.randrange(count), DATA) for _ in range(1000)]
-            began = cpu_ns()
-            for value in values:
-                send(value)
-            spent += cpu_ns() - began
-            sent += len(values)
-            await asyncio.sleep(0)
-        return spent / sent
+        return await sent(server, lambda: [Keyed(rng.randrange(count), DATA) for _ in range(1000)], scale)
 
 
 async def plain_dict(count: int, scale: float) -> float:
@@ -214,17 +220,8 @@ async def rooms(count: int, scale: float) -> float:
 async def classes(count: int, scale: float) -> float:
     base, values = sealed(count)
     async with Server[base, None].bind("127.0.0.1:0") as server:
-        send = server.send_nowait
         several = (values * (1 + 1000 // count))[:1000]
-        spent = sent = 0
-        while sent < 100_000 * scale:
-            began = cpu_ns()
-            for value in several:
-                send(value)
-            spent += cpu_ns() - began
-            sent += len(several)
-            await asyncio.sleep(0)
-        return spent / sent
+        return await sent(server, lambda: several, scale)
 
 
 async def received(count: int, scale: float) -> float:

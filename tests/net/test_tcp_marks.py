@@ -7,7 +7,7 @@ import contextlib
 import logging
 import re
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import pytest
 from helpers import SLOW, certificates, until
 from swallowing import swallowing_relay
 from tcp_peers import ReferencePeer, listening, reference_client, value
+from traffic import Plain, Pose, reading, sending
 
-from deli_com import Client, Codec, Recording, Server, WsClient, codec, u32
+from deli_com import Client, Recording, Server, WsClient, codec
 from deli_com.relay import Relay
 
 HASH = codec(bytes).schema.hash
@@ -25,16 +26,6 @@ LIVE = "deli 1 live"
 MARK = re.compile(rb"deli 1 mark ([0-9a-f]{16})")
 NO_MARK = "0" * 16
 QUICK = {"keepalive_interval": 0.3 * SLOW, "keepalive_timeout": 0.3 * SLOW}
-
-
-class Pose(Codec, policy="latest"):
-    turn: u32
-    data: bytes = b""
-
-
-class Plain(Codec):
-    turn: u32
-    data: bytes = b""
 
 
 def framed(*texts: str) -> bytes:
@@ -72,23 +63,6 @@ async def announced(server: Server[Any, Any]) -> AsyncIterator[tuple[ReferencePe
         yield peer, known
     finally:
         peer.close()
-
-
-@contextlib.asynccontextmanager
-async def repeating(act: Callable[[int], object], every: float) -> AsyncIterator[None]:
-    async def run() -> None:
-        turn = 0
-        while True:
-            turn += 1
-            act(turn)
-            await asyncio.sleep(every)
-
-    task = asyncio.create_task(run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 class TestOfAServer:
@@ -284,7 +258,7 @@ class TestThroughARelayThatSwallows:
                 (link,) = client._connections() if up else server.clients
                 sender, receiver = (client, server) if up else (server, client)
                 task = asyncio.create_task(reading(receiver))
-                async with repeating(lambda turn: sender.send_nowait(Pose(turn, bytes(40_000))), 0.004):
+                async with sending(sender, lambda turn: Pose(turn, bytes(40_000)), 0.004):
                     await until(lambda: link.stats().superseded > 50 and relay.waiting < 1 << 20)
                     relay.most_waiting = 0
                     superseded = link.stats().superseded
@@ -303,7 +277,7 @@ class TestThroughARelayThatSwallows:
             client = await Client[Plain].connect(relay.address, schema="check", keepalive_interval=None)
             await server.wait_clients(1)
             (peer,) = server.clients
-            async with repeating(lambda turn: server.send_nowait(Plain(turn, bytes(64))), 0.05):
+            async with sending(server, lambda turn: Plain(turn, bytes(64)), 0.05):
                 await until(lambda: peer.stats().round_trip_s is not None)
                 relay.cut()
                 await until(lambda: server.client_count() == 0)
@@ -342,13 +316,8 @@ class TestThroughARelayThatSwallows:
                 (peer,) = server.clients
                 got: list[int] = []
 
-                async def receive() -> None:
-                    with contextlib.suppress(Exception):
-                        while True:
-                            got.append((await client.recv()).turn)
-
-                task = asyncio.create_task(receive())
-                async with repeating(lambda turn: server.send_nowait(Pose(turn, bytes(40_000))), 0.004):
+                task = asyncio.create_task(reading(client, got))
+                async with sending(server, lambda turn: Pose(turn, bytes(40_000)), 0.004):
                     await until(lambda: peer.stats().superseded > 50 and peer.stats().behind_s > 0)
                 server.send_nowait(Pose(1_000_000))
                 if end == "peer":
@@ -357,12 +326,6 @@ class TestThroughARelayThatSwallows:
                     await server.close(drain=5.0)
                 await task
                 assert got[-1] == 1_000_000
-
-
-async def reading(end: Any) -> None:
-    with contextlib.suppress(Exception):
-        while True:
-            await end.recv()
 
 
 async def test_over_tls() -> None:

@@ -3,57 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import re
 import time
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from helpers import SLOW, until
 from peers import PING, PONG, WsPeer, raw_client
 from swallowing import swallowing_relay
+from traffic import Plain, Pose, reading, sending
 
-from deli_com import Codec, WsClient, WsServer, u32
+from deli_com import WsClient, WsServer
 
 QUICK = {"ping_interval": 0.5 * SLOW, "ping_timeout": 0.5 * SLOW}
-
-
-class Pose(Codec, policy="latest"):
-    turn: u32
-    data: bytes = b""
-
-
-class Plain(Codec):
-    turn: u32
-    data: bytes = b""
-
-
-@contextlib.asynccontextmanager
-async def sending(server: Any, make: Any, every: float) -> AsyncIterator[None]:
-    """Send values for as long as the block runs."""
-
-    async def send() -> None:
-        turn = 0
-        while True:
-            turn += 1
-            server.send_nowait(make(turn))
-            await asyncio.sleep(every)
-
-    task = asyncio.create_task(send())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def reading(client: Any) -> None:
-    with contextlib.suppress(Exception):
-        while True:
-            await client.recv()
 
 
 class TestNewest:
@@ -227,12 +190,7 @@ async def test_close_lifts_the_bound() -> None:
             (peer,) = server.clients
             got: list[int] = []
 
-            async def receive() -> None:
-                with contextlib.suppress(Exception):
-                    while True:
-                        got.append((await client.recv()).turn)
-
-            task = asyncio.create_task(receive())
+            task = asyncio.create_task(reading(client, got))
             async with sending(server, lambda turn: Pose(turn, bytes(40_000)), 0.004):
                 await until(lambda: peer.stats().superseded > 50)
                 await until(lambda: peer.stats().behind_s > 0)
@@ -326,12 +284,7 @@ async def test_what_close_leaves_arrives(max_transit: float | None) -> None:
             await server.wait_clients(1)
             got: list[int] = []
 
-            async def receive() -> None:
-                with contextlib.suppress(Exception):
-                    while True:
-                        got.append((await client.recv()).turn)
-
-            task = asyncio.create_task(receive())
+            task = asyncio.create_task(reading(client, got))
             for turn in range(75):
                 server.send_nowait(Plain(turn, bytes(40_000)))
                 await asyncio.sleep(0.012)  # so that the bound is in force before all is given
