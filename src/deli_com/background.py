@@ -98,8 +98,8 @@ class Background(ShownAsTable, Generic[Down, Up]):
     3. The end of ``with`` closes the server and joins the thread, whatever happened in the block.
     4. The thread is a daemon: a server that was not closed does not keep the program alive, and is closed
        when the interpreter exits.
-    5. A forked child has no such thread: every call there raises `RuntimeError`. The parent's server keeps
-       running.
+    5. A forked child has no such thread: every call there raises `RuntimeError`, except `close`, which does
+       nothing. The parent's server keeps running.
     """
 
     def __init__(

@@ -194,7 +194,7 @@ class Replay:
         RecordingError
             The file is damaged: nothing behind that place is sent. `seek` may go on elsewhere.
         """
-        self._check_home("replay.wait_end()")
+        self._check_running("replay.wait_end()")
         await self._end_event.wait()
         if self._error is not None:
             raise self._error
@@ -222,7 +222,7 @@ class Replay:
 
     async def close(self) -> None:
         """Stop, and close the server and the file. May be called again."""
-        self._check_home("replay.close()")
+        self._check_running("replay.close()")
         task, self._task = self._task, None
         if self._playback is not None:
             self._playback.close()
@@ -264,6 +264,10 @@ class Replay:
         if self._server is not None:
             self._server._check_home(what)
 
+    def _check_running(self, what: str) -> None:
+        if self._server is not None:
+            self._server._check_running(what)
+
     def _has_changed(self, *, sought: bool = False) -> None:
         self._changed.set()
         if self._playback is not None:
@@ -271,7 +275,7 @@ class Replay:
             self._playback.changed(sought=sought)
 
     def _clock(self) -> float:
-        return asyncio.get_running_loop().time()
+        return float(self.server.loop.time())  # asked in any thread, by `position`
 
     def _now(self) -> int:
         if self._since is None:

@@ -118,7 +118,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
     DecodeError
         From a step: a message did not decode; the next step returns the next value.
     RuntimeError
-        From a step or `aclose`: in another thread, or another event loop than that of the first step.
+        From any call that acts: in another thread, event loop or process than that of the first step.
     """
 
     def __init__(
@@ -186,6 +186,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
 
         What it sends goes out before anything else. What it raises is logged.
         """
+        self._check_elsewhere("stream.on_connect()")
         self._keeps = True
         return self._on_connect.add(function)
 
@@ -201,6 +202,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
             Its argument is the error that ended the connection: `ConnectionClosed`, with ``code`` and
             ``reason``, or `SchemaMismatch`. What it raises is logged.
         """
+        self._check_elsewhere("stream.on_disconnect()")
         self._keeps = True
         return self._on_disconnect.add(function)
 
@@ -210,6 +212,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         Beside the gaps of `ClientBase.on_gap` there is one after each reconnect: its ``name`` is ``"*"``, its
         ``reason`` ``"link"``, and ``seconds`` is how long there was no connection.
         """
+        self._check_elsewhere("stream.on_gap()")
         return self._on_gap.add(function)
 
     # --- state -----------------------------------------------------------------------------
@@ -231,6 +234,8 @@ class Stream(ShownAsTable, Generic[Down, Up]):
 
     def stats(self) -> StreamStats:
         """Return counters over all connections, and what is held now. See `StreamStats`."""
+        if self._home is not None:
+            self._home.refuse_child("stream.stats()")
         current = None if self._client is None else self._client.stats()
         return self._past.with_current(
             current, self._link_gaps, self._connections, self._away_s + self._away()
@@ -410,6 +415,11 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         if self._home is None:
             self._home = Home(running_loop(self._call))
         self._home.refuse_others(what)
+
+    def _check_elsewhere(self, what: str) -> None:
+        # For what may be called before there is a loop, and between two runs of it.
+        if self._home is not None:
+            self._home.refuse_elsewhere(what)
 
     def _is_told(self) -> bool:
         """Whether the program knows of the current connection; `on_connect` and its like do."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from forks import driven, in_child
 from helpers import RawPeer, until
 
 from deli_com import Client, Codec, ConnectionClosed, Recording, Server, WsClient, WsServer, codec, u32
@@ -30,24 +31,6 @@ class Reading(Codec):
 KINDS: dict[str, tuple[Any, Any]] = {"ws": (WsServer, WsClient), "tcp": (Server, Client)}
 
 
-def in_child(work: Callable[[], Any]) -> str:
-    """What `work` gives, or raises, in a child of a fork."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            said = repr(work())
-        except BaseException as error:
-            said = f"{type(error).__name__}: {error}"
-        os.write(writing, said.encode())
-        os._exit(0)
-    os.close(writing)
-    with open(reading, encoding="utf-8") as pipe:
-        said = pipe.read()
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    return said
-
-
 @contextlib.contextmanager
 def sleeping_child() -> Iterator[None]:
     """A child that does nothing but live."""
@@ -60,11 +43,6 @@ def sleeping_child() -> Iterator[None]:
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-
-
-def driven(awaitable: Any) -> Any:
-    """The first step of what would be awaited; no loop runs in the child."""
-    return next(awaitable.__await__(), None)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -332,6 +332,16 @@ def test_an_option_that_is_none(option: str, words: str) -> None:
             connect(ADDR, max_inbx=1)  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize("made", [WsServer, Server, WsClient, Client])
+def test_too_many_types(made: Any) -> None:
+    name = made.__name__
+    for types, got in (((u32, u32, u32), "3: u32, u32, u32"), ((), r"0: \(\)")):
+        with pytest.raises(TypeError) as caught:
+            made[types]
+        words = rf"{name} takes one type or two, {name}\[T\] or {name}\[Down, Up\], got {got}"
+        assert re.fullmatch(words, str(caught.value))
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [

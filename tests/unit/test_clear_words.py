@@ -456,12 +456,13 @@ class TestWhatADataclassCanDo:
         assert Box(1) == Box(1)
 
     def test_a_keyword_that_is_none(self):
-        with pytest.raises(
-            TypeError, match="Pose: 'policyy' is no class keyword of Codec; did you mean 'policy'"
-        ):
+        for keyword in ("policyy", "polciy", "Policy"):
+            with pytest.raises(
+                TypeError, match=f"Pose: '{keyword}' is no class keyword of Codec; did you mean 'policy'"
+            ):
 
-            class Pose(Codec, policyy="latest"):  # type: ignore[call-arg]
-                x: u8
+                class Pose(Codec, **{keyword: "latest"}):  # type: ignore[call-arg]
+                    x: u8
 
         with pytest.raises(
             TypeError, match="'colour' is no class keyword of Codec; there are frozen, kw_only"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from weakref import WeakSet
 
 from deli_com.backplane.protocol import Orphans, Unreachable, checked_orphans, checked_room
+from deli_com.ground.home import Home
 
 __all__ = ["Memory"]
 
@@ -46,6 +47,7 @@ class Memory:
         self._receive: Callable[[str, bytes], None] | None = None
         self._changed: Callable[[], None] | None = None
         self._is_away = False
+        self._home: Home | None = None  # while it is open
 
     @property
     def is_connected(self) -> bool:
@@ -54,11 +56,13 @@ class Memory:
 
     @property
     def is_away(self) -> bool:
-        """Whether the network is interrupted."""
+        """Whether the network is interrupted. It is set in the event loop of the server."""
         return self._is_away
 
     @is_away.setter
     def is_away(self, value: bool) -> None:
+        if self._home is not None:
+            self._home.refuse_elsewhere("memory.is_away")
         self._is_away = value
         if self._changed is not None:
             self._changed()
@@ -72,6 +76,7 @@ class Memory:
         if self._receive is not None:
             raise RuntimeError("a backplane is of one server: make another Memory")
         self._subjects = [subject.split(".") for subject in subjects]
+        self._home = Home(asyncio.get_running_loop())
         self._receive, self._changed = receive, changed
         _all.add(self)
         changed()
@@ -90,7 +95,7 @@ class Memory:
 
     async def close(self) -> None:
         _all.discard(self)
-        self._receive = self._changed = None
+        self._receive = self._changed = self._home = None
 
     def _wants(self, subject: str) -> bool:
         words = subject.split(".")

@@ -79,6 +79,14 @@ cdef class Home:
         """Raise RuntimeError unless this is the thread, and the running loop, that it was made for."""
         self.check_running(what)
 
+    def refuse_elsewhere(self, str what not None):
+        """Raise RuntimeError in another thread, event loop or process; its own loop need not run."""
+        self.check(what)
+
+    def refuse_child(self, str what not None):
+        """Raise RuntimeError in a child of the process that it was made in."""
+        self.check_process(what)
+
     cdef int check(self, str what) except -1:
         if not at_home(self):
             self.check_process(what)

@@ -390,6 +390,9 @@ cdef class Endpoint(Owner):
     def _check_running(self, what):
         self.home.check_running(what)
 
+    def _check_process(self, what):
+        self.home.check_process(what)
+
 
 # The hub borrows its owner, so it must be told before the collector takes the hub away.
 

@@ -138,6 +138,8 @@ class LiveRecorder(Recorder):
 
     async def aclose(self) -> None:
         refuse_child(self._process, "aclose")
+        if self._is_told and threading.get_ident() != self._thread_id:
+            await asyncio.to_thread(self._detach_there)
         self._detach()
         await super().aclose()
 
@@ -242,6 +244,7 @@ class Box:
         self.seconds = seconds
         self.max_bytes = max_bytes
         self._process = os.getpid()
+        self._thread_id = threading.get_ident()  # of the loop
         self._streams = Streams(endpoint)
         self._endpoint = weakref.ref(endpoint)
         self._loop = endpoint.loop
@@ -297,14 +300,17 @@ class Box:
         return target
 
     def close(self) -> None:
-        """Drop all messages, and stop recording."""
+        """Drop all messages, and stop recording. Legal from any thread."""
         refuse_child(self._process, "close")
         endpoint = self._endpoint()
         if endpoint is not None:
             endpoint._hide_from(self._sink)
         self._intake.close()
-        while self._chunks:
-            self._intake.give_back(self._chunks.popleft())
+        if threading.get_ident() != self._thread_id:  # where a message may just fill a chunk
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._drop)
+                return
+        self._drop()
 
     def __enter__(self) -> Self:
         return self
@@ -319,6 +325,10 @@ class Box:
     def _channel_of(self, way: int, variant: int, scope: object) -> int:
         self._channels.append(self._streams.describe(way, variant, scope))
         return len(self._channels) - 1
+
+    def _drop(self) -> None:
+        while self._chunks:
+            self._intake.give_back(self._chunks.popleft())
 
     def _on_full(self) -> None:
         self._collect(part_filled=False)

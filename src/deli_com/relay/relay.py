@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from deli_com.coding.registry import codec
 from deli_com.errors import ConnectionClosed
+from deli_com.ground.home import Home
 from deli_com.ground.waiter import Waiter
 from deli_com.link.passing import Passing, send_as, tell, tell_missed
 from deli_com.link.payload import forget_all
@@ -160,6 +161,7 @@ class Relay:
         self._waiting_room: Any = None  # answers clients before there is a server
         self._server: WsServer[Any, Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._home: Home | None = None  # of that loop
         self._tasks: set[asyncio.Task[Any]] = set()
         self._listening: Waiter | None = None
         self.changed = asyncio.Event()  # there is another server
@@ -170,9 +172,11 @@ class Relay:
 
     def start(self) -> None:
         """Start the relay, and return at once. Entering or awaiting the relay starts it, too."""
+        self._check_home("relay.start()")
         if self._loop is not None:
             return
         self._loop = running_loop("Relay.start()")
+        self._home = Home(self._loop)
         self._listening, self._closed = Waiter(self._loop), Waiter(self._loop)
         self._spawn(self._accept() if self.url is None else self._follow())
         if self._writing is not None:
@@ -187,13 +191,17 @@ class Relay:
             The address is in use, or may not be bound.
         ConnectionClosed
             It was closed before that.
+        RuntimeError
+            Called in another thread, event loop or process than that in which it was started.
         """
+        self._check_home("relay.wait_listening()")
         self.start()
         assert self._listening is not None
         await asyncio.shield(self._listening)
 
     async def wait_closed(self) -> None:
         """Wait until the relay is closed. If an error has closed it, raise that error."""
+        self._check_home("relay.wait_closed()")
         self.start()
         assert self._closed is not None
         await asyncio.shield(self._closed)
@@ -229,11 +237,13 @@ class Relay:
         return self._port.address
 
     def client_count(self) -> int:
-        """Return the number of connected clients."""
+        """Return the number of connected clients. Legal from any thread."""
+        self._check_process("relay.client_count()")
         return 0 if self._server is None else self._server.client_count()
 
     def stats(self) -> RelayStats:
-        """Return the counters of the server and of the relay."""
+        """Return the counters of the server and of the relay. Legal from any thread."""
+        self._check_process("relay.stats()")
         served = NOTHING if self._server is None else self._server.stats()
         away = 0.0
         if self._away_since is not None and self._loop is not None:
@@ -254,6 +264,7 @@ class Relay:
 
     async def close(self) -> None:
         """Stop: clients get what is queued, then 1001. May be called again."""
+        self._check_home("relay.close()")
         if self._loop is None:
             return
         if self._ending is None:
@@ -283,6 +294,14 @@ class Relay:
     def current(self) -> tuple[WsServer[Any, Any] | None, Passing, Passing, bool]:
         """For `Writing`: the server, the two `Passing`, and whether upstream is away."""
         return self._server, self._down, self._up, self._is_away
+
+    def _check_home(self, what: str) -> None:
+        if self._home is not None:
+            self._home.refuse_others(what)
+
+    def _check_process(self, what: str) -> None:
+        if self._home is not None:
+            self._home.refuse_child(what)
 
     @property
     def _is_away(self) -> bool:

@@ -397,6 +397,7 @@ class WsServer(ServerBase[Down, Up]):
             server = found()
             if server is None or server._is_ended() or server._service is None:
                 return None
+            server._check_process("an ASGI application")
             return server._service, server.loop
 
         return AsgiApplication(find)
