@@ -127,6 +127,51 @@ def test_a_cell_that_defines_a_class_runs_again(run_cells) -> None:
     assert "its cell run again" in shown[6]
 
 
+QUOTES = """
+from deli_com import Codec, u32
+
+class Quote(Codec):
+    number: u32
+    names: list[str]
+
+    def times(self):
+        return {factor} * self.number
+
+class Plain:
+    def times(self):
+        return {factor}
+"""
+
+
+@pytest.mark.parametrize("mode", ["2", "2 --full"])
+def test_autoreload(run_cells, tmp_path: Path, mode: str) -> None:
+    """A module of structs is edited: what is made afterwards works, and so does all else of the module."""
+    module = tmp_path / "quotes_that_change.py"
+    module.write_text(QUOTES.format(factor=1), encoding="utf-8")
+    edit = f"""
+import os, pathlib
+module = pathlib.Path({str(module)!r})
+module.write_text({QUOTES.format(factor=20)!r}, encoding="utf-8")
+os.utime(module, (2_000_000_000, 2_000_000_000))
+"""
+    shown = run_cells(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})",
+        f"%load_ext autoreload\n%autoreload {mode}",
+        "import quotes_that_change as quotes; from quotes_that_change import Quote",
+        "from deli_com import codec",
+        "old = Quote(1, ['a']); plain = quotes.Plain(); print(old.times(), plain.times())",
+        edit,
+        "print(old.to_bytes() == b'\\1\\0\\0\\0\\1\\0\\0\\0\\1\\0\\0\\0a')",
+        "new = quotes.Quote(2, ['b']); print(new.times(), plain.times())",
+        "print(quotes.Quote.from_bytes(new.to_bytes()) == new, bool(codec(quotes.Quote).to_bytes(new)))",
+        "print(Quote.from_bytes(Quote(3, []).to_bytes()).number)",
+        "codec(quotes.Quote).to_bytes(old); print('same')",
+    )
+    told = [one if isinstance(one, str) else one["text"] for one in shown]
+    assert told[4:10] == ["1 1\n", "", "True\n", "40 20\n", "True True\n", "3\n"]
+    assert told[10] == "same\n" or "Quote of an earlier definition" in told[10]
+
+
 def test_what_is_shown_of_objects(run_cells) -> None:
     shown = run_cells(
         TYPES,
