@@ -1,4 +1,7 @@
-"""nginx, HAProxy and Caddy, started with the configurations of examples/proxies."""
+"""nginx, HAProxy and Caddy, started with the configurations of examples/proxies.
+
+`every_proxy` are those of HTTP, `every_proxy_of_connections` those that pass whatever a connection carries.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,30 +18,50 @@ import pytest
 from pages import ROOT, free_ports
 
 CONFIGURATIONS = ROOT / "examples/proxies"
-COMMANDS: dict[str, tuple[str, Callable[[Path, Path], list[str]]]] = {
-    "nginx": (
-        "nginx.conf",
-        lambda file, home: [
-            "nginx", "-p", str(home), "-e", "stderr", "-c", str(file),
-            "-g", f"daemon off; pid {home}/nginx.pid;",
-        ],
-    ),
-    "haproxy": ("haproxy.cfg", lambda file, home: ["haproxy", "-db", "-f", str(file)]),
-    "caddy": (
-        "Caddyfile",
-        lambda file, home: ["caddy", "run", "--adapter", "caddyfile", "--config", str(file)],
-    ),
-}  # fmt: skip
+STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 
-every_proxy = pytest.mark.parametrize(
-    "proxy",
-    [
-        pytest.param(
-            name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"{name} is not installed")
-        )
-        for name in COMMANDS
-    ],
-)
+
+def _nginx(file: Path, home: Path) -> list[str]:
+    return [
+        "nginx", "-p", str(home), "-e", "stderr", "-c", str(file),
+        "-g", f"daemon off; pid {home}/nginx.pid;",
+    ]  # fmt: skip
+
+
+def _haproxy(file: Path, home: Path) -> list[str]:
+    return ["haproxy", "-db", "-f", str(file)]
+
+
+def _caddy(file: Path, home: Path) -> list[str]:
+    return ["caddy", "run", "--adapter", "caddyfile", "--config", str(file)]
+
+
+COMMANDS: dict[str, tuple[str, Callable[[Path, Path], list[str]]]] = {
+    "nginx": ("nginx.conf", _nginx),
+    "haproxy": ("haproxy.cfg", _haproxy),
+    "caddy": ("Caddyfile", _caddy),
+    "nginx-stream": ("nginx-stream.conf", _nginx),
+    "haproxy-tcp": ("haproxy-tcp.cfg", _haproxy),
+}
+OF_HTTP = ("nginx", "haproxy", "caddy")
+
+
+def _why_not(name: str) -> str | None:
+    program = name.split("-")[0]
+    if shutil.which(program) is None:
+        return f"{program} is not installed"
+    if name == "nginx-stream" and not STREAM_MODULE.exists():
+        return "nginx has no stream module (Debian: libnginx-mod-stream)"
+    return None
+
+
+def _each(names: Iterable[str]) -> pytest.MarkDecorator:
+    skips = {name: pytest.mark.skipif(_why_not(name) is not None, reason=str(_why_not(name))) for name in names}
+    return pytest.mark.parametrize("proxy", [pytest.param(name, marks=skip) for name, skip in skips.items()])
+
+
+every_proxy = _each(OF_HTTP)
+every_proxy_of_connections = _each(name for name in COMMANDS if name not in OF_HTTP)
 
 
 def _started(command: list[str], output: BinaryIO, environment: dict[str, str]) -> subprocess.Popen[bytes]:
