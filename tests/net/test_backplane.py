@@ -12,9 +12,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import traffic
 from backplane_rig import Blob, Ledger, Message, Pose, Tick, hurry, plane, settled, within
+from helpers import until
+from swallowing import swallowing_relay
 
-from deli_com import Codec, Server, WsClient, WsServer, u32
+from deli_com import Client, Codec, Server, WsClient, WsServer, u32
 from deli_com.backplane import Backplane, Memory, Nats, Unreachable, frames, node
 from deli_com.backplane.nats import servers_of
 
@@ -349,6 +352,35 @@ async def test_tcp_servers_take_part() -> None:
         one.send_nowait(Tick(1, 1))
         await within(lambda: ledger.ticks[1] == 1, "missing")
         await ledger.close()
+
+
+@pytest.mark.limit(40)
+@pytest.mark.loops("asyncio")
+async def test_a_slow_client_of_another_node_is_bounded_by_marks() -> None:
+    """What the other node sends waits in the log of its own, where newer values replace it."""
+    async with (
+        Server[traffic.Pose, None].bind("127.0.0.1:0", backplane=Memory("marks")) as one,
+        Server[traffic.Pose, None].bind("127.0.0.1:0", backplane=Memory("marks")) as two,
+        swallowing_relay(two.local_addr()) as relay,
+    ):
+        await within(lambda: plane(one).nodes == plane(two).nodes == 1, "they do not meet")
+        relay.rate = 2e6
+        async with Client[traffic.Pose, None].connect(relay.address, schema="check") as client:
+            await two.wait_clients(1)
+            (peer,) = two.clients
+            got: list[int] = []
+            task = asyncio.create_task(traffic.reading(client, got))
+            async with traffic.sending(one, lambda turn: traffic.Pose(turn, bytes(40_000)), 0.004):
+                await until(lambda: peer.stats().superseded > 50 and relay.waiting < 1 << 20)
+                relay.most_waiting = 0
+                superseded = peer.stats().superseded
+                await until(lambda: peer.stats().superseded > superseded + 100)
+                assert relay.most_waiting < 5 << 19  # of 4 MiB
+            one.send_nowait(traffic.Pose(1_000_000))
+            await until(lambda: got[-1] == 1_000_000)
+            assert got == sorted(got)
+            task.cancel()
+            await asyncio.wait([task])
 
 
 async def test_a_type_without_policies() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import re
+import threading
 import time
 
 import pytest
@@ -14,7 +15,7 @@ from peers import PING, PONG, WsPeer, raw_client
 from swallowing import swallowing_relay
 from traffic import Plain, Pose, reading, sending
 
-from deli_com import WsClient, WsServer
+from deli_com import WsClient, WsServer, connect_blocking
 
 QUICK = {"ping_interval": 0.5 * SLOW, "ping_timeout": 0.5 * SLOW}
 
@@ -265,6 +266,42 @@ class TestBothEnds:
                 assert server.client_count() == 1
                 task.cancel()
                 await asyncio.wait([task])
+
+
+@pytest.mark.limit(40)
+@pytest.mark.loops("asyncio")
+@pytest.mark.parametrize("max_transit", [0.2, None])
+async def test_of_a_blocking_client(max_transit: float | None) -> None:
+    """What it sends waits in its own log, as with a client of asyncio; without a bound the relay takes all."""
+    async with (
+        WsServer[Pose].bind("127.0.0.1:0") as server,
+        swallowing_relay(server.local_addr(), ways="up") as relay,
+    ):
+        relay.rate = 2e6
+        is_over = threading.Event()
+
+        def send() -> None:
+            with connect_blocking(WsClient[Pose], relay.address, max_transit=max_transit) as client:
+                turn = 0
+                while not is_over.wait(0.004):
+                    turn += 1
+                    client.send_nowait(Pose(turn, bytes(40_000)))
+
+        sent = asyncio.create_task(asyncio.to_thread(send))
+        task = asyncio.create_task(reading(server))
+        if max_transit is None:
+            await until(lambda: relay.waiting >= 4 << 20)
+        else:
+            await until(lambda: server.stats().messages_in > 50 and 0 < relay.waiting < 1 << 20)
+            relay.most_waiting = 0
+            before = server.stats().messages_in
+            await until(lambda: server.stats().messages_in > before + 100)
+            assert relay.most_waiting < 5 << 19  # of 4 MiB
+        relay.rate = None
+        is_over.set()
+        await sent
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @pytest.mark.limit(40)
