@@ -6,7 +6,7 @@
     with delayed_link(delay=0.2, loss=0.01) as link:
         ...bind(link.near + ":0")                # this end is 10.9.0.1
         subprocess.run([*link.there, sys.executable, "client.py", link.near])
-    link.told                                    # packets carried, lost, dropped: {"down": {...}, "up": {...}}
+    link.told                  # {"down": {"carried": ..., "lost": ..., "dropped": ...}, "up": ...}
 """
 
 from __future__ import annotations
@@ -67,7 +67,10 @@ def delayed_link(
         "queue": queue,
         "seed": seed,
     }
-    command = [str(compiled("delayed_link")), *(text for k, v in given.items() for text in (f"--{k}", str(v)))]
+    command = [
+        str(compiled("delayed_link")),
+        *(text for k, v in given.items() for text in (f"--{k}", str(v))),
+    ]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None

@@ -1,13 +1,14 @@
-"""Age of `latest` values at a client behind a proxy and a slow link: `python bench/proxies.py [--json FILE]`.
+"""Age of `latest` values behind a proxy and a slow link: `python bench/proxies.py [--json FILE]`.
 
-A server sends 1,000 values of 4 KB a second, of policy latest. The client, in a namespace of its own, takes all
-that comes, over a link of 1 MB/s (delayed_link.c). Between them is no proxy, or one with the configuration of
-examples/proxies: nginx, HAProxy and Caddy as proxies of HTTP, nginx and HAProxy as proxies of connections, these
-also in front of a TCP server whose client exchanges schemas. The client connects while the stream is running.
+A server sends 1,000 values of 4 KB a second, of policy latest. The client, in a namespace of its own,
+takes all that comes, over a link of 1 MB/s (delayed_link.c). Between them is no proxy, or one with the
+configuration of examples/proxies: nginx, HAProxy and Caddy as proxies of HTTP, nginx and HAProxy as
+proxies of connections, these also in front of a TCP server whose client exchanges schemas. The client
+connects while the stream is running.
 
-Age is from the send call to the return of `recv`, on one clock. The figures are the worst and the median of the
-times after the first value that stand in the head, over all runs. Needs Linux, root and /dev/net/tun; a proxy that
-is not installed is left out, and named.
+Age is from the send call to the return of `recv`, on one clock. The figures are the worst and the
+median of the times after the first value that stand in the head, over all runs. Needs Linux, root and
+/dev/net/tun; a proxy that is not installed is left out, and named.
 """
 
 from __future__ import annotations

@@ -1,17 +1,19 @@
 """What the bound on bytes in flight costs: `python bench/transit.py [--seconds 6] [--json FILE]`.
 
-Throughput: over a link (delayed_link.c) with a delay of 0, 20 and 200 ms there and back, and 0 or 1 % of the
-packets lost there or back, a server sends as fast as it may to one client that reads everything. With
-`max_transit=0.5` (default) and with `max_transit=None`, in turn, `--runs` times each, with the same seed of the
-losses. Reliable values are awaited; of policy latest, a value of 64 KB is sent each turn of the loop. The figure
-is the ratio of the medians of the bytes that the client received in the second half of the run. Needs Linux, root
-and /dev/net/tun. `--congestion cubic` is for another congestion control than the machine's.
+Throughput: over a link (delayed_link.c) with a delay of 0, 20 and 200 ms there and back, and 0 or 1 %
+of the packets lost there or back, a server sends as fast as it may to one client that reads everything.
+With `max_transit=0.5` (default) and with `max_transit=None`, in turn, `--runs` times each, with the
+same seed of the losses. Reliable values are awaited; of policy latest, a value of 64 KB is sent each
+turn of the loop. The figure is the ratio of the medians of the bytes that the client received in the
+second half of the run. Needs Linux, root and /dev/net/tun. `--congestion cubic` is for another
+congestion control than the machine's.
 
-Close (`--close`): 3 MB of reliable values over a link of 200 ms and 1 MB/s, then `close()`. The figures are the
-values, of 75, that arrive with a bound and without. The bound is in force before all is sent (`ping_timeout=1`).
+Close (`--close`): 3 MB of reliable values over a link of 200 ms and 1 MB/s, then `close()`. The figures
+are the values, of 75, that arrive with a bound and without. The bound is in force before all is sent
+(`ping_timeout=1`).
 
-Markers (`--markers`): 1,000 clients over loopback get 1 MB/s altogether, for as long. The figure is the CPU
-time of the server's process with markers over that without.
+Markers (`--markers`): 1,000 clients over loopback get 1 MB/s altogether, for as long. The figure is the
+CPU time of the server's process with markers over that without.
 """
 
 from __future__ import annotations
@@ -96,7 +98,9 @@ async def receive(port: int, kind: str, seconds: float) -> None:
         os._exit(0)  # the answer to a close would wait behind all that is on its way
 
 
-def ratios(delays: list[int], losses: list[int], kinds: list[str], seconds: float, runs: int) -> dict[str, float]:
+def ratios(
+    delays: list[int], losses: list[int], kinds: list[str], seconds: float, runs: int
+) -> dict[str, float]:
     found = {}
     for delay, loss in [(delay, loss) for delay in delays for loss in losses]:
         for kind in kinds:

@@ -1,4 +1,4 @@
-"""Behind HAProxy `mode tcp` and nginx `stream`: both kinds of servers, with the configurations of examples/proxies."""
+"""Both kinds of servers behind HAProxy `mode tcp` and nginx `stream`, as configured in examples/proxies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ every_end = pytest.mark.parametrize("ends", ENDS)
 
 
 async def only_peer(server: Any) -> Any:
-    """What the server knows of its one client; the first connection of the proxy only looked whether it listens."""
+    """What the server knows of its one client. The proxy's first connection only looked for a listener."""
     await until(lambda: server.client_count() == 1)
     (peer,) = server.clients
     return peer

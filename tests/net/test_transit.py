@@ -272,7 +272,7 @@ class TestBothEnds:
 @pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("max_transit", [0.2, None])
 async def test_of_a_blocking_client(max_transit: float | None) -> None:
-    """What it sends waits in its own log, as with a client of asyncio; without a bound the relay takes all."""
+    """What it sends waits in its own log, as with other clients; without a bound the relay takes all."""
     async with (
         WsServer[Pose].bind("127.0.0.1:0") as server,
         swallowing_relay(server.local_addr(), ways="up") as relay,

@@ -56,7 +56,8 @@ def _why_not(name: str) -> str | None:
 
 
 def _each(names: Iterable[str]) -> pytest.MarkDecorator:
-    skips = {name: pytest.mark.skipif(_why_not(name) is not None, reason=str(_why_not(name))) for name in names}
+    whys = {name: _why_not(name) for name in names}
+    skips = {name: pytest.mark.skipif(why is not None, reason=str(why)) for name, why in whys.items()}
     return pytest.mark.parametrize("proxy", [pytest.param(name, marks=skip) for name, skip in skips.items()])
 
 
