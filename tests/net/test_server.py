@@ -10,6 +10,7 @@ import struct
 
 import pytest
 from helpers import PLAIN_HEAD, until
+from multidict import CIMultiDict
 from peers import BINARY, CLOSE, PONG, Frame, close_payload, dial, raw_client, upgrade
 
 from deli_com import (
@@ -27,6 +28,10 @@ from deli_com import (
 def wire(payload: bytes) -> bytes:
     """A value of type `bytes` on the wire: u32 length, bytes."""
     return struct.pack("<I", len(payload)) + payload
+
+
+def parsed_heads() -> int:
+    return sum(isinstance(found, CIMultiDict) for found in gc.get_objects())
 
 
 class TestBind:
@@ -122,6 +127,22 @@ class TestBind:
 
 
 class TestClients:
+    async def test_a_connection_keeps_no_parsed_headers(self) -> None:
+        """They are 2 KiB at each end. `Peer.request` has the bytes of the head, and parses them on use."""
+        gc.collect()
+        before = parsed_heads()
+        async with WsServer[bytes].bind("127.0.0.1:0") as server:
+            clients = [
+                await WsClient[bytes].connect(server.local_addr(), headers={"X-Number": str(number)})
+                for number in range(5)
+            ]
+            await server.wait_clients(5)
+            assert parsed_heads() <= before
+            numbers = [peer.request.headers["X-Number"] for peer in server.clients]
+            assert sorted(numbers) == ["0", "1", "2", "3", "4"]
+            for client in clients:
+                await client.close()
+
     async def test_accept_adds_clients(self) -> None:
         """Each is counted once its handshake is done, and not before."""
         async with WsServer[bytes].bind("127.0.0.1:0") as server:

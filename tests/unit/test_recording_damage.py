@@ -321,15 +321,21 @@ def test_a_compression_that_is_not_known_is_no_damage(tmp_path: Path) -> None:
     assert path.read_bytes() == data
 
 
-def test_what_the_memory_cannot_hold_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("compression", "where"),
+    [("zstd", "deli_com.recording.chunk_data._decompress"), (None, "deli_com.recording.stored.bytearray")],
+)
+def test_what_the_memory_cannot_hold_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None, where: str
+) -> None:
     path = tmp_path / "run.mcap"
-    write(path)
+    write(path, compression)
     recording = Recording(path)
 
     def none_left(*_: object) -> bytes:
         raise MemoryError
 
-    monkeypatch.setattr("deli_com.recording.chunk_data._decompress", none_left)
+    monkeypatch.setattr(where, none_left, raising=False)
     with pytest.raises(MemoryError, match=r"run\.mcap: there is no memory for the \d+ bytes at byte \d+"):
         _ = [*recording]
 

@@ -393,3 +393,34 @@ def test_model(rate: float, delay: float, message: int, events: list[tuple[str, 
     assert sender.waits < max(sender.message, sender.path.rate)
     assert sender.path.delivered == sender.given
     assert not sender.is_held
+
+
+class TestMemory:
+    """Most connections are idle: they answer one marker at a time, of keepalive."""
+
+    def test_an_idle_connection_takes_little(self) -> None:
+        assert Transit(SECOND // 2).__sizeof__() <= 512
+
+    def test_more_unanswered_markers_are_kept_in_order(self) -> None:
+        for count in range(1, 17):
+            for start in range(3):  # markers answered before: the ring has turned by so many
+                transit = Transit(SECOND // 2)
+                for number in range(start):
+                    transit.mark(900 + number, 10 * number, 1 + number)
+                    assert transit.answer(900 + number, 2 + number)
+                given = 10 * start
+                for number in range(count):
+                    given += 10
+                    transit.mark(number, given, 100 + number)
+                for number in range(count):
+                    assert transit.answer(number, 200 + number), (count, number)
+                    assert transit.confirmed == given - 10 * (count - number - 1)
+                    assert not transit.answer(number, 200 + number)
+
+    def test_past_sixteen_the_newest_stands_for_those_before_it(self) -> None:
+        transit = Transit(SECOND // 2)
+        for number in range(20):
+            transit.mark(number, 10 * number, 1 + number)
+        assert not transit.answer(17, 100)
+        assert transit.answer(14, 100) and transit.confirmed == 140
+        assert transit.answer(19, 101) and transit.confirmed == 190

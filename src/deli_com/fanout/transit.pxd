@@ -47,7 +47,9 @@ cdef class Transit:
     cpdef double grace(self, double most) noexcept
 
     # --- private -----------------------------------------------------------------------
-    cdef Mark _marks[MARKS]                  # a ring: unanswered, in order of sending
+    cdef Mark* _marks                        # a ring: unanswered, in order of sending
+    cdef int _room                           # 1, of keepalive; MARKS once more are unanswered
+    cdef Mark _only
     cdef int _first
     cdef int _count
     cdef uint64_t _confirmed_ns
@@ -61,6 +63,7 @@ cdef class Transit:
     cdef bint _is_clean                      # the least was measured with nothing in flight
     cdef uint64_t _grown                     # bytes given when the bound last grew
     cdef uint64_t _fine_ns                   # when queueing was last within the target
+    cdef bint _has_room(self) noexcept
     cdef Mark* _mark_at(self, int i) noexcept
     cdef uint64_t _allowed(self) noexcept
     cdef int _measure(self, Mark* mark, uint64_t now_ns) noexcept

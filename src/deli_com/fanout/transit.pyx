@@ -23,6 +23,7 @@ marker is sent before anything else.
 
 cimport cython
 from libc.stdint cimport uint64_t
+from libc.stdlib cimport free, malloc
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
@@ -58,9 +59,29 @@ cdef class Transit:
     def __cinit__(self, uint64_t target_ns, uint64_t given=0):
         self.target_ns = target_ns
         self.confirmed = self._marked = given
+        self._marks = &self._only
+        self._room = 1
+
+    def __dealloc__(self):
+        if self._marks != &self._only:
+            free(self._marks)
 
     cdef Mark* _mark_at(self, int i) noexcept:
-        return &self._marks[(self._first + i) % MARKS]
+        return &self._marks[(self._first + i) % self._room]
+
+    cdef bint _has_room(self) noexcept:
+        # An idle connection has one marker at a time, and thousands of them are idle.
+        cdef Mark* marks
+        if self._count < self._room:
+            return True
+        if self._room == MARKS:
+            return False
+        marks = <Mark*>malloc(MARKS * sizeof(Mark))
+        if marks is NULL:
+            return False
+        marks[0] = self._only
+        self._marks, self._room, self._first = marks, MARKS, 0
+        return True
 
     # --- markers -------------------------------------------------------------------------
 
@@ -81,7 +102,7 @@ cdef class Transit:
     cpdef int mark(self, uint64_t token, uint64_t given, uint64_t now_ns) noexcept:
         """A marker is sent behind so many bytes."""
         cdef Mark* mark
-        if self._count == MARKS:
+        if not self._has_room():
             self._count -= 1  # the newest: this one stands for it
         mark = self._mark_at(self._count)
         mark.token = token
@@ -115,7 +136,7 @@ cdef class Transit:
         self.answers = True
         self.confirmed = max(self.confirmed, mark.offset)
         self._confirmed_ns = now_ns
-        self._first = (self._first + i + 1) % MARKS
+        self._first = (self._first + i + 1) % self._room
         self._count -= i + 1
         self._held = False
         return True

@@ -34,6 +34,7 @@ cdef class WsLinkListener(WSListener):
 
     cpdef on_ws_connected(self, WSTransport transport):
         parser = transport.underlying_transport.get_protocol()
+        transport.request = transport.response = None  # 2 KiB; a server keeps the head as bytes, in Request
         self.peer.connected(transport, WsIntake(self.peer, self, parser))
 
     cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
+    from collections import deque
+
     from mcap.records import ChunkIndex
 
     from deli_com.errors import RecordingError
@@ -29,8 +31,21 @@ class _Unsupported(Exception):
     """The compression of a chunk is none of ours."""
 
 
-def load_chunk(source: Stored, chunk: ChunkIndex) -> bytes:
+@overload
+def load_chunk(source: Stored, chunk: ChunkIndex, spare: None = None) -> bytes: ...
+@overload
+def load_chunk(source: Stored, chunk: ChunkIndex, spare: deque[bytearray]) -> bytes | memoryview: ...
+def load_chunk(
+    source: Stored, chunk: ChunkIndex, spare: deque[bytearray] | None = None
+) -> bytes | memoryview:
     """The uncompressed records of a chunk.
+
+    Parameters
+    ----------
+    source : Stored
+    chunk : ChunkIndex
+    spare : deque of bytearray, optional
+        Memory that may be used. The result may be a view of it, or of memory that is larger.
 
     Raises
     ------
@@ -44,18 +59,22 @@ def load_chunk(source: Stored, chunk: ChunkIndex) -> bytes:
     def damaged(reason: str) -> RecordingError:
         return source.error(offset, f"{reason}; `deli-com repair` leaves it out")
 
-    record = source.read(offset, chunk.chunk_length)
+    record: bytes | memoryview
+    if spare is None:
+        record = source.read(offset, chunk.chunk_length)
+    else:
+        record = source.read_into(offset, chunk.chunk_length, spare)
     if len(record) < PREFIX + 8 or record[0] != 0x06:
         raise damaged("there is no chunk here")
     _, _, size, crc, name_size = CHUNK_HEAD.unpack_from(record, 9)
     data = memoryview(record)[PREFIX + name_size + 8 :]
     if len(data) != int.from_bytes(record[PREFIX + name_size : PREFIX + name_size + 8], "little"):
         raise damaged("the chunk does not have the number of bytes that its header gives")
-    name = record[PREFIX : PREFIX + name_size].decode(errors="replace")
+    name = bytes(record[PREFIX : PREFIX + name_size]).decode(errors="replace")
     if name and size > MAX_SIZE and size > len(data) * MAX_RATIO:
         raise damaged(f"the chunk claims {size} bytes, compressed to {len(data)}")
     try:
-        found = _decompress(name, data, size)
+        found = data if isinstance(record, memoryview) and not name else _decompress(name, data, size)
     except _Unsupported as error:
         raise source.error(offset, f"the chunk {error}") from None
     except ValueError as error:
@@ -64,6 +83,8 @@ def load_chunk(source: Stored, chunk: ChunkIndex) -> bytes:
         raise source.memory_error(offset, size) from None
     if len(found) != size:
         raise damaged(f"the chunk has {len(found)} bytes, not the {size} that its header gives")
+    if spare is not None and isinstance(record, memoryview) and found is not data:
+        spare.append(record.obj)  # type: ignore[arg-type] # a bytearray
     if crc and zlib.crc32(found) != crc:
         raise damaged("the chunk is damaged: its checksum differs")
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deli_com.recording.chunk import index_chunk
-from deli_com.recording.chunk_data import load_chunk
 
 if TYPE_CHECKING:
     from deli_com.recording.recording import Recording
@@ -46,7 +45,7 @@ def _rows(recording: Recording[Any], number: int, wanted: Any) -> Any:
 
     low, high = recording.time_range
     for place, walk in recording._walks_of(number):
-        data = walk.data if place is None else load_chunk(recording.source, place)
+        data = walk.data
         pairs = numpy.frombuffer(index_chunk(data).get(number, b""), "<u8").reshape(-1, 2)
         pairs = pairs[(pairs[:, 0] >= low) & (pairs[:, 0] < high)]
         if not len(pairs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -477,6 +478,7 @@ class Recording(Generic[T]):
     def _walks(self, readers: list[Any]) -> Iterator[tuple[ChunkIndex | None, Walk]]:
         low, high = self._range
         source, damaged = self._source, self._index.damaged
+        spare: deque[bytearray] = deque(maxlen=2)
         for place in sorted(self._index.chunks, key=attrgetter("message_start_time")):
             if damaged and place.chunk_start_offset > damaged[0][0]:
                 break
@@ -487,8 +489,8 @@ class Recording(Generic[T]):
                 number < len(readers) and readers[number] is not None for number in offsets
             ):
                 continue
-            data = load_chunk(source, place)
-            yield place, Walk(data, readers, low, high, source.path, place.chunk_start_offset)
+            data = load_chunk(source, place, spare)
+            yield place, Walk(data, readers, low, high, source.path, place.chunk_start_offset, spare)
         for begin, size in self._index.plain:
             if not damaged or begin < damaged[0][0]:
                 yield None, Walk(source.read(begin, size), readers, low, high, source.path, begin)

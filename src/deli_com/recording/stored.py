@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from typing import IO
 
 from deli_com.errors import RecordingError
@@ -61,10 +62,32 @@ class Stored:
                 begin, window = self._window = offset, self._read(offset, min(WINDOW, self.size - offset))
             found = window[offset - begin : offset - begin + size]
         if len(found) < size:
-            raise self.error(
-                offset, f"the file was {self.size} bytes long when it was opened, and is shorter now"
-            )
+            raise self._shorter(offset)
         return found
+
+    def read_into(self, offset: int, size: int, spare: deque[bytearray]) -> memoryview:
+        """Exactly `size` bytes, in memory taken from `spare` if one there is large enough.
+
+        Raises
+        ------
+        RecordingError, MemoryError
+            As by `read`.
+        """
+        if not hasattr(os, "preadv") or not 0 <= offset <= self.size or not 0 <= size <= self.size - offset:
+            return memoryview(bytearray(self.read(offset, size)))
+        memory = spare.pop() if spare else None
+        try:
+            if memory is None or len(memory) < size:
+                memory = bytearray(-(-size // WINDOW) * WINDOW)  # chunks differ a little
+        except MemoryError:
+            raise self.memory_error(offset, size) from None
+        view = memoryview(memory)[:size]
+        done = 0
+        while done < size and (part := os.preadv(self._open_fd(), [view[done:]], offset + done)):
+            done += part
+        if done < size:
+            raise self._shorter(offset)
+        return view
 
     def error(self, offset: int | None, reason: str) -> RecordingError:
         """The error of a place."""
@@ -74,9 +97,18 @@ class Stored:
         """The error of a place whose content is too large for the memory."""
         return MemoryError(f"{self.path}: there is no memory for the {size} bytes at byte {offset}")
 
-    def _read(self, offset: int, size: int) -> bytes:
+    def _shorter(self, offset: int) -> RecordingError:
+        return self.error(
+            offset, f"the file was {self.size} bytes long when it was opened, and is shorter now"
+        )
+
+    def _open_fd(self) -> int:
         if self._stream.closed:
             raise ValueError(f"{self.path} was closed")
+        return self._fd
+
+    def _read(self, offset: int, size: int) -> bytes:
+        self._open_fd()
         parts = []
         while size:
             try:
