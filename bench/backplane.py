@@ -4,11 +4,13 @@ A nats-server, a process that sends and one that receives, all in one run and in
 
 - plain: ``publish`` and ``subscribe`` by callback of nats-py, one NATS message a value;
 - two nodes: a server with ``backplane=Nats(...)`` sends, another one receives; neither has clients, as what a
-  client costs is measured elsewhere.
+  client costs is measured elsewhere;
+- floor: the same bytes as the nodes' batches, made before the clock starts, go through the same nats-server
+  from one bare socket to another, and are thrown away. What it cannot pass on this machine, nobody can.
 
 The figures: messages a second, between the first and the last at the receiver; CPU a message in each process.
-Then the clients of a server: how late its loop turns, and how old messages are when they arrive, without a
-backplane, with one, and with one whose NATS is stopped (SIGSTOP) or killed.
+Then the clients of a server: how late its loop turns, and how old messages are when they arrive at a client
+in another process, without a backplane, with one, and with one whose NATS is stopped (SIGSTOP) or killed.
 """
 
 # ruff: noqa: ASYNC110 - conditions without the library's help
@@ -22,6 +24,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -30,6 +33,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -43,6 +47,7 @@ BURST_BYTES = 1 << 16  # sent in one turn
 SIZES = {64: 400_000, 1024: 100_000}  # bytes of payload to messages
 LOCAL_S = 2.0
 LOCAL_HZ = 1000
+CORES = sorted(os.sched_getaffinity(0))
 
 
 class Value(Codec):
@@ -120,7 +125,50 @@ def receiver(pipe: Connection, url: str, kind: str, size: int, count: int) -> No
             pipe.send(counter.figures(server.stats().backplane.gaps))
             await asyncio.to_thread(pipe.recv)
 
-    asyncio.run(plain() if kind == "plain" else node())
+    def floor() -> None:
+        with bare(url) as link:
+            link.sendall(b"SUB bench 1\r\nPING\r\n")
+            answered(link)
+            total = batches_of(size, count) * (len(batch_of(size)) + 2)  # each with the subscription's number
+            counter = Counter(total)
+            room = bytearray(1 << 18)
+            pipe.send("ready")
+            while counter.left > 0:
+                got = link.recv_into(room)
+                assert got, "nats-server has closed the connection"
+                counter.add(got)
+            rate, cpu, _ = counter.figures(0)
+            pipe.send((rate * count / total, cpu * total / count, 0))
+
+    if kind == "floor":
+        floor()
+    else:
+        asyncio.run(plain() if kind == "plain" else node())
+
+
+def bare(url: str) -> socket.socket:
+    """Connect a socket as a client of NATS that is never answered "+OK"."""
+    place = urlsplit(url)
+    link = socket.create_connection((place.hostname, place.port))
+    assert link.recv(1 << 16).startswith(b"INFO")
+    link.sendall(b'CONNECT {"verbose":false}\r\n')
+    return link
+
+
+def answered(link: socket.socket) -> None:
+    got = b""
+    while not got.endswith(b"PONG\r\n"):
+        got += link.recv(1 << 16)
+
+
+def batch_of(size: int) -> bytes:
+    """A batch of one turn's messages, as the command that publishes it."""
+    payload = bytes(BURST_BYTES // size * (size + 8) + 44)
+    return b"PUB bench %d\r\n%b\r\n" % (len(payload), payload)
+
+
+def batches_of(size: int, count: int) -> int:
+    return -(-count // (BURST_BYTES // size))
 
 
 def sender(pipe: Connection, url: str, kind: str, size: int, count: int) -> None:
@@ -155,7 +203,23 @@ def sender(pipe: Connection, url: str, kind: str, size: int, count: int) -> None
             pipe.send((cpu_us() - before) / count)
             await asyncio.to_thread(pipe.recv)
 
-    asyncio.run(plain() if kind == "plain" else node())
+    def floor() -> None:
+        with bare(url) as link:
+            command = batch_of(size)
+            pipe.send("ready")
+            pipe.recv()
+            before = cpu_us()
+            for _ in range(batches_of(size, count)):
+                link.sendall(command)
+            link.sendall(b"PING\r\n")
+            answered(link)
+            pipe.send((cpu_us() - before) / count)
+            pipe.recv()
+
+    if kind == "floor":
+        floor()
+    else:
+        asyncio.run(plain() if kind == "plain" else node())
 
 
 def once(url: str, kind: str, size: int, count: int) -> dict[str, float]:
@@ -180,24 +244,39 @@ def once(url: str, kind: str, size: int, count: int) -> dict[str, float]:
     return {"rate": rate, "receiver_us": cpu, "sender_us": sender_cpu, "lost": lost}
 
 
+def listener(pipe: Connection, addr: str) -> None:
+    """How old the messages of a server are when they arrive at another process, in microseconds."""
+
+    async def listen() -> list[float]:
+        ages: list[float] = []
+        async for value in await WsClient[Value, None].connect(addr):
+            ages.append((time.monotonic_ns() - value.at) / 1e3)
+        return ages
+
+    pipe.send(asyncio.run(listen()))
+
+
+def apart(pid: int | None) -> None:
+    """Pin this process to its first core, and another one to the last."""
+    os.sched_setaffinity(pid or 0, {CORES[-1]})
+    os.sched_setaffinity(0, {CORES[0]})
+
+
 async def local(url: str | None, fault: Any) -> dict[str, float]:
-    """How late the loop turns, and how old messages of a server are at its own client."""
+    """How late the loop turns, and how old messages of a server are at a client of its own."""
     plane = None if url is None else Nats(url, room="local")
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe()
+    late: list[float] = []
     async with WsServer[Value, None].bind("127.0.0.1:0", backplane=plane) as server:
-        client = await WsClient[Value, None].connect(f"ws://{server.local_addr()}")
+        client = context.Process(target=listener, args=(theirs, f"ws://{server.local_addr()}"))
+        client.start()
+        apart(client.pid)
         await server.wait_clients(1)
         while plane is not None and not plane.is_connected:
             await asyncio.sleep(0.01)
         if fault is not None:
             fault()
-        late: list[float] = []
-        ages: list[float] = []
-
-        async def receive() -> None:
-            async for value in client:
-                ages.append((time.monotonic_ns() - value.at) / 1e3)
-
-        task = asyncio.create_task(receive())
         data = bytes(52)
         due = time.monotonic()
         for _ in range(int(LOCAL_S * LOCAL_HZ)):
@@ -205,19 +284,18 @@ async def local(url: str | None, fault: Any) -> dict[str, float]:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             late.append((time.monotonic() - due) * 1e6)
             server.send_nowait(Value(time.monotonic_ns(), data))
-        await asyncio.sleep(0.05)
-        task.cancel()
-        await client.close()
+    ages = mine.recv()
+    client.join(20)
 
-        def high(values: list[float]) -> float:
-            return sorted(values)[int(len(values) * 0.99)]
+    def high(values: list[float]) -> float:
+        return sorted(values)[int(len(values) * 0.99)]
 
-        return {
-            "late_p50": statistics.median(late),
-            "late_p99": high(late),
-            "age_p50": statistics.median(ages),
-            "age_p99": high(ages),
-        }
+    return {
+        "late_p50": statistics.median(late),
+        "late_p99": high(late),
+        "age_p50": statistics.median(ages),
+        "age_p99": high(ages),
+    }
 
 
 def locals_of(rounds: int) -> dict[str, dict[str, float]]:
@@ -226,6 +304,7 @@ def locals_of(rounds: int) -> dict[str, dict[str, float]]:
         for name in ("no backplane", "NATS is there", "NATS is stopped", "NATS is killed"):
             with tempfile.TemporaryDirectory() as folder:
                 process, url = nats_server(folder)
+                apart(process.pid)
                 fault = {
                     "NATS is stopped": lambda process=process: process.send_signal(signal.SIGSTOP),
                     "NATS is killed": process.kill,
@@ -254,12 +333,13 @@ def main() -> None:
         try:
             for size, messages in SIZES.items():
                 count = max(1000, int(messages * given.scale))
-                taken: dict[str, list[dict[str, float]]] = {"plain": [], "node": []}
+                taken: dict[str, list[dict[str, float]]] = {"plain": [], "node": [], "floor": []}
                 for _ in range(given.rounds):
                     for kind, found in taken.items():
-                        found.append(once(url, kind, size, count if kind == "node" else count // 4))
+                        found.append(once(url, kind, size, count // 4 if kind == "plain" else count))
                 best = {kind: max(found, key=lambda each: each["rate"]) for kind, found in taken.items()}
-                rows[str(size)] = best | {"times": best["node"]["rate"] / best["plain"]["rate"]}
+                times = {kind: best[kind]["rate"] / best["plain"]["rate"] for kind in ("node", "floor")}
+                rows[str(size)] = best | {"times": times}
                 for kind, each in best.items():
                     print(
                         f"{size:5} B  {kind:5}  {each['rate'] / 1e3:8.0f} k messages/s   CPU a message: "
@@ -267,7 +347,11 @@ def main() -> None:
                         f"lost {each['lost']:.0f}",
                         flush=True,
                     )
-                print(f"{size:5} B  a node passes {rows[str(size)]['times']:.1f} times as many", flush=True)
+                print(
+                    f"{size:5} B  a node passes {times['node']:.1f} times as many as nats-py, the floor "
+                    f"{times['floor']:.1f} times",
+                    flush=True,
+                )
         finally:
             process.kill()
             process.wait()

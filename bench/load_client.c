@@ -126,7 +126,9 @@ static void message_done(struct client *c, uint64_t now) {
     }
 }
 
-/* A conforming client answers a PING by a PONG with its payload (masked, here with zeros). */
+/* A conforming client answers a PING by a PONG with its payload (masked, here with zeros). Once a socket has sent, its
+ * kernel delays ACKs, and over loopback the next segment of the server then makes them: on the server's core, 1.3 us for
+ * a client and turn. TCP_QUICKACK keeps that work here, where it is for a client that is elsewhere or never sends. */
 static void control_done(struct client *c) {
     uint8_t frame[6 + 125] = {0x8a, (uint8_t)(0x80 | c->size), 0, 0, 0, 0};
     int opcode = c->head[0] & 0x0f;
@@ -137,6 +139,7 @@ static void control_done(struct client *c) {
     }
     memcpy(frame + 6, c->first, (size_t)c->size);
     write_all(c->fd, (const char *)frame, (size_t)(6 + c->size));
+    setsockopt(c->fd, IPPROTO_TCP, TCP_QUICKACK, &(int){1}, sizeof(int));
 }
 
 static void take(struct client *c, const uint8_t *p, size_t n, uint64_t now) {

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from drive import Job
 from launch import run_client, run_server
-from rows_peers import PEERS, Peers, why_missing
+from rows_peers import PEERS, ManyToOne, Peers, why_missing
 
 SIZES = (64, 1024, 65_536, 1_000_000)
 CLIENTS = (1, 10, 100, 1000)
@@ -331,5 +331,16 @@ from rows_tls import Tls  # noqa: E402 - it is made of the above
 Bench = Fanout | Latency | Stalled | Receive | Uplink | Idle | Footprint | Tls | Peers
 BENCHES: dict[str, Bench] = {
     bench.name: bench
-    for bench in (Fanout(), Stalled(), Latency(), Receive(), Uplink(), Idle(), Footprint(), Tls(), Peers())
+    for bench in (
+        Fanout(),
+        Stalled(),
+        Latency(),
+        Receive(),
+        Uplink(),
+        Idle(),
+        Footprint(),
+        Tls(),
+        Peers(),
+        ManyToOne(),
+    )
 }

@@ -1,4 +1,4 @@
-"""Alternatives in other languages: fan-out of their libraries, in one table with ours.
+"""Alternatives in other languages: their libraries, in one table with ours.
 
 Each library is used in the best way that its documentation recommends; the sources in peers/ say which. All
 use the clients of load_client.c.
@@ -65,3 +65,30 @@ class Peers:
         fanout = BENCHES["fanout"]
         assert isinstance(fanout, Fanout)
         return fanout.measure(lib, case, pace)
+
+
+class ManyToOne:
+    """CPU and wall time a message in a server that many clients send to, as `Uplink`; other languages."""
+
+    name = "many-to-one"
+    is_steady = False
+    headline = "cpu_ns"
+    base: str | None = "deli-com, recv"
+
+    def cases(self, pace: Pace) -> Iterator[Case]:
+        for clients in (2,) if pace.quick else (10, 100):
+            for size in (64,) if pace.quick else (64, 65_536):
+                yield {"clients": clients, "size": size}
+
+    def is_main(self, case: Case) -> bool:
+        return case["clients"] == 10
+
+    def libs(self, case: Case) -> list[str]:
+        # deli receives by tokio-websockets; corking is of what is sent.
+        others = [lib for lib in PEERS if lib not in ("deli (Rust)", "ws, corked")]
+        return ["C floor", "deli-com, recv", "deli-com, recv_many", "picows", *others]
+
+    def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
+        from rows import BENCHES
+
+        return BENCHES["uplink"].measure(lib, case, pace)

@@ -21,6 +21,7 @@ class Tls:
     """CPU and wall time a delivery over TLS 1.3, server core; the certificate is one of `trustme` (ECDSA)."""
 
     name = "tls"
+    is_steady = False
     headline = "cpu_ns"
     base: str | None = "picows"
 

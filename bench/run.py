@@ -25,7 +25,7 @@ from launch import HERE, RunFailed, cores
 from machine import describe
 from report import Row, case_name, chart, tables
 from rows import BENCHES, QUICK, Bench, Pace, installed
-from rows_peers import PEERS, Peers, why_missing
+from rows_peers import PEERS, ManyToOne, Peers, why_missing
 
 NAMES = [*BENCHES, "codec"]
 
@@ -114,7 +114,7 @@ def run_all(chosen: list[Selected], pace: Pace, until: float | None, log: Callab
         while turn == 0 or time.perf_counter() + last < until:
             last = 0.0
             for one in chosen:
-                if turn == 0 or not one.bench.is_steady:
+                if not one.bench.is_steady or turn == 0:
                     started = time.perf_counter()
                     run_round(one, turn, pace, log)
                     last += 0.0 if one.bench.is_steady else time.perf_counter() - started
@@ -166,10 +166,10 @@ def main(argv: list[str] | None = None) -> int:
         benches = [BENCHES[name] for name in names if name != "codec"]
         chosen = select(benches, pace, only, options.case, short)
         for bench in benches:
-            if isinstance(bench, Peers):
+            if isinstance(bench, (Peers, ManyToOne)):
                 for lib in PEERS:
                     if (not only or lib in only) and (why := why_missing(lib)):
-                        log(f"peers: {lib} is left out: {why}")
+                        log(f"{bench.name}: {lib} is left out: {why}")
         if chosen:
             rows = run_all(chosen, pace, until, log)
             meta["rounds"] = max(len(row["rounds"]) for row in rows)

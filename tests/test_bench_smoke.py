@@ -152,13 +152,20 @@ class TestPeers:
         """Rust's take minutes to build: `bench/run.py peers` runs them."""
         monkeypatch.setenv("DELI_COM_BENCH_PEERS", language)
         out = tmp_path / "result"
-        done = run("peers", "--quick", "--out", str(out))
+        done = run("peers", "many-to-one", "--quick", "--out", str(out))
         assert done.returncode == 0, done.stderr
-        found = {row["lib"] for row in json.loads(out.with_suffix(".json").read_text())["rows"]}
-        missing = [line for line in done.stderr.splitlines() if "is left out" in line]
+        rows = json.loads(out.with_suffix(".json").read_text())["rows"]
+        found = {row["lib"] for row in rows if row["bench"] == "peers"}
+        received = {row["lib"] for row in rows if row["bench"] == "many-to-one"}
+        missing = [
+            line for line in done.stderr.splitlines() if line.startswith("peers: ") and "is left" in line
+        ]
         if any(lib in line for lib in libs for line in missing):
             pytest.skip("; ".join(missing)[:300])
         assert found == {"C floor", "deli-com", "picows"} | libs
+        assert received == {"C floor", "deli-com, recv", "deli-com, recv_many", "picows"} | libs - {
+            "ws, corked"
+        }
         assert len(missing) == 8 - len(libs)
 
     def test_what_is_missing_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:

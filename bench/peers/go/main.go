@@ -4,7 +4,8 @@
 //   - gorilla: WritePreparedMessage, one client after the other; the frame is made once.
 //   - coder: Write for each client and message; it has no prepared messages.
 //
-// The turns are those of bench/floor_server.c.
+// The turns are those of bench/floor_server.c. -mode uplink: a goroutine for each client reads its messages by
+// ReadMessage (gorilla) or Read (coder).
 package main
 
 import (
@@ -137,7 +138,32 @@ func threads() []int {
 	return found
 }
 
+// Counts what all clients send: measuring starts after a tenth of the messages, and ends at the last.
+type tally struct {
+	count, total, first uint64
+	started             time.Time
+	user, sys           float64
+	stop                func()
+}
+
+func (t *tally) add() {
+	switch atomic.AddUint64(&t.count, 1) {
+	case t.first:
+		t.user, t.sys = cpu()
+		t.started = time.Now()
+	case t.total:
+		wall := time.Since(t.started).Seconds()
+		user, sys := cpu()
+		t.stop()
+		fmt.Printf("{\"messages\": %d, \"wall_s\": %.6f, \"user_s\": %.6f, \"sys_s\": %.6f}\n",
+			t.total-t.first, wall, user-t.user, sys-t.sys)
+		os.Exit(0)
+	}
+}
+
 func main() {
+	mode := flag.String("mode", "fanout", "")
+	messages := flag.Uint64("messages", 0, "")
 	style := flag.String("style", "gorilla", "")
 	page := flag.String("control", "", "")
 	fifo := flag.String("fifo", "", "")
@@ -149,13 +175,15 @@ func main() {
 	warmup := flag.Float64("warmup", 0.1, "")
 	core := flag.Int("core", -1, "")
 	checked := flag.Int("check", 0, "")
-	for _, name := range []string{"mode", "stalled", "rate", "messages", "lead", "port", "loop"} {
+	for _, name := range []string{"stalled", "rate", "lead", "port", "loop"} {
 		flag.String(name, "", "")
 	}
 	flag.Parse()
 	pin(*core)
 	shared := openControl(*page, *fifo)
 
+	uplink := *mode == "uplink"
+	counted := &tally{total: *messages, first: max(1, *messages/10), stop: func() { shared.store(stop, 1) }}
 	joined := make(chan client, *count)
 	upgrader := gorilla.Upgrader{CheckOrigin: func(*http.Request) bool { return true }}
 	handler := func(w http.ResponseWriter, r *http.Request) {
@@ -164,12 +192,25 @@ func main() {
 				InsecureSkipVerify: true, CompressionMode: coder.CompressionDisabled})
 			check(err)
 			joined <- coderClient{conn}
+			if uplink {
+				conn.SetReadLimit(-1)
+				for {
+					_, _, err := conn.Read(r.Context())
+					check(err)
+					counted.add()
+				}
+			}
 			<-r.Context().Done()
 			return
 		}
 		conn, err := upgrader.Upgrade(w, r, nil)
 		check(err)
 		joined <- gorillaClient{conn}
+		for uplink {
+			_, _, err := conn.ReadMessage()
+			check(err)
+			counted.add()
+		}
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err)
@@ -178,6 +219,9 @@ func main() {
 	clients := make([]client, *count)
 	for i := range clients {
 		clients[i] = <-joined
+	}
+	if uplink {
+		select {}
 	}
 	for shared.load(ready) < uint64(*count) {
 		time.Sleep(2 * time.Millisecond)

@@ -1,6 +1,8 @@
 // Node's ws. --style: "ws" sends to each client; "corked" also corks the sockets for each turn, so that a turn
 // is one system call a client.
 //
+// --mode uplink counts the "message" events of all clients.
+//
 // The turns are those of bench/floor_server.c. Node cannot map memory: the control page is read and written by
 // system calls, one or two a turn.
 import fs from "node:fs";
@@ -46,6 +48,35 @@ const server = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDefla
 server.on("listening", () => console.log(JSON.stringify({ port: server.address().port })));
 server.on("error", (error) => { throw error; });
 
+function finish(messages, turns, started, before) {
+  const wall = (performance.now() - started) / 1000;
+  const after = process.resourceUsage();
+  store(STOP, 1);
+  console.log(JSON.stringify({
+    turns,
+    messages,
+    wall_s: wall,
+    user_s: (after.userCPUTime - before.userCPUTime) / 1e6,
+    sys_s: (after.systemCPUTime - before.systemCPUTime) / 1e6,
+  }));
+  process.exit();
+}
+
+if (given.mode === "uplink") {
+  const total = number("messages", 0), first = Math.max(1, Math.floor(total / 10));
+  let got = 0, started, before;
+  server.on("connection", (client) => client.on("message", () => {
+    got++;
+    if (got === first) {
+      before = process.resourceUsage();
+      started = performance.now();
+    } else if (got === total) {
+      finish(total - first, 0, started, before);
+    }
+  }));
+  await new Promise(() => {});
+}
+
 const corked = given.style === "corked";
 const size = number("size", 64), burst = number("burst", 1), window = number("window", 8);
 while (server.clients.size < count || load(READY) < count) await new Promise((done) => setTimeout(done, 2));
@@ -72,14 +103,4 @@ for (;;) {
   turn++;
   if (load(TURNS) <= turn - window) await turnRead(turn - window + 1);
 }
-const wall = (performance.now() - started) / 1000;
-const after = process.resourceUsage();
-store(STOP, 1);
-console.log(JSON.stringify({
-  turns: turn - first,
-  messages: (turn - first) * burst,
-  wall_s: wall,
-  user_s: (after.userCPUTime - before.userCPUTime) / 1e6,
-  sys_s: (after.systemCPUTime - before.systemCPUTime) / 1e6,
-}));
-process.exit();
+finish((turn - first) * burst, turn - first, started, before);

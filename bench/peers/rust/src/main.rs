@@ -6,18 +6,21 @@
 //! - `tungstenite`: tokio-tungstenite, `feed` and `flush`.
 //! - `deli`: as the deli crate sends: a task for each client takes from a broadcast channel and calls `send`.
 //!
+//! `--mode uplink`: a task for each client reads its messages, by `next` or `read_frame`.
+//!
 //! The turns are those of bench/floor_server.c. All run on one core, on one thread but for `deli`, whose tasks
 //! run on tokio's threads.
 
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use bytes::Bytes;
 use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket};
-use futures_util::SinkExt;
+use futures_util::{SinkExt, StreamExt};
 use sha1::{Digest, Sha1};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -186,6 +189,79 @@ fn cpu() -> (f64, f64) {
     (seconds(usage.ru_utime), seconds(usage.ru_stime))
 }
 
+/// Counts what all clients send: measuring starts after a tenth of the messages, and ends at the last.
+struct Tally {
+    count: AtomicU64,
+    total: u64,
+    began: Mutex<Option<(Instant, (f64, f64))>>,
+    control: Control,
+}
+
+// The page is shared by processes, so by threads, too.
+unsafe impl Send for Tally {}
+unsafe impl Sync for Tally {}
+
+impl Tally {
+    fn add(&self) {
+        let first = (self.total / 10).max(1);
+        let count = self.count.fetch_add(1, SeqCst) + 1;
+        if count == first {
+            *self.began.lock().unwrap() = Some((Instant::now(), cpu()));
+        } else if count == self.total {
+            let (started, (user, sys)) = self.began.lock().unwrap().unwrap();
+            let (wall, (user_end, sys_end)) = (started.elapsed().as_secs_f64(), cpu());
+            self.control.cell(STOP).store(1, SeqCst);
+            println!(
+                "{{\"messages\": {}, \"wall_s\": {wall:.6}, \"user_s\": {:.6}, \"sys_s\": {:.6}}}",
+                self.total - first,
+                user_end - user,
+                sys_end - sys
+            );
+            std::process::exit(0);
+        }
+    }
+}
+
+async fn receive(clients: Clients, tally: Arc<Tally>) {
+    match clients {
+        Clients::Tokio(all) => {
+            for mut client in all {
+                let tally = tally.clone();
+                tokio::spawn(async move {
+                    while let Some(message) = client.next().await {
+                        message.unwrap();
+                        tally.add();
+                    }
+                });
+            }
+        }
+        Clients::Fast(all) => {
+            for mut client in all {
+                let tally = tally.clone();
+                tokio::spawn(async move {
+                    loop {
+                        client.read_frame().await.unwrap();
+                        tally.add();
+                    }
+                });
+            }
+        }
+        Clients::Tungstenite(all) => {
+            for mut client in all {
+                let tally = tally.clone();
+                tokio::spawn(async move {
+                    while let Some(message) = client.next().await {
+                        message.unwrap();
+                        tally.add();
+                    }
+                });
+            }
+        }
+        Clients::Deli(_) => panic!("deli receives as tokio-websockets does"),
+    }
+    std::future::pending::<()>().await;
+}
+
 async fn serve(given: HashMap<String, String>) {
     let number = |name: &str, otherwise: f64| given.get(name).map_or(otherwise, |text| text.parse().unwrap());
     let control = Control::open(&given["control"], &given["fifo"]);
@@ -193,6 +269,11 @@ async fn serve(given: HashMap<String, String>) {
     println!("{{\"port\": {}}}", listener.local_addr().unwrap().port());
     let count = number("clients", 1.0) as usize;
     let mut clients = accept_all(&listener, &given["style"], count).await;
+    if given.get("mode").is_some_and(|mode| mode == "uplink") {
+        let total = number("messages", 0.0) as u64;
+        let tally = Tally { count: AtomicU64::new(0), total, began: Mutex::new(None), control };
+        return receive(clients, Arc::new(tally)).await;
+    }
     while control.cell(READY).load(SeqCst) < count as u64 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
