@@ -174,7 +174,7 @@ class PeerStats(ShownAsTable):
         Reliable messages that it has yet to be given, and what its transport holds; without the
         latter where another thread than the event loop's asks.
     behind_s : float
-        Seconds since it was last up to date; 0.0 if it is.
+        Seconds since it was last up to date, counted each 0.25 s; 0.0 if it is.
     skipped, superseded : int
         Messages that it did not get because it was behind: of policy skip and latest.
     undecodable : int
