@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from no_memory import hold_code
+from no_memory import clear_last_resort, hold_code
 
 from deli_com import (
     Client,
@@ -268,7 +268,10 @@ class Links:
                 while calm < CALM and k < 600:
                     self.calls += 1
                     stepping = Stepping(work(), step, k, width)
+                    stuck = self.stuck
                     trouble = self.loop.run_until_complete(self._outcome(stepping))
+                    if self.stuck > stuck:
+                        print(f"stuck: {name}, step {step}, k = {k}, {width}", file=sys.stderr, flush=True)
                     calm = 0 if stepping.failed else calm + 1
                     self.failures += stepping.failed
                     if not is_of_memory(trouble) and not isinstance(trouble, (ComError, OSError, type(None))):
@@ -281,8 +284,10 @@ class Links:
         try:
             async with asyncio.timeout(2):
                 await work
-        except TimeoutError:
+        except TimeoutError as error:
             self.stuck += 1
+            waits = "".join(traceback.format_exception(error.__cause__, chain=False))
+            print(f"it waits for ever, {waits}; told at last: {self.told.last}", file=sys.stderr, flush=True)
             return None
         except BaseException as error:
             return error
@@ -299,6 +304,7 @@ class Links:
             await other.recv()
 
     def _check(self, name: str) -> None:
+        clear_last_resort()
         try:
             self.loop.run_until_complete(self.check())
         except BaseException as error:
