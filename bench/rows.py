@@ -150,6 +150,8 @@ class Fanout:
     def libs(self, case: Case) -> list[str]:
         few = ["C floor", "deli-com", "deli-com, TCP", "picows", "websockets"]
         full = ["deli-com, awaited", "aiohttp", "socketify", "pyzmq"]
+        if case["clients"] == 1:
+            return [*few, "deli-com, awaited"]
         return few + full if case["clients"] in (2, 3, 20, 100) else few
 
     def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
