@@ -135,6 +135,41 @@ static inline size_t frame_header(uint8_t *out, uint64_t size, const uint8_t *ma
     return n;
 }
 
+/* Where a stream of frames is. */
+struct reader {
+    uint64_t left;     /* payload bytes of the current message still to come */
+    uint8_t head[14];
+    uint32_t have;     /* bytes of head that are here */
+};
+
+/* Counts the messages that end in these bytes. */
+static inline uint64_t count_messages(struct reader *r, const uint8_t *p, size_t n) {
+    uint64_t done = 0;
+    while (n) {
+        if (r->left) {
+            uint64_t take = r->left < n ? r->left : n;
+            p += take;
+            n -= take;
+            if (!(r->left -= take)) done++;
+            continue;
+        }
+        r->head[r->have++] = *p++;
+        n--;
+        if (r->have < 2) continue;
+        uint8_t len = r->head[1] & 0x7f;
+        uint32_t ext = len == 126 ? 2 : len == 127 ? 8 : 0, need = 2 + ext + (r->head[1] & 0x80 ? 4 : 0);
+        if (r->have < need) continue;
+        r->left = len;
+        if (ext) {
+            r->left = 0;
+            for (uint32_t i = 0; i < ext; i++) r->left = r->left << 8 | r->head[2 + i];
+        }
+        r->have = 0;
+        if (!r->left) done++;
+    }
+    return done;
+}
+
 /* What the content check expects at byte `i` of a payload, after the stamp and the sequence number. */
 static inline uint8_t pattern(uint64_t i) { return (uint8_t)(i % 251); }
 

@@ -50,6 +50,7 @@ SERVERS = {
 SERVERS |= {lib: Program(f"peers/{language}", style) for lib, (language, style) in PEERS.items()}
 PROTOCOLS = {"pyzmq": "zmq", "deli-com, TCP": "tcp"}  # of the load; the others are WebSocket
 RECEIVERS = {
+    "C floor": Program("floor_client"),
     "picows, listener": Program("clients/picows_listener", "", "picows"),
     "deli-com, recv": Program("clients/ours", "recv", "deli_com"),
     "deli-com, recv of bytes": Program("clients/ours", "recv_bytes", "deli_com"),
