@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from deli_com import Client, Server, WsClient, WsServer, serve_background
-from deli_com.net.options import RULES, checked, one_checked, taking
+from deli_com.net.options import RULES, checked, checking_options, one_checked
 
 CALLS = (Server.bind, WsServer.bind, Client.connect, WsClient.connect)
 SECONDS = [
@@ -72,7 +72,7 @@ def test_a_default_is_what_its_rule_gives(call):
 def test_a_call_gets_what_its_rules_give():
     class Opened:
         @classmethod
-        @taking({"size": "max_message_size"}, also=lambda addr, given: seen.append((addr, given)))
+        @checking_options({"size": "max_message_size"}, also=lambda addr, given: seen.append((addr, given)))
         def bind(cls, addr=None, *, size=1, drain=2.0, n=3):
             return addr, size, drain, n
 

@@ -22,18 +22,18 @@ def test_both_are_known_once_both_were_told() -> None:
     question = Question()
     assert question.hello == Announcement(ASK, ASK)
     question.answered(BOTH)
-    question.take(text("up", UP))
+    question.handle(text("up", UP))
     assert not question.is_settled
     for other in (render(Live()), render(Gap("A", 1, 0)), b"deli 1 later", b"anything"):
-        question.take(other)
-    question.take(text("down", DOWN))
+        question.handle(other)
+    question.handle(text("down", DOWN))
     assert question.is_settled and question.schemas == (DOWN, UP)
 
 
 def test_the_hashes_may_come_as_a_text() -> None:
     question = Question()
-    question.take(render(Hello(Announcement(DOWN.hash, NOTHING))))
-    question.take(text("down", DOWN))
+    question.handle(render(Hello(Announcement(DOWN.hash, NOTHING))))
+    question.handle(text("down", DOWN))
     assert question.is_settled and question.schemas == (DOWN, None)
 
 
@@ -58,7 +58,7 @@ def test_what_makes_no_sense_is_a_value_error(says: Announcement | None, told: b
     if says is not None:
         question.answered(says)
     with pytest.raises(ValueError, match=words):
-        question.take(told)
+        question.handle(told)
     assert not question.is_settled
 
 

@@ -19,7 +19,7 @@ from deli_com.net.address import Address, plain_ip
 from deli_com.net.log_budget import LogBudget
 from deli_com.ws.head import Refusal, checked_headers, server_feed
 from deli_com.ws.picows_adapter import feed, server_protocol
-from deli_com.ws.service import Service, judge_page, refusal_of, settle_subprotocol
+from deli_com.ws.service import Service, judge_page, refusal_of, choose_subprotocol
 
 __all__ = ["AsgiApplication", "NoPort"]
 
@@ -131,7 +131,7 @@ class AsgiApplication:
         try:
             refused = judge_page(request, service, self._budget)
             if refused is None:
-                refused = settle_subprotocol(request, service, scope.get("subprotocols") or [])
+                refused = choose_subprotocol(request, service, scope.get("subprotocols") or [])
             if refused is not None:
                 return refused
             if service.full():

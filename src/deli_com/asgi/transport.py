@@ -136,7 +136,7 @@ class AsgiTransport(asyncio.Transport):
 
     async def run(self) -> None:
         """Pass messages both ways until either end has closed."""
-        tasks = [asyncio.ensure_future(self._pump()), asyncio.ensure_future(self._take())]
+        tasks = [asyncio.ensure_future(self._pump()), asyncio.ensure_future(self._read())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -218,7 +218,7 @@ class AsgiTransport(asyncio.Transport):
             if not self._frames and self._protocol is not None:  # an answer to a PING may end it
                 self._protocol.resume_writing()
 
-    async def _take(self) -> None:
+    async def _read(self) -> None:
         while True:
             await self._may_read.wait()
             message = await self._receive()

@@ -315,7 +315,7 @@ cdef class Arrivals:
             self._shelf._lose(refused)
         return made
 
-    def take(self, bytes batch not None, Py_ssize_t at=0):
+    def handle(self, bytes batch not None, Py_ssize_t at=0):
         """Put the messages of a batch.
 
         Parameters

@@ -91,7 +91,7 @@ class Memory:
         loop = asyncio.get_running_loop()
         for other in [*_all]:
             if other is not self and other._wants(subject):
-                loop.call_soon(other._take, subject, message)
+                loop.call_soon(other._deliver, subject, message)
 
     async def close(self) -> None:
         _all.discard(self)
@@ -105,7 +105,7 @@ class Memory:
             for wanted in self._subjects
         )
 
-    def _take(self, subject: str, message: bytes) -> None:
+    def _deliver(self, subject: str, message: bytes) -> None:
         if self._receive is not None and not self._is_away:
             with contextlib.suppress(RuntimeError):  # its loop is closed
                 self._receive(subject, message)

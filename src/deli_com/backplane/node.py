@@ -230,7 +230,7 @@ class Node:
                 await answer_of(self._backplane.publish(where, message))
             except Unreachable:
                 if is_batch:
-                    self._outbox.give_back(message)
+                    self._outbox.put_back(message)
                 self._changed()
                 await asyncio.sleep(AGAIN_S)  # `changed` may come a little later
             except Exception as error:
@@ -347,12 +347,12 @@ class Node:
         elif self._waiting:
             self._wait(remote, batch, 0)
         else:
-            self._take(remote, batch, 0)
+            self._handle_batch(remote, batch, 0)
 
-    def _take(self, remote: Remote, batch: bytes, at: int) -> bool:
+    def _handle_batch(self, remote: Remote, batch: bytes, at: int) -> bool:
         """Append the messages of a batch to the log; False: there was no room for all."""
         try:
-            at = remote.arrivals.take(batch, at)
+            at = remote.arrivals.handle(batch, at)
         except ValueError as error:
             self._budget.log(
                 logging.WARNING, "backplane: node %s sent a malformed batch: %s", remote.id.hex(), error
@@ -382,7 +382,7 @@ class Node:
         while self._waiting and not self._is_closing and server is not None:
             remote, batch, at = self._waiting.popleft()
             self._waiting_bytes -= len(batch)
-            if not self._take(remote, batch, at):
+            if not self._handle_batch(remote, batch, at):
                 return
 
     def _on_ask(self, message: bytes) -> None:
@@ -424,7 +424,7 @@ class Node:
                 if self._waiting:
                     self._wait(remote, batch, 0)
                 else:
-                    self._take(remote, batch, 0)
+                    self._handle_batch(remote, batch, 0)
 
     def _learn(self, text: str) -> None:
         """The text of another schema has arrived."""

@@ -433,7 +433,7 @@ cdef class Outbox(Hearer):
             self._is_told = False
         return batch
 
-    def give_back(self, bytes batch not None):
+    def put_back(self, bytes batch not None):
         """Put a batch back that could not be sent; it is the next one."""
         self._ready.appendleft(batch)
         self._ready_bytes += PyBytes_GET_SIZE(batch)

@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         if options.output is None:
             sys.stdout.write(text)
         files = [(options.output, text), (options.vectors, vectors)]
-        stale = [name for name, wanted in files if name is not None and not _settled(options, name, wanted)]
+        stale = [name for name, wanted in files if name is not None and not _is_written(options, name, wanted)]
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:
@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
     return NOT_SO if stale else OK
 
 
-def _settled(options: argparse.Namespace, name: str, text: str) -> bool:
+def _is_written(options: argparse.Namespace, name: str, text: str) -> bool:
     # Writes the file; with --check, returns whether it has this text already.
     path = Path(name)
     if options.check:

@@ -122,7 +122,7 @@ def _watch(place: Place, options: argparse.Namespace) -> int:
         ]
         return table(["type", "messages", "rate", "mean", "bytes", "age"], rows)
 
-    async def take() -> None:
+    async def receive() -> None:
         async for _, value in listened(place, down, up):
             one = seen.setdefault(type_name(value), Watched())
             one.count += 1
@@ -146,7 +146,7 @@ def _watch(place: Place, options: argparse.Namespace) -> int:
             height = len(found)
 
     async def work() -> None:
-        tasks = [asyncio.ensure_future(take())]
+        tasks = [asyncio.ensure_future(receive())]
         if is_live:
             tasks.append(asyncio.ensure_future(show()))
         try:

@@ -59,16 +59,16 @@ def run(options: argparse.Namespace) -> int:
             async with client.recorders[0] as recorder:
                 loop.add_signal_handler(signal.SIGINT, end.set)
                 loop.add_signal_handler(signal.SIGTERM, end.set)
-                taking = asyncio.ensure_future(_take(client, recorder, options.count))
+                receiving = asyncio.ensure_future(_receive(client, recorder, options.count))
                 ending = asyncio.ensure_future(end.wait())
                 try:
-                    await asyncio.wait([taking, ending], return_when=asyncio.FIRST_COMPLETED)
-                    if taking.done() and taking.exception() is not None:
-                        note(f"{options.url}: {taking.exception()}")
+                    await asyncio.wait([receiving, ending], return_when=asyncio.FIRST_COMPLETED)
+                    if receiving.done() and receiving.exception() is not None:
+                        note(f"{options.url}: {receiving.exception()}")
                 finally:
-                    taking.cancel()
+                    receiving.cancel()
                     ending.cancel()
-                    await asyncio.gather(taking, ending, return_exceptions=True)
+                    await asyncio.gather(receiving, ending, return_exceptions=True)
         return recorder
 
     try:
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     return OK
 
 
-async def _take(client: Any, recorder: Any, count: int | None) -> None:
+async def _receive(client: Any, recorder: Any, count: int | None) -> None:
     show = sys.stderr.isatty()
     loop = asyncio.get_running_loop()
     shown = 0.0

@@ -223,12 +223,12 @@ cdef bint _read_flat(RowReader reader, const char* p, const char* end, Py_ssize_
         if end - p < reader.reach or count * room < reader.extent:
             done = 0
         done = min(done, count)
-        if not _columns(reader, p, done, to, _take_steps(reader, p, done, to)):
+        if not _columns(reader, p, done, to, _run_steps(reader, p, done, to)):
             return False
     return _columns(reader, p + done * size, count - done, to + done * room, NULL)
 
 
-cdef const char* _take_steps(RowReader reader, const char* p, Py_ssize_t count, char* to) noexcept:
+cdef const char* _run_steps(RowReader reader, const char* p, Py_ssize_t count, char* to) noexcept:
     # Which operations are done by steps. If a NaN was changed, none is.
     cdef bint is_nan = False
     cdef Py_ssize_t k

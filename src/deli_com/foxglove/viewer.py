@@ -59,7 +59,7 @@ class Viewer(WsLink):
         except ValueError as error:
             self._complain(ERROR, f"Invalid message: {error}")
             return
-        self._take(said, data)
+        self._handle(said, data)
 
     def on_binary(self, data: bytes) -> None:
         """Handle a binary message: a published message, or a request to the player."""
@@ -73,11 +73,11 @@ class Viewer(WsLink):
             self._complain(ERROR, f"Invalid message: {error}")
             return
         if said is not None:
-            self._take(said, data)
+            self._handle(said, data)
 
     # --- private ----------------------------------------------------------------------------------------
 
-    def _take(self, said: protocol.Said, data: bytes) -> None:
+    def _handle(self, said: protocol.Said, data: bytes) -> None:
         match said:
             case protocol.Subscribe(subscriptions):
                 for number, channel in subscriptions:

@@ -18,5 +18,5 @@ cdef class Waiter:
     cdef bint end(self, object result, bint is_error) except -1
 
     cdef int _tell(self) except -1
-    cdef int _take_back(self) except -1
+    cdef int _undo_end(self) except -1
     cdef int _end_or_again(self, object result, bint is_error) except -1

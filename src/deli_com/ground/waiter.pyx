@@ -39,11 +39,11 @@ cdef class Waiter:
         try:
             self._tell()
         except BaseException:
-            self._take_back()
+            self._undo_end()
             raise
         return True
 
-    cdef int _take_back(self) except -1:
+    cdef int _undo_end(self) except -1:
         # Scheduling has raised. If no callback was scheduled, the waiter has not ended.
         if self._callback is not None:
             self._is_done = False
@@ -145,7 +145,7 @@ cdef class Waiter:
         try:
             self._tell()
         except BaseException:
-            self._take_back()
+            self._undo_end()
             raise
         return True
 

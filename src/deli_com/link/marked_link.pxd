@@ -11,7 +11,7 @@ cdef class MarkedLink(Speaker):
 
     cdef int begin_marks(self, Py_ssize_t mark_bytes) except -1
     cdef int watch(self, double clock) except -1
-    cdef int take_answer(self, uint64_t token) except -1
+    cdef int handle_answer(self, uint64_t token) except -1
     cdef int judge_silence(self, double clock) except -1
 
     # --- for the wire protocol to override ---------------------------------------------

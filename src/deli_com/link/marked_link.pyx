@@ -56,7 +56,7 @@ cdef class MarkedLink(Speaker):
         self.transit.mark(token, self.given_bytes, deli_com_clock_ns())
         return self.send_mark(token)
 
-    cdef int take_answer(self, uint64_t token) except -1:
+    cdef int handle_answer(self, uint64_t token) except -1:
         # What answers no marker of ours is ignored.
         if self.endpoint.sweep.is_late():
             self.transit.forget_times()

@@ -133,7 +133,7 @@ cdef class Passing(Passage):
 
     # --- what comes ----------------------------------------------------------------------
 
-    cdef int take(self, object link, const char* data, Py_ssize_t size) except -1:
+    cdef int handle(self, object link, const char* data, Py_ssize_t size) except -1:
         cdef bytes payload = data[:size]
         if self.holds:
             if self.target is None or self._held or not self._put(payload):

@@ -13,7 +13,7 @@ cdef class Speaker(Connection):
 
     cdef int agree(self) except -1
     cdef int say_live(self) except -1
-    cdef int take_control(self, bytes data) except -1
+    cdef int handle_control(self, bytes data) except -1
     cdef int settle(self) except -1
     cdef int end_by(self, object ending) except -1
 
@@ -30,7 +30,7 @@ cdef class Speaker(Connection):
 
     # --- private -----------------------------------------------------------------------
     cdef bytes _gap(self, Lane lane, object count, object aged)
-    cdef int _take(self, bytes data) except -1
+    cdef int _handle(self, bytes data) except -1
     cdef int _hear(self, object gap) except -1
     cdef int _answer(self, object says) except -1
     cdef int _hear(self, object told) except -1

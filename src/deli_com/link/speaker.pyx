@@ -130,16 +130,16 @@ cdef class Speaker(Connection):
 
     # --- what the other end says ---------------------------------------------------------
 
-    cdef int take_control(self, bytes data) except -1:
+    cdef int handle_control(self, bytes data) except -1:
         # `data` begins as control texts do. From a peer that has announced nothing yet, a hello is expected.
         cdef object broken
         try:
-            return self._take(data)
+            return self._handle(data)
         except Ending as ending:
             broken = ending
         return self.end_by(broken)
 
-    cdef int _take(self, bytes data) except -1:
+    cdef int _handle(self, bytes data) except -1:
         if data == LIVE and self.agreement is not None:  # a server says it to everybody
             return self._hear(None)
         if len(data) > MAX_BYTES:
@@ -157,7 +157,7 @@ cdef class Speaker(Connection):
         if self.agreement is None:
             raise Ending(BROKEN, "a control text before the hello")
         if isinstance(told, (SchemaText, Refused)):
-            self.agreement.take(told, values=self.messages_in > 0, who=self.remote_addr)
+            self.agreement.handle(told, values=self.messages_in > 0, who=self.remote_addr)
             return self.settle()
         if isinstance(told, Mark):
             return self.on_mark(told.token)
@@ -209,7 +209,7 @@ cdef class Speaker(Connection):
     cdef int on_unread(self, const char* data, Py_ssize_t size) except -1:
         # A value that is not decoded, or not yet.
         if self.passes:
-            return self.endpoint.passage.take(self, data, size)
+            return self.endpoint.passage.handle(self, data, size)
         if self.endpoint.up is None or self.agreement is None:
             return Connection.on_unread(self, data, size)
         if not self.agreement.is_settled:

@@ -136,7 +136,7 @@ cdef class TcpLink(TcpMarks, asyncio.BufferedProtocol):
                 if end - data < frame:
                     break
                 if self.stage == CONNECTION_OPEN:
-                    self._take_text((<const char*>data)[CONTROL_HEADER:frame])
+                    self._handle_text((<const char*>data)[CONTROL_HEADER:frame])
                 if self.stage != CONNECTION_OPEN:
                     return 0
                 data += frame
@@ -232,14 +232,14 @@ cdef class TcpLink(TcpMarks, asyncio.BufferedProtocol):
         self._part = NULL
         self.hold(0)
         try:
-            self._take_text((<const char*>part)[CONTROL_HEADER:size])
+            self._handle_text((<const char*>part)[CONTROL_HEADER:size])
         finally:
             self._buffer.keep_spare(part, self._part_bytes)
         return 0
 
-    cdef int _take_text(self, bytes text) except -1:
+    cdef int _handle_text(self, bytes text) except -1:
         if is_control(text):
-            return self.take_control(text)
+            return self.handle_control(text)
         self.endpoint.unwanted += 1
         return 0
 
@@ -254,10 +254,10 @@ cdef class TcpLink(TcpMarks, asyncio.BufferedProtocol):
             self._turn_away(str(cause))
         else:
             if text is not None:
-                self._take_hello(text)
+                self._handle_hello(text)
         return 0
 
-    cdef int _take_hello(self, bytes text) except -1:
+    cdef int _handle_hello(self, bytes text) except -1:
         # Opens the connection, and takes the required hello and what came behind it.
         self._hello.end()
         self._hello = None

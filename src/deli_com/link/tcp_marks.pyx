@@ -50,7 +50,7 @@ cdef class TcpMarks(MarkedLink):
     # --- marks of this end ---------------------------------------------------------------
 
     cdef int on_seen(self, str token) except -1:
-        return 0 if self.transit is None else self.take_answer(<uint64_t>int(token, 16))
+        return 0 if self.transit is None else self.handle_answer(<uint64_t>int(token, 16))
 
     cdef bint may_mark(self) except -1:
         return self.stage == CONNECTION_OPEN and not self.transport.is_closing()

@@ -39,9 +39,9 @@ cdef class WsLink(MarkedLink):
 
     cdef int on_frame(self, WSFrame frame) except -1
     cdef int _join(self, WSFrame frame, bint text) except -1
-    cdef int _take_binary(self, const char* data, Py_ssize_t size) except -1
+    cdef int _handle_binary(self, const char* data, Py_ssize_t size) except -1
     cdef bint _is_joining_control(self, WSFrame frame) noexcept
-    cdef int _take_text(self, const char* data, Py_ssize_t size) except -1
+    cdef int _handle_text(self, const char* data, Py_ssize_t size) except -1
     cdef bint _may_announce(self, const char* data, Py_ssize_t size) noexcept
     cdef int _on_ping(self, WSFrame frame) except -1
     cdef int _send_owed_pong(self) except -1

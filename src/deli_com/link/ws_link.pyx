@@ -85,7 +85,7 @@ cdef class WsLink(MarkedLink):
             if self._fragments:
                 return self._fail(1002, "a new message began inside a fragmented one")
             if frame.fin:
-                return self._take_binary(frame.payload_ptr, frame.payload_size)
+                return self._handle_binary(frame.payload_ptr, frame.payload_size)
             return self._join(frame, False)
         if frame.msg_type == WSMsgType.CONTINUATION:
             if not self._fragments:
@@ -95,7 +95,7 @@ cdef class WsLink(MarkedLink):
             if self._fragments:
                 return self._fail(1002, "a new message began inside a fragmented one")
             if frame.fin:
-                return self._take_text(frame.payload_ptr, frame.payload_size)
+                return self._handle_text(frame.payload_ptr, frame.payload_size)
             return self._join(frame, True)
         if frame.msg_type == WSMsgType.PING:
             return self._on_ping(frame)
@@ -139,21 +139,21 @@ cdef class WsLink(MarkedLink):
         self._joined_size = 0
         self._recount()
         if not kept:
-            return self._take_text(NULL, 0)
+            return self._handle_text(NULL, 0)
         # The memory is freed with the message, so an idle connection keeps none.
         grown = self._joined
         self._joined = NULL
         self._joined_capacity = 0
         try:
             if text:
-                self._take_text(<const char*>grown, size)
+                self._handle_text(<const char*>grown, size)
             else:
-                self._take_binary(<const char*>grown, size)
+                self._handle_binary(<const char*>grown, size)
         finally:
             PyMem_RawFree(grown)
         return 0
 
-    cdef int _take_binary(self, const char* data, Py_ssize_t size) except -1:
+    cdef int _handle_binary(self, const char* data, Py_ssize_t size) except -1:
         if self._wants_binary:
             if size > self.endpoint.max_message_size:
                 # picows lets it through, for longer texts; the words are picows'.
@@ -174,13 +174,13 @@ cdef class WsLink(MarkedLink):
             and memcmp(self._joined, PREFIX, PREFIX_BYTES) == 0
         )
 
-    cdef int _take_text(self, const char* data, Py_ssize_t size) except -1:
+    cdef int _handle_text(self, const char* data, Py_ssize_t size) except -1:
         if (
             size >= PREFIX_BYTES and memcmp(data, PREFIX, PREFIX_BYTES) == 0
             and self.endpoint.terms is not None and self.rewriter is None
         ):
             if self.agreement is not None or self._may_announce(data, size):
-                return self.take_control(data[:size])
+                return self.handle_control(data[:size])
         if self._wants_text:
             try:
                 self.on_text(data[:size])
@@ -235,7 +235,7 @@ cdef class WsLink(MarkedLink):
         if frame.payload_size != TOKEN_BYTES:
             return 0
         memcpy(&token, frame.payload_ptr, TOKEN_BYTES)
-        return self.take_answer(token)
+        return self.handle_answer(token)
 
     cdef bint may_mark(self) except -1:
         return (

@@ -3,7 +3,7 @@
 ::
 
     @classmethod
-    @taking({"ssl": "server_ssl"})     # for a rule that has another name than the option
+    @checking_options({"ssl": "server_ssl"})     # for a rule that has another name than the option
     def bind(cls, addr, *, ssl=None, max_backlog=16 << 20): ...
 
 The signature and the docstring of a call list its options. `RULES` has the valid values of each option. The
@@ -32,7 +32,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from deli_com.types.delivery import POLICIES
 
-__all__ = ["RULES", "checked", "one_checked", "taking", "unexpected"]
+__all__ = ["RULES", "checked", "checking_options", "one_checked", "unexpected"]
 
 MOST = (1 << 63) - 1  # sys.maxsize, which programs use for "no limit"
 USED = 1 << 60  # its internal value, so that products do not overflow
@@ -503,7 +503,7 @@ def unexpected(call: str, name: str, known: Iterable[str]) -> TypeError:
     return TypeError(f"{call} got an unexpected keyword argument {name!r}{hint}")
 
 
-def taking(
+def checking_options(
     rules: Mapping[str, str], also: Callable[[Any, Mapping[str, Any]], None] | None = None
 ) -> Callable[[F], F]:
     """Check the options of a class method before it is called. It gets their internal values.

@@ -4,6 +4,6 @@ cdef class Passage:
     cdef readonly bint from_anyone   # those who announce no schema are taken to send the endpoint's type
 
     # One whole message of `link`, a Connection; `data` is borrowed for the call.
-    cdef int take(self, object link, const char* data, Py_ssize_t size) except -1
+    cdef int handle(self, object link, const char* data, Py_ssize_t size) except -1
     # A Live or Gap that the other end of `link` says.
     cdef int hear(self, object link, object told) except -1

@@ -4,7 +4,7 @@
 cdef class Passage:
     """Takes messages and drops them; the one in `link.passing` passes them on."""
 
-    cdef int take(self, object link, const char* data, Py_ssize_t size) except -1:
+    cdef int handle(self, object link, const char* data, Py_ssize_t size) except -1:
         return 0
 
     cdef int hear(self, object link, object told) except -1:

@@ -26,7 +26,7 @@ cdef class Intake:
     cdef uint64_t moment(self) noexcept     # now, ns since the epoch
     # Takes one message that was sent at the time `at`, in ns since the epoch, or now if `at` is 0. Payload
     # and tail are as in Chunk.add_message. Raises BacklogFull at the limit if `raises` is set.
-    cdef int take(
+    cdef int add_message(
         self, uint64_t at, uint16_t channel, const char* payload, Py_ssize_t size, bytes tail
     ) except -1
     cdef int _leave_out(self, uint16_t channel, uint64_t at, Py_ssize_t size) except -1

@@ -1,7 +1,7 @@
 """The queue of a recording: messages wait here until the writer thread writes them.
 
 The sender fills a chunk. The thread takes full chunks, and at intervals one that is not full. Both hold the
-GIL, and `take` runs no Python code except what an allocation may cause. Therefore a flag is enough as a lock.
+GIL, and `add_message` runs no Python code except what an allocation may cause. Therefore a flag is enough as a lock.
 """
 
 cimport cython
@@ -55,7 +55,7 @@ cdef class Intake:
         self.chunk_bytes = size
 
     def add(self, uint16_t channel, payload not None, at=None):
-        """Take one message that was sent now or at the given time. This is `take` for Python callers.
+        """Take one message that was sent now or at the given time. This is `add_message` for Python callers.
 
         Raises
         ------
@@ -65,18 +65,18 @@ cdef class Intake:
         cdef Py_buffer view
         cdef uint64_t when = 0 if at is None else at
         if PyBytes_CheckExact(payload):
-            self.take(when, channel, NULL, 0, payload)
+            self.add_message(when, channel, NULL, 0, payload)
             return
         PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
         try:
-            self.take(when, channel, <const char*>view.buf, view.len, None)
+            self.add_message(when, channel, <const char*>view.buf, view.len, None)
         finally:
             PyBuffer_Release(&view)
 
     cdef uint64_t moment(self) noexcept:
         return self.epoch + deli_com_clock_ns()
 
-    cdef int take(
+    cdef int add_message(
         self, uint64_t at, uint16_t channel, const char* payload, Py_ssize_t size, bytes tail
     ) except -1:
         cdef Py_ssize_t whole = size if tail is None else size + PyBytes_GET_SIZE(tail)

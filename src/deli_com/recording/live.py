@@ -148,7 +148,7 @@ class LiveRecorder(Recorder):
             print(f"deli_com: waiting for {self.path} to be whole", file=sys.stderr)
         self.close()
 
-    def take_early(self, way: int, payload: bytes, at: int) -> None:
+    def add_early(self, way: int, payload: bytes, at: int) -> None:
         """Take a message that came before the recorder was made: 1 is the way of received ones."""
         variants = self._streams.variants(way)
         variant = int.from_bytes(payload[:4], "little") if variants else 0
@@ -389,7 +389,7 @@ class Early:
         while (chunk := self._intake.next_chunk(True)) is not None:
             walk = Walk(b"".join(bytes(piece) for piece in chunk.pieces()), [True, True])
             for at, payload in walk:
-                recorder.take_early(walk.channel, payload, at)
+                recorder.add_early(walk.channel, payload, at)
 
 
 def record_to(

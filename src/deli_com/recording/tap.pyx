@@ -82,7 +82,7 @@ cdef class Sink(Hearer):
             channel = self._to_all[<int>way][variant]
         if channel < 0:
             channel = self._channel(way, variant, scope)
-        return self.intake.take(0, <unsigned short>channel, payload, size, tail)
+        return self.intake.add_message(0, <unsigned short>channel, payload, size, tail)
 
     cdef int _channel(self, Way way, Py_ssize_t variant, object scope) except -1:
         cdef object key = (<int>way, variant, scope)

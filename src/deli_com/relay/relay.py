@@ -526,7 +526,7 @@ class Relay:
             _log.warning("upstream has another schema: its %d clients are closed", old.client_count())
             self._spawn(self._retire(old))
         if up is not None:
-            self._spawn(self._take_resolved(server, self._up))
+            self._spawn(self._pass_resolved(server, self._up))
         self._down.open(server, indices(down, self._only))
         if not self._listening.done():
             self._listening.succeed()
@@ -553,7 +553,7 @@ class Relay:
             tell(self._server, GONE, peer)
         return None if self._on_connect is None else self._on_connect(peer)
 
-    async def _take_resolved(self, server: WsServer[Any, Any], up: Passing) -> None:
+    async def _pass_resolved(self, server: WsServer[Any, Any], up: Passing) -> None:
         # Values of clients that write another schema are read by it, and written as upstream reads them.
         assert server.up is not None
         async for value in server:

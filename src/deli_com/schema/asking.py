@@ -91,7 +91,7 @@ class _AskingAgreement(Agreement):
     def opening(self) -> list[bytes]:
         return []
 
-    def take(self, told: SchemaText | Refused, *, values: bool, who: object) -> None:
+    def handle(self, told: SchemaText | Refused, *, values: bool, who: object) -> None:
         theirs = self.theirs
         if isinstance(told, Refused):
             raise Ending(1000, "", error=SchemaMismatch("value", told.differences, "the other end refuses"))

@@ -5,7 +5,7 @@
     question = Question()
     question.hello                      what the client announces
     question.answered(announcement)     the server's hashes
-    question.take(data)                 each control text, until `is_settled`
+    question.handle(data)               each control text, until `is_settled`
     question.schemas                    the result
 
 This module does no I/O: `deli_com.ws.ask` and `deli_com.tcp.ask` do.
@@ -54,7 +54,7 @@ class Question:
             raise ValueError("an answer without hashes")
         self._says = says
 
-    def take(self, data: bytes) -> None:
+    def handle(self, data: bytes) -> None:
         """Take a control text of the server. Texts of other kinds are ignored.
 
         Raises

@@ -5,7 +5,7 @@
     terms = Terms(writes, reads, is_client=False, logger=...)   one for each endpoint
     agreement = Agreement(terms, announcement)                  one for each connection that announced
     agreement.opening()                                         texts that come before any value
-    agreement.take(told)                                        a control text of the other end
+    agreement.handle(told)                                      a control text of the other end
 
 This module does no I/O. `Ending` is raised for an invalid text, and for one that ends the connection.
 """
@@ -431,7 +431,7 @@ class Agreement:
             texts.append(terms.text_of("up"))
         return texts
 
-    def take(self, told: SchemaText | Refused, *, values: bool, who: object) -> None:
+    def handle(self, told: SchemaText | Refused, *, values: bool, who: object) -> None:
         """Take a schema text or a refusal of the other end.
 
         Parameters

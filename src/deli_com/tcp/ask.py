@@ -80,5 +80,5 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Sc
         size = int.from_bytes(await reader.readexactly(4), "little")
         if size > MAX_BYTES:
             raise ValueError(f"a control text of {size} bytes")
-        question.take(await reader.readexactly(size))
+        question.handle(await reader.readexactly(size))
     return question.schemas

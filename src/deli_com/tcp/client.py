@@ -18,7 +18,7 @@ from deli_com.link.tcp_link import TcpLink
 from deli_com.link.tcp_read_buffer import ReadBuffer
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven, parse_address, unix_path
 from deli_com.net.dial import address_of_peer, check_way, open_socket
-from deli_com.net.options import taking
+from deli_com.net.options import checking_options
 from deli_com.net.transports import attach_connected, connecting
 from deli_com.net.unwatched import close_unwatched
 from deli_com.opening import Opening, running_loop
@@ -57,7 +57,7 @@ class Client(ClientBase[Down, Up]):
     """
 
     @classmethod
-    @taking(
+    @checking_options(
         {
             "ssl": "client_ssl",
             "record": "client_record",

@@ -16,7 +16,7 @@ from deli_com.link.tcp_read_buffer import ReadBuffer
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.listener import check_listening, open_listener
 from deli_com.net.log_budget import LogBudget
-from deli_com.net.options import taking
+from deli_com.net.options import checking_options
 from deli_com.net.proxy_protocol import Trust
 from deli_com.opening import Opening, running_loop
 from deli_com.recordable import RecordTo
@@ -60,7 +60,7 @@ class Server(ServerBase[Down, Up]):
             ...
 
     @classmethod
-    @taking({"ssl": "server_ssl", "max_message_size": "max_frame_bytes"})
+    @checking_options({"ssl": "server_ssl", "max_message_size": "max_frame_bytes"})
     def bind(
         cls,
         addr: AddressLike | NotGiven = NOT_GIVEN,

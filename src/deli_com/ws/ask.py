@@ -104,7 +104,7 @@ class _Listener(WSListener):
             if frame.msg_type == WSMsgType.BINARY:
                 raise ValueError("a value before the schema that was asked for")
             if frame.msg_type == WSMsgType.TEXT:
-                self._question.take(frame.get_payload_as_bytes())
+                self._question.handle(frame.get_payload_as_bytes())
                 if self._question.is_settled:
                     self._settled.set_result(None)
         except (ValueError, ConnectionClosed) as error:

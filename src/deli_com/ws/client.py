@@ -21,7 +21,7 @@ from deli_com.link.ws_intake import WsLinkListener
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.dial import check_way
-from deli_com.net.options import one_checked, taking
+from deli_com.net.options import checking_options, one_checked
 from deli_com.opening import Opening, running_loop
 from deli_com.recordable import RecordEach, RecordTo
 from deli_com.schema.control import ASK, HEADER, MAX_BYTES
@@ -66,7 +66,7 @@ class WsClient(ClientBase[Down, Up]):
     """
 
     @classmethod
-    @taking({"ssl": "client_ssl", "record": "client_record"})
+    @checking_options({"ssl": "client_ssl", "record": "client_record"})
     def connect(
         cls,
         addr: AddressLike | NotGiven = NOT_GIVEN,

@@ -44,7 +44,7 @@ from deli_com.ws.head import (
 )
 from deli_com.ws.origins import host_allowed, is_own
 from deli_com.ws.picows_adapter import feed, server_protocol
-from deli_com.ws.service import Service, Verdict, judge_page, refusal_of, settle_subprotocol
+from deli_com.ws.service import Service, Verdict, judge_page, refusal_of, choose_subprotocol
 
 if TYPE_CHECKING:
     from deli_com.ws.acceptor import WsAcceptor
@@ -396,7 +396,7 @@ class Handshake(asyncio.BufferedProtocol):
         offered = [
             m.strip(" \t") for line in headers.getall("Sec-WebSocket-Protocol", []) for m in line.split(",")
         ]
-        refusal = settle_subprotocol(request, service, offered, service.viewer_protocols)
+        refusal = choose_subprotocol(request, service, offered, service.viewer_protocols)
         if refusal is not None:
             return refusal
         return _full() if service.full() else None

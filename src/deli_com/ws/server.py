@@ -20,7 +20,7 @@ from deli_com.link.ws_intake import WsLinkListener
 from deli_com.link.ws_link import WsLink
 from deli_com.net.address import NOT_GIVEN, AddressLike, NotGiven
 from deli_com.net.listener import check_listening, open_listener
-from deli_com.net.options import one_checked, taking
+from deli_com.net.options import checking_options, one_checked
 from deli_com.net.proxy_protocol import Trust
 from deli_com.opening import Opening, running_loop
 from deli_com.recordable import RecordTo
@@ -106,7 +106,7 @@ class WsServer(ServerBase[Down, Up]):
             ...
 
     @classmethod
-    @taking({"ssl": "server_ssl"}, also=_check_shared)
+    @checking_options({"ssl": "server_ssl"}, also=_check_shared)
     def bind(
         cls,
         addr: AddressLike | WsServer[Any, Any] | NotGiven | None = NOT_GIVEN,

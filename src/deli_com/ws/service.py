@@ -23,7 +23,7 @@ __all__ = [
     "Verdict",
     "judge_page",
     "refusal_of",
-    "settle_subprotocol",
+    "choose_subprotocol",
 ]
 
 
@@ -141,7 +141,7 @@ def judge_page(
     return Refusal(403, f"pages of origin {shown!r} may not connect here")
 
 
-def settle_subprotocol(
+def choose_subprotocol(
     request: Request, service: Service, offered: Sequence[str], more: Sequence[str] = ()
 ) -> Refusal | None:
     """Set the subprotocol of a request to the first of the service's that is offered, or of `more`.
