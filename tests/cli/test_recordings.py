@@ -307,7 +307,7 @@ def test_repair(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "deli-com repair" in capsys.readouterr().out
     assert main(["repair", str(path), str(path)]) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert "were cut" in first and "100 messages; it is whole" in second
+    assert "were cut" in first and "100 messages; it is complete" in second
     assert main(["repair", __file__]) == 2
 
 

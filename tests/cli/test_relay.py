@@ -230,8 +230,8 @@ async def test_a_reserved_port_takes_no_connection_and_is_shared():
     [
         ("", "give the URL of a server, or --accept-dial"),
         ("ws://a --accept-dial /up", "give the URL of a server, or"),
-        ("ws://a --dial wss://hub", "--token-file goes with"),
-        ("ws://a --token-file /nowhere", "--token-file goes with"),
+        ("ws://a --dial wss://hub", "need --token-file"),
+        ("ws://a --token-file /nowhere", "need --token-file"),
         ("http://a", "no URL of a server"),
         ("ws://a --tls-key x", "give --tls-cert too"),
         ("ws://a --origin dash.example/x", "origins"),

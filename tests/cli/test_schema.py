@@ -84,7 +84,7 @@ def test_what_it_prints_is_a_source(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (GOLDEN.replace("u32", "u64") + "hash 625ec7b3256b865c2f1c8a71dc03790d\n", "it was edited"),
+        (GOLDEN.replace("u32", "u64") + "hash 625ec7b3256b865c2f1c8a71dc03790d\n", "was edited"),
         ("nothing\n", "begins with the line"),
         (f"{GOLDEN}\n{GOLDEN}\n{GOLDEN}", "3 schema texts"),
         ("", "begins with the line"),

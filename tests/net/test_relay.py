@@ -423,8 +423,8 @@ class TestBeginning:
         [
             ({"url": None}, "one upstream"),
             ({"url": "ws://a", "accept_dial": "/up", "token": "x"}, "one upstream"),
-            ({"url": "ws://a", "token": "x"}, "a token goes with"),
-            ({"url": "ws://a", "dial": "wss://hub"}, "a token goes with"),
+            ({"url": "ws://a", "token": "x"}, "need a token"),
+            ({"url": "ws://a", "dial": "wss://hub"}, "need a token"),
             ({"url": "ws://a", "dial": "ws://hub.example/up", "token": "x"}, "in clear"),
             ({"url": "ws://a", "dial": "tcp://127.0.0.1:1", "token": "x"}, "ws:// or wss://"),
             ({"url": None, "accept_dial": "/up", "token": ""}, "not empty"),

@@ -43,13 +43,13 @@ class NoPort:
 class AsgiApplication:
     """An ASGI 3 application: WebSockets become clients of a server.
 
-    1. It has no task of its own: a connection lives in the coroutine that the ASGI server runs.
-    2. What is decided before a connection is open is decided as on a port of the server's own.
+    1. It has no task of its own: a connection runs in the coroutine of the ASGI server.
+    2. A connection is accepted or refused by the same rules as on a port of the server's own.
 
     Parameters
     ----------
     find : callable
-        Gives the service and its loop; None once the server is closed.
+        Returns the service and its loop; None once the server is closed.
     """
 
     def __init__(self, find: Callable[[], tuple[Service, asyncio.AbstractEventLoop] | None]) -> None:
@@ -67,14 +67,14 @@ class AsgiApplication:
                 send, Refusal(426, "this is a stream, for WebSockets", (("Upgrade", "websocket"),)), "http"
             )
         else:
-            raise ValueError(f"an ASGI scope of type {kind!r} is not known here")
+            raise ValueError(f"an ASGI scope of type {kind!r} is not supported")
 
     async def _connect(self, scope: Message, receive: Receive, send: Send) -> None:
         if (await receive())["type"] != "websocket.connect":
             return
         found = self._find()
         if found is not None and found[1] is not asyncio.get_running_loop():
-            raise RuntimeError("this server belongs to another event loop than that of the ASGI server")
+            raise RuntimeError("this server belongs to another event loop than the ASGI server")
         made = CLOSING if found is None else await self._decide(scope, found[0])
         if isinstance(made, Refusal):
             await _refuse(scope, send, made)
@@ -148,7 +148,7 @@ class AsgiApplication:
 
 
 def _request(scope: Message) -> Request:
-    """The request that a scope describes, which may be malformed: then one of several errors is raised."""
+    """Make the request of a scope. One of several errors is raised if the scope is malformed."""
     pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope.get("headers") or ()]
     headers: CIMultiDict[str] = CIMultiDict(pairs)
     raw_path = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
@@ -179,7 +179,7 @@ def _remote(client: Any) -> Address | None:
 async def _refuse(scope: Message, send: Send, refusal: Refusal) -> None:
     if "websocket.http.response" in (scope.get("extensions") or {}):
         await _answer(send, refusal, "websocket.http")
-    else:  # the ASGI server answers 403, whatever the status was
+    else:  # the ASGI server answers 403, whatever the status is
         await send({"type": "websocket.close", "code": 1008, "reason": refusal.text[:120]})
 
 

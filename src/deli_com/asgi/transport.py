@@ -4,9 +4,9 @@
 
     WsLink <── frames of RFC 6455 ──> AsgiTransport <── messages ──> send(), receive() <──> the ASGI server
 
-The link writes whole frames, as to TLS, and is told at once that the transport is full: so at most what it
-writes in one go (64 KiB, or one message) is here, one ``send`` is outstanding, and the log holds the rest. A
-client that takes nothing is one that makes no progress, as anywhere.
+The link writes whole frames, as to TLS. The transport reports at once that it is full. So it holds at most
+one write (64 KiB, or one message), one ``send`` is outstanding, and the log holds the rest. A client that
+reads nothing makes no progress, as on any transport.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10  # opcodes, RFC 6455 section 5.2
-LAST_WORD_S = 1.0  # for sending a close while the message before it is blocked
+LAST_WORD_S = 1.0  # limit for sending a close while the message before it is blocked
 NO_CODE = (1005, 1006, 1015)  # never in a frame, RFC 6455 section 7.4.1
 
 
@@ -53,9 +53,8 @@ class NoSocket:
 class AsgiTransport(asyncio.Transport):
     """One connection of an ASGI server.
 
-    1. `run` is awaited by the application; when it returns, the link has been told that the connection is
-       lost.
-    2. One `send` is outstanding at most; the link is paused as long as anything waits here.
+    1. The application awaits `run`. When it returns, the link knows that the connection is lost.
+    2. At most one `send` is outstanding. The link is paused while anything waits here.
     """
 
     def __init__(self, receive: Receive, send: Send, remote: Any) -> None:
@@ -70,7 +69,7 @@ class AsgiTransport(asyncio.Transport):
         self._size = 0
         self._is_closing = False
         self._is_lost = False
-        self._is_said = False  # the close was passed to ASGI, or came from it
+        self._is_said = False  # the close was sent to ASGI, or received from it
         self._has_frames = asyncio.Event()
         self._may_read = asyncio.Event()
         self._may_read.set()
@@ -215,7 +214,7 @@ class AsgiTransport(asyncio.Transport):
             self._size -= frame.size
             if frame.opcode == PING:
                 self.feed(PONG, frame.payload)
-            if not self._frames and self._protocol is not None:  # an answer to a PING may end it
+            if not self._frames and self._protocol is not None:  # the PONG may have ended the connection
                 self._protocol.resume_writing()
 
     async def _read(self) -> None:
@@ -257,7 +256,7 @@ class AsgiTransport(asyncio.Transport):
 
 
 class _Open:
-    """Says to `feed` that it is not closing: a lingering connection is read on."""
+    """For `feed`: reports that it is not closing until it is lost, so that a closing connection is read."""
 
     def __init__(self, transport: AsgiTransport) -> None:
         self._transport = transport

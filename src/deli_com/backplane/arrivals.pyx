@@ -34,20 +34,20 @@ from deli_com.errors import BacklogFull
 
 cdef enum Outcome:
     DONE = 0
-    LOST = 1       # it cannot be appended
-    NO_ROOM = 2    # it cannot be appended now
+    LOST = 1       # the message cannot be appended
+    NO_ROOM = 2    # ... not now
     MAX_NAMES = 10000
 
 
 @cython.final
 cdef class Shelf:
-    """Puts the messages of other nodes into the log of an endpoint, which it does not keep alive.
+    """Puts the messages of other nodes into the log of an endpoint. It does not keep the endpoint alive.
 
     Parameters
     ----------
     endpoint : Endpoint
     outbox : Outbox
-        That of the endpoint, which must not send them again.
+        The outbox of the endpoint, which must not send these messages again.
     """
 
     cdef object _endpoint            # weak
@@ -65,7 +65,7 @@ cdef class Shelf:
         self._names = {}
 
     def put(self, bytes payload not None, bytes name, owner):
-        """Put a message that is not bounded by what is queued: one that is retained.
+        """Put a retained message, whatever is queued.
 
         Returns
         -------
@@ -75,7 +75,7 @@ cdef class Shelf:
         return self._put(payload, name, owner, None, 0, False) == DONE
 
     def slot(self, bytes payload not None, bytes name):
-        """Return the slot of a message: what it supersedes, or None."""
+        """Return the slot of a message, that is, group, class and key; None if it supersedes nothing."""
         cdef Lane lane = self._outbox.lane_of(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
         if lane is None:
             return None
@@ -87,7 +87,7 @@ cdef class Shelf:
         return None if found is None else found[0]
 
     def is_known(self, slot):
-        """Whether a message of the slot has come from another node, or was sent by this one."""
+        """Whether a message of the slot was received from another node, or sent by this one."""
         return slot in self._owners or slot in self._outbox.own
 
     def slots_of(self, owner):
@@ -95,12 +95,12 @@ cdef class Shelf:
         return [slot for slot, (held, _) in self._owners.items() if held is owner]
 
     def disown(self, owner):
-        """Note that a node is dead; what it has written stays."""
+        """Note that a node is dead. Its messages stay."""
         for slot in self.slots_of(owner):
             self._owners[slot] = (None, self._owners[slot][1])
 
     def forget(self, slot):
-        """Drop the newest message of a slot that another node has written."""
+        """Drop the newest message of a slot that another node writes."""
         cdef object found = self._owners.pop(slot, None)
         cdef Log log
         if found is not None:
@@ -130,7 +130,7 @@ cdef class Shelf:
     cdef Endpoint _held(self):
         cdef Endpoint found = self._endpoint()
         if found is None:
-            raise ReferenceError("the server of this node is gone")
+            raise ReferenceError("the server of this node was freed")
         return found
 
     cdef int _put(
@@ -147,7 +147,7 @@ cdef class Shelf:
         if to.sender.ended is not None or to.arena.is_open:
             return LOST if to.sender.ended is not None else NO_ROOM
         if size > to.max_message_size:
-            return self._lose(f"{size} bytes are over max_message_size")
+            return self._lose(f"its {size} bytes are over max_message_size")
         if is_bounded and not to.limits.room_for(size):
             return NO_ROOM
         if to.sender.lanes is not None:
@@ -198,7 +198,7 @@ cdef class Shelf:
         return LOST
 
     cdef object _key(self, Lane lane, bytes payload):
-        # In the form that `send` uses, because the log has keys of both.
+        # In the form that `send` uses, because the log has the keys of both.
         cdef object found = None
         try:
             found = lane.key_of(self._held().down.from_bytes(payload))
@@ -209,7 +209,7 @@ cdef class Shelf:
         return found
 
     cdef int _drop_stale(self) except -1:
-        # Slots whose key the log has given up.
+        # Drops slots whose key is no longer in the log.
         cdef Log log
         for slot, (owner, key) in list(self._owners.items()):
             log = self._log(slot[0], False)
@@ -218,7 +218,7 @@ cdef class Shelf:
         return 0
 
     cdef Log _log(self, bytes name, bint make):
-        # The log of all, or of a group; None: there is no such group here.
+        # The log of all clients, or of a group; None: this server has no such group.
         cdef object known
         cdef Audience audience
         cdef Endpoint of = self._held()
@@ -248,7 +248,7 @@ cdef class Shelf:
         return 0
 
     cdef int _forget_like(self, bytes payload, bytes name) except -1:
-        # Drops the key that this message has.
+        # Drops the key of this message.
         cdef object slot = self.slot(payload, name)
         cdef object known
         cdef Lane lane
@@ -275,22 +275,22 @@ cdef class Arrivals:
     ----------
     shelf : Shelf
     owner : object
-        Stands for the node.
+        Identifies the node.
     """
 
     cdef Shelf _shelf
     cdef object _owner
     cdef readonly uint64_t expected   # the next sequence number
     cdef readonly Py_ssize_t received
-    cdef readonly Py_ssize_t gaps     # messages that never came, or could not be put
+    cdef readonly Py_ssize_t gaps     # messages that did not arrive, or could not be put
     cdef readonly Py_ssize_t duplicates
     cdef readonly bint has_left       # the node has said that it closes
     cdef public object reader         # TypeCodec that reads what this node writes; None: it writes our type
-    cdef public bint is_refused       # what it writes cannot be read: all of it is counted as gaps
-    cdef public object touched        # slot to the sequence of its last message; None: nobody asks
+    cdef public bint is_refused       # its messages cannot be read: all are counted as gaps
+    cdef public object touched        # slot to the sequence of its last message; None: not needed
     cdef uint64_t _joined_at          # earlier messages are not counted
     cdef uint64_t _drop               # messages of the current batch that were received before
-    cdef bytearray _parts             # of the message that is not whole yet; None
+    cdef bytearray _parts             # of the incomplete message; None: there is none
 
     def __cinit__(self, Shelf shelf not None, owner):
         self._shelf = shelf
@@ -302,14 +302,14 @@ cdef class Arrivals:
         self._parts = None
 
     def read(self, bytes payload not None):
-        """A message in the type of this node; None where it cannot be read."""
+        """Convert a message to the type of this node; None if it cannot be read."""
         cdef object refused = None
         cdef bytes made = None
         try:
             made = self._shelf._held().down.to_bytes(self.reader.from_bytes(payload))
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # of the codec, or of a class's own code
+        except BaseException as error:  # raised by the codec, or by code of a class
             refused = error
         if refused is not None:
             self._shelf._lose(refused)
@@ -322,12 +322,12 @@ cdef class Arrivals:
         ----------
         batch : bytes
         at : int
-            0, or where the last call for this batch has stopped.
+            0, or the place where the last call for this batch has stopped.
 
         Returns
         -------
         int
-            -1, or where it has stopped because there is no room now.
+            -1, or the place where it has stopped because the log has no room now.
 
         Raises
         ------

@@ -1,11 +1,11 @@
-"""Messages of a backplane as bytes: heads, requests, answers, schema texts; and their subjects.
+"""Messages of a backplane as bytes: heads, requests, answers and schema texts. Names of the subjects.
 
 ::
 
     "dlb1", 16 bytes node, u64 sequence, 16 bytes schema hash      head of every message but a text
-    u8 kind, u8 flags, u16 n, name, u32 length, payload            a record; any number follow
+    u8 kind, u8 flags, u16 n, name, u32 length, payload            a record; a message has any number
 
-Batches, which are most of what is sent, are made by outbox.pyx and read by arrivals.pyx.
+Messages with values (batches) are made by outbox.pyx and read by arrivals.pyx.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Head(NamedTuple):
     node : bytes
         16 bytes.
     sequence : int
-        Of the first message, or of the next where there is none.
+        Number of the first value in the message; without values, of the next value.
     schema : str
         Hash of the schema of what the node sends.
     """
@@ -86,7 +86,7 @@ def head(who: Head) -> bytes:
 def parse_head(message: bytes) -> Head:
     """Read the head of a message; ValueError if it has none."""
     if len(message) < HEAD_BYTES or message[:4] != b"dlb1":
-        raise ValueError(f"{bytes(message[:8])!r} begins no message of a backplane")
+        raise ValueError(f"a message of a backplane does not begin with {bytes(message[:8])!r}")
     _, node, sequence, schema = HEAD.unpack_from(message)
     return Head(node, sequence, schema.hex())
 

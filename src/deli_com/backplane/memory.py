@@ -25,13 +25,13 @@ class Memory:
             WsServer[Quote].bind(other, backplane=Memory("quotes")) as two,
         ):
 
-    Messages take one turn of the loop. Set `is_away` to see how a program does without its backplane, and
+    Messages arrive one turn of the loop later. Set `is_away` to test a program without its backplane, and
     `loses` to lose messages.
 
     Parameters
     ----------
     room : str
-        Servers with the same room are one.
+        Servers with the same room are joined.
     orphans : "keep" or "forget"
         What happens to the retained values of a server that is gone.
     max_payload : int
@@ -74,7 +74,7 @@ class Memory:
         changed: Callable[[], None],
     ) -> None:
         if self._receive is not None:
-            raise RuntimeError("a backplane is of one server: make another Memory")
+            raise RuntimeError("a backplane belongs to one server: make another Memory")
         self._subjects = [subject.split(".") for subject in subjects]
         self._home = Home(asyncio.get_running_loop())
         self._receive, self._changed = receive, changed
@@ -83,9 +83,9 @@ class Memory:
 
     async def publish(self, subject: str, message: bytes) -> None:
         if not self.is_connected:
-            raise Unreachable("it is away")
+            raise Unreachable("the network is interrupted")
         if len(message) > self.max_payload:
-            raise ValueError(f"a message of {len(message)} bytes is over {self.max_payload}")
+            raise ValueError(f"a message of {len(message)} bytes is over the limit of {self.max_payload}")
         if self.loses is not None and self.loses(subject, message):
             return
         loop = asyncio.get_running_loop()

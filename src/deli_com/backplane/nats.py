@@ -14,11 +14,11 @@ from deli_com.net.log_budget import LogBudget
 
 __all__ = ["Nats"]
 
-HIGH_WATER = 1 << 20  # bytes that wait in nats-py; more waits in the server, by its policies
+HIGH_WATER = 1 << 20  # bytes that may wait in nats-py; more wait in the server, by its policies
 READ_AHEAD = 1 << 20  # bytes that asyncio reads ahead of nats-py; the default is 64 KiB
 POLL_S = 0.001  # between two checks of HIGH_WATER
 CLOSE_S = 1.0  # for what was published to reach NATS
-OWN = ("servers", "allow_reconnect")  # options of nats-py that are ours
+OWN = ("servers", "allow_reconnect")  # options of nats-py that this class sets
 
 _log = logging.getLogger("deli_com.backplane")
 
@@ -26,7 +26,7 @@ _log = logging.getLogger("deli_com.backplane")
 class Nats:
     """NATS as the backplane of a server; give it to ``bind(backplane=…)``.
 
-    A server opens although NATS cannot be reached, and tries to connect from then on.
+    A server opens even if NATS cannot be reached, and then tries to connect.
 
     Parameters
     ----------
@@ -34,14 +34,14 @@ class Nats:
         ``nats://host:port`` or ``tls://host:port``; several servers of a cluster as
         ``nats://a:4222,b:4222`` or as a list.
     room : str
-        Servers with the same room are one. Letters, digits, ``_`` and ``-``.
+        Servers with the same room are joined. Letters, digits, ``_`` and ``-``.
     orphans : "keep" or "forget"
         What happens to the retained values of a server that is gone.
     **options
         Of ``nats.connect`` of nats-py: ``user``, ``password``, ``token``, ``user_credentials``,
-        ``nkeys_seed``, ``tls``, ``tls_hostname`` and others. It reconnects for ever by default
-        (``max_reconnect_attempts``), twice a second (``reconnect_time_wait``), and asks NATS for a sign of
-        life every 2 seconds (``ping_interval``).
+        ``nkeys_seed``, ``tls``, ``tls_hostname`` and others. By default it reconnects for ever
+        (``max_reconnect_attempts``), twice a second (``reconnect_time_wait``), and sends a PING to NATS
+        every 2 seconds (``ping_interval``).
 
     Raises
     ------
@@ -104,7 +104,7 @@ class Nats:
         from nats.aio.client import Client
 
         if self._client is not None:
-            raise RuntimeError("a backplane is of one server: make another Nats")
+            raise RuntimeError("a backplane belongs to one server: make another Nats")
         client: Any = Client()
         self._changed = changed
 

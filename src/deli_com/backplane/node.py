@@ -1,4 +1,4 @@
-"""`Node`: one server among those of a room."""
+"""`Node`: one of the servers in a room."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _log = logging.getLogger("deli_com.backplane")
 class Node:
     """Passes what a server sends to the other servers of a room, and theirs to its clients.
 
-    The event loop keeps a node alive, and a node does not keep its server alive.
+    The event loop keeps a node alive. A node does not keep its server alive.
 
     Parameters
     ----------
     server : ServerBase
-        It sends something.
+        A server that sends a type.
     backplane : Backplane
-        Opened here.
+        The node opens it.
     """
 
     def __init__(self, server: Any, backplane: Backplane) -> None:
@@ -104,7 +104,7 @@ class Node:
         )
 
     async def close(self, drain: float) -> None:
-        """Send what waits, for at most so many seconds; then tell the others that this node closes."""
+        """Send what waits, for at most `drain` seconds. Then tell the other nodes that this one closes."""
         if self._is_closing:
             return
         end = self._loop.time() + drain
@@ -118,7 +118,7 @@ class Node:
         await self._leave()
 
     def abandon(self) -> None:
-        """Say that this node closes: its server is gone, and was not closed. Legal from any thread."""
+        """Leave the room: the server was dropped without `close`. Legal from any thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._abandon)
 
@@ -146,7 +146,7 @@ class Node:
         try:
             await self._backplane.close()
         except Exception as error:
-            _log.warning("backplane: closing it has failed: %s", error)
+            _log.warning("backplane of room %r: closing has failed: %s", self._room, error)
         self._outbox.hold(True)
         self._remotes = {id: remote for id, remote in self._remotes.items() if remote.is_alive}
 
@@ -198,7 +198,7 @@ class Node:
         self._outbox.resize(self._backplane.max_payload)
         self._outbox.hold(False)
         self._say(subject(self._room, self.schema, "s"), frames.ask(self._head()))
-        self._published_at = float("-inf")  # so that a heartbeat follows what waits
+        self._published_at = float("-inf")  # a heartbeat follows the waiting messages
         self._awake.set()
 
     def _say(self, where: str, message: bytes) -> None:
@@ -232,11 +232,12 @@ class Node:
                 if is_batch:
                     self._outbox.put_back(message)
                 self._changed()
-                await asyncio.sleep(AGAIN_S)  # `changed` may come a little later
+                await asyncio.sleep(AGAIN_S)  # `changed` may be called a little later
             except Exception as error:
                 self._budget.log(
                     logging.WARNING,
-                    "backplane: a message of %d bytes is lost: %s",
+                    "backplane of room %r: a message of %d bytes is lost: %s",
+                    self._room,
                     len(message),
                     str(error) or type(error).__name__,
                 )
@@ -283,7 +284,7 @@ class Node:
     # --- receiving ----------------------------------------------------------------------------------------
 
     def _receive(self, where: str, message: bytes) -> None:
-        server = self._server()  # held: the shelf puts what comes into its log
+        server = self._server()  # held while the shelf puts messages into its log
         if self._is_closing or server is None:
             return
         try:
@@ -298,7 +299,7 @@ class Node:
                 head = parse_head(message)
                 self._say(self._reply_to(head), frames.text(self._down.schema.text))
         except ValueError as error:
-            self._budget.log(logging.WARNING, "backplane: %s sent a malformed message: %s", where, error)
+            self._budget.log(logging.WARNING, "backplane: a message to %s is malformed: %s", where, error)
 
     def _reply_to(self, head: Head) -> str:
         return subject(self._room, head.node.hex(), "r")
@@ -327,7 +328,7 @@ class Node:
             self._former[0] += remote.arrivals.received
             self._former[1] += remote.arrivals.gaps
             self._former[2] += remote.arrivals.duplicates
-            self._gone(remote, "is one of too many")
+            self._gone(remote, "is forgotten: the limit of nodes is reached")
             del self._remotes[remote.id]
 
     def _reads(self, remote: Remote, reader: Any) -> None:
@@ -372,7 +373,7 @@ class Node:
 
     def _wait(self, remote: Remote, batch: bytes, at: int) -> None:
         if self._waiting_bytes + len(batch) > MAX_WAITING:
-            self._dropped += 1  # its messages are a gap once the next batch comes
+            self._dropped += 1  # the next batch shows the gap
             return
         self._waiting.append((remote, batch, at))
         self._waiting_bytes += len(batch)
@@ -419,7 +420,7 @@ class Node:
             self._ask(remote, self._loop.time())
             return
         if remote.told(head, message):
-            _log.info("backplane of room %r: node %s is there", self._room, remote.id.hex())
+            _log.info("backplane of room %r: node %s has joined", self._room, remote.id.hex())
             for batch in remote.kept():
                 if self._waiting:
                     self._wait(remote, batch, 0)
@@ -436,7 +437,7 @@ class Node:
         except SchemaMismatch as error:
             self._readers[schema.hash] = False
             _log.warning(
-                "backplane of room %r: what nodes of schema %s send cannot be read, and is counted "
+                "backplane of room %r: messages of nodes with schema %s cannot be read, and are counted "
                 "as gaps: %s",
                 self._room,
                 schema.hash,
@@ -448,7 +449,7 @@ class Node:
                 self._reads(remote, self._readers[schema.hash])
                 self._ask(remote, now)
 
-    # --- who goes, and what goes wrong --------------------------------------------------------------------
+    # --- nodes that leave, and errors -----------------------------------------------------------------------
 
     def _gone(self, remote: Remote, why: str) -> None:
         remote.is_alive = False
@@ -474,8 +475,7 @@ class Node:
         self._budget.once(
             "lost",
             logging.WARNING,
-            "backplane of room %r: a message of another node is lost here: %s (further ones are only "
-            "counted)",
+            "backplane of room %r: a message of another node is lost: %s (further ones are only counted)",
             self._room,
             why,
         )

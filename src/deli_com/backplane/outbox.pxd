@@ -27,42 +27,42 @@ cdef enum Flag:
 
 
 cdef class Waiting:
-    # A message that waits while the others cannot be reached.
+    # A message that waits by its policy.
     cdef int kind
     cdef int flags
     cdef bytes name
-    cdef bytes payload       # None: it is sent no more
+    cdef bytes payload       # None: the message was dropped
     cdef DeliveryClass policy
     cdef tuple slot          # of policy latest, else None
-    cdef uint64_t due_ns     # 0: it does not grow too old
+    cdef uint64_t due_ns     # dropped after this time; 0: never
 
 
 cdef class Outbox(Hearer):
     cdef readonly uint64_t sequence       # of the next message
-    cdef readonly Py_ssize_t lost         # messages past `max_backlog`; each has a number
-    cdef readonly Py_ssize_t skipped      # of policy skip, or too old: they have none
-    cdef readonly Py_ssize_t superseded   # of policy latest
+    cdef readonly Py_ssize_t lost         # dropped reliable messages; each has used a number
+    cdef readonly Py_ssize_t skipped      # dropped: policy skip, or too old; they use no number
+    cdef readonly Py_ssize_t superseded   # dropped: policy latest
     cdef readonly Py_ssize_t waiting_bytes
     cdef readonly Py_ssize_t max_backlog  # bytes of reliable messages, and of policy skip, that wait
     cdef public set own                   # slots that this node writes
     cdef bint is_deaf                     # what is sent now came from another node
     # --- private ---
-    cdef object _wake                     # () -> None: there is something to take, or None
-    cdef bint _is_told                    # since `take` has found nothing
+    cdef object _wake                     # () -> None: there is something to take
+    cdef bint _is_told                    # `_wake` was called since `take` found nothing
     cdef bytes _head                      # of a batch, without the sequence
     cdef Lanes _lanes                     # of the endpoint; None: everything is reliable
     cdef bint _is_sealed
     cdef MessageKeys _keys
     cdef Py_ssize_t _max_slots
-    cdef dict _names                      # name of a group to bytes; None: it stays here
+    cdef dict _names                      # name of a group to bytes; None: not passed on
     cdef object _ready                    # deque of bytes: batches
     cdef Py_ssize_t _ready_bytes
     cdef PyObject* _batch                 # bytes being filled, owned; NULL: there is none
     cdef Py_ssize_t _size
     cdef Py_ssize_t _room                 # bytes of `_batch`
     cdef Py_ssize_t _usual                # bytes of the last batch
-    cdef Py_ssize_t _most                 # bytes that one may have
-    cdef bint _is_away                    # nothing can be sent now
+    cdef Py_ssize_t _most                 # bytes that a batch may have
+    cdef bint _is_away                    # the backplane is not connected
     cdef bint _holds                      # messages wait, by their policies
     cdef object _waiting                  # deque of Waiting
     cdef Py_ssize_t _dead                 # of those, without a payload

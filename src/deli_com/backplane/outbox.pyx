@@ -1,9 +1,10 @@
 """`Outbox`: what one node sends to the others, as batches of records.
 
-While batches can be taken, a message is copied into the open batch. While they cannot, or more than
-`THROUGH_BYTES` wait, messages wait by the policies of their classes, as they do for a client that is behind:
-a newer message of a key supersedes an older one, old ones of policy skip go, and past ``max_backlog`` all
-reliable ones go. Those keep their numbers, so the others count them.
+While the backplane is connected, a message is copied into the open batch. While it is not, or more than
+`THROUGH_BYTES` of batches wait, messages wait by the policies of their classes, as for a client that is
+behind: a newer message of a key supersedes an older one, the oldest of policy skip are dropped, and past
+``max_backlog`` all reliable ones are dropped. Dropped reliable messages use numbers, so other nodes count
+them.
 """
 
 from collections import deque
@@ -43,7 +44,7 @@ cdef enum:
 @cython.final
 @cython.freelist(64)
 cdef class Waiting:
-    """A message that waits while the others cannot be reached."""
+    """A message that waits by its policy."""
 
 
 @cython.final
@@ -53,11 +54,11 @@ cdef class Outbox(Hearer):
     Parameters
     ----------
     endpoint : Endpoint
-        A server whose values are sent.
+        The server whose values are sent.
     node : bytes
-        The 16 bytes that name this node.
+        The 16 bytes of this node's id.
     max_backlog : int
-        Bytes of messages that wait.
+        Bytes of reliable messages, and of policy skip, that may wait.
     wake : callable
         ``()`` is called when there is something to take.
     """
@@ -72,7 +73,7 @@ cdef class Outbox(Hearer):
         self._wake = wake
         self._head = b"dlb1" + node + bytes(8) + bytes.fromhex(codec.schema.hash)
         if len(self._head) != HEAD_BYTES:
-            raise ValueError(f"a node is named by 16 bytes, not {len(node)}")
+            raise ValueError(f"the id of a node has 16 bytes, not {len(node)}")
         self.max_backlog = max_backlog
         self.own = set()
         self._names = {}
@@ -86,7 +87,7 @@ cdef class Outbox(Hearer):
     def __dealloc__(self):
         Py_XDECREF(self._batch)
 
-    # --- what comes --------------------------------------------------------------------------
+    # --- messages of the server --------------------------------------------------------------
 
     cdef int note(self, Way way, const char* payload, Py_ssize_t size, bytes tail, object scope) except -1:
         cdef bytes name = None
@@ -215,7 +216,7 @@ cdef class Outbox(Hearer):
         if self._size + wanted > self._room:
             room = min(self._most, max(2 * self._room, self._size + wanted))
             batch = self._batch
-            self._batch = NULL  # freed where that fails
+            self._batch = NULL  # a failed resize frees it
             _PyBytes_Resize(&batch, room)
             self._batch = batch
             self._room = room
@@ -311,7 +312,7 @@ cdef class Outbox(Hearer):
         item.kind, item.flags, item.name, item.payload, item.slot = kind, flags, name, payload, slot
         item.policy = DELIVER_RELIABLE if lane is None else lane.kind
         if item.policy == DELIVER_LATEST and slot is None:
-            item.policy = DELIVER_RELIABLE  # it has no key: bytes of another program
+            item.policy = DELIVER_RELIABLE  # its key cannot be read: bytes of another program
         if lane is not None and lane.max_age_ns:
             item.due_ns = deli_com_clock_ns() + lane.max_age_ns
         if item.policy == DELIVER_LATEST:
@@ -353,7 +354,7 @@ cdef class Outbox(Hearer):
         return 0
 
     cdef int _drop_reliable(self) except -1:
-        # Too much waits. It is dropped; the others see a gap, and then request the retained values.
+        # Drops all waiting reliable messages. Other nodes see a gap, and request the retained values.
         cdef Waiting item
         cdef Py_ssize_t count = 0
         self._finish()
@@ -372,7 +373,7 @@ cdef class Outbox(Hearer):
         return 0
 
     cdef int _refill(self) except -1:
-        # Moves what waits into batches. From then on messages go into batches directly.
+        # Moves waiting messages into batches. If none are left, new messages go into batches directly.
         cdef Waiting item
         cdef bytes payload
         cdef uint64_t now = deli_com_clock_ns()
@@ -393,17 +394,17 @@ cdef class Outbox(Hearer):
             self._holds = False
         return 0
 
-    # --- for who sends -----------------------------------------------------------------------
+    # --- for the sending task -----------------------------------------------------------------
 
     def resize(self, Py_ssize_t most):
         """Set the bytes that a batch may have; ValueError for fewer than 1,024."""
         if most < 1024:
-            raise ValueError(f"a message of a backplane has 1024 bytes or more, not {most}")
+            raise ValueError(f"max_payload of a backplane is 1024 bytes or more, not {most}")
         self._finish()
         self._most = most
 
     def hold(self, bint is_away):
-        """Set whether the others can be reached. While they cannot, messages wait."""
+        """Set whether the backplane is away. Messages wait meanwhile."""
         self._is_away = is_away
         if is_away:
             self._finish()
@@ -434,7 +435,7 @@ cdef class Outbox(Hearer):
         return batch
 
     def put_back(self, bytes batch not None):
-        """Put a batch back that could not be sent; it is the next one."""
+        """Put back a batch that could not be sent; it is the next one."""
         self._ready.appendleft(batch)
         self._ready_bytes += PyBytes_GET_SIZE(batch)
 
@@ -443,6 +444,6 @@ cdef class Outbox(Hearer):
         return not self._ready and self._batch == NULL and not self._waiting
 
     def cut(self):
-        """Finish the batch that is open; returns the sequence of the next one."""
+        """Finish the open batch; return the sequence of the next one."""
         self._finish()
         return self.sequence

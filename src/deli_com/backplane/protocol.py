@@ -12,28 +12,28 @@ __all__ = ["Backplane", "Orphans", "Unreachable", "checked_orphans", "checked_ro
 
 Orphans: TypeAlias = Literal["keep", "forget"]
 
-ROOM = re.compile(r"[A-Za-z0-9_-]+")  # a dot or a star would change the subject
+ROOM = re.compile(r"[A-Za-z0-9_-]+")  # a dot or a star has a meaning in a subject
 
 
 class Unreachable(ComError):
-    """`Backplane.publish` raises this if it cannot send now and has kept no part of the message."""
+    """`Backplane.publish` raises this if it cannot send now, and has handed over no part of the message."""
 
 
 @runtime_checkable
 class Backplane(Protocol):
-    """A network of subjects, at most once: a message reaches everyone who is subscribed, or is lost.
+    """The network between servers: a message reaches each subscriber of its subject at most once.
 
-    A server finds what is lost by sequence numbers. So an implementation may lose messages; it must not
-    change them, and must not change the order of what one node publishes to one subject.
+    Servers detect lost messages by sequence numbers. So an implementation may lose messages. It must not
+    change them, nor the order of what one node publishes to one subject.
 
     Attributes
     ----------
     room : str
-        Servers with the same room are one. Letters, digits, ``_`` and ``-``.
+        Servers with the same room are joined. Letters, digits, ``_`` and ``-``.
     orphans : "keep" or "forget"
         What happens to the retained values of a node that is gone.
     max_payload : int
-        Bytes that a message may have, 1,024 or more. Read when it is connected.
+        Bytes that a message may have, 1,024 or more. It is read after each connect.
     is_connected : bool
         Whether messages can be published now.
     """
@@ -53,14 +53,14 @@ class Backplane(Protocol):
         receive: Callable[[str, bytes], None],
         changed: Callable[[], None],
     ) -> None:
-        """Connect and subscribe, in the server's event loop. It reconnects by itself from then on.
+        """Connect and subscribe, in the server's event loop. Later the backplane reconnects by itself.
 
         Parameters
         ----------
         subjects : sequence of str
             Words with dots between them; ``*`` stands for one word.
         receive : callable
-            ``(subject, message)``, for every message; it returns at once. Own messages need not come back.
+            ``(subject, message)``, for every message; it returns at once. Own messages may be left out.
         changed : callable
             ``()`` after every change of `is_connected`.
 
@@ -72,20 +72,21 @@ class Backplane(Protocol):
         ...
 
     async def publish(self, subject: str, message: bytes) -> None:
-        """Hand a message over. It waits while the network is slow: meanwhile messages of the server wait by
+        """Hand a message over. While this waits, because the network is slow, messages of the server wait by
         their policies.
 
         Raises
         ------
         Unreachable
-            Nothing of it was handed over; the same message comes again once it is connected.
+            No part of the message was handed over. If it has values, it is published again once the
+            backplane is connected.
         Exception
-            The message is lost, which the other nodes count.
+            The message is lost; the other nodes count its values.
         """
         ...
 
     async def close(self) -> None:
-        """Hand over what was published, and disconnect. Called once, also where `open` has failed."""
+        """Hand over what was published, and disconnect. Called once, also if `open` has failed."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""`Remote`: what a node knows of one other node."""
+"""`Remote`: what a node knows about one other node."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Retained:
     Parameters
     ----------
     sequence : int
-        The batches from this number on are not in it.
+        Batches from this number on are not included.
     """
 
     def __init__(self, sequence: int) -> None:
@@ -54,7 +54,7 @@ class Retained:
         flags, payload = record.flags, record.payload
         if flags & END:
             if len(payload) != LENGTH.size or LENGTH.unpack(payload)[0] != len(self.values):
-                raise ValueError(f"a state of {len(self.values)} values is not whole")
+                raise ValueError(f"an answer with {len(self.values)} values is incomplete")
             self.is_whole = True
             return
         if flags & CONTINUES:
@@ -72,13 +72,14 @@ class Retained:
 class Remote:
     """One other node.
 
-    It is joined once it has told what it retains. Its batches are kept until then. A node of which messages
-    were lost is asked again; what has come meanwhile is newer than the answer.
+    It is joined once it has sent its retained values. Its batches are kept until then. If messages of a node
+    were lost, its retained values are requested again. Values that arrive meanwhile are newer than the
+    answer.
 
     Parameters
     ----------
     head : Head
-        Of a message of it.
+        Of a message from it.
     shelf : Shelf
     now : float
         On the loop's clock.
@@ -106,7 +107,7 @@ class Remote:
         self._buffer.append(batch)
         self._buffered += len(batch)
         if self._buffered > BUFFER_BYTES:
-            self._buffer.clear()  # the next answer has newer values
+            self._buffer.clear()  # the next answer has at least as new values
             self._buffered = 0
             self._state = None
             self.must_ask = True
@@ -122,7 +123,7 @@ class Remote:
         Raises
         ------
         ValueError
-            As `Retained.add`; it has to be asked again.
+            As `Retained.add`; the values must be requested again.
         """
         if self._state is None or self._state.sequence != head.sequence:
             self._state = Retained(head.sequence)

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 OK = 0
-NOT_SO = 1  # a file is stale, schemas differ, a message was lost
+NOT_SO = 1  # a file is stale, schemas differ, or a message was lost
 FAILED = 2  # wrong arguments, a missing file, or a server that cannot be reached
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
 UNREAD = 141  # 128 + SIGPIPE

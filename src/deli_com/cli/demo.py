@@ -33,7 +33,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
         """Broadcasts this machine's load, memory and network counters as typed values, 100 times a second,
         to client processes, and shows what each receives. Exits with 1 if any message was lost or out of
         order. The first line is the URL of a page that shows two robots, from the same port. At the end it
-        shows what `deli-com inspect` says of the recording of it.""",
+        shows the output of `deli-com inspect` for its recording.""",
         """deli-com demo
         deli-com demo --clients 8 --seconds 30
         deli-com demo --record demo.mcap""",

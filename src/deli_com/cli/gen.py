@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         if options.output is None:
             sys.stdout.write(text)
         files = [(options.output, text), (options.vectors, vectors)]
-        stale = [name for name, wanted in files if name is not None and not _is_written(options, name, wanted)]
+        stale = [name for name, made in files if name is not None and not _is_written(options, name, made)]
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:

@@ -67,7 +67,7 @@ def show_file(path: str | os.PathLike[str]) -> int:
         print(painted(line, "yellow", sys.stdout))
     if recording.gaps:
         count = sum(gap.messages for gap in recording.gaps)
-        line = f"{count} messages more were left out: they found no room while it was recorded"
+        line = f"{count} more messages were left out while recording: too much waited for the disk"
         print(painted(line, "yellow", sys.stdout))
     for direction, schema in recording.schemas.items():
         print(painted(f"{direction}: {schema.hash}", "dim", sys.stdout))

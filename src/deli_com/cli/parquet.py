@@ -49,7 +49,7 @@ Column = tuple[str, Any, Take]  # name, Arrow type, what its cells are
 
 
 def json_cell(value: Any) -> str | None:
-    """A cell for what Parquet has no type for: recursive types, and sealed types inside others."""
+    """A cell of a type that Parquet lacks: a recursive type, or a sealed type inside another."""
     return None if value is None else json.dumps(plain(value), ensure_ascii=False)
 
 
@@ -72,7 +72,7 @@ class Layout:
         self._arrow = pyarrow
         self._root = tree.root
         self._by_name = tree.by_name
-        self._open: list[str] = []  # the structs around the one that is looked at
+        self._open: list[str] = []  # the enclosing structs
 
     def columns(self, name: str) -> list[Column]:
         """The columns of a value: fields of structs in structs are called ``outer.inner``.
@@ -110,7 +110,7 @@ class Layout:
         return found
 
     def _form(self, type_: Type) -> tuple[Any, Take]:
-        # The Arrow type of a type, and what makes a value of it.
+        # The Arrow type of a type, and the function that converts a value.
         arrow = self._arrow
         if isinstance(type_, Scalar):
             return getattr(arrow, ARROW[type_.name])(), bytes if type_.name == "bytes" else same
@@ -172,7 +172,7 @@ class Table:
     rows: int = 0
 
     def flush(self) -> None:
-        """Write the rows that are held."""
+        """Write the rows held in memory."""
         import pyarrow
 
         cells = [self.times, *([take(value) for value in self.values] for _, _, take in self.columns[1:])]
@@ -228,7 +228,7 @@ def write_tables(values: Iterable[tuple[int, Any]], schemas: Iterable[Schema], f
             if table is None:
                 columns = Layout(tree_of(value, schemas)).columns(type_name(value))
                 name, number = type_name(value), 2
-                while name in names:  # a class of that name goes up, and another one down
+                while name in names:  # the classes of both directions may have one name
                     name, number = f"{type_name(value)}_{number}", number + 1
                 names.add(name)
                 path = folder / f"{name}.parquet"

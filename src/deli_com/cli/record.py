@@ -21,7 +21,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
         parser,
         """Records what a server sends into an MCAP file, until Ctrl-C, the count or the server ends it. It
         asks the server for its schema, so no class is needed. If the recorder is
-        killed, the file can be read up to its last whole record, and `deli-com repair` completes it.""",
+        killed, the file can be read up to its last complete record, and `deli-com repair` completes it.""",
         """deli-com record ws://robot:8765 -o run.mcap
         deli-com record ws://robot:8765 -o run.mcap --compression zstd --split-seconds 600 --keep 6
         deli-com record tcp://127.0.0.1:9000 -o first.mcap --count 1000""",

@@ -25,33 +25,33 @@ __all__ = ["fill", "run"]
 def fill(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
-        """Serves what another server sends to any number of clients, as that server does. It asks for the
-        schema, so no class is needed, and passes values as bytes. It connects again when the server is gone;
-        clients stay meanwhile. GET /healthz is answered 200 while the server is there, else 503.""",
+        """Passes on what another server sends to any number of clients. It asks for the schema, so no class
+        is needed, and passes values as bytes. It reconnects when the server is gone; clients stay connected
+        meanwhile. GET /healthz is answered 200 while the server is connected, else 503.""",
         """deli-com relay ws://robot:8765 --bind 0.0.0.0:9000
         deli-com relay ws://robot:8765 --bind 0.0.0.0:9000 --workers 4
         deli-com relay tcp://127.0.0.1:9001 --bind 0.0.0.0:9000 --only Pose,Battery
         deli-com relay ws://127.0.0.1:8765 --bind 127.0.0.1:9000 --dial wss://hub.example/up --token-file key
         deli-com relay --accept-dial /up --token-file key --bind 0.0.0.0:443 --tls-cert hub.pem""",
     )
-    parser.add_argument("url", metavar="URL", nargs="?", help="of the server; none with --accept-dial")
+    parser.add_argument("url", metavar="URL", nargs="?", help="URL of the server; none with --accept-dial")
     parser.add_argument("--bind", metavar="ADDR", required=True, help="where clients connect: HOST:PORT")
-    parser.add_argument("--workers", type=positive, metavar="N", default=1, help="processes, a core for each")
+    parser.add_argument("--workers", type=positive, metavar="N", default=1, help="processes, one per core")
     parser.add_argument("--only", metavar="TYPE,…", default="", help="pass on only values of these classes")
     parser.add_argument(
-        "--slow-client", choices=POLICIES, default="disconnect", help="policy of classes that name none"
+        "--slow-client", choices=POLICIES, default="disconnect", help="policy of classes that declare none"
     )
-    parser.add_argument("--max-clients", type=positive, metavar="N", help="of each process; others get 503")
+    parser.add_argument("--max-clients", type=positive, metavar="N", help="of each process; more get 503")
     parser.add_argument(
         "--origin", action="append", default=[], metavar="URL", help="web pages that may connect; repeatable"
     )
-    parser.add_argument("--metrics", action="store_true", help="serve figures for Prometheus at /metrics")
+    parser.add_argument("--metrics", action="store_true", help="serve metrics for Prometheus at /metrics")
     parser.add_argument("--tls-cert", metavar="FILE", help="serve wss:// with this certificate")
     parser.add_argument("--tls-key", metavar="FILE", help="its private key, if that is another file")
     hub = parser.add_argument_group("robots that nobody can connect to")
-    hub.add_argument("--dial", metavar="URL", help="connect to this hub, and write to it what comes")
+    hub.add_argument("--dial", metavar="URL", help="connect to this hub, and send it the values")
     hub.add_argument("--accept-dial", metavar="PATH", help="be that hub: a relay connects at this path")
-    hub.add_argument("--token-file", metavar="FILE", help="what the one shows, and the other compares")
+    hub.add_argument("--token-file", metavar="FILE", help="the secret that one sends and the other compares")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     add_url_options(parser)
 
@@ -62,13 +62,13 @@ def run(options: argparse.Namespace) -> int:
         fail("give the URL of a server, or --accept-dial")
     if options.workers > 1 and options.accept_dial is not None:
         fail(
-            "--accept-dial is for one process: the relay that dials would reach only one of them. Start "
+            "--accept-dial needs one process: the relay that dials would reach only one of several. Start "
             "another relay of this one, with --workers"
         )
     if bool(options.dial or options.accept_dial) != bool(options.token_file):
-        fail("--token-file goes with --dial or --accept-dial, and each of them with it")
+        fail("--dial and --accept-dial need --token-file, and it needs one of them")
     if options.tls_key and not options.tls_cert:
-        fail("a private key goes with its certificate: give --tls-cert too")
+        fail("a private key needs its certificate: give --tls-cert too")
     try:
         arguments = _arguments(options)
         from deli_com.relay import Relay
@@ -148,7 +148,7 @@ async def _supervise(options: argparse.Namespace) -> int:
     try:
         given = ["relay", "--worker", *_worker_arguments(options), "--bind", str(port.address)]
         dial = ["--dial", options.dial, "--token-file", options.token_file] if options.dial else []
-        # The hub takes one: the first of them dials.
+        # The hub accepts one relay, so only the first process dials.
         commands = [this_command(*given, *([] if index else dial)) for index in range(options.workers)]
         scheme = "wss" if options.tls_cert else "ws"
         note(f"{scheme}://{port.address}: relay of {options.url} in {options.workers} processes")
@@ -182,7 +182,7 @@ def _end_of_signals() -> asyncio.Event:
 
 
 def _end_with_parent(end: asyncio.Event) -> None:
-    """Set `end` when the standard input ends: the process that started this one has ended."""
+    """Set `end` when the standard input ends, because then the process that started this one has ended."""
     loop = asyncio.get_running_loop()
     descriptor = sys.stdin.fileno()
 
@@ -195,7 +195,7 @@ def _end_with_parent(end: asyncio.Event) -> None:
 
 
 def _metrics_of(relay: Any) -> Any:
-    """What is served at /metrics; `relay` gives the relay."""
+    """Make the handler of /metrics; `relay` returns the relay."""
     import prometheus_client
 
     from deli_com.metrics import Collector
@@ -204,7 +204,7 @@ def _metrics_of(relay: Any) -> Any:
     collectors: list[Collector] = []
 
     def render(request: Request) -> Response:
-        if not collectors:  # at the first scrape there is an address
+        if not collectors:  # made at the first scrape: the relay has an address then
             collectors.append(Collector(relay()))
             registry.register(collectors[0])
         body = prometheus_client.generate_latest(registry)

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
             done = repair(path)
         except (OSError, ValueError, ImportError) as error:
             raise CommandError(f"{path}: {error}") from error
-        what = "is whole" if done.was_whole else f"is whole now, {done.cut} bytes of a torn tail were cut"
+        what = "is complete" if done.was_whole else f"is complete now, {done.cut} bytes at its end were cut"
         print(f"{path}: {done.messages} messages; it {what}")
         for offset, size in done.damaged:
             print(f"{path}: {size} bytes at byte {offset} are damaged, and left out")

@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _show(replay: Replay) -> None:
-    """Draw how far it is, on one line of the terminal, for ever."""
+    """Show the position on one line of the terminal, until cancelled."""
     while True:
         clients = replay.server.client_count()
         state = f"{replay.speed:g}x" if replay.is_playing else "paused"

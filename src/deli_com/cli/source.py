@@ -68,7 +68,7 @@ def _texts(text: str, name: str) -> Schemas:
         except ValueError as error:
             raise CommandError(f"{name}: {error}") from error
         if said is not None and said.split()[1:2] != [schema.hash]:
-            fail(f"{name}: it was edited: its hash is {schema.hash}, the file says {said[5:37]}")
+            fail(f"{name} was edited: its hash is {schema.hash}, but the file has {said[5:37]}")
         found.append(schema)
     if len(found) > 2:
         fail(f"{name} has {len(found)} schema texts: one for each direction at most")

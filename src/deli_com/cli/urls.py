@@ -137,9 +137,9 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def tls_of(options: argparse.Namespace) -> ssl_module.SSLContext:
-    """The context of a client that --ca, --cert and the private key say."""
+    """Make a client's TLS context from --ca, --cert and the private key."""
     if options.key and not options.cert:
-        fail("a private key goes with its certificate: give --cert too")
+        fail("a private key needs its certificate: give --cert too")
     try:
         context = ssl_module.create_default_context(cafile=options.ca)
         if options.cert:

@@ -33,16 +33,16 @@ def fill(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         """Shows the values of a server in a browser: the newest of each class and key, plots, pictures and
-        tables. The page is served on this machine only, and its URL, which is printed, holds a token that
-        is made for this run. The page reads through this program, which connects as any client does.""",
+        tables. The page is served on this machine only. Its URL, which is printed, has a token for this run.
+        The page gets its values through this program, which connects as any client does.""",
         """deli-com view ws://robot:8765
         deli-com view wss://robot.example/live --open
         deli-com view tcp://robot:8766 --send""",
     )
-    parser.add_argument("url", metavar="URL", help="of the server")
+    parser.add_argument("url", metavar="URL", help="URL of the server")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument("--send", action="store_true", help="with a form that sends values to the server")
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="of the page (default: any)")
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="port of the page (default: any)")
     add_url_options(parser)
 
 
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     if not 0 <= options.port <= 65535:
         fail(f"--port is 0 to 65535, not {options.port}")
     place = server_of(options.url, options)
-    place.ask()  # better said here than on the page
+    place.ask()  # fails here, not on the page
     try:
         asyncio.run(_serve(place, options))
     except IoError as error:
@@ -69,7 +69,7 @@ async def _serve(place: Place, options: argparse.Namespace) -> None:
         if hmac.compare_digest(given.encode(), token.encode()):
             return None
         return Refusal(
-            403, "the URL that deli-com view has printed holds a token, which this request has not"
+            403, "the token is missing: use the URL that deli-com view has printed"
         )
 
     async def open_far(tunnel: Tunnel, says: Announcement) -> Far:

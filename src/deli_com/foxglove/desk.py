@@ -1,4 +1,4 @@
-"""What all viewers of one server share: its channels, and the first texts that each viewer gets."""
+"""`Desk`: what all viewers of one server share, that is, its channels and the first texts of each viewer."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = ["Desk"]
 
 
 class Desk:
-    """What viewers of one server share.
+    """The state that the viewers of one server share.
 
     Parameters
     ----------
     server : Endpoint
-        Its loop's thread makes this.
+        A desk is made in the thread of its loop.
     publishes : bool
         Viewers may send values, too.
     """
@@ -43,7 +43,7 @@ class Desk:
         self._down = server.down
         self.publishes = publishes
         self.session = str(time.time_ns() // 10**6)
-        self.times: Times | None = None  # when messages were sent, of a replay
+        self.times: Times | None = None  # of a replay: when messages were sent
         self.player: Playback | None = None
         self.viewers: WeakSet[Viewer] = WeakSet()
 
@@ -55,7 +55,7 @@ class Desk:
         return made
 
     def tell(self, key: str, message: bytes) -> None:
-        """Send a text to all viewers; of several waiting ones with one key, only the last is sent."""
+        """Send a text to all viewers. Of several waiting texts with one key, only the last is sent."""
         for viewer in [*self.viewers]:
             viewer.hear(key, message)
 
@@ -68,7 +68,7 @@ class Desk:
 
     @property
     def variants(self) -> int:
-        """How many variants the type has; 0: it is not sealed."""
+        """Number of variants of the type; 0 if it is not sealed."""
         return 0 if self.classes == ("",) else len(self.classes)
 
     @cached_property

@@ -1,4 +1,4 @@
-# What a viewer gets for the frames of the logs: messages of Foxglove's protocol, with the same payload.
+# Converts frames of the logs to messages of Foxglove's protocol, with the same payload.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -10,15 +10,15 @@ from deli_com.log.ring cimport Position
 
 
 cdef struct Want:
-    # What the viewer wants of one class in one log.
+    # A viewer's subscription to one class in one log.
     bint is_wanted
     uint32_t subscription    # the viewer's own number for it
-    uint64_t since           # stream offset: what is before comes by a snapshot, or not at all
+    uint64_t since           # stream offset; earlier messages come by a snapshot, or not at all
 
 
 cdef class Times:
-    # When messages of a log were sent, where that is not when they were appended: of a replay.
-    cdef uint64_t* _starts       # stream offsets from which on a time holds, in their order; owned
+    # The times at which messages of a replay were sent. They differ from those of the log's records.
+    cdef uint64_t* _starts       # stream offsets from which a time applies, ascending; owned
     cdef uint64_t* _times        # ns since the epoch; owned
     cdef Py_ssize_t _count
     cdef Py_ssize_t _capacity
@@ -28,26 +28,26 @@ cdef class Times:
 
 
 cdef class Wanted:
-    # What a viewer wants of one log.
+    # A viewer's subscriptions to one log.
     cdef readonly Log log
     cdef Want* wants             # by class; owned
     cdef readonly Py_ssize_t active  # subscriptions
-    cdef bint joined             # it is a member of that group because it has subscribed
+    cdef bint joined             # the viewer is in that group only because it has subscribed
 
 
 cdef class Heads(Rewriter):
     cdef Py_ssize_t _classes     # of the type; 1 where it is not sealed
     cdef bint _is_sealed         # payloads begin with the index of their class
-    cdef tuple _retained         # by class: there are values to begin with
+    cdef tuple _retained         # by class: whether a subscription begins with retained values
     cdef Wanted _all             # of the log of all
     cdef dict _groups            # address of a group's log -> Wanted
-    cdef Times _times            # of the log of all; None: messages have the age of their records
+    cdef Times _times            # of the log of all; None: a message has the time of its record
     cdef list _greeting
     cdef uint64_t _latest        # ns since the epoch, of the last message: times do not go back
     cdef uint64_t _epoch         # ns since the epoch at which the system's steady clock was 0
-    cdef dict news               # told as soon as the viewer reads: key -> text or binary message
+    cdef dict news               # sent as soon as the viewer reads: key -> text or binary message
 
-    # --- what is being made ---
+    # --- the messages that are being made ---
     cdef list _pieces
     cdef uint8_t* _buffer        # owned
     cdef Py_ssize_t _size

@@ -5,9 +5,9 @@
     log of all      | frame: header, payload of a Pose | frame: header, payload of a Tick | ...
     to the viewer   | header, 1, subscription, time, the same payload |  (nobody subscribed to Tick)
 
-A subscription gets what is appended from then on. Where its class is retained, it first gets what is
-retained: a cursor of its own reads the log from the head up to where the subscription began, and is gone
-then. It is tagged with the class, so that it gives nothing else.
+A subscription gets the messages that are appended from then on. If its class is retained, it first gets the
+retained messages: a separate cursor reads the log from its head to the place where the subscription began,
+and is dropped then. The cursor is tagged with the class, so it gives no other messages.
 """
 
 import time
@@ -43,14 +43,14 @@ cdef enum:
     MESSAGE_DATA = 1
     TEXT = 1                 # opcodes of RFC 6455 section 5.2
     BINARY = 2
-    KEPT_BYTES = 262144      # a buffer that has become larger is not kept
+    KEPT_BYTES = 262144      # a larger buffer is freed after use
     KEPT_TIMES = 65536
 
 
 cdef class Times:
-    """When the messages of a log were sent, by their place in it.
+    """The times at which the messages of a log were sent, by stream offset.
 
-    It holds the last 65,536, or half as many. What is older has the time of the oldest of them.
+    It holds the last 32,768 to 65,536 times. Older messages have the oldest of these times.
     """
 
     def __dealloc__(self):
@@ -97,7 +97,7 @@ cdef class Times:
         return self._times[low - 1]
 
     def note(self, Endpoint endpoint not None, uint64_t at):
-        """Set the time, in ns, of what is sent to all from now on, up to the next call."""
+        """Set the time, in ns, of the messages that are sent to all from now on."""
         self.add(endpoint.log.end, at)
 
 
@@ -121,13 +121,13 @@ cdef class Heads(Rewriter):
     Parameters
     ----------
     endpoint : Endpoint
-        Whose viewer it is.
+        The endpoint of the viewer.
     classes : int
-        Variants of the type of what is sent; 0 where it is not sealed.
+        Variants of the type that is sent; 0 if it is not sealed.
     greeting : list of bytes
-        Texts that come before all else.
+        Texts that are sent first.
     times : Times, optional
-        When messages were sent, where that is not when they were appended.
+        The times of messages, if they differ from those of the log's records.
     """
 
     def __cinit__(self, Endpoint endpoint not None, Py_ssize_t classes, list greeting not None, Times times):
@@ -158,18 +158,18 @@ cdef class Heads(Rewriter):
     # --- subscriptions -------------------------------------------------------------------
 
     def subscribe(self, Follower follower not None, Py_ssize_t index, uint32_t subscription, Log log=None):
-        """Send it messages of one class from now on, after the retained ones.
+        """Send messages of one class from now on, after the retained ones.
 
         Parameters
         ----------
         follower : Follower
-            Whose messages these are.
+            The viewer.
         index : int
-            Of the class.
+            Index of the class.
         subscription : int
-            The viewer's number for it.
+            The viewer's number of the subscription.
         log : Log, optional
-            Of a group; else what is for all.
+            The log of a group; without it, that of all clients.
         """
         cdef Wanted wanted = self._all
         cdef Cursor* cursor
@@ -199,7 +199,7 @@ cdef class Heads(Rewriter):
         wanted.active += 1
 
     def unsubscribe(self, Follower follower not None, Py_ssize_t index, Log log=None):
-        """Send it no more messages of that class."""
+        """Stop sending messages of that class."""
         cdef Wanted wanted = self._all
         if log is not None:
             wanted = self._groups.get(<size_t><PyObject*>log)
@@ -223,7 +223,7 @@ cdef class Heads(Rewriter):
                 return 0
         return 0
 
-    # --- what goes to the transport --------------------------------------------------------
+    # --- messages for the transport --------------------------------------------------------
 
     cdef list rewrite(self, Merge merge, Cursor* cursors):
         cdef:
@@ -402,10 +402,10 @@ cdef class Heads(Rewriter):
             self._size = 0
         return 0
 
-    # --- what is no message of the log -----------------------------------------------------
+    # --- texts that are not in the log -----------------------------------------------------
 
     cdef int tell(self, Follower follower, int opcode, bytes payload) except -1:
-        # Written after what the transport holds, which ends with a whole frame.
+        # Written after the transport's buffer, which ends with a whole frame.
         if follower.hub is None or follower.transport.is_closing():
             return 0
         if follower.muted != NULL and follower.muted[0]:
@@ -429,28 +429,28 @@ cdef class Heads(Rewriter):
         return True
 
     def say_surely(self, Follower follower not None, key, bytes payload not None):
-        """Send it now, or as soon as the viewer reads. Of several with one key, only the last is sent."""
+        """Send a text now, or as soon as the viewer reads. Of several with one key, only the last is sent."""
         if not self.say(follower, payload):
             self.news[key] = payload
 
 
 def keep_time(Endpoint endpoint not None):
-    """Note when each retained message is sent, also while no client is connected."""
+    """Store the time of each retained message, also while no client is connected."""
     endpoint.hub.keep_time()
 
 
 def begin_viewer(Connection viewer not None, Heads heads not None):
-    """Serve a connection, which is not open yet, by these heads."""
+    """Serve a connection by these heads. It must not be open yet."""
     viewer.rewriter = heads
 
 
 def deliver(Connection viewer not None, bytes data not None, Py_ssize_t start):
-    """Take the bytes from `start` on as a value that was sent by this viewer.
+    """Receive the bytes from `start` on as a value of this viewer.
 
     Returns
     -------
     bool
-        False: they are none, which is counted.
+        False if they do not decode, which is counted.
     """
     cdef Py_ssize_t before = viewer.undecodable
     if viewer.stage == CONNECTION_OPEN and start <= len(data):

@@ -6,8 +6,8 @@
     state     5 | u8 status | u64 time | f32 speed | u8 sought | u32 length | id of the request
     time      2 | u64 time
 
-Times are ns since the epoch, numbers little-endian. Every viewer that speaks ``foxglove.sdk.v1`` is told of
-every change, and every viewer of the time.
+Times are ns since the epoch, numbers little-endian. Each change is reported to every viewer that speaks
+``foxglove.sdk.v1``, and the time to every viewer.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ControlRequest", "Playback", "Played", "parse_control", "state"]
 
-PLAYING, PAUSED, ENDED = 0, 1, 3  # 2 is for a server that loads something
+PLAYING, PAUSED, ENDED = 0, 1, 3  # 2 means buffering, which does not occur here
 PLAY, PAUSE = 0, 1
-MAX_ID = 1024  # bytes of a request's id, which goes to every viewer
-TICK_S = 1 / 30  # viewers are told the time so often
+MAX_ID = 1024  # bytes of a request's id, which is sent to every viewer
+TICK_S = 1 / 30  # interval at which viewers get the time
 _REQUEST = struct.Struct("<BBfBQI")
 
 
@@ -69,7 +69,7 @@ def parse_control(data: bytes) -> ControlRequest:
     Raises
     ------
     ValueError
-        It is none; the text of the error is for the viewer.
+        The request is invalid. The text of the error is for the viewer.
     """
     if len(data) < _REQUEST.size:
         raise ValueError("Buffer too short")
@@ -103,9 +103,9 @@ class Playback:
     replay : Played
         Not kept alive.
     server : Endpoint
-        That serves it.
+        The server of the replay.
     desk : Desk
-        Of that server's viewers.
+        The desk of that server.
     """
 
     def __init__(self, replay: Played, server: Endpoint[Any, Any], desk: Desk) -> None:
@@ -126,7 +126,7 @@ class Playback:
         if replay is None:
             return
         was_ended = replay.is_ended
-        self._is_silent = True  # one state for all of it
+        self._is_silent = True  # one report for the whole request
         try:
             if request.speed != replay.speed:
                 replay.speed = request.speed
@@ -153,7 +153,7 @@ class Playback:
             self._tick()
 
     def sends(self, server: Endpoint[Any, Any], at: int) -> None:
-        """Note that values sent from now on have this time."""
+        """Set the time of the values that are sent from now on."""
         self._times.note(server, at)
 
     def close(self) -> None:

@@ -38,14 +38,14 @@ __all__ = [
     "unadvertise",
 ]
 
-ENCODINGS = ("ros1", "deli")  # of messages that a viewer publishes: both are the bytes of the value
+ENCODINGS = ("ros1", "deli")  # of messages from viewers; in both, a message is the bytes of the value
 SUBPROTOCOLS = ("foxglove.sdk.v1", "foxglove.websocket.v1")  # the first that a viewer offers is chosen
-MAX_TEXT = 256 << 10  # bytes of one text of a viewer's
+MAX_TEXT = 256 << 10  # bytes of one text from a viewer
 BATCH = 100  # channels that are advertised in one message, as foxglove's own server does
 WARNING, ERROR = 1, 2  # levels of a status
 PLAYBACK_STATE = 5  # opcode; only viewers that speak ``foxglove.sdk.v1`` know it
 
-# Operations that need a capability which no server of ours has: capability, by operation.
+# Operations that need a capability that the server does not have: operation to capability.
 UNSUPPORTED = {
     "getParameters": "parameters",
     "setParameters": "parameters",
@@ -113,7 +113,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ServiceCall:
-    """A call of a service, of which there are none."""
+    """A call of a service. The server has no services."""
 
     service: int
     call: int
@@ -131,7 +131,7 @@ def parse_text(data: bytes) -> Said:
     UnicodeDecodeError
         It is not UTF-8.
     ValueError
-        It is no message of the protocol; the text of the error is for the viewer.
+        The text is no message of the protocol. The text of the error is for the viewer.
     """
     text = data.decode()
     if len(data) > MAX_TEXT:
@@ -165,7 +165,7 @@ def parse_binary(data: bytes) -> Said | None:
     Raises
     ------
     ValueError
-        It is no message of the protocol; the text of the error is for the viewer.
+        The data are no message of the protocol. The text of the error is for the viewer.
     """
     if not data:
         return None
@@ -193,7 +193,7 @@ def _field(said: Mapping[str, Any], name: str, kind: type) -> Any:
     if name not in said:
         raise ValueError(f"missing field `{name}`")
     if not isinstance(said[name], kind):
-        raise ValueError(f"`{name}` is {_shown(said[name])}, which it cannot be")
+        raise ValueError(f"`{name}` is {_shown(said[name])}, which has the wrong type")
     return said[name]
 
 
@@ -233,7 +233,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-# --- what a server says -------------------------------------------------------------------------------------
+# --- messages of the server ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

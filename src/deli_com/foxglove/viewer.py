@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 __all__ = ["Viewer"]
 
 MAX_OWN_CHANNELS = 1024  # on which one viewer may publish
-COMPLAINTS = 8  # statuses that one message of a viewer may cause
+COMPLAINTS = 8  # limit on the statuses that one message of a viewer causes
 
 
 class Viewer(WsLink):
     """A client that speaks Foxglove's protocol.
 
-    1. The endpoint serves it from its logs; `Heads` makes messages of the frames.
-    2. It may say anything: what is wrong with it is answered by a status, and changes nothing.
-    3. A viewer that does not read gets no statuses: nothing that it causes waits in memory.
+    1. The endpoint serves it from its logs; `Heads` converts the frames to messages.
+    2. An invalid message is answered by a status, and changes nothing.
+    3. A viewer that does not read gets no statuses, so they need no memory.
 
     Parameters
     ----------
     server : Endpoint
     request : Request
     desk : Desk
-        Of the server.
+        The desk of the server.
     """
 
     __slots__ = ("_complaints", "_desk", "_heads", "_is_sdk", "_own", "_subscribed", "_subscriptions")

@@ -4,9 +4,9 @@
 
     page = made_page(path="live", sends=False, title="")
     page.body         HTML, with script and style inside; nothing is loaded from elsewhere
-    page.policy       its Content-Security-Policy, but for the hosts that it may connect to
+    page.policy       its Content-Security-Policy, without the hosts that it may connect to
 
-What a server sends reaches the page as data of its stream, never as a part of this file.
+The page gets the server's values from the stream only. This file contains none of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 __all__ = ["Page", "made_page"]
 
-# In the order in which they are one script: later ones use what earlier ones define.
+# Joined to one script in this order: a file uses names of the files before it.
 SCRIPTS = (
     "stream.js",
     "text.js",
@@ -46,7 +46,7 @@ class Page(NamedTuple):
     body : bytes
         HTML in UTF-8.
     policy : str
-        Directives of the ``Content-Security-Policy``; ``connect-src`` is the server's to add.
+        Directives of the ``Content-Security-Policy``. The server adds ``connect-src``.
     """
 
     body: bytes
@@ -60,11 +60,11 @@ def made_page(*, path: str, sends: bool, title: str) -> Page:
     Parameters
     ----------
     path : str
-        Where the stream is, relative to the page and without a slash in front; empty: where the page is.
+        Path of the stream, relative to the page, without a leading slash; empty: the path of the page.
     sends : bool
-        With a form that sends values to the server.
+        Whether the page has a form that sends values to the server.
     title : str
-        What the page is called; empty: as the type that the server sends.
+        Title of the page; empty: the name of the type that the server sends.
     """
     script, style = _script(), _style()
     words = {
@@ -109,7 +109,7 @@ def _source(name: str) -> str:
 
 
 def _bare(text: str) -> str:
-    # Without comments that stand on lines of their own, and without indentation.
+    # Removes comments on lines of their own, and indentation.
     text = re.sub(r"(?ms)^ */\*\*.*?\*/\n", "", text)
     lines = (line.strip() for line in text.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith("//")) + "\n"

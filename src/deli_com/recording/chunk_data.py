@@ -1,4 +1,4 @@
-"""The records of one chunk of a file: read, decompressed, and compared with the chunk's checksum."""
+"""Reads the records of one chunk of a file: decompresses them, and verifies the chunk's checksum."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ CHUNK_HEAD = struct.Struct("<QQQII")  # earliest, latest, size, checksum, length
 PREFIX = 9 + CHUNK_HEAD.size
 COMPRESSIONS = ("", "zstd", "lz4")
 MAX_NAME = 64  # bytes of the compression's name
-# A header may claim any size. Past the first limit, only data that are compressed less than the second are
-# believed.
+# A header may claim any size. Past the first limit, the ratio of compression may not exceed the second.
 MAX_SIZE = 1 << 30
 MAX_RATIO = 256
 PIECE = 1 << 20  # bytes that are decompressed at a time
 
 
 class _Unsupported(Exception):
-    """The compression of a chunk is none of ours."""
+    """The compression of a chunk is not supported."""
 
 
 @overload

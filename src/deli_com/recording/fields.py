@@ -1,4 +1,4 @@
-"""The fields of one MCAP record, for the readers of the `mcap` package, which trust every length."""
+"""The fields of one MCAP record, with checked lengths. The readers of the `mcap` package check none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Fields:
-    """Takes the place of the `mcap` package's ``ReadDataStream``: no field is longer than what is there.
+    """Replaces the `mcap` package's ``ReadDataStream``: a field longer than the record raises ValueError.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def parsed(kind: type[T], data: bytes) -> T:
     Raises
     ------
     ValueError
-        A length leads past its end, or a text is not UTF-8.
+        A length is past the end of the record, or a text is not UTF-8.
     """
     reader: Any = kind
     made: T = reader.read(Fields(data))

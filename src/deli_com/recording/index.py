@@ -44,7 +44,7 @@ class FileIndex:
     plain : list of (int, int)
         (offset, length) of runs of messages outside chunks, which some other writers make.
     damaged : list of (int, int)
-        (offset, length) of what cannot be read, with intact records behind it.
+        (offset, length) of what cannot be read, with intact records after it.
     end : int
         Offset after the last whole record of the data section.
     is_whole : bool
@@ -121,7 +121,7 @@ class FileIndex:
         Raises
         ------
         ValueError
-            Something is past the end.
+            An offset is past the end.
         """
         for chunk in self.chunks:
             end = chunk.chunk_start_offset + chunk.chunk_length
@@ -135,8 +135,8 @@ class FileIndex:
     def is_sufficient(self) -> bool:
         """Whether all messages are in chunks with message indexes, and all their channels are known.
 
-        A summary without a checksum may count more messages than there are: the indexes have to have room for
-        them.
+        A summary without a checksum may count too many messages, so the count is compared with the size of
+        the indexes.
         """
         channels = {channel for chunk in self.chunks for channel in chunk.message_index_offsets}
         room = sum(
@@ -159,7 +159,7 @@ class FileIndex:
             (Opcode.SCHEMA, [*self.schemas.values()]),
             (Opcode.CHANNEL, [*self.channels.values()]),
             (Opcode.STATISTICS, [self.statistics]),
-            # With an index of chunks, readers would not look for messages that are in none.
+            # With an index of chunks, readers would not look for messages outside chunks.
             (Opcode.CHUNK_INDEX, [] if self.plain else self.chunks),
             (Opcode.ATTACHMENT_INDEX, self.attachments),
             (Opcode.METADATA_INDEX, self.metadata),
@@ -190,7 +190,7 @@ def from_summary(source: Stored) -> tuple[FileIndex | None, bool]:
     Returns
     -------
     FileIndex or None
-        None if there is none that serves: it is missing or damaged, or does not have all that is needed.
+        None if it cannot be used: it is missing, damaged or incomplete.
     bool
         Whether the end of the file is intact.
     """

@@ -8,7 +8,7 @@ from deli_com.recording.chunk cimport Chunk
 cdef class Intake:
     cdef readonly Py_ssize_t limit       # bytes that may wait to be written
     cdef readonly Py_ssize_t waiting     # bytes of full chunks that are not written yet
-    cdef readonly Py_ssize_t messages    # messages taken in total
+    cdef readonly Py_ssize_t messages    # messages added in total
     cdef readonly Py_ssize_t bytes       # bytes of their payloads
     cdef readonly Py_ssize_t left_out    # messages left out in total, because the limit was reached
     cdef Py_ssize_t chunk_bytes          # a chunk of this size is handed over
@@ -24,7 +24,7 @@ cdef class Intake:
     cdef uint64_t epoch      # add to the monotonic clock to get ns since the epoch
 
     cdef uint64_t moment(self) noexcept     # now, ns since the epoch
-    # Takes one message that was sent at the time `at`, in ns since the epoch, or now if `at` is 0. Payload
+    # Adds one message that was sent at the time `at`, in ns since the epoch, or now if `at` is 0. Payload
     # and tail are as in Chunk.add_message. Raises BacklogFull at the limit if `raises` is set.
     cdef int add_message(
         self, uint64_t at, uint16_t channel, const char* payload, Py_ssize_t size, bytes tail

@@ -1,7 +1,7 @@
 """The queue of a recording: messages wait here until the writer thread writes them.
 
 The sender fills a chunk. The thread takes full chunks, and at intervals one that is not full. Both hold the
-GIL, and `add_message` runs no Python code except what an allocation may cause. Therefore a flag is enough as a lock.
+GIL, and `add_message` runs no Python code except what an allocation may cause. So a flag is enough as a lock.
 """
 
 cimport cython
@@ -55,7 +55,7 @@ cdef class Intake:
         self.chunk_bytes = size
 
     def add(self, uint16_t channel, payload not None, at=None):
-        """Take one message that was sent now or at the given time. This is `add_message` for Python callers.
+        """Add one message that was sent now, or at the given time. This is `add_message` for Python callers.
 
         Raises
         ------
@@ -157,5 +157,5 @@ cdef class Intake:
         return gaps
 
     def close(self):
-        """Take no more messages."""
+        """Drop all further messages."""
         self.is_closed = True

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Box", "Early", "LiveRecorder", "Recorded", "record_to"]
 
 KEYFRAME_S = 10.0  # interval at which the retained values are written again
-DETACH_S = 2.0  # `close` in another thread waits so long for a loop that may wait for that thread
-HANDOFF_TURNS = 18  # in which a loop takes 16 MiB of other threads' messages; see fanout/handoff
+DETACH_S = 2.0  # limit on the wait of `close` in another thread: the loop may itself wait for that thread
+HANDOFF_TURNS = 18  # turns in which a loop takes 16 MiB of other threads' messages; see fanout/handoff
 
 
 class Recorded(Protocol):
@@ -90,10 +90,10 @@ class Streams:
 
 
 def refuse_child(process: int, what: str) -> None:
-    """Raise RuntimeError in a child of the process that the recording is of: the file is its parent's."""
+    """Raise RuntimeError in a child process, because the file belongs to its parent."""
     if os.getpid() != process:
         raise RuntimeError(
-            f"{what} was called in process {os.getpid()}, but the recording is of process {process}, "
+            f"{what} was called in process {os.getpid()}, but the recording belongs to process {process}, "
             "from which this one was forked: start a recording here, after the fork"
         )
 
@@ -145,11 +145,11 @@ class LiveRecorder(Recorder):
 
     def __exit__(self, *_: object) -> None:
         if not self.is_closed and sys.stderr is not None and self.stats.waiting > self.LARGE:
-            print(f"deli_com: waiting for {self.path} to be whole", file=sys.stderr)
+            print(f"deli_com: waiting until {self.path} is written", file=sys.stderr)
         self.close()
 
     def add_early(self, way: int, payload: bytes, at: int) -> None:
-        """Take a message that came before the recorder was made: 1 is the way of received ones."""
+        """Add a message that was sent (`way` 0) or received (1) before the recorder was made."""
         variants = self._streams.variants(way)
         variant = int.from_bytes(payload[:4], "little") if variants else 0
         if variant < max(variants, 1):
@@ -166,7 +166,7 @@ class LiveRecorder(Recorder):
             endpoint._hide_from(self._sink)
 
     def _detach_there(self) -> None:
-        # What this thread has sent before is recorded: the loop takes it in turns, and those are waited for.
+        # Messages that this thread has sent before are recorded: it waits for the turns that take them.
         done = threading.Event()
 
         def turn(left: int) -> None:
@@ -263,7 +263,7 @@ class Box:
         return self._intake.waiting
 
     async def dump(self, path: str | os.PathLike[str], *, compression: str | None = None) -> Path:
-        """Write the messages that it holds to a file. It continues to record.
+        """Write the held messages to a file. The recording continues.
 
         Parameters
         ----------
@@ -281,8 +281,8 @@ class Box:
         OSError
             The file cannot be written.
         RuntimeError
-            Another thread or event loop than that of the server or client, as long as that loop lives, or a
-            child of its process.
+            Called in another thread or event loop than that of the server or client, while that loop lives,
+            or in a child of its process.
         """
         refuse_child(self._process, "dump")
         endpoint = self._endpoint()
@@ -369,7 +369,7 @@ class Box:
 
 
 class Early:
-    """What a client receives while it connects: its file needs the server's schema, which comes meanwhile.
+    """Holds what a client receives while it connects: its file needs the server's schema first.
 
     Parameters
     ----------
@@ -384,7 +384,7 @@ class Early:
         endpoint._show_to(self._sink)
 
     def move_to(self, recorder: LiveRecorder) -> None:
-        """Give all of it to a recorder, with its times."""
+        """Move all messages to a recorder, with their times."""
         self._endpoint._hide_from(self._sink)
         while (chunk := self._intake.next_chunk(True)) is not None:
             walk = Walk(b"".join(bytes(piece) for piece in chunk.pieces()), [True, True])

@@ -32,7 +32,7 @@ def nanoseconds(moment: Moment, start: int, end: int) -> int:
     Raises
     ------
     TypeError, ValueError
-        The value is none of these.
+        The value has another form.
     """
     match moment:
         case bool():

@@ -99,7 +99,7 @@ class RecorderStats:
     Attributes
     ----------
     messages : int
-        Messages taken.
+        Messages recorded.
     bytes : int
         Bytes of their payloads.
     left_out : int
@@ -126,28 +126,11 @@ class Recorder:
     Parameters
     ----------
     path : path
-        A file that does not exist or is empty. With `split_bytes` or `split_seconds` the next files are
-        called ``run_1.mcap``, ``run_2.mcap``, …
+        As for `WsServer.record`.
     schemas : mapping of str to Schema
         Schemas by direction, ``down`` and ``up``.
-    compression : None, "zstd" or "lz4"
-        Compression of the chunks.
-    on_full : "count" or "raise"
-        What happens to a message past the limit. ``count``: the message is left out, counted, and reported in
-        the file (``deli.gap``). ``raise``: the sender gets `BacklogFull`.
-    split_bytes, split_seconds : int, float, optional
-        The next file begins once the current one has this size, or holds messages of this duration.
-    keep : int, optional
-        How many files are kept. The oldest are removed.
-
-    Raises
-    ------
-    FileExistsError
-        The file exists and is not empty.
-    ValueError
-        An option has another value.
-    ImportError
-        The extra ``deli-com[record]`` is not installed.
+    compression, on_full, split_bytes, split_seconds, keep
+        As for `WsServer.record`, as are the errors.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ class RecordedChannel:
 
 @dataclass(frozen=True)
 class RecordedGap:
-    """Messages of one channel that found no room while they were recorded.
+    """Messages of one channel that were left out while recording, because too much waited for the disk.
 
     Attributes
     ----------
@@ -90,8 +90,8 @@ class Recording(Generic[T]):
     ``Recording[Pose](path)`` gives values of the program's own class, even if the file was written with
     another version of it (docs: When both ends change). ``Recording(path)`` gives all values in the file;
     their classes are made from the schema in the file. A file whose writer was killed is read up to its last
-    whole record. Where a file is damaged in the middle, reading ends with an error; `deli-com repair` leaves
-    such places out. Threads, and children of a fork, may read the same recording at the same time.
+    complete record. If a file is damaged in the middle, reading ends with an error; `deli-com repair` leaves
+    the damaged place out. Threads, and children of a fork, may read the same recording at the same time.
 
     Parameters
     ----------
@@ -111,15 +111,15 @@ class Recording(Generic[T]):
     is_whole : bool
         True if the file has its summary; if not, `deli-com repair` writes it.
     gaps : tuple of RecordedGap
-        What found no room while it was recorded.
+        Messages that were left out while recording.
     unknown : int
         Number of messages in the file of classes that the type lacks. Reading leaves them out.
 
     Raises
     ------
     RecordingError
-        The file is not an MCAP file, or what describes its messages is damaged. On reading: a message or a
-        chunk is damaged, or a message is not a value of its type.
+        The file is not an MCAP file, or the description of its messages is damaged. On reading: a message or
+        a chunk is damaged, or a message is not a value of its type.
     SchemaMismatch
         No stream of the file can be read as the class.
     ImportError
@@ -322,7 +322,7 @@ class Recording(Generic[T]):
         ]
 
     def channel_of(self, number: int) -> RecordedChannel:
-        """The channel with an id."""
+        """The channel with this id."""
         return self._ids[number]
 
     def _walks_of(self, number: int) -> Iterator[tuple[ChunkIndex | None, Walk]]:
@@ -338,7 +338,7 @@ class Recording(Generic[T]):
             A field has no fixed width.
         """
         channel = self._ids[number]
-        schema = self.schemas[channel.direction or channel.topic]  # there is one: the channel has a reader
+        schema = self.schemas[channel.direction or channel.topic]  # exists, because the channel has a reader
         tree = schema.tree
         root = tree.by_name.get(str(tree.root))
         if not isinstance(root, Sealed):
@@ -375,7 +375,7 @@ class Recording(Generic[T]):
 
     @cached_property
     def gaps(self) -> tuple[RecordedGap, ...]:
-        """What found no room while it was recorded, in the order of the file."""
+        """Messages that were left out while recording, in the order of the file."""
         found = []
         for entry in self._index.metadata:
             if entry.name == "deli.gap":
@@ -409,7 +409,7 @@ class Recording(Generic[T]):
 
         opcode, length = HEAD.unpack(self._source.read(offset, HEAD.size))
         if opcode != 0x0C:
-            raise self._source.error(offset, f"{what} should be here, and is not")
+            raise self._source.error(offset, f"{what} is missing here")
         try:
             return parsed(Metadata, self._source.read(offset + HEAD.size, length)).metadata
         except RecordingError:
@@ -498,7 +498,7 @@ class Recording(Generic[T]):
             begin, size = damaged[0]
             raise source.error(
                 begin,
-                f"{size} bytes are damaged; `deli-com repair` leaves them out and keeps what is behind them",
+                f"{size} bytes are damaged; `deli-com repair` leaves them out and keeps what is after them",
             )
 
     def _messages(self, readers: list[Any]) -> Iterator[tuple[int, T]]:

@@ -1,7 +1,7 @@
-"""Mends a file in place: the missing summary of a writer that was killed, and what is damaged.
+"""Repairs a file in place: writes the missing summary of a killed writer, and leaves damage out.
 
-A damaged place gets the head of a private record (opcode 0x80 and more, which readers skip): its bytes stay
-in the file, and what is behind it is read again.
+A damaged place gets the head of a private record (opcode 0x80 or more), which readers skip. Its bytes stay in
+the file, and records after it can be read.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Repaired(NamedTuple):
 
 
 def repair(path: str | os.PathLike[str]) -> Repaired:
-    """Mend a recording in place.
+    """Repair a recording in place.
 
-    The incomplete record at its end is removed, and the summary is written. Every chunk is read, and compared
-    with its checksum. A damaged record or chunk in the middle is left out, and all that is intact behind it
+    The incomplete record at its end is removed, and the summary is written. Every chunk is read, and its
+    checksum is verified. A damaged record or chunk in the middle is left out, and everything intact after it
     is kept.
 
     Parameters
@@ -63,9 +63,10 @@ def repair(path: str | os.PathLike[str]) -> Repaired:
     Raises
     ------
     RecordingError
-        The file does not begin like an MCAP file, or too much of it only looks like records. It is unchanged.
+        The file does not begin as an MCAP file, or too many damaged bytes look like records. The file is
+        unchanged.
     BlockingIOError
-        A recording is writing to the file. It is unchanged.
+        A recording is writing to the file. The file is unchanged.
     OSError
         The file cannot be read or written.
     """
@@ -103,7 +104,7 @@ def repair(path: str | os.PathLike[str]) -> Repaired:
 
 
 def complete(index: FileIndex, summary: FileIndex | None) -> None:
-    """Give every channel with messages a record, and every schema that a channel names: readers need both.
+    """Add the missing records of channels that have messages, and of their schemas: readers need both.
 
     Parameters
     ----------

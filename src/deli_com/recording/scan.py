@@ -1,7 +1,7 @@
 """Reads a file without a summary, record by record.
 
 A file has no summary if its writer was killed, or is still writing. Its last record may then be incomplete.
-Where a record is damaged, the scan goes on at the next intact one.
+After a damaged record, the scan continues at the next intact one.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["read_index", "scan"]
 
 MESSAGE = struct.Struct("<HIQ")  # channel, sequence, time
 INDEX = struct.Struct("<HI")  # channel, bytes of its pairs
-MAX_SMALL = 1 << 26  # bytes of a record that is no chunk, message or attachment; a longer one is damaged
+MAX_SMALL = 1 << 26  # bytes of a record other than chunk, message, attachment; a longer one is damaged
 MAX_NAMES = 1 << 16  # bytes of an attachment before its data
-# What the data section may hold, and its end. From 0x80 on they are private, and skipped.
+# Opcodes of the data section and of its end. Opcodes from 0x80 on are private, and skipped.
 KNOWN = frozenset([0x03, 0x04, 0x05, 0x06, 0x07, 0x09, 0x0C, 0x0F, 0x02, *range(0x80, 0x100)])
 HEADER = frozenset([0x01])  # the first record
 SUMMARY = frozenset([0x0F, 0x02, 0x03, 0x04, 0x08, 0x0A, 0x0B, 0x0D, 0x0E, *range(0x80, 0x100)])
@@ -45,9 +45,9 @@ LEAST = {
 # Where intact records may begin again: a known opcode, and a length of less than 2^40.
 CANDIDATE = re.compile(rb"[\x03-\x07\x0c\x0f](?=[\x00-\xff]{5}\0\0\0)")
 STEP = 1 << 20  # bytes that are searched at a time
-CHAIN = 8  # this many messages in a row are no coincidence
-MAX_CHAIN = 1024  # records that are read for them
-# What only looks like records may be read this often, in times of the file's size, before the search ends.
+CHAIN = 8  # so many valid messages in a row count as intact records
+MAX_CHAIN = 1024  # records that are read to find them
+# Limit on the bytes that are read in the search for intact records, as a multiple of the file's size.
 MAX_SEARCH = 8
 
 
@@ -67,11 +67,11 @@ def read_index(source: Stored) -> FileIndex:
 def need_magic(source: Stored) -> None:
     """Refuse a file that does not begin as an MCAP file."""
     if source.size < len(MAGIC) or source.read(0, len(MAGIC)) != MAGIC:
-        raise source.error(0, f"this is no MCAP file: its first bytes are others than {MAGIC!r}")
+        raise source.error(0, f"this is no MCAP file: it does not begin with {MAGIC!r}")
 
 
 class _Damaged(Exception):
-    """The record at the current place is none."""
+    """There is no valid record at the current place."""
 
 
 class _Scan:
@@ -125,7 +125,7 @@ class _Scan:
         return opcode, length
 
     def _is_end(self, place: int) -> bool:
-        # Whether the data section ends here: nothing but records of a summary and the closing magic follow.
+        # Whether the data section ends here: only records of a summary and the closing magic follow.
         limit, at = self.source.size - len(MAGIC), place
         if limit < place or self.source.read(limit, len(MAGIC)) != MAGIC:
             return False
@@ -243,16 +243,14 @@ class _Scan:
                 found = self._look_into(load_chunk(self.source, chunk), chunk)
             except ValueError:
                 if self.verify and not self.index.chunks and chunk.compression not in COMPRESSIONS:
-                    raise  # all chunks may be compressed like that: this is no damage
+                    raise  # not damage: all chunks may have this compression
                 begin = chunk.chunk_start_offset
                 if is_torn:
                     self.index.end = begin
                 else:
                     self._leave_out(begin, begin + chunk.chunk_length + chunk.message_index_length)
                 return
-            if (
-                found != counts and not is_torn
-            ):  # the indexes are not these: readers have to look into the chunk
+            if found != counts and not is_torn:  # wrong indexes: readers have to read the chunk
                 chunk.message_index_offsets, chunk.message_index_length = {}, 0
             counts = found
         self.index.add_chunk(chunk, counts)
@@ -295,7 +293,7 @@ class _Scan:
             damaged.append((begin, end - begin))
 
     def _next(self, place: int) -> int | None:
-        # Where intact records go on behind a damaged one; None if they do not.
+        # The place of the next intact record after a damaged one; None if there is none.
         budget = MAX_SEARCH * self.source.size + STEP
         for found in self._candidates(place):
             is_intact, read = self._is_intact(found)
@@ -304,7 +302,7 @@ class _Scan:
             budget -= read
             if budget < 0:
                 raise self.source.error(
-                    place, "the file is damaged, and too much behind this place only looks like records"
+                    place, "the file is damaged, and too many bytes after this place only look like records"
                 )
         return None
 
@@ -313,7 +311,7 @@ class _Scan:
             _, length = HEAD.unpack(self.source.read(place, HEAD.size))
             if place + HEAD.size + length < self.source.size:
                 yield place + HEAD.size + length
-        # A smaller place than that of a record's head is no place to write another head over.
+        # The head of a private record must fit before the next record.
         at = place + HEAD.size
         while self.source.size - at >= HEAD.size:
             data = self.source.read(at, min(STEP + HEAD.size, self.source.size - at))

@@ -1,4 +1,4 @@
-"""The bytes of a recording by offset: never more than the file has, from any thread or process."""
+"""Reads the bytes of a recording by offset, within the file, from any thread or process."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from deli_com.errors import RecordingError
 
 __all__ = ["Stored"]
 
-WINDOW = 1 << 16  # bytes that are read ahead for small records
+WINDOW = 1 << 16  # bytes to read ahead for small records
 
 
 class Stored:
     """Reads an open file at offsets.
 
-    `os.pread` is used, so that threads, and a child of a fork, do not move a position that they share.
+    It uses `os.pread`, so threads and child processes do not share a position.
 
     Parameters
     ----------
     stream : binary file
-        Open for reading. It stays the caller's.
+        Open for reading. The caller closes it.
     path : path
         For errors.
 
     Attributes
     ----------
     path : str
-        See above.
+        The given path.
     size : int
         Bytes of the file at the time of the call.
     """
@@ -48,7 +48,7 @@ class Stored:
         Raises
         ------
         RecordingError
-            They are not all within the file.
+            Not all of them are within the file.
         MemoryError
             There is no memory for them. The error names the place.
         """
@@ -90,11 +90,11 @@ class Stored:
         return view
 
     def error(self, offset: int | None, reason: str) -> RecordingError:
-        """The error of a place."""
+        """Make the error for an offset."""
         return RecordingError(self.path, offset, reason)
 
     def memory_error(self, offset: int, size: int) -> MemoryError:
-        """The error of a place whose content is too large for the memory."""
+        """Make the error for content at an offset that is too large for the memory."""
         return MemoryError(f"{self.path}: there is no memory for the {size} bytes at byte {offset}")
 
     def _shorter(self, offset: int) -> RecordingError:

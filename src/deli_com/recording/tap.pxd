@@ -1,4 +1,4 @@
-# Passes the messages of an endpoint to its recordings, and to others who listen.
+# Passes the messages of an endpoint to its recordings and other listeners.
 
 from libc.stdint cimport int32_t
 

@@ -1,4 +1,4 @@
-"""Passes the messages of an endpoint to those who listen, as payloads without frames.
+"""Passes the messages of an endpoint to listeners, as payloads without frames.
 
 An endpoint has a `Tap` while it has a listener. A recording is a `Sink`. It knows the channel of each class,
 and puts payloads into an intake. Other listeners subclass `Hearer`.
@@ -101,7 +101,7 @@ cdef class Tap:
     Parameters
     ----------
     sinks : tuple of Hearer
-        Those that may refuse a message come first.
+        Listeners that may refuse a message come first.
     """
 
     def __cinit__(self, tuple sinks not None):

@@ -1,4 +1,4 @@
-"""What the options ``record=`` take: where a recording goes."""
+"""Types of the options ``record=``: the file of a recording, and its options."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class RecordOptions(TypedDict, total=False):
 
 # A path, or the arguments of `record` by name.
 RecordTo: TypeAlias = Union[str, os.PathLike[str], Mapping[str, Any]]
-# For each connection of a stream another one.
+# Returns another one for each connection of a stream.
 RecordEach: TypeAlias = Callable[[], RecordTo]

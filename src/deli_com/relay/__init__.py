@@ -1,4 +1,4 @@
-"""A server that passes on what another server sends, to any number of clients and without its classes."""
+"""A server that passes on what another server sends, to any number of clients, without its classes."""
 
 from deli_com.relay.relay import Relay, RelayStats
 

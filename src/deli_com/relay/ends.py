@@ -1,4 +1,4 @@
-"""The ends of a relay's own connections, by who has opened them and who writes `down`.
+"""Classes for a relay's own connections, by the end that opens them and the end that writes `down`.
 
 ::
 
@@ -29,7 +29,7 @@ Placeholder = bytes
 
 
 def reader_of(base: Any, passage: Passage, told: Callable[[Any, Schemas], None]) -> Any:
-    """A class of clients, or of servers, that ask the other end for both schemas.
+    """Make a class of clients or servers that ask the other end for both schemas.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def reader_of(base: Any, passage: Passage, told: Callable[[Any, Schemas], None])
     passage : Passage
         Gets the values, as bytes.
     told : callable
-        ``(endpoint, schemas)``, before the first value; a ValueError of it ends the connection.
+        ``(endpoint, schemas)``, called before the first value. If it raises ValueError, the connection ends.
     """
 
     class Reader(base[Placeholder, Placeholder]):  # type: ignore[misc]
@@ -58,19 +58,19 @@ def reader_of(base: Any, passage: Passage, told: Callable[[Any, Schemas], None])
 
 
 def writer_of(server: WsServer[Any, Any], passage: Passage) -> Any:
-    """A class of clients that write what `server` sends, to one that asks for it.
+    """Make a class of clients that write what `server` sends, to an end that asks for it.
 
     Parameters
     ----------
     server : WsServer
-        Of whose types the values are.
+        The server whose types the values have.
     passage : Passage
-        Gets what comes back.
+        Gets the values that the other end sends.
     """
     down, up = server.down, server.up
     if down is None:
         raise TypeError("the server sends nothing")
-    sent = down  # for checkers: inside a class it stays what it is
+    sent = down  # not None, also for type checkers
 
     class Writer(WsClient[Placeholder, Placeholder]):
         def _start(self, framing: Any, *_: Any, **limits: Any) -> None:
@@ -83,7 +83,7 @@ def writer_of(server: WsServer[Any, Any], passage: Passage) -> Any:
 
 
 def served_as(down: Any, up: Any, passage: Passage) -> Any:
-    """A class of servers of types that were made at run time; what clients send goes to `passage`."""
+    """Make a class of servers of types that were made at run time; what clients send goes to `passage`."""
 
     class Served(WsServer[Any, Any]):
         _types = (down, up)

@@ -61,7 +61,7 @@ def _name(root: Any) -> str:
 
 
 def client_of(url: str, options: dict[str, Any]) -> tuple[Any, str]:
-    """The class of clients for a URL, and what its ``connect`` takes."""
+    """The class of clients for a URL, and the address for its ``connect``."""
     scheme = urlsplit(url).scheme
     if scheme not in ("ws", "wss", "tcp", "tcps"):
         raise ValueError(f"{url!r} is no URL of a server: ws://, wss://, tcp:// or tcps://")
@@ -80,17 +80,17 @@ def checked_token(token: str) -> str:
     if not isinstance(token, str):
         raise TypeError(f"a token is a str, not {type(token).__name__}")
     if not token or any(not 0x21 <= ord(character) <= 0x7E for character in token):
-        raise ValueError("a token is of ASCII characters without spaces, and not empty")
+        raise ValueError("a token has one or more ASCII characters, without spaces")
     return token
 
 
 def checked_dial(url: str) -> str:
     """Check the URL of a hub; ValueError if the token would be sent to another machine without TLS."""
     if urlsplit(url).scheme not in ("ws", "wss"):
-        raise ValueError(f"a hub is dialled by ws:// or wss://, not {url!r}")
+        raise ValueError(f"the URL of a hub begins with ws:// or wss://: {url!r}")
     target = parse_target(url)
     if not target.secure and not is_here(target.address):
-        raise ValueError(f"the token must not go over the network in clear: wss://, not {url!r}")
+        raise ValueError(f"the token must not be sent in clear: use wss://, not {url!r}")
     return url
 
 

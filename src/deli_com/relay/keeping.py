@@ -1,4 +1,4 @@
-"""Keeps a connection open: connects again after each end, with longer delays after each failure."""
+"""Keeps a connection open: reconnects after each end, with longer delays after each failure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def keep_connected(
     lost: Callable[[], object],
     delays: tuple[float, float],
 ) -> None:
-    """Connect, again and again, until cancelled.
+    """Connect, and reconnect after each end, until cancelled.
 
     Parameters
     ----------

@@ -53,40 +53,41 @@ class Relay:
         async with Relay("ws://robot:8765", bind="0.0.0.0:9000") as relay:
             await relay.wait_closed()
 
-    The schema, and with it the policies of the classes, come from upstream. Values pass as bytes: only the
-    fields of a key are looked at. Clients get what they would get there: what is retained when they come,
-    every policy by itself, and their own limits. What they send goes upstream; while upstream is away or too
-    slow, it is counted (``stats().up_lost``) and gone.
+    The schema, and with it the policies of the classes, come from upstream. Values pass as bytes; only the
+    fields of a key are read. A client is served as by that server: it gets the retained values when it
+    connects, and policies and limits apply to it. What clients send goes upstream. While upstream is away or
+    too slow, it is dropped and counted (``stats().up_lost``).
 
-    It listens once upstream has told its schema, and tries to connect from the start and after each loss.
-    Clients stay meanwhile and are told (``deli 1 gap``). Retained keys that upstream does not send again when
-    it is back are forgotten. If its schema has changed, clients are closed (1012) and the new one is served.
+    The relay listens once it knows the schema. It retries the first connection, and reconnects after each
+    loss. Clients stay connected meanwhile, and get the text ``deli 1 gap``. Retained keys that upstream does
+    not send again when it is back are forgotten. If its schema has changed, clients are closed (1012), and
+    the new schema is served.
 
-    Entering it (or awaiting it) waits until it listens. It belongs to the event loop where that is done.
+    Entering it (or awaiting it) waits until it listens. It belongs to the event loop that runs then.
 
     Parameters
     ----------
     url : str or None
-        Of the server: ``ws://``, ``wss://``, ``tcp://`` or ``tcps://``. None with `accept_dial`.
+        URL of the server: ``ws://``, ``wss://``, ``tcp://`` or ``tcps://``. None with `accept_dial`.
     bind : str or tuple
-        Where clients connect, as `WsServer.bind` takes it.
+        Address for clients, as for `WsServer.bind`.
     connect : mapping, optional
         Options of `WsClient.connect`, or of `Client.connect` for TCP, by name: ``{"headers": …, "ssl": …}``.
     only : collection of str
         Names of classes; values of others are not passed on. Empty: all are.
     dial : str, optional
-        URL of another relay, the hub, that is connected to and written to: for a robot whose network
-        lets nobody in. ``ws://`` only to this machine.
+        URL of another relay, the hub. This relay connects to the hub and sends it the values: for a robot
+        that nobody can connect to. ``ws://`` only to this machine.
     dial_options : mapping, optional
         Options of `WsClient.connect` for that.
     accept_dial : str, optional
-        Path at which one such relay may connect, to be upstream. It listens from the start then; clients
-        are answered 503 until a schema is known.
+        Path at which one such relay may connect, to be upstream. This relay then listens from the start, and
+        answers 503 to clients until it knows a schema.
     token : str, optional
-        What the dialling side shows, and the other side compares; needed for both.
+        Secret that the dialling relay sends and the hub compares. Required by `dial` and `accept_dial`.
     health : str or None
-        Path of a plain request that is answered 200 while upstream is there, else 503; where `http` is not a
-        function.
+        Path of the health check: a GET is answered 200 while upstream is connected, else 503. Not available
+        if `http` is a function.
     first_delay, max_delay : float
         Seconds between attempts to connect; the delay doubles from the first to the second, with jitter.
     **options
@@ -116,9 +117,9 @@ class Relay:
     ) -> None:
         checked(first_delay=first_delay, max_delay=max_delay)
         if (url is None) == (accept_dial is None):
-            raise ValueError("a relay has one upstream: a URL, or the relay that accept_dial lets in")
+            raise ValueError("give a URL or accept_dial: a relay has one upstream")
         if (token is None) == (dial is not None or accept_dial is not None):
-            raise ValueError("a token goes with dial or accept_dial, and each of them with a token")
+            raise ValueError("dial and accept_dial need a token, and a token needs one of them")
         if isinstance(only, str):
             raise TypeError(f"only is a collection of names, not {only!r}")
         self.url = url
@@ -147,8 +148,8 @@ class Relay:
         self._down = Passing(holds=True, told=self._heard)
         self._up = Passing(from_anyone=True, max_queued=MAX_UP_QUEUED)
         self._former_ups: list[Passing] = []  # of clients of former schemas, which are being closed
-        self._before = [0, 0, 0]  # passed, lost, undecodable of those that are gone
-        self._schemas: Schemas | None = None  # those that are served, or will be next
+        self._before = [0, 0, 0]  # passed, lost, undecodable of those that were closed
+        self._schemas: Schemas | None = None  # served now, or next
         self._types: tuple[Any, Any] = (None, None)  # made from the schemas
         self._is_served = False
         self._upstream: tuple[Any, Any] | None = None  # endpoint and link, while connected
@@ -157,7 +158,7 @@ class Relay:
         self._is_anew = False  # upstream is sending its retained values again, until `deli 1 live`
         self._connects = self._generations = 0
         self._port: Port | None = None
-        self._door: Any = None  # where upstream dials in
+        self._door: Any = None  # the server that upstream dials in to
         self._waiting_room: Any = None  # answers clients before there is a server
         self._server: WsServer[Any, Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -190,7 +191,7 @@ class Relay:
         IoError
             The address is in use, or may not be bound.
         ConnectionClosed
-            It was closed before that.
+            The relay was closed before that.
         RuntimeError
             Called in another thread, event loop or process than that in which it was started.
         """
@@ -208,7 +209,7 @@ class Relay:
 
     @property
     def server(self) -> WsServer[Any, Any]:
-        """The server that serves the clients now. After a change of the schema it is another one.
+        """The server that serves the clients now. After a change of the schema it is a new one.
 
         Raises
         ------
@@ -216,7 +217,7 @@ class Relay:
             No schema is known yet.
         """
         if self._server is None:
-            raise RuntimeError("the relay does not know what it serves yet: wait_listening()")
+            raise RuntimeError("the relay does not know the schema yet: wait_listening()")
         return self._server
 
     @property
@@ -230,7 +231,7 @@ class Relay:
         Raises
         ------
         RuntimeError
-            It does not listen yet.
+            The relay does not listen yet.
         """
         if self._port is None:
             raise RuntimeError("the relay does not listen yet: wait_listening()")
@@ -263,7 +264,7 @@ class Relay:
         )
 
     async def close(self) -> None:
-        """Stop: clients get what is queued, then 1001. May be called again."""
+        """Stop: clients get the queued messages, then 1001. May be called again."""
         self._check_home("relay.close()")
         if self._loop is None:
             return
@@ -289,7 +290,7 @@ class Relay:
 
     def __repr__(self) -> str:
         where = "not listening" if self._port is None else f"at {self._port.address}"
-        return f"<Relay of {self.url or f'who dials {self._accept_dial}'}, {where}>"
+        return f"<Relay of {self.url or f'the relay at {self._accept_dial}'}, {where}>"
 
     def current(self) -> tuple[WsServer[Any, Any] | None, Passing, Passing, bool]:
         """For `Writing`: the server, the two `Passing`, and whether upstream is away."""
@@ -358,7 +359,7 @@ class Relay:
     # --- upstream ---------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        """Connect to the server, again and again."""
+        """Connect to the server, and reconnect after each loss."""
         assert self._client_class is not None
         cls = reader_of(self._client_class, self._down, self._told)
         options = {"max_message_size": self._max_message_size, **self._connect, "schema": "require"}
@@ -397,9 +398,9 @@ class Relay:
         shown = request.headers.getall("Authorization", [])
         wanted = f"Bearer {self._token}".encode()
         if len(shown) != 1 or not hmac.compare_digest(shown[0].encode("utf-8", "replace"), wanted):
-            return 401, "who dials in shows the token"
+            return 401, "the token is missing or wrong"
         if not request.secure and not is_here(request.remote):
-            return 403, "who dials in from another machine uses wss://"
+            return 403, "from another machine, dial in by wss://"
         if self._door is None or self._door.client_count():
             return 409, "another relay is upstream already"
         return None
@@ -410,7 +411,7 @@ class Relay:
             self._lose()
 
     def _told(self, endpoint: Any, schemas: Schemas) -> None:
-        """Upstream has sent its schemas, and values follow. ValueError: they cannot be served."""
+        """Upstream has sent its schemas, and values follow. Raises ValueError if they cannot be served."""
         assert self._loop is not None
         if self._upstream is not None:  # its end was not reported yet
             self._lose()
@@ -449,7 +450,7 @@ class Relay:
         (endpoint, link), self._upstream = self._upstream, None
         self._up.count_unsent(link)
         self._up.close()
-        forget_all(endpoint)  # what clients sent is not for the next upstream
+        forget_all(endpoint)  # messages of clients must not reach the next upstream
         if self._away_since is None:
             self._away_since = self._loop.time()
         if self._ending is None:
@@ -493,7 +494,7 @@ class Relay:
         assert self._port is not None
 
         def no_listener(request: Request, transport: asyncio.Transport) -> Any:
-            raise AssertionError("it was refused before")
+            raise AssertionError("every request is refused before this")
 
         def refuse(request: Request) -> tuple[int, str]:
             return 503, "the schema is not known yet"
@@ -517,7 +518,7 @@ class Relay:
             self._waiting_room = None
         if old is not None and old._acceptor is not None:
             old._acceptor.close()  # its path is free
-        # Nothing is awaited in here that lets another task run: the path is never without a server.
+        # No other task runs until the new server is bound, so the path always has a server.
         server = await served_as(down, up, self._up).bind(given, on_connect=self._joined, **self._options)
         self._server = server
         self._generations += 1
@@ -535,7 +536,7 @@ class Relay:
             self._writing.renew()
 
     async def _retire(self, old: WsServer[Any, Any]) -> None:
-        """Close the clients of a former schema. They reconnect, and get the new one."""
+        """Close the clients of a former schema. They reconnect, and get the new schema."""
         gone = [*self._former_ups]
         try:
             old._lift_bounds()
@@ -554,12 +555,12 @@ class Relay:
         return None if self._on_connect is None else self._on_connect(peer)
 
     async def _pass_resolved(self, server: WsServer[Any, Any], up: Passing) -> None:
-        # Values of clients that write another schema are read by it, and written as upstream reads them.
+        # Values of clients with another schema are decoded by that schema, and encoded by upstream's.
         assert server.up is not None
         async for value in server:
             up.put(server.up.to_bytes(value))
 
     def _answer_health(self, request: Request) -> Response:
         if self._upstream is not None and not self._far_away:
-            return Response(body=b"upstream is there\n", headers={"Content-Type": "text/plain"})
+            return Response(body=b"upstream is connected\n", headers={"Content-Type": "text/plain"})
         return Response(503, {"Content-Type": "text/plain"}, b"upstream is away\n")

@@ -16,22 +16,22 @@ class RelayStats(ServerStats):
     Attributes
     ----------
     connected : bool
-        Upstream is there.
+        Whether upstream is connected.
     away_s : float
-        Seconds that it has been away; 0.0 where it is there, or never was.
+        Seconds since upstream was lost; 0.0 if it is connected, or never was.
     connects : int
         Connections to the server.
     passed, up_passed : int
-        Messages passed on from upstream, and to it.
+        Messages passed on to clients, and to upstream.
     lost : int
-        Messages from upstream that were left out: larger than ``max_message_size``, of more keys than
+        Messages from upstream that were dropped: larger than ``max_message_size``, of a key past
         ``max_keys``, or of a schema that was replaced before they were served.
     up_lost : int
-        Messages of clients that did not reach upstream: it was away or too slow.
+        Messages of clients that did not reach upstream, because it was away or too slow.
     undecodable : int
-        Messages whose class or key could not be told, in both directions.
+        Messages whose class or key could not be read, in both directions.
     schemas : int
-        Schemas served so far, one after the other.
+        Number of schemas served so far, one after the other.
     """
 
     connected: bool = False

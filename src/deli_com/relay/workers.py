@@ -23,10 +23,10 @@ _log = logging.getLogger("deli_com.relay")
 
 
 class ReservedPort:
-    """A port that processes will share, held by one that does not listen.
+    """A port that several processes will share. This process reserves it, and does not listen.
 
-    Use `open`. A port number 0 is made a number by it, the same for all. Connections come to those only who
-    listen.
+    Use `open`, which replaces port number 0 by a free port, the same for all processes. Only processes that
+    listen get connections.
     """
 
     def __init__(self, sock: socket.socket, address: Address) -> None:
@@ -40,13 +40,13 @@ class ReservedPort:
         Raises
         ------
         ValueError
-            Processes cannot share it: it is a path, or this system has no ``SO_REUSEPORT``.
+            Processes cannot share the port: it is a path, or this system has no ``SO_REUSEPORT``.
         IoError
-            It is in use by others who do not share it, or may not be bound.
+            Another program uses the port without sharing it, or the port may not be bound.
         """
         address = parse_address(addr)
         if unix_path(address) is not None or not hasattr(socket, "SO_REUSEPORT"):
-            raise ValueError(f"several processes cannot listen at {address}: that takes SO_REUSEPORT")
+            raise ValueError(f"several processes cannot listen at {address}: that needs SO_REUSEPORT")
         family, kind, proto, _, sockaddr = (await resolve(address, passive=True))[0]
         sock = socket.socket(family, kind, proto)
         try:
@@ -64,11 +64,11 @@ class ReservedPort:
 
 
 class Workers:
-    """Runs one process for each command line, and another one for each that ends.
+    """Runs one process for each command line, and replaces each process that ends.
 
-    1. A process ends when this one does, even if that is killed: its standard input ends then.
-    2. Who dies is replaced, at once or after a delay that doubles while they last for less than a second.
-    3. One that ends with status 2 has found that it cannot work: all are ended then.
+    1. The processes end with this one, even if it is killed, because their standard input ends then.
+    2. The delay before a replacement doubles while the processes last for less than a second.
+    3. A process that ends with status 2 has invalid arguments. All processes are ended then.
 
     Parameters
     ----------
@@ -130,7 +130,11 @@ class Workers:
             delay = backoff.next()
             self.replaced += 1
             _log.warning(
-                "worker %d (%d) has ended: %s; another one in %.1f s", index, process.pid, status, delay
+                "worker %d (process %d) has ended with status %s; it is replaced in %.1f s",
+                index,
+                process.pid,
+                status,
+                delay,
             )
             await asyncio.sleep(delay)
 
@@ -140,7 +144,7 @@ class Workers:
                 process.send_signal(signal.SIGTERM)
         for index, task in enumerate(tasks):
             if index not in self._running and not task.done():
-                task.cancel()  # it waits to start another one
+                task.cancel()  # it waits to start a replacement
         _, late = await asyncio.wait(tasks, timeout=STOP_S)
         for process in [*self._running.values()]:
             with contextlib.suppress(ProcessLookupError):

@@ -41,7 +41,7 @@ class Writing:
     ----------
     url : str
     token : str
-        Shown to it.
+        Sent to the hub.
     options : mapping
         Of `WsClient.connect`.
     delays : (float, float)
@@ -60,8 +60,8 @@ class Writing:
         self._delays = delays
         self._source = source
         self._client: Any = None
-        self._server: WsServer[Any, Any] | None = None  # for which it connects
-        self._down: Passing | None = None  # what it is given from
+        self._server: WsServer[Any, Any] | None = None  # whose values it sends
+        self._down: Passing | None = None  # gives the values to the client
 
     async def run(self) -> None:
         """Connect, and reconnect after each end; send to the hub what the server's clients get."""
@@ -90,7 +90,7 @@ class Writing:
         return server
 
     def _begin(self, client: Any) -> None:
-        # As a client that joins the server: the retained values, `live`, then everything; all in one turn.
+        # The hub gets what a new client would get: retained values, `live`, then all values; in one turn.
         def full() -> None:
             client._end(ConnectionClosed(TOO_SLOW, "the hub is too slow: too much is queued for it"), True)
 
