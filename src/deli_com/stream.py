@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import ssl as ssl_module
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, Union
 
@@ -25,7 +25,7 @@ from deli_com.schema.control import Gap
 from deli_com.schema.terms import PeerSchema, SchemaUse, silent
 from deli_com.typed import Down, Up
 
-__all__ = ["OnDisconnected", "OnLinked", "OnReconnect", "Stream", "StreamStats", "check_names"]
+__all__ = ["OnDisconnected", "OnLinked", "OnReconnect", "Stream", "StreamStats", "check_options"]
 
 OnReconnect: TypeAlias = Callable[[float], Union[Awaitable[None], None]]
 OnLinked: TypeAlias = Callable[[], object]
@@ -582,12 +582,17 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         return isinstance(error, ConnectionClosed) and error.code in self._terminal
 
 
-def check_names(call: str, options: Iterable[str], known: Iterable[str], more: Iterable[str] = ()) -> None:
-    """Refuse an option that a client's ``connect`` does not have; say which one was meant."""
+def check_options(
+    call: str, options: Mapping[str, Any], known: Iterable[str], more: Iterable[str] = ()
+) -> None:
+    """Refuse an option that a client's ``connect`` does not have, and a ``record`` of a single file."""
     names = {*known}
     for name in options:
         if name not in names:
             raise unexpected(call, name, [*names, *more, *OPTIONS])
+    record = options.get("record")
+    if record is not None and not callable(record):
+        raise TypeError(f"record is {record!r}, expected a callable that returns a path for each connection")
 
 
 def _end_of(client: ClientBase[Any, Any]) -> ComError:

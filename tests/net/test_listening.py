@@ -420,6 +420,8 @@ async def test_options_of_the_port_are_refused_where_it_is_shared() -> None:
                 {"mode": 0o600},
                 {"max_head_bytes": 1000},
                 {"proxy_protocol": True},
+                {"forwarded_host": True},
+                {"forwarded_header": "forwarded"},
                 {"sock": sock},
             ):
                 (name,) = option

@@ -39,13 +39,9 @@ class Viewer:
     async def hear_channels(self) -> None:
         """Hear one message about channels."""
         said = await self.text()
-        if said["op"] == "advertise":
-            for channel in said["channels"]:
-                self.channels[channel["topic"]] = channel
-        else:
-            assert said["op"] == "unadvertise"
-            gone = said["channelIds"]
-            self.channels = {topic: c for topic, c in self.channels.items() if c["id"] not in gone}
+        assert said["op"] == "advertise"
+        for channel in said["channels"]:
+            self.channels[channel["topic"]] = channel
 
     async def say(self, operation: str, **fields: Any) -> None:
         """Say something."""

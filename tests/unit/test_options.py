@@ -14,6 +14,10 @@ import pytest
 
 from deli_com import Client, Server, WsClient, WsServer, serve_background
 from deli_com.net.options import RULES, checked, checking_options, one_checked
+from deli_com.recording.where import RecordOptions
+from deli_com.tcp.client import TcpConnectOptions
+from deli_com.ws.client import ConnectOptions
+from deli_com.ws.server import OF_THE_PORT, open_port
 
 CALLS = (Server.bind, WsServer.bind, Client.connect, WsClient.connect)
 SECONDS = [
@@ -59,6 +63,20 @@ def test_an_option_of_two_calls_has_one_default():
         first, second = defaults(one), defaults(other)
         differ |= {(one.__qualname__, name) for name in first if first[name] != second.get(name, first[name])}
     assert differ == {("Client.connect", "schema"), ("Client.connect", "proxy")}
+
+
+def test_all_lists_of_the_options_of_a_call_have_the_same():
+    """Of `connect` those of a stream, of `record` those that are passed on, of `bind` those of a port."""
+
+    def parameters(call, *without):
+        return {*inspect.signature(call).parameters} - {*without}
+
+    assert {*ConnectOptions.__annotations__} == parameters(WsClient.connect, "addr", "sock", "headers")
+    assert {*TcpConnectOptions.__annotations__} == parameters(Client.connect, "addr", "sock")
+    assert {*RecordOptions.__annotations__} == parameters(WsServer.record, "self", "path")
+    assert {*OF_THE_PORT} == parameters(open_port, "addr")
+    of_bind, of_port = defaults(WsServer.bind), defaults(open_port)
+    assert of_port == {name: of_bind[name] for name in of_port}
 
 
 @pytest.mark.parametrize("call", CALLS)

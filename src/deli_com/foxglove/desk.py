@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -74,16 +73,11 @@ class Desk:
     @cached_property
     def channels(self) -> tuple[Described, ...]:
         """The channels of what is sent to all: one for each class, numbered from 1."""
-        return tuple(self.describe(1, None))
-
-    def describe(self, first: int, group: object | None) -> Sequence[Described]:
-        """The channels of the classes, numbered from `first`."""
         schema = self._down.schema
-        scope = None if group is None else str(group)
-        return [
-            _described(number, describe_channel(schema, "down", name, scope))
-            for number, name in enumerate(self.classes, first)
-        ]
+        return tuple(
+            _described(number, describe_channel(schema, "down", name))
+            for number, name in enumerate(self.classes, 1)
+        )
 
     @cached_property
     def _advertisement(self) -> list[bytes]:

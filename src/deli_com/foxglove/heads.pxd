@@ -32,7 +32,6 @@ cdef class Wanted:
     cdef readonly Log log
     cdef Want* wants             # by class; owned
     cdef readonly Py_ssize_t active  # subscriptions
-    cdef bint joined             # the viewer is in that group only because it has subscribed
 
 
 cdef class Heads(Rewriter):
@@ -40,7 +39,6 @@ cdef class Heads(Rewriter):
     cdef bint _is_sealed         # payloads begin with the index of their class
     cdef tuple _retained         # by class: whether a subscription begins with retained values
     cdef Wanted _all             # of the log of all
-    cdef dict _groups            # address of a group's log -> Wanted
     cdef Times _times            # of the log of all; None: a message has the time of its record
     cdef list _greeting
     cdef uint64_t _latest        # ns since the epoch, of the last message: times do not go back
@@ -66,4 +64,4 @@ cdef class Heads(Rewriter):
     cdef int _head(self, uint32_t subscription, uint64_t at, Py_ssize_t payload) except -1
     cdef int _append(self, const char* data, Py_ssize_t size) except -1
     cdef int _flush(self) except -1
-    cdef int _drop_snapshot(self, Follower follower, Log log, Py_ssize_t index) except -1
+    cdef int _drop_snapshot(self, Follower follower, Py_ssize_t index) except -1

@@ -134,7 +134,6 @@ cdef class Heads(Rewriter):
         self._is_sealed = classes > 0
         self._classes = max(1, classes)
         self._all = Wanted(endpoint.log, self._classes)
-        self._groups = {}
         self._greeting = greeting
         self._times = times
         self._epoch = <uint64_t>time.time_ns() - deli_com_clock_ns()
@@ -157,7 +156,7 @@ cdef class Heads(Rewriter):
 
     # --- subscriptions -------------------------------------------------------------------
 
-    def subscribe(self, Follower follower not None, Py_ssize_t index, uint32_t subscription, Log log=None):
+    def subscribe(self, Follower follower not None, Py_ssize_t index, uint32_t subscription):
         """Send messages of one class from now on, after the retained ones.
 
         Parameters
@@ -168,24 +167,14 @@ cdef class Heads(Rewriter):
             Index of the class.
         subscription : int
             The viewer's number of the subscription.
-        log : Log, optional
-            The log of a group; without it, that of all clients.
         """
         cdef Wanted wanted = self._all
+        cdef Log log = wanted.log
         cdef Cursor* cursor
         cdef Position at
-        cdef bint is_begun = False
         if follower.hub is None:
             return
-        if log is not None:
-            wanted = self._groups.get(<size_t><PyObject*>log)
-            if wanted is None:
-                wanted = self._groups[<size_t><PyObject*>log] = Wanted(log, self._classes)
-        log = wanted.log
-        if isinstance(log, Audience) and follower not in (<Audience>log).members:
-            (<Audience>log).add_member(follower)  # which gives it the retained messages
-            wanted.joined = is_begun = True
-        if self._retained[index] and log.retained_keys and not is_begun:
+        if self._retained[index] and log.retained_keys:
             log.separate()
             at = log.head()
             follower._add_cursor(log, at, log.end)
@@ -195,30 +184,24 @@ cdef class Heads(Rewriter):
             follower.hub.on_own_messages(follower)
         wanted.wants[index].is_wanted = True
         wanted.wants[index].subscription = subscription
-        wanted.wants[index].since = 0 if is_begun else log.end
+        wanted.wants[index].since = log.end
         wanted.active += 1
 
-    def unsubscribe(self, Follower follower not None, Py_ssize_t index, Log log=None):
+    def unsubscribe(self, Follower follower not None, Py_ssize_t index):
         """Stop sending messages of that class."""
         cdef Wanted wanted = self._all
-        if log is not None:
-            wanted = self._groups.get(<size_t><PyObject*>log)
-        if wanted is None or not wanted.wants[index].is_wanted:
+        if not wanted.wants[index].is_wanted:
             return
         wanted.wants[index].is_wanted = False
         wanted.active -= 1
-        if follower.hub is None:
-            return
-        self._drop_snapshot(follower, wanted.log, index)
-        if log is not None and not wanted.active:
-            if wanted.joined:
-                (<Audience>log).discard_member(follower)
-            del self._groups[<size_t><PyObject*>log]
+        if follower.hub is not None:
+            self._drop_snapshot(follower, index)
 
-    cdef int _drop_snapshot(self, Follower follower, Log log, Py_ssize_t index) except -1:
+    cdef int _drop_snapshot(self, Follower follower, Py_ssize_t index) except -1:
+        cdef PyObject* log = <PyObject*>self._all.log
         cdef int i
         for i in range(1, follower.cursor_count):
-            if follower.cursors[i].log == <PyObject*>log and follower.cursors[i].tag == <int>index + 1:
+            if follower.cursors[i].log == log and follower.cursors[i].tag == <int>index + 1:
                 follower._drop_cursor(i)
                 return 0
         return 0
@@ -329,12 +312,10 @@ cdef class Heads(Rewriter):
         return <Py_ssize_t>load_u32(raw)
 
     cdef Wanted _wanted_in(self, Log log, Cursor* cursor):
-        # Messages for this viewer alone arrive on the channels of messages for all.
-        if log is self._all.log:
+        # Messages for this viewer alone arrive on the channels of messages for all. Groups have no channels.
+        if log is self._all.log or (isinstance(log, Audience) and (<Audience>log).cap):
             return self._all
-        if isinstance(log, Audience) and (<Audience>log).cap:
-            return self._all
-        return self._groups.get(<size_t><PyObject*>log)
+        return None
 
     cdef uint64_t _time_of(
         self, Log log, Position* at, uint64_t offset, bint is_fresh, bint is_snapshot

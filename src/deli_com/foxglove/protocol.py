@@ -1,5 +1,7 @@
 """Foxglove's protocol: parses what a viewer sends, and writes what a server sends.
 
+Its messages are JSON or binary. The control texts of `schema.control` are another protocol.
+
 https://github.com/foxglove/ws-protocol/blob/main/docs/spec.md, and for `playbackControl` the source of the
 Rust crate `foxglove`. ``foxglove.sdk.v1`` is ``foxglove.websocket.v1`` with `playbackControl`.
 """
@@ -35,7 +37,6 @@ __all__ = [
     "server_info",
     "service_failure",
     "status",
-    "unadvertise",
 ]
 
 ENCODINGS = ("ros1", "deli")  # of messages from viewers; in both, a message is the bytes of the value
@@ -289,11 +290,6 @@ def advertise(channels: Iterable[Described]) -> list[bytes]:
         _json({"op": "advertise", "channels": found[start : start + BATCH]})
         for start in range(0, len(found), BATCH)
     ]
-
-
-def unadvertise(ids: Iterable[int]) -> bytes:
-    """The text that withdraws channels."""
-    return _json({"op": "unadvertise", "channelIds": [*ids]})
 
 
 def status(level: int, message: str) -> bytes:

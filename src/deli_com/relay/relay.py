@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import inspect
 import logging
 from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import fields
@@ -32,7 +33,7 @@ from deli_com.schema.control import Gap, Live, render
 from deli_com.schema.question import Schemas
 from deli_com.ws.port import Port
 from deli_com.ws.response import Response
-from deli_com.ws.server import WsServer, open_port
+from deli_com.ws.server import OF_THE_PORT, WsServer, open_port
 from deli_com.ws.service import Service
 
 __all__ = ["Relay", "RelayStats"]
@@ -40,7 +41,6 @@ __all__ = ["Relay", "RelayStats"]
 RESTART = 1012  # close code of RFC 6455's registry: the service restarts
 DRAIN_S = 1.0  # for clients to take what is queued before they are told
 MAX_UP_QUEUED = 8 << 20  # bytes of clients' messages that may wait for a slow upstream; more is lost
-PORT_OPTIONS = frozenset(open_port.__annotations__) - {"addr", "return"}
 
 _log = logging.getLogger("deli_com.relay")
 
@@ -133,12 +133,13 @@ class Relay:
             self._writing = Writing(checked_dial(dial), self._token, dial_options or {}, self._delays, self)
         self._on_connect: Callable[[Peer], object] | None = options.pop("on_connect", None)
         self._connect = dict(connect or {})
-        self._max_message_size = options.get("max_message_size", 64 << 20)
+        defaults = inspect.signature(WsServer.bind).parameters
+        self._max_message_size = options.get("max_message_size", defaults["max_message_size"].default)
         http = options.get("http")
         if health is not None and (http is None or isinstance(http, Mapping)):
             options["http"] = {health: self._answer_health, **(http or {})}
         WsServer[bytes].bind(bind, on_connect=self._on_connect, **options).close()  # for its errors
-        self._port_options = {name: options.pop(name) for name in PORT_OPTIONS.intersection(options)}
+        self._port_options = {name: options.pop(name) for name in OF_THE_PORT.keys() & options.keys()}
         self._options = options
         self._client_class: Any = None
         self._addr = ""

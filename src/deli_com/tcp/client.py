@@ -25,7 +25,7 @@ from deli_com.opening import Opening, running_loop
 from deli_com.recordable import RecordEach, RecordTo
 from deli_com.schema.control import MARKER
 from deli_com.schema.terms import Use
-from deli_com.stream import OnDisconnected, OnLinked, OnReconnect, Stream, check_names
+from deli_com.stream import OnDisconnected, OnLinked, OnReconnect, Stream, check_options
 from deli_com.typed import Down, Up
 
 __all__ = ["Client", "TcpConnectOptions"]
@@ -258,11 +258,7 @@ class Client(ClientBase[Down, Up]):
             As `connect` does, and at once.
         """
         _, up = cls._codecs("stream(addr)")
-        check_names(f"{cls.__name__}.stream()", options, TcpConnectOptions.__annotations__)
-        if not (options.get("record") is None or callable(options.get("record"))):
-            raise TypeError(
-                "record is no callable: a stream has a file for each connection, whose path it returns"
-            )
+        check_options(f"{cls.__name__}.stream()", options, TcpConnectOptions.__annotations__)
         cls.connect(addr, **options).close()  # for its errors; nothing has begun
         return Stream(
             lambda: cls.connect(addr, **options),

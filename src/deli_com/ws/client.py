@@ -26,7 +26,7 @@ from deli_com.opening import Opening, running_loop
 from deli_com.recordable import RecordEach, RecordTo
 from deli_com.schema.control import ASK, HEADER, MAX_BYTES
 from deli_com.schema.terms import Terms, Use
-from deli_com.stream import OnDisconnected, OnLinked, OnReconnect, Stream, check_names
+from deli_com.stream import OnDisconnected, OnLinked, OnReconnect, Stream, check_options
 from deli_com.typed import Down, Up
 from deli_com.ws.connect import HandshakeResponse, check_tls, open_websocket, target_of
 from deli_com.ws.head import HeadersLike, checked_headers, checked_subprotocols
@@ -139,14 +139,8 @@ class WsClient(ClientBase[Down, Up]):
             Seconds for resolving, connecting and the handshake together.
         close_timeout : float
             Seconds to wait for the server's answer when the connection is closed.
-        ping_interval, ping_timeout : float or None
-            Seconds without received data after which a PING is sent, and seconds to wait then for any data
-            before the connection is closed (1011). None: never.
-        max_transit : float or None
-            Seconds that messages of policy ``latest`` and ``skip`` may wait on their way to the server, in
-            buffers of proxies and systems. It is measured by PINGs. More than that is kept here, where newer
-            messages replace them. Reliable messages have a quarter of `ping_timeout`. None: no bound, and no
-            PINGs but those above.
+        ping_interval, ping_timeout, max_transit : float or None
+            As for `WsServer.bind`; `max_transit` is for what this client sends.
 
         Raises
         ------
@@ -281,11 +275,7 @@ class WsClient(ClientBase[Down, Up]):
             The errors of `connect` for its arguments, raised at once.
         """
         _, up = cls._codecs("stream(addr)")
-        check_names(f"{cls.__name__}.stream()", options, ConnectOptions.__annotations__, ("headers",))
-        if not (options.get("record") is None or callable(options.get("record"))):
-            raise TypeError(
-                "record is no callable: a stream has a file for each connection, whose path it returns"
-            )
+        check_options(f"{cls.__name__}.stream()", options, ConnectOptions.__annotations__, ("headers",))
         fresh = headers if callable(headers) else None
         # An iterator is read once here, because it serves all connections.
         same: HeadersLike | None = None if callable(headers) else one_checked("headers", headers)

@@ -47,8 +47,8 @@ __all__ = ["WsServer"]
 
 FORWARDED_HEADER: ForwardedHeader = "x-forwarded-for"
 
-# Options of the port with their defaults. A server that shares a port cannot set them to other values.
-_OF_THE_PORT: Mapping[str, object] = {
+# The options of `open_port` with their defaults. A server that shares a port cannot set them to other values.
+OF_THE_PORT: Mapping[str, object] = {
     "sock": None,
     "mode": None,
     "reuse_port": False,
@@ -57,6 +57,8 @@ _OF_THE_PORT: Mapping[str, object] = {
     "max_head_bytes": NOT_GIVEN,
     "proxy_protocol": None,
     "forwarded_from": None,
+    "forwarded_header": NOT_GIVEN,
+    "forwarded_host": False,
     "http": None,
     "http_authorize": None,
     "page": False,
@@ -67,7 +69,7 @@ _OF_THE_PORT: Mapping[str, object] = {
 def _check_shared(addr: object, given: Mapping[str, Any]) -> None:
     if addr is None:
         for name, value in given.items():
-            if value is not _OF_THE_PORT.get(name, None if name == "path" else value):
+            if value is not OF_THE_PORT.get(name, None if name == "path" else value):
                 raise ValueError(f"{name} belongs to a port, and bind(None) has none")
         return
     if not isinstance(addr, ServerBase):
@@ -75,7 +77,7 @@ def _check_shared(addr: object, given: Mapping[str, Any]) -> None:
     if not isinstance(addr, WsServer):
         raise TypeError(f"only a WsServer's port has paths to share, {addr!r} is none")
     for name, value in given.items():
-        if value is not _OF_THE_PORT.get(name, value):
+        if value is not OF_THE_PORT.get(name, value):
             raise ValueError(f"{name} belongs to the port: give it to the bind of {addr!r}")
 
 
@@ -231,9 +233,9 @@ class WsServer(ServerBase[Down, Up]):
             before the connection is closed (1011). None: never.
         max_transit : float or None
             Seconds that messages of policy ``latest`` and ``skip`` may wait on their way to a client, in
-            buffers of proxies and systems. It is measured by PINGs. More than that is kept here, where newer
-            messages replace them. Reliable messages have a quarter of `ping_timeout`. None: no bound, and no
-            PINGs but those above.
+            buffers of proxies and systems. It is measured by PINGs. The rest waits here, where newer messages
+            replace older ones. Reliable messages have a quarter of `ping_timeout`. None: no bound, and only
+            the PINGs of `ping_interval`.
         origins : collection of str, or callable, optional
             Web pages that may connect, besides those of this host: ``"https://dash.example"``,
             ``"https://*.dash.example"`` for all names below one, ``"*"``. Programs send no Origin.
@@ -424,7 +426,7 @@ async def open_port(
     page: PageUse = False,
     hosts: Collection[str] | None = None,
 ) -> Port:
-    """A port with nothing on it yet, of the options of `WsServer.bind` that belong to a port."""
+    """Open a port with nothing on it yet. Its options are those of `WsServer.bind` in `OF_THE_PORT`."""
     return Port(
         await open_listener(addr, sock=sock, mode=mode, reuse_port=reuse_port),
         ssl=ssl,
