@@ -247,7 +247,7 @@ class TestUpstream:
                 assert await good.recv() == Tick(9)
                 assert good.stats().gaps == 5_000
                 assert relay.client_count() == 1
-                assert "texts of the server's wait for it" in caplog.text
+                assert "control texts wait for it" in caplog.text
             slow.close()
 
 

@@ -1,4 +1,4 @@
-# Messages of one endpoint that go to another one as the bytes that came.
+# Passes the messages that one endpoint receives to another endpoint, as bytes.
 
 from deli_com.fanout.encoded cimport Encoded
 from deli_com.link.endpoint cimport Endpoint
@@ -7,25 +7,25 @@ from deli_com.receive.passage cimport Passage
 
 
 cdef class Passing(Passage):
-    cdef readonly Endpoint target         # where messages go; None: there is none now
-    cdef readonly Endpoint also           # another one that gets them all; None
-    cdef readonly bint holds              # what there is no room for waits, and its reader pauses; else lost
-    cdef readonly Py_ssize_t max_queued   # bytes that `target` may have queued, where nothing is held
-    cdef readonly Py_ssize_t passed       # messages
-    cdef readonly Py_ssize_t lost         # messages that found no way: there was none, or it was full
-    cdef readonly Py_ssize_t undecodable  # messages whose class or key is not to be told
-    cdef object _told                     # (control) -> None: what the other end says; or None
-    cdef object _on_full                  # () -> None: `also` is full, and gets no more; or None
+    cdef readonly Endpoint target         # gets the messages; None: there is none now
+    cdef readonly Endpoint also           # a second one that gets the messages; None
+    cdef readonly bint holds              # without room, messages wait and reading pauses; False: lost
+    cdef readonly Py_ssize_t max_queued   # bytes that `target` may have queued, if `holds` is False
+    cdef readonly Py_ssize_t passed       # messages passed on
+    cdef readonly Py_ssize_t lost         # dropped messages: no target, or it was full
+    cdef readonly Py_ssize_t undecodable  # messages whose class or key cannot be read
+    cdef object _told                     # (control) -> None: a text of the other end; or None
+    cdef object _on_full                  # () -> None: `also` is full, and gets no more messages; or None
     cdef MessageKeys _keys                # of the target's type; None: there are none
     cdef bint _is_sealed                  # the index of the class comes first
     cdef frozenset _only                  # indices of classes that pass; None: all
-    cdef set _touched                     # (lane, key) of what came since `begin_anew`; None: nobody asks
-    cdef list _held                       # what waits: messages, as bytes, and what the other end says
-    cdef int _texts                       # that were passed on since the last look; the rest waits
-    cdef list _paused                     # connections whose reading waits for that
+    cdef set _touched                     # (lane, key) that arrived since `begin_resend`; None: not needed
+    cdef list _held                       # waiting messages, as bytes, and controls of the other end
+    cdef int _texts                       # controls handled since the last `_go_on`; see TEXTS_AT_ONCE
+    cdef list _paused                     # connections whose reading is paused
     cdef bint _is_scheduled
     cdef bint _warned
-    cdef list _ends                       # stream offsets of the target's log behind messages that may wait
+    cdef list _ends                       # stream offsets in the target's log after messages that may wait
 
     cdef bint _put(self, bytes payload) except -1
     cdef Py_ssize_t _index_of(self, bytes payload) noexcept

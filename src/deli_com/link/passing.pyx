@@ -1,14 +1,14 @@
-"""Bytes that pass: what one endpoint receives goes into the log of another, and is not decoded on the way.
+"""`Passing`: puts the messages that one endpoint receives into the log of another, without decoding them.
 
 ::
 
-    down = Passing(holds=True, told=...)     of a connection to a server: waits where there is no room
-    up = Passing(from_anyone=True, ...)      of clients: what finds no way is counted, and gone
+    down = Passing(holds=True, told=...)     for a connection to a server: without room, messages wait
+    up = Passing(from_anyone=True, ...)      for clients: without room, messages are dropped and counted
     pass_through(endpoint, down)             before the endpoint's first connection
-    down.open(server)                        from here on everything goes there
+    down.open(server)                        from now on messages go to the log of `server`
 
-The class of a message is told by the leading index where the type is sealed; of classes of policy latest
-the bytes of the key's fields are the key. So a log has keys of `Passing`, or of `send`, but not of both.
+If the type is sealed, the leading index gives the class of a message. For classes of policy latest, the bytes
+of the key fields are the key. So a log has keys of `Passing` or of `send`, but not of both.
 """
 
 from libc.stdint cimport uint64_t
@@ -33,10 +33,10 @@ from deli_com.errors import BacklogFull
 from deli_com.types.instance import RecordType, record_spec
 
 cdef enum:
-    MAX_TEXTS = 256             # that wait for one peer, between messages
-    TEXTS_AT_ONCE = 32          # that the other end says, before others have their turn
+    MAX_TEXTS = 256             # control texts that may wait for one peer
+    TEXTS_AT_ONCE = 32          # control texts that are handled before the event loop goes on
 
-cdef double AGAIN_S = 0.001  # between two looks whether there is room again
+cdef double AGAIN_S = 0.001  # between two checks for room
 
 
 cdef class Passing(Passage):
@@ -45,12 +45,12 @@ cdef class Passing(Passage):
     Parameters
     ----------
     holds : bool
-        What there is no room for waits, and the connection that it came over is not read meanwhile. Else it
-        is lost, and counted.
+        Without room, messages wait, and reading from their connection pauses. False: they are dropped and
+        counted.
     from_anyone : bool
-        Peers that announce no schema send the endpoint's type.
+        Peers that announce no schema are assumed to send the endpoint's type.
     max_queued : int
-        Bytes that the other endpoint may have queued; where nothing is held.
+        Bytes that the other endpoint may have queued. Used if `holds` is False.
     told : callable, optional
         ``(control)`` is called with each `Live` and `Gap` of the other end.
     """
@@ -67,13 +67,13 @@ cdef class Passing(Passage):
         self._ends = []
 
     def open(self, Endpoint target not None, only=None):
-        """Let messages through to this endpoint, whose type they are of.
+        """Pass messages to this endpoint from now on. They are of the type that it sends.
 
         Parameters
         ----------
         target : Endpoint
         only : iterable of int, optional
-            Indices of the classes that pass; the others are dropped.
+            Indices of the classes that are passed on. Messages of other classes are dropped.
         """
         cdef TypeCodec codec = target.down
         spec = record_spec(codec.type) if isinstance(codec.type, RecordType) else None
@@ -85,33 +85,33 @@ cdef class Passing(Passage):
         self._go_on()
 
     def close(self):
-        """Let no more through: from here on messages wait, or are lost."""
+        """Pass no more messages. They wait, or are dropped."""
         self.target = self.also = self._touched = None
         self._ends = []
 
     def drop_held(self):
-        """Let go of what waits, and count it as lost: it is of a type that is sent no more."""
+        """Drop the waiting messages, and count them as lost: their type is no longer sent."""
         self.lost += sum([1 for held in self._held if type(held) is bytes])
         self._held = []
 
     def drop(self):
-        """End for good: what waits is lost, and nobody is called any more."""
+        """End. The waiting messages are lost, and no callback is called any more."""
         self.close()
         self.drop_held()
         self._told = self._on_full = None
         self._resume()
 
     def open_also(self, Endpoint also not None, on_full):
-        """Give everything to a second endpoint as well, until there is no room: `on_full` is called then."""
+        """Pass messages to a second endpoint, too, until it has no room. Then `on_full` is called."""
         self.also = also
         self._on_full = on_full
 
     def close_also(self):
-        """Give the second endpoint no more."""
+        """Pass no more messages to the second endpoint."""
         self.also = self._on_full = None
 
     def put(self, bytes payload not None):
-        """Pass one message on; False where it was lost."""
+        """Pass one message on. Returns False if it was lost."""
         cdef Py_ssize_t lost = self.lost
         if self.target is None or not self._put(payload):
             self.lost += 1
@@ -123,7 +123,7 @@ cdef class Passing(Passage):
             self._to_also(payload, self._index_of(payload))
 
     def count_unsent(self, Connection link not None):
-        """Count as lost what the connection that has ended had not taken."""
+        """Count the messages as lost that an ended connection has not sent."""
         cdef uint64_t sent
         if self.target is None or not self._ends:
             return
@@ -131,7 +131,7 @@ cdef class Passing(Passage):
         self.lost += sum([1 for end in self._ends if <uint64_t>end > sent])
         self._ends = []
 
-    # --- what comes ----------------------------------------------------------------------
+    # --- messages that arrive ------------------------------------------------------------
 
     cdef int handle(self, object link, const char* data, Py_ssize_t size) except -1:
         cdef bytes payload = data[:size]
@@ -225,7 +225,7 @@ cdef class Passing(Passage):
         return 0
 
     cdef int _to_also(self, bytes payload, Py_ssize_t index) except -1:
-        # The types are the same, so are the indices of classes.
+        # Both endpoints send the same type, so the indices of classes are the same.
         cdef Endpoint to = self.also
         cdef Encoded message = self._message(to, payload, index)
         if message is None:
@@ -244,7 +244,7 @@ cdef class Passing(Passage):
             on_full()
         return 0
 
-    # --- what waits ----------------------------------------------------------------------
+    # --- messages that wait --------------------------------------------------------------
 
     cdef int _hold(self, object link, object what) except -1:
         cdef Connection connection = link
@@ -266,7 +266,7 @@ cdef class Passing(Passage):
         self._go_on()
 
     def _go_on(self):
-        # Puts what waits, in its order, as far as there is room; then reading goes on.
+        # Passes on waiting messages, in their order, while there is room. Then reading resumes.
         cdef Py_ssize_t done = 0
         cdef list held = self._held
         self._texts = 0
@@ -295,14 +295,14 @@ cdef class Passing(Passage):
         for link in paused:
             link.resume_reading()
 
-    # --- what is retained ----------------------------------------------------------------
+    # --- retained messages ---------------------------------------------------------------
 
-    def begin_anew(self):
-        """Note from here on which keys come."""
+    def begin_resend(self):
+        """The server sends its retained messages again: note their keys from now on."""
         self._touched = set()
 
-    def end_anew(self):
-        """Forget the retained messages of keys that have not come since `begin_anew`; gives their number."""
+    def end_resend(self):
+        """Forget retained messages whose key has not arrived since `begin_resend`. Returns their number."""
         cdef Log log
         cdef Py_ssize_t count = 0
         touched, self._touched = self._touched, None
@@ -322,12 +322,12 @@ cdef class Passing(Passage):
 
 
 def pass_through(Endpoint endpoint not None, Passage passage not None):
-    """Give what `endpoint` receives to `passage`, undecoded; before its first connection."""
+    """Pass what `endpoint` receives to `passage`, undecoded. Call it before the first connection."""
     endpoint.passage = passage
 
 
 def send_as(Endpoint endpoint not None, TypeCodec codec):
-    """Make what `endpoint` sends of this type; nothing has been sent, or nobody has it to get any more."""
+    """Set the type that `endpoint` sends. No message of the former type may still be queued."""
     cdef Log log = endpoint.log
     for lane, table in enumerate(log.keys.tables()):
         for value in list(<dict>table):
@@ -337,7 +337,7 @@ def send_as(Endpoint endpoint not None, TypeCodec codec):
 
 
 def tell(Endpoint endpoint not None, bytes text not None, Follower follower=None):
-    """Say a control text to every peer that has announced itself, or to one; behind what was sent before."""
+    """Send a control text to every peer that has announced a schema, or to one, after earlier messages."""
     endpoint.hub.flush_now()
     for peer in ([follower] if follower is not None else list(endpoint.followers)):
         if isinstance(peer, Speaker):
@@ -349,14 +349,14 @@ cdef int _tell_one(Endpoint endpoint, Speaker peer, bytes text) except -1:
         return 0
     if peer.is_behind():
         if peer.cursor_count > MAX_TEXTS:  # each is a log of its own, and all of them are merged
-            return peer.on_evicted("too slow", f"over {<int>MAX_TEXTS} texts of the server's wait for it")
+            return peer.on_evicted("too slow", f"over {<int>MAX_TEXTS} control texts wait for it")
         return put_aside(endpoint.hub, peer, text)
     return peer.say(text)
 
 
 def tell_missed(Endpoint endpoint not None, str name not None, object count, bytes text not None):
-    """Tell of messages of one class that never came here: with what a peer has missed by itself, if that is
-    of the same class, else as `text` says.
+    """Report missing messages of one class to all peers. They are added to the messages that a peer missed
+    itself. If the class has no such count, `text` is sent.
     """
     cdef Lane lane = None
     cdef Lane each

@@ -156,7 +156,7 @@ class Relay:
         self._upstream: tuple[Any, Any] | None = None  # endpoint and link, while connected
         self._away_since: float | None = None  # on the loop's clock
         self._far_away = False  # upstream is a relay that has lost its own server
-        self._is_anew = False  # upstream is sending its retained values again, until `deli 1 live`
+        self._is_resending = False  # upstream is sending its retained values again, until `deli 1 live`
         self._connects = self._generations = 0
         self._port: Port | None = None
         self._door: Any = None  # the server that upstream dials in to
@@ -431,7 +431,7 @@ class Relay:
         away, self._away_since = self._away_since, None
         if self._is_served:
             self._far_away = False
-            self._begin_anew(0.0 if away is None else self._loop.time() - away)
+            self._begin_resend(0.0 if away is None else self._loop.time() - away)
 
     def _replace_up(self) -> None:
         # Clients of the former schema may still send; their messages must not reach a reader of the new one.
@@ -457,24 +457,24 @@ class Relay:
         if self._ending is None:
             self._tell(GONE)
 
-    def _begin_anew(self, seconds: float) -> None:
-        self._is_anew = True
-        self._down.begin_anew()
+    def _begin_resend(self, seconds: float) -> None:
+        self._is_resending = True
+        self._down.begin_resend()
         self._tell(render(Gap("*", reason="upstream", seconds=seconds)))
 
     def _heard(self, told: Live | Gap) -> None:
         """Upstream reports a gap, or that all retained values were sent."""
         if isinstance(told, Live):
-            if self._is_anew:
-                self._is_anew = False
-                self._down.end_anew()
+            if self._is_resending:
+                self._is_resending = False
+                self._down.end_resend()
                 self._tell(LIVE)  # a relay behind this one forgets the same keys
         elif told.reason == "upstream" and told.seconds is None:
             self._far_away = True
             self._tell(GONE)
         elif told.reason == "upstream" and told.seconds is not None:
             self._far_away = False
-            self._begin_anew(told.seconds)
+            self._begin_resend(told.seconds)
         elif told.reason:
             self._tell(render(told))
         elif not self._only or told.name in self._only:
@@ -523,7 +523,7 @@ class Relay:
         server = await served_as(down, up, self._up).bind(given, on_connect=self._joined, **self._options)
         self._server = server
         self._generations += 1
-        self._is_anew = self._far_away = False
+        self._is_resending = self._far_away = False
         if old is not None:
             _log.warning("upstream has another schema: its %d clients are closed", old.client_count())
             self._spawn(self._retire(old))
