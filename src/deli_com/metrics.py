@@ -32,7 +32,7 @@ GAUGES = [
     _Family("deli_oldest_queued_seconds", "Age of the oldest queued message.", "oldest_queued_s"),
     _Family("deli_inbox_bytes", "Bytes of received values that wait for recv.", "inbox_bytes"),
     _Family("deli_oldest_inbox_seconds", "Age of the oldest value that waits for recv.", "oldest_inbox_s"),
-    _Family("deli_bounded", "Clients that are sent only what they take within max_transit.", "bounded"),
+    _Family("deli_bounded", "Clients whose data in flight max_transit limits now.", "bounded"),
     _Family("deli_transit_seconds", "Longest time that bytes wait on their way to a client.", "transit"),
     _Family("deli_in_flight_bytes", "Bytes on their way to all clients together.", "in_flight"),
     _Family("deli_least_rate_bytes", "Bytes a second that the slowest bounded client takes.", "rate"),
@@ -70,15 +70,15 @@ RELAY_COUNTERS = [
 BACKPLANE_GAUGES = [
     _Family("deli_backplane_connected", "1 while the backplane is connected.", "connected"),
     _Family("deli_backplane_nodes", "Other nodes that are alive.", "nodes"),
-    _Family("deli_backplane_waiting_bytes", "Bytes of messages that wait for it.", "waiting_bytes"),
+    _Family("deli_backplane_waiting_bytes", "Bytes of messages that wait for the backplane.", "waiting_bytes"),
 ]
 BACKPLANE_COUNTERS = [
     _Family("deli_backplane_sent", "Messages for the other nodes.", "sent"),
     _Family("deli_backplane_received", "Messages of other nodes.", "received"),
-    _Family("deli_backplane_gaps", "Messages of other nodes that never came.", "gaps"),
-    _Family("deli_backplane_duplicates", "Messages of other nodes that came twice.", "duplicates"),
+    _Family("deli_backplane_gaps", "Messages of other nodes that did not arrive.", "gaps"),
+    _Family("deli_backplane_duplicates", "Messages of other nodes that arrived twice.", "duplicates"),
     _Family("deli_backplane_conflicts", "Messages with a key that two nodes send.", "conflicts"),
-    _Family("deli_backplane_lost", "Messages that were dropped while it was away.", "lost"),
+    _Family("deli_backplane_lost", "Reliable messages that were dropped because too many waited.", "lost"),
 ]
 # Counters with a label. The label is the key of the mapping in ServerStats.
 LABELLED = [
