@@ -152,7 +152,7 @@ def test_the_map_names_every_module_and_no_other():
 
 def test_the_class_tree_is_that_of_the_files():
     text = (HERE / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    tree = text[text.index("Compiled classes that continue") : text.index("Who holds whom")]
+    tree = text[text.index("Compiled classes that inherit") : text.index("The owners of the objects")]
     pairs = drawn(tree)
     known = bases()
     assert len(pairs) >= 15
