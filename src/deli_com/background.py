@@ -269,7 +269,7 @@ class Background(ShownAsTable, Generic[Down, Up]):
 
     def _loop_ended(self) -> None:
         server = self._thread.server
-        if server is not None:  # wakes those who wait for values, where closing it has failed
+        if server is not None:  # wakes waiting threads, if closing the server has failed
             with contextlib.suppress(Exception):
                 server._end(ConnectionClosed(GOING_AWAY, "the server is closed"), True)
 

@@ -362,7 +362,7 @@ class BlockingClient(ShownAsTable, Generic[Down, Up]):
 
     def _here(self, what: str) -> ClientBase[Down, Up]:
         client = self._client
-        assert client is not None  # else nobody has this object
+        assert client is not None  # the object is given out with a client
         if client._is_foreign():
             raise RuntimeError(
                 f"client.{what} was called in process {os.getpid()}, but the client was connected in process "

@@ -70,7 +70,7 @@ RELAY_COUNTERS = [
 BACKPLANE_GAUGES = [
     _Family("deli_backplane_connected", "1 while the backplane is connected.", "connected"),
     _Family("deli_backplane_nodes", "Other nodes that are alive.", "nodes"),
-    _Family("deli_backplane_waiting_bytes", "Bytes of messages that wait for the backplane.", "waiting_bytes"),
+    _Family("deli_backplane_waiting_bytes", "Bytes of messages that wait to be sent.", "waiting_bytes"),
 ]
 BACKPLANE_COUNTERS = [
     _Family("deli_backplane_sent", "Messages for the other nodes.", "sent"),

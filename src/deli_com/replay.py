@@ -98,7 +98,7 @@ class Replay:
         self._end_event = asyncio.Event()
         self._seeks = 0
         self._error: Exception | None = None  # why it has ended before the end
-        self._playback: Playback | None = None  # of viewers, who may control it
+        self._playback: Playback | None = None  # lets viewers control the replay
 
     # --- control ----------------------------------------------------------------------------------------
 

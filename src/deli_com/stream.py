@@ -156,7 +156,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         self._next_at = 0.0  # loop time of the next attempt, as drawn
         self._client: ClientBase[Down, Up] | None = None
         self._linked: ClientBase[Down, Up] | None = None  # for which on_disconnect is owed
-        self._former: ClientBase[Down, Up] | None = None  # lost, with values that nobody has taken yet
+        self._former: ClientBase[Down, Up] | None = None  # lost, with values that were not received yet
         self._made_at = 0.0  # loop time at which it was connected
         self._lost_at: float | None = None  # loop time; None while nothing was lost yet
         self._warned = False  # of this outage
@@ -404,7 +404,7 @@ class Stream(ShownAsTable, Generic[Down, Up]):
         await self.aclose()
 
     def __del__(self) -> None:
-        # It was dropped without `aclose`, as by a `break`: nobody else can end its connection.
+        # It was dropped without `aclose`, as after a `break`, so its connection is ended here.
         client, home = getattr(self, "_client", None), getattr(self, "_home", None)
         if client is not None and home is not None and not home.is_foreign and not home.loop.is_closed():
             home.loop.call_soon_threadsafe(_close, client)

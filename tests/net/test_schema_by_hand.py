@@ -537,7 +537,7 @@ class TestRefusal:
             assert client.stats().messages_in == 1 and client.stats().refused["unwanted"] == 1
             await peer.send(DOWN_TEXT.encode(), TEXT)
             frame = await peer.frame()
-            assert frame.close_code == 1002 and b"too late, or that nobody needs" in frame.payload
+            assert frame.close_code == 1002 and b"too late, or not needed" in frame.payload
             peer.close()
             with pytest.raises(ConnectionClosed):
                 await client.recv()

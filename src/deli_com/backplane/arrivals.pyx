@@ -178,7 +178,7 @@ cdef class Shelf:
         if name is not None:
             audience = self._log(name, lane is not None and lane.retain)
             if audience is None:
-                return DONE  # nobody here is in the group
+                return DONE  # no client of this server is in the group
         return self._append(to, payload, lane, key, audience)
 
     cdef int _append(self, Endpoint to, bytes payload, Lane lane, object key, Audience audience) except -1:

@@ -2,8 +2,8 @@
 
 A fresh allocation of 64 KiB or more costs a page fault for each 4 KiB, because the C library returns such
 memory to the system. These faults cost more than the copy. So the decoder keeps a reference to each large
-`bytes` that it gives out. Once the program has dropped an object, that reference is the only one: nobody can
-see its content any more, and the object is filled with the next value.
+`bytes` that it gives out. Once the program has dropped an object, that reference is the only one. Then the
+object is filled with the next value.
 
 The ring is in the order of giving out. Only its oldest objects are looked at, because programs drop
 values mostly in the order of receiving. An object that the program still holds when the ring is full leaves
@@ -19,7 +19,7 @@ from deli_com.ground.sockets cimport deli_com_clock_ns
 
 cdef extern from *:
     """
-    /* Nobody but the ring holds `o`. */
+    /* Only the ring holds `o`. */
     #define dc_is_alone(o) (Py_REFCNT(o) == 1)
     /* `o` becomes a `bytes` of `size` bytes, no more than it was made with; its hash is computed again. */
     static inline void dc_refit(PyObject *o, Py_ssize_t size) {

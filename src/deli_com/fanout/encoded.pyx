@@ -9,7 +9,7 @@ from deli_com.fanout.lane cimport Lane
 @cython.final
 @cython.freelist(64)
 cdef class Encoded:
-    """A payload, and everything that decides who gets it."""
+    """A payload, and everything that decides which followers get it."""
 
 
 cdef Encoded encoded(bytes payload, Lane lane, object key, Audience to, Follower barred):

@@ -25,10 +25,10 @@ cdef class Hub(Owner):
     cdef Writer writer                        # writes to one of them by itself
     cdef Sweep sweep                          # one timer, and the clock of `rosters`
     cdef set followers                        # those of `rosters`
-    cdef set bounded                          # those with a bound on what is in flight to them
-    cdef TransitTotals transit_totals         # of all of them that answer markers
-    cdef Py_ssize_t timed                     # for how many frames need the time: followers, and `keeps_time`
-    cdef bint keeps_time                      # retained frames need it though nobody follows
+    cdef set bounded                          # followers with a bound on their bytes in flight
+    cdef TransitTotals transit_totals         # of all followers that answer markers
+    cdef Py_ssize_t timed                     # followers, and `keeps_time`; above 0, frames get a time
+    cdef bint keeps_time                      # retained frames need it, also without followers
     cdef public uint64_t slice_ns             # a flush that takes longer lets the loop run
 
     # An endpoint has this hub. Its callbacks are called, and what runs later for the hub keeps it.
@@ -52,7 +52,7 @@ cdef class Hub(Owner):
     cdef bint is_drained(self) noexcept
 
     # --- private -----------------------------------------------------------------------
-    cdef PyObject* _owner                     # borrowed; NULL: nobody has it, or it is gone
+    cdef PyObject* _owner                     # borrowed; NULL: no endpoint has this hub, or it was freed
     cdef uint64_t _last_id
     cdef list _dirty                          # audiences with frames to flush
     cdef list _individual                     # followers that the next flush serves by themselves, and None

@@ -235,7 +235,7 @@ cdef class Hub(Owner):
         return 0
 
     cdef int keep_time(self) noexcept:
-        # Frames get their time though nobody follows.
+        # Frames get a time, also without followers.
         self.keeps_time = True
         self.timed = len(self.followers) + 1
         return 0
@@ -408,7 +408,7 @@ cdef class Hub(Owner):
         if self._is_aging:
             self._is_aging = False
             if self.log.expire(self.arena.now_ns, self.log.end) > self.log.flushed.offset:
-                self._serve_all_alone()  # a round describes what nobody has yet, and some of that is dead
+                self._serve_all_alone()  # a round would send dead records, too
         return 0
 
     cdef int _serve_all_alone(self) except -1:

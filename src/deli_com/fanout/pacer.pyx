@@ -159,7 +159,7 @@ cdef class Pacer:
         return 0
 
     def _window(self):
-        # 100 ms of waiting are over: who drained how much?
+        # After 100 ms of waiting: measures how much each follower drained.
         self._timer = None
         self._window_open = False
         try:

@@ -145,8 +145,8 @@ cdef class Writer:
         return self._rosters.place(follower) if follower.state != FOLLOWER_GONE else 0
 
     cdef int _expire(self, Follower follower) except -1:
-        # What has grown too old is not for it. Of the log of all, a round may describe what nobody has
-        # yet.
+        # Drops messages that are too old for this follower. A round may describe later frames of the log of
+        # all.
         cdef Log log
         cdef int i
         for i in range(follower.cursor_count):

@@ -3,7 +3,7 @@
 ::
 
     log of all      | frame: header, payload of a Pose | frame: header, payload of a Tick | ...
-    to the viewer   | header, 1, subscription, time, the same payload |  (nobody subscribed to Tick)
+    to the viewer   | header, 1, subscription, time, the same payload |  (no subscription to Tick)
 
 A subscription gets the messages that are appended from then on. If its class is retained, it first gets the
 retained messages: a separate cursor reads the log from its head to the place where the subscription began,

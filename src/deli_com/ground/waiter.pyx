@@ -31,7 +31,7 @@ cdef class Waiter:
     cdef bint end(self, object result, bint is_error) except -1:
         if self._is_done:
             if self._others:
-                self._tell()  # those who were not told when it ended
+                self._tell()  # callbacks that were not scheduled when it ended
             return False
         self._result = result
         self._is_error = is_error

@@ -18,7 +18,7 @@ from deli_com.recording.tap cimport Tap
 
 
 cdef class Endpoint(Owner):
-    cdef readonly Hub hub                     # who follows the logs, and when they are served
+    cdef readonly Hub hub                     # followers of the logs, and when they are served
     cdef Sender sender                        # encodes what is sent
     cdef readonly Log log                     # the next seven are those of `hub`
     cdef readonly Arena arena
@@ -48,8 +48,8 @@ cdef class Endpoint(Owner):
     cdef public object peer_schema            # PeerSchema of a client's server, and of silent peers
     cdef public bint is_settled               # of a client: how it decodes the server's values is known
     cdef readonly Py_ssize_t unknown          # values skipped: of variants that `up` lacks
-    cdef public object _events                # events.Events: told of who comes and goes; or None
-    cdef public object _hearing               # hearing.Hearing of a client: told of gaps and `live`; or None
+    cdef public object _events                # events.Events: callbacks for connects and disconnects; or None
+    cdef public object _hearing               # hearing.Hearing of a client: handles gaps and `live`; or None
     cdef object stuck                         # the first Connection whose transport could not end, or None
     cdef Pacer pacer
     cdef readonly Watchers watchers           # of conditions on this endpoint

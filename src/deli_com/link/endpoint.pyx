@@ -1,6 +1,6 @@
 """An endpoint: values of one type go out to every follower, values of another come in.
 
-It has a hub (who follows, and when they are served), a sender (what is sent) and an inbox (what is received).
+It has a hub (followers, and when they are served), a sender (what is sent) and an inbox (what is received).
 Server and client façades subclass this, so `send_nowait` and `recv` reach compiled code
 without a Python frame. A client is an endpoint with one follower and masked framing.
 """

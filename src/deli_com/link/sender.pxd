@@ -49,7 +49,7 @@ cdef class Sender(Owner):
     cdef list _nested                         # Encoded that were sent while a frame was being encoded
     cdef Audience _addressee                  # of the message being encoded, while there is a tap
     cdef int _after(self, Py_ssize_t frame, Audience to, Follower barred) except -1
-    cdef bint _is_for_nobody(self, Lane lane, Audience to) noexcept
+    cdef bint _has_no_receivers(self, Lane lane, Audience to) noexcept
     cdef Key _key(self, Log log, Lane lane, object value)
     cdef Encoded _encode(self, object value, Audience to, Follower barred)
     cdef Audience _private(self, Follower follower)

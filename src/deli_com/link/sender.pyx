@@ -118,7 +118,7 @@ cdef class Sender(Owner):
             self._addressee = to
         self._write(&cur, value, to if kind == DELIVER_RELIABLE else None)
         self.messages_out += 1
-        if self._is_for_nobody(lane, to):
+        if self._has_no_receivers(lane, to):
             self.arena.abandon(&cur)
         else:
             frame = log.commit_as(
@@ -192,9 +192,9 @@ cdef class Sender(Owner):
             self.hub.exclude(barred)
         return self.hub.appended(frame)
 
-    cdef bint _is_for_nobody(self, Lane lane, Audience to) noexcept:
+    cdef bint _has_no_receivers(self, Lane lane, Audience to) noexcept:
         if _retains(lane, to):
-            return False  # for those who come
+            return False  # for clients that connect later
         return len(self.followers) == 0 if to is None else len(to.members) == 0
 
     cdef Key _key(self, Log log, Lane lane, object value):
@@ -264,7 +264,7 @@ cdef class Sender(Owner):
                 self.refuse(ready.to)
         if self.tap is not None:
             self.tap.note(WAY_SENT, NULL, 0, ready.payload, _scope(ready.to))
-        if self._is_for_nobody(lane, ready.to):
+        if self._has_no_receivers(lane, ready.to):
             self.messages_out += 1
             return 0
         log = self.log if ready.to is None else ready.to

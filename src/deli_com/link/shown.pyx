@@ -8,7 +8,7 @@ from deli_com.recording.tap cimport WAY_RECEIVED, Hearer, Sink, Tap
 def show_to(Endpoint endpoint not None, Hearer sink not None):
     """Pass every message to `sink` from now on."""
     cdef tuple others = () if endpoint.tap is None else endpoint.tap.sinks
-    # A recording may refuse a message, which nobody gets then.
+    # A recording comes first: if it refuses a message, no listener gets it.
     endpoint.tap = Tap((sink, *others) if isinstance(sink, Sink) else (*others, sink))
     endpoint.sender.tap = endpoint.tap
     endpoint.sender.unseen_size = -1

@@ -422,7 +422,7 @@ cdef class TcpLink(TcpMarks, asyncio.BufferedProtocol):
                     on_opened(self)
 
     cdef int _give_up(self, object error) except -1:
-        # It could not be opened; `connection_lost` tells who waits for that.
+        # It could not be opened. `connection_lost` reports this to the waiting task.
         self.failure = error
         self.stage = CONNECTION_CLOSING
         self.close_reason = reason_of_loss(error)

@@ -202,14 +202,14 @@ cdef class WsLink(MarkedLink):
         )
 
     def on_text(self, data):
-        """Take a text message, as `bytes`; a subclass that wants them overrides this.
+        """Handle a text message, as `bytes`. A subclass that needs text messages overrides this.
 
         Without an override, text is counted, with one warning for each connection. A
         `UnicodeDecodeError` from here closes the connection with 1007 (RFC 6455 section 8.1).
         """
 
     def on_binary(self, data):
-        """Take the bytes of a binary message; they do not reach the inbox then."""
+        """Handle a binary message, which does not reach the inbox then. A subclass may override this."""
 
     cdef int _on_ping(self, WSFrame frame) except -1:
         # At most one PONG waits, for the latest PING: RFC 6455 section 5.5.3 allows it, and a

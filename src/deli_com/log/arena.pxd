@@ -44,7 +44,7 @@ cdef class Arena:
     cdef Py_ssize_t held
     cdef Py_ssize_t reliable         # ... of reliable frames
     cdef Py_ssize_t newest           # ... of the newest frame of each key of policy latest
-    cdef Py_ssize_t retained         # ... of those among them that `retain` keeps for clients who join later
+    cdef Py_ssize_t retained         # ... of those among them that `retain` keeps for clients that join later
 
     cdef readonly Py_ssize_t keys    # of latest-only types, in all logs
     cdef readonly Py_ssize_t stale_keys  # of them, those that hold no frame

@@ -484,8 +484,8 @@ cdef class Log(Records):
         return found
 
     cdef list retained_payloads(self):
-        # Of every key that is kept for those who join later: the newest message, as bytes. In the order
-        # of lanes and keys. Not for a masked log.
+        # Returns the newest message of every retained key, as bytes, in the order of lanes and keys. Not for
+        # a masked log.
         cdef list found = []
         cdef Key key
         for table in self.keys.tables():
@@ -496,7 +496,7 @@ cdef class Log(Records):
         return found
 
     cdef bytes newest(self, Py_ssize_t lane, object value):
-        # The message of one key that is kept for those who join later; None: there is none.
+        # Returns the retained message of one key; None if there is none.
         if lane >= len(self.keys.tables()):
             return None
         key = (<dict>self.keys.tables()[lane]).get(value)

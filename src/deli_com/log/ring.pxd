@@ -36,7 +36,7 @@ cdef struct Record:
     bint ends_frame          # its last byte is the last byte of a frame
     bint obsolete            # superseded, but not flushed yet: dies at the end of the flush
     bint separate            # a cursor's floor may be where it begins: it is not joined to what is before
-    bint retain              # kept for those who join later, as long as it is the newest
+    bint retain              # kept for clients that join later, while it is the newest
 
 
 cdef struct Position:
@@ -57,8 +57,8 @@ cdef class Records:
     cdef readonly Arena arena        # shared with the other logs of an endpoint
     cdef readonly Py_ssize_t held    # bytes of live records
     cdef readonly Py_ssize_t reliable  # ... of reliable frames
-    cdef readonly Py_ssize_t retained_keys  # frames that `retain` keeps for those who join later
-    cdef Position flushed            # what everybody has who is served by the round
+    cdef readonly Py_ssize_t retained_keys  # frames that `retain` keeps for clients that join later
+    cdef Position flushed            # followers that the round serves have everything before this
     cdef uint64_t reliable_end       # bytes of reliable frames ever appended
 
     cdef uint64_t head_offset(self) noexcept

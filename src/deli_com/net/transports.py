@@ -47,9 +47,8 @@ __all__ = [
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for 0 s
 
-Transports: TypeAlias = Literal[
-    "aiofastnet", "loop"
-]  # who makes the transports and TLS; "loop" is the event loop
+# The package that makes the transports and TLS; "loop" is the event loop.
+Transports: TypeAlias = Literal["aiofastnet", "loop"]
 
 
 @contextlib.asynccontextmanager

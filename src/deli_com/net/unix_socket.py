@@ -44,7 +44,7 @@ def sockaddr_of(path: str) -> str:
 
 
 def listen_at(path: str, backlog: int, mode: int | None) -> tuple[socket.socket, tuple[int, int] | None]:
-    """Listen at a path. A path at which nobody listens is replaced.
+    """Listen at a path. A socket file without a listening process is replaced.
 
     Parameters
     ----------

@@ -332,7 +332,7 @@ class Relay:
         if not self._listening.done():
             self._listening.fail(ConnectionClosed(1001, "the relay is closed"))
         with contextlib.suppress(BaseException):
-            self._listening.result()  # otherwise asyncio logs that nobody has retrieved the exception
+            self._listening.result()  # otherwise asyncio logs an exception that was never retrieved
         port, server, door = self._port, self._server, self._door
         tasks = [*self._tasks]
         for task in tasks:

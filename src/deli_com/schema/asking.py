@@ -96,7 +96,7 @@ class _AskingAgreement(Agreement):
         if isinstance(told, Refused):
             raise Ending(1000, "", error=SchemaMismatch("value", told.differences, "the other end refuses"))
         if theirs is None or self.is_settled or told.direction in self._found:
-            raise Ending(CODE_BROKEN, "a schema that is too late, or that nobody needs")
+            raise Ending(CODE_BROKEN, "a schema that is too late, or not needed")
         if told.hash != self._of(theirs, told.direction):
             raise Ending(CODE_BROKEN, f"a schema of another hash than was announced: {told.hash}")
         try:

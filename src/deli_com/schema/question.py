@@ -55,7 +55,7 @@ class Question:
         self._says = says
 
     def handle(self, data: bytes) -> None:
-        """Take a control text of the server. Texts of other kinds are ignored.
+        """Handle a control text of the server. Texts of other kinds are ignored.
 
         Raises
         ------

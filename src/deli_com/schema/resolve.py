@@ -243,7 +243,7 @@ class _Resolver:
                 if not isinstance(there, Product) or len(there.items) != len(items):
                     return None
                 return self.around(node, tuple(zip(there.items, items, strict=True)), path)
-            case nodes.ShapedNode(item, _):  # read flat; who reads the struct gives it its shape
+            case nodes.ShapedNode(item, _):  # read flat; the reader of the struct sets the shape
                 return self.compare(there, item, path)
             case nodes.FixedNode(item, count):
                 if not isinstance(there, Fixed) or there.count != count:

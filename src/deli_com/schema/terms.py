@@ -432,7 +432,7 @@ class Agreement:
         return texts
 
     def handle(self, told: SchemaText | Refused, *, values: bool, who: object) -> None:
-        """Take a schema text or a refusal of the other end.
+        """Handle a schema text or a refusal of the other end.
 
         Parameters
         ----------
@@ -457,7 +457,7 @@ class Agreement:
         if terms.reads is None:
             return  # this end does not read these values
         if values or self.is_settled or self.theirs is None:
-            raise Ending(CODE_BROKEN, "a schema that is too late, or that nobody needs")
+            raise Ending(CODE_BROKEN, "a schema that is too late, or not needed")
         if told.hash != self._of(self.theirs, told.direction):
             raise Ending(CODE_BROKEN, f"a schema of another hash than was announced: {told.hash}")
         try:

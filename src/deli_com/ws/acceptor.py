@@ -94,7 +94,7 @@ class WsAcceptor:
     forwarding : Forwarding
         HTTP proxies whose forwarding headers are trusted.
     transports : {"aiofastnet", "loop"}
-        Who makes the transports and TLS; ``"loop"`` is the event loop.
+        The package that makes the transports and TLS; ``"loop"`` is the event loop.
     http : callable, optional
         ``(request)``, may be async: answers a GET or HEAD that is not an upgrade. None: those get 426.
     http_authorize : callable, optional

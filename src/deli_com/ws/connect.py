@@ -140,7 +140,7 @@ async def open_websocket(
     read_buffer_bytes : int
         First size of picows' read buffer.
     transports : {"aiofastnet", "loop"}
-        Who makes the transports and TLS; ``"loop"`` is the event loop.
+        The package that makes the transports and TLS; ``"loop"`` is the event loop.
 
     Raises
     ------

@@ -71,7 +71,7 @@ class Port:
     forwarding : Forwarding
         HTTP proxies whose forwarding headers are trusted.
     http, http_authorize : callable, optional
-        The handler of plain requests, and who is asked before it.
+        The handler of plain requests, and the function that authorizes them.
     hosts : collection of str, optional
         Names that requests may be addressed to.
     has_page : bool

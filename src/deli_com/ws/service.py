@@ -56,8 +56,8 @@ class Service:
         The first one that the client offers is chosen. A client that offers none is accepted without one. A
         client that offers only others gets 400.
     viewer_protocols : sequence of str
-        The same for those who offer none of `subprotocols`. A client that offers none of either is treated as
-        if there were none of these.
+        The same for clients that offer none of `subprotocols`. If a client offers none of these either, they
+        are ignored.
     response_headers : mapping or pairs
         Headers of the 101 response.
     read_buffer_bytes : int
