@@ -267,7 +267,7 @@ class TestList:
             assert [row["name"] for row in tab.evaluate(ROWS)] == ["Pose", "robot-17", "at", "x", "y"]
             assert value(tab, "x") == "17"
             tab.call("Input.insertText", text=" nowhere")
-            tab.until("document.getElementById('empty').textContent === 'Nothing has this name.'")
+            tab.until("document.getElementById('empty').textContent === 'No name matches.'")
             key(tab, "Escape")
             tab.until(f"({ROWS}).length > 10")
 
@@ -382,7 +382,7 @@ class TestBoard:
             server.send(Camera(png(8, 4, (1, 2, 3))))
             tab.until(f"({size})[0] === 8")
             server.send(Camera(b"\xff\xd8\xff no picture"))
-            tab.until("document.querySelector('.card .more').textContent === 'a picture that is damaged'")
+            tab.until("document.querySelector('.card .more').textContent === 'the picture is damaged'")
             server.send(
                 Camera(
                     b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 100_000, 100_000) + bytes(20)
@@ -485,7 +485,7 @@ class TestConnection:
             look(tab, server)
             shows(tab, "x", "1")
         tab.until(f"{STATE} !== 'live'")
-        assert "connects again in" in tab.until(STATE_TEXT)
+        assert "reconnecting in" in tab.until(STATE_TEXT)
         assert "the server is closing" in tab.until("document.getElementById('banner-text').textContent")
         bound = WsServer[Message, Order].bind(address, page=True)
         with serve_background(bound) as server:
@@ -587,7 +587,7 @@ class TestHostile:
             ([HELLO, f"deli 1 schema down {HASH}\nno schema"], "a schema begins with"),
             ([HELLO, f"deli 1 schema down {HASH}\ndeli 1\nroot <b>\n"], "no schema: "),
             ([HELLO, f"deli 1 schema down {HASH}\ndeli 1\nroot X\nstruct X\n a Y\n"], "Y is not defined"),
-            (["deli 1 hello <b>"], "the server's hello is none"),
+            (["deli 1 hello <b>"], "the server's hello is invalid"),
             ([b"\0\0\0\0"], "opened with schema=None"),
             ([HELLO, "deli 1 refused\n<b>x</b>  f32 here"], "<b>x</b>  f32 here"),
         ],

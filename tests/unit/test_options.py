@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from deli_com import Client, Server, WsClient, WsServer, serve_background
+from deli_com import Background, Client, Server, WsClient, WsServer, serve_background
 from deli_com.net.options import RULES, checked, checking_options, one_checked
 from deli_com.recording.where import RecordOptions
 from deli_com.tcp.client import TcpConnectOptions
@@ -77,6 +77,7 @@ def test_all_lists_of_the_options_of_a_call_have_the_same():
     assert {*OF_THE_PORT} == parameters(open_port, "addr")
     of_bind, of_port = defaults(WsServer.bind), defaults(open_port)
     assert of_port == {name: of_bind[name] for name in of_port}
+    assert defaults(Background.record_last) == defaults(WsServer.record_last)
 
 
 @pytest.mark.parametrize("call", CALLS)

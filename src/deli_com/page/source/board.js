@@ -4,8 +4,8 @@ class Board {
   constructor() {
     this.cards = [];
     this.span = 30;
-    this.wanted = []; // ids that the fragment names and that have not been met yet
-    this.isOwn = false; // somebody has chosen
+    this.wanted = []; // ids in the fragment that have not appeared yet
+    this.isOwn = false; // the user has chosen
     this.tree = null;
     this.box = document.getElementById("cards");
     this.spanBox = document.getElementById("spans");
@@ -37,7 +37,7 @@ class Board {
     this.remember();
   }
 
-  /** Another schema: what was open is wanted again. */
+  /** Another schema: the open nodes are opened again. */
   use(store, tree) {
     const ids = this.cards.flatMap((card) => card.ids());
     for (const card of this.cards) {
@@ -56,7 +56,7 @@ class Board {
     return this.cards.flatMap((card) => card.ids());
   }
 
-  /** The card that shows a node, and null. */
+  /** The card that shows a node, or null. */
   cardOf(id) {
     return this.cards.find((card) => card.ids().includes(id)) ?? null;
   }
@@ -124,7 +124,7 @@ class Board {
     if (hash !== location.hash.slice(1)) history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
   }
 
-  /** Opens what the fragment names, once it is there; without one a picture and a number that changes. */
+  /** Opens the nodes that the fragment names; without a fragment, a picture and a number that changes. */
   meet(now) {
     if (this.tree === null || this.store.count === 0) return;
     this.openedAt ??= now;

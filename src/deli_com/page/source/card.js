@@ -1,4 +1,4 @@
-// --- cards: what is open on the board ---
+// --- cards: the open nodes on the board ---
 
 /** A card for one node: its head has the node's name, a text beside it, and the button that closes it. */
 class NodeCard {

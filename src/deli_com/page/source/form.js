@@ -1,4 +1,4 @@
-// --- a form for a value that the server takes, and its bytes ---
+// --- a form for a value that the server receives, and its bytes ---
 
 /** Write a value of any type of a schema. Throws `EncodeError`. */
 function encodeAny(generic, type, value, w, path) {
@@ -46,7 +46,7 @@ function bytesOf(generic, value) {
   return w.done();
 }
 
-/** An editor of one value: `element`, and `read()`, which throws an Error with words. */
+/** An editor of one value: `element`, and `read()`, which throws an Error for an invalid value. */
 function editorOf(generic, type, label, depth = 0) {
   const tp = type;
   if (depth > 8) return { element: make("p", "hint", `${label}: too deep for a form`), read: () => failWith(label, "too deep for a form") };

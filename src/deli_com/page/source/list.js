@@ -1,4 +1,4 @@
-// --- the list: only rows that are in sight exist ---
+// --- the list: only visible rows have elements ---
 
 const ACTS = { plot: "plot", picture: "show", table: "table", profile: "plot" };
 
@@ -9,7 +9,7 @@ function make(tag, className, text) {
   return element;
 }
 
-/** Sets a text that is not there yet. */
+/** Sets a text if it differs. */
 function put(element, text) {
   if (element.said !== text) {
     element.said = text;
@@ -99,12 +99,12 @@ class List {
     this.isStale = true;
   }
 
-  /** What is in sight, as it is now. */
+  /** Draws the visible rows. */
   draw(now, withTexts) {
     if (this.tree === null) return;
     const store = this.tree.store;
     if (store.version !== this.version && now - this.flattenedAt > 100) this.isStale = true;
-    // Arrays and options change what is below them.
+    // The rows below arrays and options may change.
     if (withTexts && now - this.flattenedAt > 500 && this.rows.length < 20000) this.isStale = true;
     const height = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row"));
     if (this.isStale) {
@@ -119,7 +119,7 @@ class List {
       const keys = store.count === 1 ? "1 value" : `${WHOLE.format(store.count)} values`;
       put(document.getElementById("shown"), store.count ? keys : "");
       if (this.rows.length === 0) {
-        const why = store.count === 0 ? "Waiting for the first value." : "Nothing has this name.";
+        const why = store.count === 0 ? "Waiting for the first value." : "No name matches.";
         put(document.getElementById("empty"), why);
       }
     }
@@ -134,7 +134,7 @@ class List {
       this.sheet.append(row.element);
     }
     for (let i = 0; i < this.pool.length; i++) {
-      // A row keeps its element while it is in sight: index modulo the size of the pool.
+      // A row keeps its element while it is visible: index modulo the size of the pool.
       const row = this.pool[i];
       const index = first + ((((i - first) % this.pool.length) + this.pool.length) % this.pool.length);
       if (index >= last) {
@@ -223,7 +223,7 @@ class List {
     toggle(row.age, "old", age > entry.channel.maxAge);
   }
 
-  /** A whole value in one line, its key apart. */
+  /** A whole value in one line, without its key. */
   headText(node, value) {
     const { generic } = node.store;
     const tp = bare(node.type);

@@ -3,7 +3,7 @@
 const COLOURS = 8;
 const LIGHT = ["#0b5fc9", "#c2410c", "#15803d", "#be123c", "#7c3aed", "#0e7490", "#8a6500", "#9d2f7e"];
 const DARK = ["#5aa7ff", "#ffb050", "#5fd38d", "#ff7b8e", "#b795ff", "#3fd0d9", "#e3d25c", "#f78fc8"];
-const TEXTS_MS = 80; // between two texts of a row: more often nobody can read
+const TEXTS_MS = 80; // between two texts of a row, so that they can be read
 const MAX_EVENTS = 200;
 
 const page = document.documentElement;
@@ -66,7 +66,7 @@ async function copy(node) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Without TLS, and not on this machine: there is no clipboard but this one.
+    // Without TLS, and not on this machine, browsers have no other clipboard.
     const area = make("textarea");
     area.value = text;
     document.body.append(area);
@@ -149,7 +149,7 @@ const stream = new Stream(streamUrl(page.dataset.path, wantsUp), wantsUp, {
   },
 });
 
-/** Lines stay lines. */
+/** Keeps line breaks. */
 function plainBanner(text) {
   return text.split("\n").map(plainText).join("\n");
 }

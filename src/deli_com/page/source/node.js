@@ -1,8 +1,8 @@
-// --- what the list shows: classes, keys, fields, items ---
+// --- the nodes of the list: classes, keys, fields, items ---
 
 const MAX_ITEMS = 256; // of an array, in the list
 
-/** What can be done with a value: "plot", "picture", "table", "profile" or nothing. */
+/** How a value can be shown: "plot", "picture", "table", "profile" or nothing. */
 function useOf(generic, type, notes, siblings, key) {
   const tp = bare(type);
   if (tp.is === "scalar") {
@@ -36,7 +36,7 @@ class Node {
     this.use = child === undefined ? "" : useOf(store.generic, this.type, this.notes);
     this.searched = this.id.toLowerCase();
     this.memo = {};
-    this.isOpen = null; // null: as it is by itself
+    this.isOpen = null; // null: the default
     this.isShownOpen = false;
     this.kids = new Map();
   }
@@ -79,7 +79,7 @@ class Node {
       return found;
     }
     let inside = childrenOf(this.store.generic, this.type, this.value(), MAX_ITEMS);
-    // The key stands above them already.
+    // The key is in the row above already.
     if (this.key === undefined) inside = inside.filter((child) => !this.channel.keys.includes(child.label));
     return inside.map((child) => {
       const found = this.kid(`${child.key}`, () => new Node(this.store, this, this.channel, this.entry, child));
@@ -148,7 +148,7 @@ class Tree {
     return this.words.every((word) => node.searched.includes(word));
   }
 
-  /** Adds a node and what is open of it; with a filter, what matches and what leads there. */
+  /** Adds a node and its open children; with a filter, the matching nodes and their parents. */
   add(node, found) {
     if (this.words.length === 0 || this.matches(node)) {
       this.addAll(node, found);

@@ -8,7 +8,7 @@ function shapeOf(notes) {
   return found === null ? null : found[1].split(",");
 }
 
-/** What encoded bytes are, by their first ones: a MIME type, or "". */
+/** The MIME type of encoded bytes, by their first bytes, or "". */
 function sniffed(b) {
   if (b[0] === 0xff && b[1] === 0xd8 && b[2] === 0xff) return "image/jpeg";
   if (b[0] === 0x89 && b[1] === 0x50 && b[2] === 0x4e && b[3] === 0x47) return "image/png";
@@ -17,7 +17,7 @@ function sniffed(b) {
   return b.length > 12 && text(0) === "RIFF" && text(8) === "WEBP" ? "image/webp" : "";
 }
 
-/** Width and height in the head of encoded bytes; null: it does not say. */
+/** Width and height in the head of encoded bytes; null: the head has none. */
 function sizeIn(b, kind) {
   const view = new DataView(b.buffer, b.byteOffset, b.byteLength);
   if (kind === "image/png" && b.length >= 24) return [view.getUint32(16), view.getUint32(20)];
@@ -49,7 +49,7 @@ function rawShape(notes, beside, length) {
   return fits && h * w * c === length && h * w <= MAX_PIXELS ? [h, w, c] : null;
 }
 
-/** Whether bytes are something to look at, as they are now. */
+/** Whether bytes can be shown as a picture now. */
 function isPicture(node) {
   const value = node.value();
   if (!(value instanceof Uint8Array)) return false;
@@ -71,7 +71,7 @@ function paint(context, bytes, [h, w, c]) {
   context.putImageData(image, 0, 0);
 }
 
-/** The newest picture of one place. One is decoded at a time; those that come meanwhile are left out. */
+/** The newest picture of one place. One is decoded at a time; pictures that arrive meanwhile are skipped. */
 class PictureCard extends NodeCard {
   constructor(board, node) {
     super(board, node, "card");
@@ -114,7 +114,7 @@ class PictureCard extends NodeCard {
       },
       () => {
         this.isBusy = false;
-        put(this.more, "a picture that is damaged");
+        put(this.more, "the picture is damaged");
       },
     );
   }

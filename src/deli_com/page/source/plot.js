@@ -1,7 +1,7 @@
 // --- plots: numbers over time, and arrays of numbers over their index ---
 
-const RAW = 32768; // samples of a series that are kept as they are
-const BUCKET_MS = 250; // of older ones the least and the greatest
+const RAW = 32768; // samples of a series that are kept unchanged
+const BUCKET_MS = 250; // older samples: the least and the greatest of each bucket
 const BUCKETS = 2400;
 const SPANS = [[10, "10 s", 5], [30, "30 s", 3], [120, "2 min", 4], [600, "10 min", 5]]; // seconds, text, parts
 const MAX_SERIES = 32;
@@ -107,7 +107,7 @@ function tickText(value, step) {
   return value.toFixed(Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
 }
 
-/** A surface for lines: axes, grid, and what stands below the pointer. */
+/** A surface for lines: axes, grid, and the values at the pointer. */
 class Surface {
   constructor() {
     this.canvas = make("canvas");
@@ -181,7 +181,7 @@ class Surface {
     c.stroke();
   }
 
-  /** Clips, and gives a path to draw a line with. */
+  /** Clips, and returns a path to draw a line with. */
   line(colour, draw) {
     const c = this.context;
     const { left, right, top, bottom } = this.box;
@@ -235,7 +235,7 @@ class PlotCard {
     series.colour = colour;
     series.button = make("button");
     series.button.type = "button";
-    series.button.title = "Take this line away";
+    series.button.title = "Remove this line";
     series.now = make("span", "now");
     series.button.append(make("span", "swatch"), make("span", "what", plainText(node.id)), series.now);
     series.button.addEventListener("click", () => this.board.watch(node));
@@ -304,7 +304,7 @@ class PlotCard {
           }
           const px = x(time);
           if (isDown && series.isStep) c.lineTo(px, before);
-          // The extremes of a pixel, that first which is farther from where it ends.
+          // The extremes of a pixel; first the one that is farther from the last value.
           const isFalling = last - least < most - last;
           const first = surface.y(isFalling ? most : least);
           if (isDown) c.lineTo(px, first);

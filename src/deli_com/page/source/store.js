@@ -1,16 +1,16 @@
 // --- the newest value of each class and key ---
 
 const MAX_ENTRIES = 65536; // keys that are kept, all classes together
-const KEYS = new Intl.Collator("en", { numeric: true }); // "r2" stands before "r10"
+const KEYS = new Intl.Collator("en", { numeric: true }); // "r2" before "r10"
 
-/** A class of what the server sends: a variant of a sealed root, or the root itself. */
+/** A class that the server sends: a variant of a sealed root, or the root itself. */
 class Channel {
   constructor(generic, name, type, fields, notes, index) {
     this.name = name;
     this.type = type; // of a value
     this.index = index; // of the variant; -1: values begin with the first field
-    this.entries = new Map(); // in the order of arrival; none is taken out
-    this.order = []; // the same by key, as far as it was asked for
+    this.entries = new Map(); // in the order of arrival; none is removed
+    this.order = []; // the same sorted by key, as far as needed so far
     const policy = / @latest(?:\(([^)]*)\))?/.exec(notes);
     this.keys = (policy?.[1] ?? "").split(",").filter((name) => fields.some((field) => field.name === name));
     this.maxAge = Number(/ @max_age\(([0-9.eE+-]+)\)/.exec(notes)?.[1] ?? NaN) * 1000;
@@ -65,10 +65,10 @@ class Entry {
     this.count = 0;
     this.rate = null;
     this.fault = "";
-    this.series = []; // plots that want each value
+    this.series = []; // plots that need each value
     this.decoded = null;
     this.decodedFrom = null;
-    this.held = null; // what came while the page stands still
+    this.held = null; // the newest bytes that arrived while the page is paused
     this.windowAt = 0;
     this.windowCount = 0;
   }
@@ -85,7 +85,7 @@ class Entry {
     this.at = now;
   }
 
-  /** The value, decoded when somebody looks. */
+  /** The value, decoded when it is shown. */
   value(generic) {
     if (this.decodedFrom !== this.data) {
       this.decodedFrom = this.data;
@@ -124,7 +124,7 @@ class Store {
     }
   }
 
-  /** One message; its entry, or null where it cannot be read. */
+  /** Adds one message; returns its entry, or null if it cannot be read. */
   take(data, now) {
     const r = new Reader(data);
     let entry;

@@ -1,4 +1,4 @@
-// --- the connection: asks for the schemas, and connects again ---
+// --- the connection: asks for the schemas, and reconnects ---
 
 const QUIET_CODES = new Set([1000, 1001, 1005, 1006, 1012]);
 const CODE_TEXTS = {
@@ -11,13 +11,13 @@ const CODE_TEXTS = {
   1011: "no answer to pings, or a fault of the server",
   1012: "the server restarts",
   1013: "the server has no room for this page now, or the page was too slow",
-  1014: "the server is not to be reached",
-  4400: "the schemas do not fit",
+  1014: "the server cannot be reached",
+  4400: "the schemas do not match",
   4401: "not authorized",
   4403: "not allowed",
 };
 
-/** The URL of the stream: beside this page, with the page's own query. */
+/** The URL of the stream: relative to this page, with the page's own query. */
 function streamUrl(path, wantsUp) {
   const url = new URL(path === "" ? location.pathname : "./" + path, location.href);
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
@@ -85,14 +85,14 @@ class Stream {
     };
   }
 
-  /** What a control text is to the page; returns what is wrong, if that is said. */
+  /** Handle a control text; returns the error that it reports, if any. */
   takeText(text) {
     const found = /^deli 1 ([a-z]+) ?([^\n]*)\n?([^]*)$/.exec(text);
     if (found === null) return undefined;
     const [, word, words, rest] = found;
     if (word === "hello") {
       const hello = /^down=([0-9a-f]{32}) up=([0-9a-f]{32}|-)/.exec(words);
-      if (hello === null) throw new SchemaError("the server's hello is none");
+      if (hello === null) throw new SchemaError("the server's hello is invalid");
       this.takesUp = hello[2] !== "-";
       if (!this.takesUp) this.on.up(null);
     } else if (word === "schema" && words.startsWith("up ")) {
@@ -100,7 +100,7 @@ class Stream {
     } else if (word === "schema") {
       this.on.schema(rest);
       this.hasSchema = true;
-      this.on.state("live", "receiving what is kept");
+      this.on.state("live", "receiving retained values");
     } else if (word === "live") {
       this.on.state("live", "live");
     } else if (word === "refused") {
@@ -123,7 +123,7 @@ class Stream {
     this.on.value(data);
   }
 
-  /** Give bytes to the server; false: not connected. */
+  /** Send bytes to the server; false: not connected. */
   send(bytes) {
     if (this.socket === null || this.socket.readyState !== WebSocket.OPEN || !this.takesUp) return false;
     this.socket.send(bytes);
@@ -137,13 +137,13 @@ class Stream {
     const tell = () => {
       const left = Math.ceil((due - performance.now()) / 1000);
       if (left <= 0) return this.open();
-      this.on.state(isBad ? "broken" : "waiting", `connects again in ${left} s`, why);
+      this.on.state(isBad ? "broken" : "waiting", `reconnecting in ${left} s`, why);
       this.timer = setTimeout(tell, Math.min(1000, Math.max(20, due - performance.now() - (left - 1) * 1000)));
     };
     tell();
   }
 
-  /** Do not wait any longer. */
+  /** End the wait for the next attempt. */
   now() {
     if (this.socket === null && this.timer !== 0) this.open();
   }

@@ -1,10 +1,10 @@
-// --- how values are written: for people, and as JSON ---
+// --- values as text, and as JSON ---
 
 const WHOLE = new Intl.NumberFormat("en-US");
 const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g; // bidi controls too
 const MAX_STRING = 400; // characters of a string that a row has
 
-/** Without what would change the direction or the line. */
+/** Without characters that change the text direction or the line. */
 function plainText(text) {
   return text.replace(HIDDEN, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
 }
@@ -16,8 +16,8 @@ function stringText(text) {
 }
 
 /**
- * A float in a width that stays: as many digits behind the point as its row has needed so far.
- * `memo` is the row's; `digits` how many are significant.
+ * A float with a constant width: as many decimals as its row has needed so far.
+ * `memo` belongs to the row; `digits` is the number of significant digits.
  */
 function floatText(v, digits, memo) {
   if (!Number.isFinite(v)) return String(v);
@@ -48,7 +48,7 @@ function bytesText(bytes) {
   return `${WHOLE.format(bytes.length)} bytes  ${first}${bytes.length > 12 ? " …" : ""}`;
 }
 
-/** What a type is, under options. */
+/** The type inside options. */
 function bare(type) {
   return type.is === "option" ? bare(type.item) : type;
 }
@@ -57,7 +57,7 @@ function definitionOf(generic, type) {
   return type.is === "ref" ? generic.definitions.get(type.name) : undefined;
 }
 
-/** One line for any value; `room` characters of it at most, more or less. */
+/** One line for any value, of about `room` characters at most. */
 function lineText(generic, type, value, memo = {}, notes = "", room = 160) {
   if (value === null) return "null";
   if (value === undefined) return "";
@@ -96,7 +96,7 @@ function lineText(generic, type, value, memo = {}, notes = "", room = 160) {
   return parts.length === 0 ? kind || "{}" : `${kind && kind + " "}${parts.join("  ")}`;
 }
 
-/** What is inside a value: fields, items. Each has a label, the key in the value, a type and notes. */
+/** The fields or items of a value. Each has a label, the key in the value, a type and notes. */
 function childrenOf(generic, type, value, most = 256) {
   const tp = bare(type);
   if (value === null || value === undefined || tp.is === "scalar") return [];
