@@ -44,8 +44,8 @@ ARROW = {
     "bytes": "binary",
 }
 
-Take = Callable[[Any], Any]  # a value, or the part of it that a column holds
-Column = tuple[str, Any, Take]  # name, Arrow type, what its cells are
+Getter = Callable[[Any], Any]  # gets the part of a value that a column holds
+Column = tuple[str, Any, Getter]  # name, Arrow type, getter of the cells
 
 
 def json_cell(value: Any) -> str | None:
@@ -95,11 +95,11 @@ class Layout:
             found += [("value", self._arrow.string(), json_cell)]
         return found
 
-    def _columns_of(self, struct: Struct | Variant, prefix: str, take: Take) -> list[Column]:
+    def _columns_of(self, struct: Struct | Variant, prefix: str, get: Getter) -> list[Column]:
         found: list[Column] = []
         self._open.append(struct.name)
         for inner in struct.fields:
-            name, part = prefix + inner.name, after(take, attribute(inner.name))
+            name, part = prefix + inner.name, after(get, attribute(inner.name))
             definition = self._by_name.get(inner.type.name) if isinstance(inner.type, Ref) else None
             if isinstance(definition, Struct) and definition.fields and definition.name not in self._open:
                 found += self._columns_of(definition, f"{name}.", part)
@@ -109,7 +109,7 @@ class Layout:
         self._open.pop()
         return found
 
-    def _form(self, type_: Type) -> tuple[Any, Take]:
+    def _form(self, type_: Type) -> tuple[Any, Getter]:
         # The Arrow type of a type, and the function that converts a value.
         arrow = self._arrow
         if isinstance(type_, Scalar):
@@ -139,17 +139,17 @@ class Layout:
         return made, lambda value: {name: convert(getattr(value, name)) for name, _, convert in fields}
 
 
-def attribute(name: str) -> Take:
+def attribute(name: str) -> Getter:
     return lambda value: getattr(value, name)
 
 
-def after(first: Take, second: Take) -> Take:
+def after(first: Getter, second: Getter) -> Getter:
     if first is same:
         return second
     return first if second is same else lambda value: second(first(value))
 
 
-def each(convert: Take) -> Take:
+def each(convert: Getter) -> Getter:
     if convert is same:
         return list
     return lambda values: [convert(value) for value in values]
@@ -175,7 +175,7 @@ class Table:
         """Write the rows held in memory."""
         import pyarrow
 
-        cells = [self.times, *([take(value) for value in self.values] for _, _, take in self.columns[1:])]
+        cells = [self.times, *([get(value) for value in self.values] for _, _, get in self.columns[1:])]
         arrays = [pyarrow.array(held, type_) for held, (_, type_, _) in zip(cells, self.columns, strict=True)]
         self.writer.write_table(pyarrow.Table.from_arrays(arrays, schema=self.schema))
         self.rows += len(self.values)

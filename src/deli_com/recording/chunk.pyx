@@ -105,7 +105,7 @@ cdef class Chunk:
         if by_reference:
             self.kept.append((self.used + MESSAGE_HEAD + size, tail))
         head = self.data + self.used
-        # The thread has read this memory on another core: fetch what the next messages take.
+        # The writer thread has read this memory on another core: prefetch it for the next messages.
         deli_com_prefetch_write(head + PREFETCH_BYTES)
         deli_com_prefetch_write(head + PREFETCH_BYTES + 64)
         deli_com_prefetch_write(index.data + index.used + PREFETCH_BYTES // 4)
