@@ -377,7 +377,7 @@ class TestBeginning:
         await asyncio.sleep(0.05)
         with pytest.raises(RuntimeError, match="does not listen yet"):
             relay.local_addr()
-        with pytest.raises(RuntimeError, match="does not know what it serves"):
+        with pytest.raises(RuntimeError, match="does not know the schema"):
             relay.server  # noqa: B018
         async with robot(addr=addr) as server:
             await relay.wait_listening()
@@ -427,7 +427,7 @@ class TestBeginning:
             ({"url": "ws://a", "dial": "wss://hub"}, "need a token"),
             ({"url": "ws://a", "dial": "ws://hub.example/up", "token": "x"}, "in clear"),
             ({"url": "ws://a", "dial": "tcp://127.0.0.1:1", "token": "x"}, "ws:// or wss://"),
-            ({"url": None, "accept_dial": "/up", "token": ""}, "not empty"),
+            ({"url": None, "accept_dial": "/up", "token": ""}, "one or more"),
             ({"url": None, "accept_dial": "/up", "token": "two words"}, "without spaces"),
             ({"url": "http://a"}, "no URL of a server"),
             ({"url": "ws://a", "max_clients": -1}, "max_clients"),

@@ -437,7 +437,7 @@ async def test_a_stream_records_each_connection(tmp_path: Path):
     left = iter(paths)
     server = await WsServer[Message, None].bind("127.0.0.1:0")
     server.send_nowait(Pose(1, "a", Point(0.0, 0.0)))
-    with pytest.raises(TypeError, match="a file for each connection"):
+    with pytest.raises(TypeError, match="a path for each connection"):
         WsClient[Message].stream(server.local_addr(), record=paths[0])
     async with WsClient[Message].stream(
         server.local_addr(), record=lambda: next(left), first_delay=0.01
