@@ -240,7 +240,7 @@ async def test_a_schema_that_cannot_be_read_is_counted_as_gaps(caplog: pytest.Lo
             one.send_nowait(Tick("a", n))
         await within(lambda: plane(two).gaps == 10, str(plane(two)))
         assert plane(two).received == 0
-        assert "cannot be read, and is counted as gaps" in caplog.text
+        assert "cannot be read, and are counted as gaps" in caplog.text
 
 
 class Other(Codec):
