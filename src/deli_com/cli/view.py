@@ -68,9 +68,7 @@ async def _serve(place: Place, options: argparse.Namespace) -> None:
         given = parse_qs(request.query).get("token", [""])[0]
         if hmac.compare_digest(given.encode(), token.encode()):
             return None
-        return Refusal(
-            403, "the token is missing: use the URL that deli-com view has printed"
-        )
+        return Refusal(403, "the token is missing: use the URL that deli-com view has printed")
 
     async def open_far(tunnel: Tunnel, says: Announcement) -> Far:
         return await (_far_tcp if place.is_tcp else _far_websocket)(place, tunnel, says)
