@@ -19,7 +19,7 @@ from deli_com.net.address import Address, plain_ip
 from deli_com.net.log_budget import LogBudget
 from deli_com.ws.head import Refusal, checked_headers, server_feed
 from deli_com.ws.picows_adapter import feed, server_protocol
-from deli_com.ws.service import Service, judge_page, refusal_of, choose_subprotocol
+from deli_com.ws.service import Service, choose_subprotocol, judge_page, refusal_of
 
 __all__ = ["AsgiApplication", "NoPort"]
 

@@ -44,7 +44,7 @@ from deli_com.ws.head import (
 )
 from deli_com.ws.origins import host_allowed, is_own
 from deli_com.ws.picows_adapter import feed, server_protocol
-from deli_com.ws.service import Service, Verdict, judge_page, refusal_of, choose_subprotocol
+from deli_com.ws.service import Service, Verdict, choose_subprotocol, judge_page, refusal_of
 
 if TYPE_CHECKING:
     from deli_com.ws.acceptor import WsAcceptor

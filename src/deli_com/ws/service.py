@@ -21,9 +21,9 @@ __all__ = [
     "Route",
     "Service",
     "Verdict",
+    "choose_subprotocol",
     "judge_page",
     "refusal_of",
-    "choose_subprotocol",
 ]
 
 
