@@ -155,6 +155,18 @@ class TestUntilItIsKnown:
         assert transit.rate == 1e6
         assert transit.bound == 520_000
 
+    def test_a_marker_with_nothing_in_flight_lets_it_not_grow(self) -> None:
+        """The least round trip is known then, and nothing of what the path carries."""
+        transit = Transit(TARGET)
+        transit.mark(1, 700_000, SECOND)
+        assert transit.answer(1, SECOND + 700 * MS)
+        assert transit.bound == 1_200_000
+        transit.was_held(SECOND + 700 * MS)
+        assert transit.begins_anew(700_000)
+        transit.mark(2, 700_000, 2 * SECOND)
+        assert transit.answer(2, 2 * SECOND + 20 * MS)
+        assert transit.bound == 520_000
+
     def test_so_does_a_marker_that_is_overdue(self) -> None:
         transit = Transit(TARGET)
         transit.mark(1, 0, SECOND)

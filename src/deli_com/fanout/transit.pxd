@@ -61,7 +61,6 @@ cdef class Transit:
     cdef uint64_t _held_ns                   # when the bound last held the peer
     cdef bint _held                          # ... since the last marker answered
     cdef bint _is_clean                      # the least was measured with nothing in flight
-    cdef uint64_t _grown                     # bytes given when the bound last grew
     cdef uint64_t _fine_ns                   # when queueing was last within the target
     cdef bint _has_room(self) noexcept
     cdef Mark* _mark_at(self, int i) noexcept

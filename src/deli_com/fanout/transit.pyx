@@ -192,7 +192,6 @@ cdef class Transit:
         if self.rate:
             self.bound = max(<uint64_t>LEAST_BOUND, self._allowed())
         self.draining = not self._is_clean
-        self._grown = self._marked
         self._held_ns = self._fine_ns = now_ns
         return 0
 
@@ -202,13 +201,11 @@ cdef class Transit:
 
     cdef int _adjust(self, Mark* mark, uint64_t now_ns) noexcept:
         cdef uint64_t bound = self._allowed() if self.rate else self.bound
-        if self._held and 2 * self.queueing_ns < self.target_ns:
-            # Once a round trip: the marker was sent after the bound has grown.
-            if mark.offset >= self._grown:
-                self._grown = self._marked + 1
+        if self._held and 2 * self.queueing_ns < self.target_ns and mark.offset > mark.seen:
+            bound = max(bound, self.bound)
+            if mark.offset - mark.seen >= self.bound:
+                # It was sent where the bound held: so much was in flight, and little waited.
                 bound = max(bound, min(2 * self.bound, <uint64_t>1 << 40))
-            else:
-                bound = max(bound, self.bound)
         self.bound = max(<uint64_t>LEAST_BOUND, bound)
         if now_ns - self._fine_ns > ANEW_NS and not self.draining:
             self._fine_ns = now_ns
