@@ -5,12 +5,17 @@
 A server process broadcasts numbers. Another process holds a number of connections. Each of them ends after a
 moment by one of `FAULTS`, and is replaced. A third process holds `SURVIVORS` well-behaved clients, which
 check that they get every number in order. The server's figures are taken when the survivors are connected and
-a first round of faults is over, and again when all but the survivors have left:
+a first, short round of faults is over, and after each half of the time, when all but the survivors have left:
 
-    rss_kib     resident memory      may grow by GROWTH_KIB
-    fds         open descriptors     may not
-    tasks       tasks of the loop    may not
-    peers       connections          may not
+    fds         open descriptors             may not grow
+    tasks       tasks of the loop            may not
+    peers       connections                  may not
+    blocks      of Python's own allocator    may grow by GROWTH_BLOCKS
+    heap_kib    in use, of glibc's malloc    may grow by GROWTH_HEAP_KIB
+    rss_kib     resident memory              may grow by GROWTH_KIB in the second half
+
+Resident memory grows in the first half: pages of the most connections at a time, which allocators keep where
+a page is partly in use. A leak goes on in the second half, and shows in what is in use.
 """
 
 from __future__ import annotations
@@ -42,6 +47,8 @@ from helpers import PLAIN_HEAD, certificates
 from deli_com import Address, Client, Server, WsClient, WsServer
 
 GROWTH_KIB = 24 * 1024  # slabs, read buffers and the allocator's slack for so many at a time
+GROWTH_HEAP_KIB = 4 * 1024  # the same without the slack
+GROWTH_BLOCKS = 10_000  # logs, caches and the like; each connection has hundreds
 SURVIVORS = 5
 ROUND_S = 2.0  # of faults before the first figures
 SETTLE_S = 20.0
@@ -158,12 +165,35 @@ def survivors(address: Address, kind: str, tls: bool, to: Connection) -> None:
     to.send(asyncio.run(main()))
 
 
+MALLINFO = [
+    "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+]  # fmt: skip
+
+
+class Mallinfo(ctypes.Structure):
+    """``struct mallinfo2`` of glibc 2.33."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in MALLINFO)
+
+
+def heap_kib() -> int:
+    """What is in use of glibc's malloc; 0 where there is another one."""
+    mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo2 is None:
+        return 0
+    mallinfo2.restype = Mallinfo
+    found = mallinfo2()
+    return (int(found.uordblks) + int(found.hblkhd)) // 1024
+
+
 def figures(server: Any) -> dict[str, int]:
     """What must not grow, of this process."""
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):  # glibc's: what is free goes back to the system
         ctypes.CDLL(None).malloc_trim(0)
     return {
+        "blocks": sys.getallocatedblocks(),
+        "heap_kib": heap_kib(),
         "rss_kib": int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024,
         "fds": len(os.listdir("/proc/self/fd")),
         "tasks": len(asyncio.all_tasks()),
@@ -218,7 +248,9 @@ async def _soak(connections: int, seconds: float, kind: str, tls: bool, seed: in
         base = {"fds": 0, "tasks": len(asyncio.all_tasks()), "peers": SURVIVORS}
         await faults(ROUND_S, seed + 1_000_000)
         before = await _settled(server, base | {"fds": len(os.listdir("/proc/self/fd"))})
-        counts = await faults(seconds, seed)
+        counts = Counter(await faults(seconds / 2, seed))
+        middle = await _settled(server, before)
+        counts.update(await faults(seconds / 2, seed + 2_000_000))
         after = await _settled(server, before)
         sending.cancel()
         last = sent[0]
@@ -226,14 +258,15 @@ async def _soak(connections: int, seconds: float, kind: str, tls: bool, seed: in
         got = await asyncio.to_thread(living[1].recv)
         living[0].join()
         receiving.cancel()
-    grown = {name: after[name] - before[name] for name in before if after[name] > before[name]}
-    if grown.get("rss_kib", 0) <= GROWTH_KIB:
-        grown.pop("rss_kib", None)
+    grown = {name: after[name] - before[name] for name in before}
+    grown["rss_kib"] = after["rss_kib"] - middle["rss_kib"]
+    may = {"rss_kib": GROWTH_KIB, "heap_kib": GROWTH_HEAP_KIB, "blocks": GROWTH_BLOCKS}
     return {
-        "grown": grown,
+        "grown": {name: more for name, more in grown.items() if more > may.get(name, 0)},
         "before": before,
+        "middle": middle,
         "after": after,
-        "faults": counts,
+        "faults": dict(counts),
         "sent": last,
         "survivors": got,
     }
