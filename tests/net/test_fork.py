@@ -257,7 +257,7 @@ async def test_a_recording_is_its_process_own(tmp_path: Any) -> None:
             }
             for call, said in says.items():
                 assert said.startswith("RuntimeError: "), (call, said)
-                assert f"of process {os.getpid()}" in said, (call, said)
+                assert f"to process {os.getpid()}" in said, (call, said)
             assert in_child(_close_all) == "None"  # as at the end of a child
             assert not recorder.is_closed
             server.send_nowait(Reading(2))

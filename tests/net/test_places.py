@@ -343,7 +343,7 @@ FREE: dict[type, str] = {
     Stream: "__aiter__ client connected schema",
     Replay: "serve server local_addr duration position is_playing is_ended time time_range",
     Relay: "server is_connected local_addr current",
-    LiveRecorder: "__enter__ __aenter__ stats files is_closed intake channel add_channel take_early",
+    LiveRecorder: "__enter__ __aenter__ stats files is_closed intake channel add_channel add_early",
     Box: "__enter__ held_bytes",
     Memory: "is_connected open publish close",  # a server calls these
     Nats: "is_connected max_payload open publish close",
