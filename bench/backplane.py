@@ -5,6 +5,7 @@ A nats-server, a process that sends and one that receives, all in one run and in
 - plain: ``publish`` and ``subscribe`` by callback of nats-py, one NATS message a value;
 - two nodes: a server with ``backplane=Nats(...)`` sends, another one receives; neither has clients, as what a
   client costs is measured elsewhere;
+- batches: nats-py as before, with batches of one turn as messages: what a node on nats-py cannot pass;
 - floor: the same bytes as the nodes' batches, made before the clock starts, go through the same nats-server
   from one bare socket to another, and are thrown away. What it cannot pass on this machine, nobody can.
 
@@ -99,8 +100,10 @@ def receiver(pipe: Connection, url: str, kind: str, size: int, count: int) -> No
         client = await nats.connect(url)
         counter = Counter(count)
 
+        each = 1 if kind == "plain" else BURST_BYTES // size
+
         async def take(message: Any) -> None:
-            counter.add(1)
+            counter.add(each)
 
         await client.subscribe("bench", cb=take)
         await client.flush()
@@ -129,7 +132,8 @@ def receiver(pipe: Connection, url: str, kind: str, size: int, count: int) -> No
         with bare(url) as link:
             link.sendall(b"SUB bench 1\r\nPING\r\n")
             answered(link)
-            total = batches_of(size, count) * (len(batch_of(size)) + 2)  # each with the subscription's number
+            command, payload = batch_of(size)
+            total = batches_of(size, count) * (len(command) + len(payload) + 4)  # "MSG" has a number more
             counter = Counter(total)
             room = bytearray(1 << 18)
             pipe.send("ready")
@@ -143,7 +147,7 @@ def receiver(pipe: Connection, url: str, kind: str, size: int, count: int) -> No
     if kind == "floor":
         floor()
     else:
-        asyncio.run(plain() if kind == "plain" else node())
+        asyncio.run(node() if kind == "node" else plain())
 
 
 def bare(url: str) -> socket.socket:
@@ -161,10 +165,10 @@ def answered(link: socket.socket) -> None:
         got += link.recv(1 << 16)
 
 
-def batch_of(size: int) -> bytes:
-    """A batch of one turn's messages, as the command that publishes it."""
+def batch_of(size: int) -> tuple[bytes, bytes]:
+    """The command that publishes a batch of one turn's messages, and the batch."""
     payload = bytes(BURST_BYTES // size * (size + 8) + 44)
-    return b"PUB bench %d\r\n%b\r\n" % (len(payload), payload)
+    return b"PUB bench %d\r\n" % len(payload), payload
 
 
 def batches_of(size: int, count: int) -> int:
@@ -177,11 +181,13 @@ def sender(pipe: Connection, url: str, kind: str, size: int, count: int) -> None
 
     async def plain() -> None:
         client = await nats.connect(url)
-        payload = bytes(size)
+        payload, times = bytes(size), count
+        if kind == "batches":
+            payload, times = batch_of(size)[1], batches_of(size, count)
         pipe.send("ready")
         await asyncio.to_thread(pipe.recv)
         before = cpu_us()
-        for _ in range(count):
+        for _ in range(times):
             await client.publish("bench", payload)
         await client.flush(60)
         pipe.send((cpu_us() - before) / count)
@@ -205,7 +211,7 @@ def sender(pipe: Connection, url: str, kind: str, size: int, count: int) -> None
 
     def floor() -> None:
         with bare(url) as link:
-            command = batch_of(size)
+            command = b"%b%b\r\n" % batch_of(size)
             pipe.send("ready")
             pipe.recv()
             before = cpu_us()
@@ -219,7 +225,7 @@ def sender(pipe: Connection, url: str, kind: str, size: int, count: int) -> None
     if kind == "floor":
         floor()
     else:
-        asyncio.run(plain() if kind == "plain" else node())
+        asyncio.run(node() if kind == "node" else plain())
 
 
 def once(url: str, kind: str, size: int, count: int) -> dict[str, float]:
@@ -333,23 +339,25 @@ def main() -> None:
         try:
             for size, messages in SIZES.items():
                 count = max(1000, int(messages * given.scale))
-                taken: dict[str, list[dict[str, float]]] = {"plain": [], "node": [], "floor": []}
+                taken: dict[str, list[dict[str, float]]] = {
+                    kind: [] for kind in ("plain", "node", "batches", "floor")
+                }
                 for _ in range(given.rounds):
                     for kind, found in taken.items():
                         found.append(once(url, kind, size, count // 4 if kind == "plain" else count))
                 best = {kind: max(found, key=lambda each: each["rate"]) for kind, found in taken.items()}
-                times = {kind: best[kind]["rate"] / best["plain"]["rate"] for kind in ("node", "floor")}
+                times = {kind: best[kind]["rate"] / best["plain"]["rate"] for kind in taken}
                 rows[str(size)] = best | {"times": times}
                 for kind, each in best.items():
                     print(
-                        f"{size:5} B  {kind:5}  {each['rate'] / 1e3:8.0f} k messages/s   CPU a message: "
+                        f"{size:5} B  {kind:7}  {each['rate'] / 1e3:8.0f} k messages/s   CPU a message: "
                         f"sender {each['sender_us']:6.2f} us, receiver {each['receiver_us']:6.2f} us, "
                         f"lost {each['lost']:.0f}",
                         flush=True,
                     )
                 print(
-                    f"{size:5} B  a node passes {times['node']:.1f} times as many as nats-py, the floor "
-                    f"{times['floor']:.1f} times",
+                    f"{size:5} B  times nats-py: a node {times['node']:.1f}, batches {times['batches']:.1f}, "
+                    f"floor {times['floor']:.1f}",
                     flush=True,
                 )
         finally:

@@ -6,7 +6,8 @@
   The figure is CPU time of the loop's thread. For 1 MB the difference is compared with a `memcpy` of 1 MB.
 - **write**: messages a second written to a complete, closed file without drops, compared with the `mcap`
   package's own `Writer` with the same payloads and chunks. CRC and `memcpy` of the same bytes are the floor.
-- **read**: the first value, a seek to the middle, and iteration beside decoding the same payloads from$
+- **read**: the first value, a seek to the middle, and iteration beside decoding the same payloads from a
+  list: the first pass, which compares checksums, and later ones.
 """
 
 from __future__ import annotations
@@ -210,8 +211,9 @@ async def read(folder: Path, count: int) -> dict[str, float]:
         "file MB": size / MB,
         "first value s": first,
         "seek s": seek,
-        "messages/s": statistics.median(rates),
-        "of decoding": statistics.median(ratios),
+        "messages/s": rates[0],
+        "of decoding": ratios[0],
+        "again": statistics.median(ratios[1:]),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+import zlib
 from array import array
 from collections import deque
 from itertools import islice
@@ -135,3 +137,19 @@ def test_columns_are_copies(tmp_path: Path) -> None:
         assert [value.number for _, value in recording] == [*range(CHUNKS * EACH)]
     assert columns["number"].tolist() == [*range(CHUNKS * EACH)]
     assert columns["at"].tolist() == [*range(1_000, 1_000 + CHUNKS * EACH)]
+
+
+def test_a_checksum_is_compared_once_for_each_open_file(
+    tmp_path: Path, sent: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "run.mcap", sent)
+    compared: list[int] = []
+    looked: Any = types.SimpleNamespace(crc32=lambda data: compared.append(len(data)) or zlib.crc32(data))
+    monkeypatch.setattr("deli_com.recording.chunk_data.zlib", looked)
+    for _ in range(2):
+        compared.clear()
+        with Recording[Picture](tmp_path / "run.mcap") as recording:
+            for _ in range(2):
+                assert [value for _, value in recording] == sent
+            assert len([*recording.between(recording.start + 7)]) == len(sent) - 7
+        assert len(compared) == CHUNKS

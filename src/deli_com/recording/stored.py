@@ -32,11 +32,14 @@ class Stored:
         The given path.
     size : int
         Bytes of the file at the time of the call.
+    checked : set of int
+        Offsets of chunks whose checksum was compared.
     """
 
     def __init__(self, stream: IO[bytes], path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self.size = stream.seek(0, os.SEEK_END)
+        self.checked: set[int] = set()
         self._stream = stream
         self._fd = stream.fileno()
         self._lock = threading.Lock()
