@@ -4,7 +4,8 @@ A server sends 1,000 values of 4 KB a second, of policy latest. The client, in a
 takes all that comes, over a link of 1 MB/s (delayed_link.c). Between them is no proxy, or one with the
 configuration of examples/proxies: nginx, HAProxy and Caddy as proxies of HTTP, nginx and HAProxy as
 proxies of connections, these also in front of a TCP server whose client exchanges schemas. The client
-connects while the stream is running.
+connects while the stream is running. With `--stall 5` it takes values for 3 s, then reads nothing for 5 s.
+Times count from the end of that; what was on its way before is old.
 
 Age is from the send call to the return of `recv`, on one clock. The figures are the worst and the
 median of the times after the first value that stand in the head, over all runs. Needs Linux, root and
@@ -36,6 +37,7 @@ from machine import describe, write
 CONFIGURATIONS = Path(__file__).resolve().parents[1] / "examples/proxies"
 PORT, PROXY_PORT = 8765, 8080  # as in the configurations; the namespace is the bench's own
 SIZE, EVERY_S = 4096, 0.001
+LEAD_S = 3.0
 SPANS = ((0.0, 1.0), (1.0, 4.0), (4.0, 8.0), (8.0, 1e9))  # seconds since the first value
 KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "ws": (WsServer, WsClient, {"conflate": False}),
@@ -108,7 +110,7 @@ async def measure(name: str, kind: str, options: argparse.Namespace, seed: int) 
         ):
             client = await asyncio.create_subprocess_exec(
                 *link.there, sys.executable, __file__, "--receive", kind, str(port), str(options.seconds),
-                stdout=asyncio.subprocess.PIPE,
+                str(options.stall), stdout=asyncio.subprocess.PIPE,
             )  # fmt: skip
             assert client.stdout is not None
             found = asyncio.create_task(client.stdout.read())
@@ -123,11 +125,19 @@ async def measure(name: str, kind: str, options: argparse.Namespace, seed: int) 
     return [(at, age) for at, age in json.loads(await found)]
 
 
-async def receive(kind: str, port: int, seconds: float) -> None:
+async def receive(kind: str, port: int, seconds: float, stall: float) -> None:
     _, client_class, options = KINDS[kind]
     ages: list[tuple[float, float]] = []
-    async with await client_class[Sample, None].connect(f"{NEAR}:{port}", **options) as client:
+    async with await client_class[Sample, None].connect(
+        f"{NEAR}:{port}", max_inbox=65536, **options
+    ) as client:
         value = await client.recv()
+        if stall:
+            end = time.monotonic() + LEAD_S
+            while time.monotonic() < end:
+                await client.recv()
+            time.sleep(stall)  # noqa: ASYNC251 - nothing is read, as by a process that is stopped
+            value = await client.recv()
         begin = time.monotonic()
         while (now := time.monotonic()) < begin + seconds:
             ages.append((now - begin, (time.monotonic_ns() - value.at) / 1e9))
@@ -144,12 +154,13 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e6, help="of the link, bytes a second")
     parser.add_argument("--delay", type=float, default=20.0, help="of the link, ms there and back")
     parser.add_argument("--queue", type=int, default=65_536, help="of the link, bytes")
+    parser.add_argument("--stall", type=float, default=0.0, help="seconds in which the client reads nothing")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--receive", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--receive", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.receive:
-        kind, port, seconds = options.receive
-        asyncio.run(receive(kind, int(port), float(seconds)))
+        kind, port, seconds, stall = options.receive
+        asyncio.run(receive(kind, int(port), float(seconds), float(stall)))
         return
     enter_namespace()
     print(describe())

@@ -352,6 +352,18 @@ class TestOnAPath:
         assert sender.path.delivered - before >= 0.97 * 1e6 * 5
         assert sender.transit_s() <= 0.7
 
+    @pytest.mark.parametrize("stall", [2.0, 5.0, 8.0])
+    def test_what_a_peer_took_before_it_stalled_is_outdated(self, stall: float) -> None:
+        """It reads all that comes, stalls, then takes 1 MB/s: it gets what is old once, then what is new."""
+        sender = Sender(Path(1e7, MS), 4096, offered=4e6)
+        sender.run(3)
+        sender.path.rate = 1e6
+        sender.path.stalled_until = sender.now + int(stall * SECOND)
+        sender.run(stall + 5)  # what was in flight as it stalled is old
+        for _ in range(100):
+            sender.run(0.1)
+            assert sender.given - sender.path.delivered <= 1_000_000
+
 
 @st.composite
 def _events(draw: st.DrawFn) -> list[tuple[str, float]]:

@@ -13,7 +13,8 @@ exceeded the target, a bound is in force: the rate times (least round trip + tar
 
 The rate is the largest of the last 10 s. A sample is a lower limit of it where nothing waited, or where the
 bound held the peer, so that such a sample can only raise it. Where more waited than the target allows, the
-path was never idle, and the sample is the rate, whether or not the bound held the peer.
+path was never idle, and the sample is the rate, whether or not the bound held the peer. It replaces those
+from before its time.
 
 The least round trip must not be one with queueing. As long as no marker was sent with nothing in flight, a
 round trip over the target may all be queueing, and brings the bound, too. Then, and when queueing stays over
@@ -168,6 +169,7 @@ cdef class Transit:
         cdef uint64_t took = max(now_ns - mark.seen_ns, <uint64_t>SAMPLE_NS)
         cdef double rate = <double>(mark.offset - mark.seen) * 1e9 / <double>took
         cdef uint64_t second = now_ns // SECOND_NS + 1
+        cdef uint64_t last
         cdef int slot = <int>(second % RATES)
         cdef int i
         if rate <= self.rate and self.queueing_ns <= self.target_ns and (
@@ -179,8 +181,13 @@ cdef class Transit:
             self._rates[slot] = 0.0
         self._rates[slot] = max(self._rates[slot], rate)
         self.rate = rate
+        # It is the rate of the time since `seen_ns`, so what was measured before that is outdated. Else a peer that
+        # has stalled for seconds is given, after that, what it took before.
+        last = mark.seen_ns // SECOND_NS + 1 if self.queueing_ns > self.target_ns else 0
         for i in range(RATES):
-            if self._seconds[i] + RATES > second:
+            if self._seconds[i] <= last and i != slot:
+                self._seconds[i], self._rates[i] = 0, 0.0
+            elif self._seconds[i] + RATES > second:
                 self.rate = max(self.rate, self._rates[i])
         return 0
 
