@@ -19,7 +19,7 @@ from deli_com.link.hearing import Listeners, OnGap
 from deli_com.link.shown_as_table import ShownAsTable, figures
 from deli_com.link.stream_stats import StreamStats, Totals
 from deli_com.net.backoff import Backoff
-from deli_com.net.options import checked, one_checked, unexpected
+from deli_com.net.options import checked, one_checked, unexpected, wrong
 from deli_com.opening import running_loop
 from deli_com.schema.control import Gap
 from deli_com.schema.terms import PeerSchema, SchemaUse, silent
@@ -592,7 +592,7 @@ def check_options(
             raise unexpected(call, name, [*names, *more, *OPTIONS])
     record = options.get("record")
     if record is not None and not callable(record):
-        raise TypeError(f"record is {record!r}, expected a callable that returns a path for each connection")
+        raise TypeError(wrong("record", record, "a callable that returns a path for each connection"))
 
 
 def _end_of(client: ClientBase[Any, Any]) -> ComError:

@@ -413,6 +413,17 @@ class TestOptions:
             Memory(5)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="orphans is 'drop'"):
             Nats("nats://127.0.0.1", room="r", orphans="drop")  # type: ignore[arg-type]
+        huge = 10**5000  # its repr() is a ValueError
+        for made in (
+            lambda: Memory(huge),  # type: ignore[arg-type]
+            lambda: Nats(huge, room="r"),  # type: ignore[arg-type]
+            lambda: Nats("nats://127.0.0.1", room="r", orphans=huge),  # type: ignore[arg-type]
+            lambda: Memory("a b" * 10_000),
+            lambda: Nats("x" * 10_000 + "://", room="r"),
+        ):
+            with pytest.raises((TypeError, ValueError), match="expected") as caught:
+                made()
+            assert len(str(caught.value)) < 200
         with pytest.raises(TypeError, match="did you mean 'password'"):
             Nats("nats://127.0.0.1", room="r", passworld="x")
         for url in ("", "nats://", "http://a", "nats://a,,b", []):

@@ -6,11 +6,12 @@ import asyncio
 import difflib
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from deli_com.backplane.protocol import Orphans, Unreachable, checked_orphans, checked_room
 from deli_com.net.log_budget import LogBudget
+from deli_com.net.options import wrong
 
 __all__ = ["Nats"]
 
@@ -195,19 +196,21 @@ async def _ended(client: Any) -> None:
 
 def servers_of(url: str | Sequence[str]) -> list[str]:
     """Return the URLs of one string or of several; TypeError or ValueError if one is invalid."""
+    if not isinstance(url, (str, Iterable)):
+        raise TypeError(wrong("url", url, "a str or a list of them"))
     given = [url] if isinstance(url, str) else [*url]
     found: list[str] = []
     for each in given:
         if not isinstance(each, str):
-            raise TypeError(f"url is {url!r}, expected a str or a list of them")
+            raise TypeError(wrong("url", url, "a str or a list of them"))
         scheme, _, rest = each.rpartition("://") if "://" in each else ("", "", each)
         for place in rest.split(","):
             if not place.strip():
-                raise ValueError(f"url is {url!r}, expected nats://host:port")
+                raise ValueError(wrong("url", url, "nats://host:port"))
             found.append(f"{scheme or 'nats'}://{place.strip()}")
     if not found:
-        raise ValueError(f"url is {url!r}, expected nats://host:port")
+        raise ValueError(wrong("url", url, "nats://host:port"))
     for each in found:
         if each.partition("://")[0] not in ("nats", "tls", "ws", "wss"):
-            raise ValueError(f"{each!r} is no URL of NATS: nats://, tls://, ws:// or wss://")
+            raise ValueError(wrong("url", each, "nats://, tls://, ws:// or wss://"))
     return found

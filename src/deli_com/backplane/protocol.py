@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from deli_com.errors import ComError
+from deli_com.net.options import wrong
 
 __all__ = ["Backplane", "Orphans", "Unreachable", "checked_orphans", "checked_room"]
 
@@ -93,9 +94,9 @@ class Backplane(Protocol):
 def checked_room(room: Any) -> str:
     """Check the name of a room; TypeError or ValueError if it is invalid."""
     if not isinstance(room, str):
-        raise TypeError(f"room is {room!r}, expected a str")
+        raise TypeError(wrong("room", room, "a str"))
     if not ROOM.fullmatch(room):
-        raise ValueError(f"room is {room!r}, expected letters, digits, _ and -")
+        raise ValueError(wrong("room", room, "letters, digits, _ and -"))
     return room
 
 
@@ -105,4 +106,4 @@ def checked_orphans(orphans: Any) -> Orphans:
         return "keep"
     if orphans == "forget":
         return "forget"
-    raise ValueError(f"orphans is {orphans!r}, expected 'keep' or 'forget'")
+    raise ValueError(wrong("orphans", orphans, "'keep' or 'forget'"))

@@ -32,7 +32,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from deli_com.types.delivery import POLICIES
 
-__all__ = ["RULES", "checked", "checking_options", "one_checked", "unexpected"]
+__all__ = ["RULES", "checked", "checking_options", "one_checked", "unexpected", "wrong"]
 
 MOST = (1 << 63) - 1  # sys.maxsize, which programs use for "no limit"
 USED = 1 << 60  # its internal value, so that products do not overflow
@@ -67,10 +67,10 @@ class Count:
             return None
         number: Any = value
         if isinstance(value, bool) or not hasattr(type(value), "__index__"):
-            raise TypeError(_text(name, value, self._expected(), self._hint(value)))
+            raise TypeError(wrong(name, value, self._expected(), self._hint(value)))
         count = operator.index(number)
         if not self.least <= count <= self.most:
-            raise ValueError(_text(name, count, self._expected()))
+            raise ValueError(wrong(name, count, self._expected()))
         return min(count, USED)
 
     def _expected(self) -> str:
@@ -103,7 +103,7 @@ class Seconds:
         if isinstance(value, (bool, str, bytes, bytearray)) or not (
             hasattr(type(value), "__float__") or hasattr(type(value), "__index__")
         ):
-            raise TypeError(_text(name, value, self._expected(), self._hint(value)))
+            raise TypeError(wrong(name, value, self._expected(), self._hint(value)))
         try:
             seconds = float(number)
         except OverflowError:
@@ -111,7 +111,7 @@ class Seconds:
         if self.none and seconds > LONGEST_S:
             return None
         if not self.least <= seconds <= LONGEST_S:  # also false for NaN
-            raise ValueError(_text(name, value, self._expected()))
+            raise ValueError(wrong(name, value, self._expected()))
         return seconds
 
     def _expected(self) -> str:
@@ -125,9 +125,9 @@ class Seconds:
 def _factor(name: str, value: Any, /) -> float:
     expected = "a number over 0: 1 is as fast as it was, 2 twice as fast"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(_text(name, value, expected))
+        raise TypeError(wrong(name, value, expected))
     if not 0 < value <= MOST:  # nor is NaN
-        raise ValueError(_text(name, value, expected))
+        raise ValueError(wrong(name, value, expected))
     return float(value)
 
 
@@ -143,11 +143,11 @@ class Choice:
         if self.none and value is None:
             return None
         if not isinstance(value, str):
-            raise TypeError(_text(name, value, f"one of {known}"))
+            raise TypeError(wrong(name, value, f"one of {known}"))
         if value not in self.names:
             near = get_close_matches(value.lower(), self.names, 1)
             raise ValueError(
-                _text(name, value, f"one of {known}", f"did you mean {near[0]!r}?" if near else "")
+                wrong(name, value, f"one of {known}", f"did you mean {near[0]!r}?" if near else "")
             )
         return value
 
@@ -160,7 +160,7 @@ class Function:
 
     def __call__(self, name: str, value: Any, /) -> Any:
         if value is not None and not callable(value):
-            raise TypeError(_text(name, value, f"a function {self.signature}, or None"))
+            raise TypeError(wrong(name, value, f"a function {self.signature}, or None"))
         return value
 
 
@@ -172,7 +172,7 @@ class Text:
 
     def __call__(self, name: str, value: Any, /) -> str | None:
         if value is not None and not isinstance(value, str):
-            raise TypeError(_text(name, value, f"{self.what} as a str, or None"))
+            raise TypeError(wrong(name, value, f"{self.what} as a str, or None"))
         return value
 
 
@@ -189,7 +189,7 @@ class Tls:
         expected = f"an ssl.SSLContext for a {side}"
         expected += ", True, False or None" if self.is_client else ", or None"
         if not isinstance(value, ssl_module.SSLContext):
-            raise TypeError(_text(name, value, expected))
+            raise TypeError(wrong(name, value, expected))
         other = ssl_module.PROTOCOL_TLS_SERVER if self.is_client else ssl_module.PROTOCOL_TLS_CLIENT
         if value.protocol is other:
             purpose = "SERVER_AUTH" if self.is_client else "CLIENT_AUTH"
@@ -204,7 +204,7 @@ def _names(name: str, value: Any, /) -> Any:
     # ws/head.py checks the syntax of each. They are copied, because an iterator can be read only once.
     expected = "a list or tuple of str"
     if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
-        raise TypeError(_text(name, value, expected))
+        raise TypeError(wrong(name, value, expected))
     names = tuple(value)
     for item in names:
         if not isinstance(item, str):
@@ -221,7 +221,7 @@ def _origins(name: str, value: Any, /) -> Any:
     if value is None or callable(value):
         return value
     if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Collection):
-        raise TypeError(_text(name, value, expected, "write a list" if isinstance(value, str) else ""))
+        raise TypeError(wrong(name, value, expected, "write a list" if isinstance(value, str) else ""))
     for item in value:
         if not isinstance(item, str):
             raise TypeError(f"{name} has {_shown(item)} in it, expected {expected}")
@@ -234,7 +234,7 @@ def _headers(name: str, value: Any, /) -> Any:
     if value is None:
         return None
     if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
-        raise TypeError(_text(name, value, expected))
+        raise TypeError(wrong(name, value, expected))
     pairs = tuple(value.items() if isinstance(value, Mapping) else value)
     for pair in pairs:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(i, str) for i in pair):
@@ -245,14 +245,14 @@ def _headers(name: str, value: Any, /) -> Any:
 def _http(name: str, value: Any, /) -> Any:
     # ws/site.py checks the paths and values of a mapping.
     if value is not None and not callable(value) and not isinstance(value, Mapping):
-        raise TypeError(_text(name, value, "a function (request), a mapping of paths, or None"))
+        raise TypeError(wrong(name, value, "a function (request), a mapping of paths, or None"))
     return value
 
 
 def _page(name: str, value: Any, /) -> Any:
     if not isinstance(value, bool) and value != "send":
         raise (ValueError if isinstance(value, str) else TypeError)(
-            _text(name, value, 'True, False, or "send": with a form that sends values')
+            wrong(name, value, 'True, False, or "send": with a form that sends values')
         )
     return value
 
@@ -262,7 +262,7 @@ def _record(name: str, value: Any, /) -> Any:
     if value is None or isinstance(value, (str, os.PathLike)):
         return value
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise TypeError(_text(name, value, expected))
+        raise TypeError(wrong(name, value, expected))
     if "path" not in value:
         raise ValueError(f"{name} has no 'path', expected {expected}")
     return {key: one_checked(key, one) if key in _OF_FILES else one for key, one in value.items()}
@@ -277,16 +277,16 @@ def _backplane(name: str, value: Any, /) -> Any:
     if value is not None and not all(
         callable(getattr(value, each, None)) for each in ("open", "publish", "close")
     ):
-        raise TypeError(_text(name, value, expected))
+        raise TypeError(wrong(name, value, expected))
     return value
 
 
 def _foxglove(name: str, value: Any, /) -> bool | str:
     expected = 'True, "publish" or False'
     if isinstance(value, str) and value != "publish":
-        raise ValueError(_text(name, value, expected))
+        raise ValueError(wrong(name, value, expected))
     if not isinstance(value, (bool, str)):
-        raise TypeError(_text(name, value, expected))
+        raise TypeError(wrong(name, value, expected))
     return value
 
 
@@ -296,7 +296,7 @@ def _codes(name: str, value: Any, /) -> frozenset[int] | None:
         return None
     if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
         hint = f"write {{{value}}}" if isinstance(value, int) else ""
-        raise TypeError(_text(name, value, expected, hint))
+        raise TypeError(wrong(name, value, expected, hint))
     codes = tuple(value)
     for code in codes:
         if isinstance(code, bool) or not isinstance(code, int):
@@ -308,13 +308,13 @@ def _codes(name: str, value: Any, /) -> frozenset[int] | None:
 
 def _flag(name: str, value: Any, /) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(_text(name, value, "True or False"))
+        raise TypeError(wrong(name, value, "True or False"))
     return value
 
 
 def _socket(name: str, value: Any, /) -> Any:
     if value is not None and not isinstance(value, socket.socket):
-        raise TypeError(_text(name, value, "a socket.socket, or None"))
+        raise TypeError(wrong(name, value, "a socket.socket, or None"))
     return value
 
 
@@ -323,10 +323,10 @@ def _mode(name: str, value: Any, /) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not hasattr(type(value), "__index__"):
-        raise TypeError(_text(name, value, expected))
+        raise TypeError(wrong(name, value, expected))
     mode = operator.index(value)
     if not 0 <= mode <= 0o777:
-        raise ValueError(_text(name, mode, expected))
+        raise ValueError(wrong(name, mode, expected))
     return mode
 
 
@@ -344,7 +344,7 @@ class Networks:
         if value is None or isinstance(value, bool):
             return value or None
         if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
-            raise TypeError(_text(name, value, expected, "write a list" if isinstance(value, str) else ""))
+            raise TypeError(wrong(name, value, expected, "write a list" if isinstance(value, str) else ""))
         networks: list[Any] = []
         for item in value:
             if isinstance(item, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
@@ -371,7 +371,7 @@ class Proxy:
         if not isinstance(value, str):
             expected = 'a URL such as "http://proxy:3128", '
             expected += "True for the environment's, " if self.has_environment else ""
-            raise TypeError(_text(name, value, f"{expected}or None: connect directly"))
+            raise TypeError(wrong(name, value, f"{expected}or None: connect directly"))
         return value
 
 
@@ -477,7 +477,8 @@ def one_checked(name: str, value: Any) -> Any:
     return RULES[name](_SHOWN.get(name, name), value)
 
 
-def _text(name: str, value: object, expected: str, hint: str = "") -> str:
+def wrong(name: str, value: object, expected: str, hint: str = "") -> str:
+    """Return the text of the error of a wrong option. The value is shortened, since it may be any."""
     return f"{name} is {_shown(value)}, expected {expected}" + (f"; {hint}" if hint else "")
 
 
