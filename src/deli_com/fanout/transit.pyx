@@ -181,8 +181,8 @@ cdef class Transit:
             self._rates[slot] = 0.0
         self._rates[slot] = max(self._rates[slot], rate)
         self.rate = rate
-        # It is the rate of the time since `seen_ns`; what was measured before that is outdated. Else a peer that
-        # has stalled for seconds is given, after that, what it took before.
+        # It is the rate of the time since `seen_ns`; what was measured before that is outdated.
+        # Else a peer that has stalled for seconds is given, after that, what it took before.
         last = mark.seen_ns // SECOND_NS + 1 if self.queueing_ns > self.target_ns else 0
         for i in range(RATES):
             if self._seconds[i] <= last and i != slot:
