@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("mcap", reason="the extra deli-com[record] is not installed")
 
-from deli_com import Array, Codec, Recording, codec, u8, u64
+from deli_com import Array, Codec, Recording, RecordingError, codec, u8, u64
 from deli_com.recording.chunk import Chunk, Walk
 from deli_com.recording.chunk_data import load_chunk
 from deli_com.recording.file import McapFile, compressor
@@ -153,3 +153,24 @@ def test_a_checksum_is_compared_once_for_each_open_file(
                 assert [value for _, value in recording] == sent
             assert len([*recording.between(recording.start + 7)]) == len(sent) - 7
         assert len(compared) == CHUNKS
+
+
+def test_a_value_that_asks_for_the_next_one_while_it_is_decoded(tmp_path: Path) -> None:
+    """The chunk would end, and the next be read into its memory, while the value is read from it."""
+    steps: list[Any] = []
+
+    class Asking(Codec):
+        number: u64
+        text: str
+
+        def __post_init__(self) -> None:
+            if steps:
+                next(steps[0])
+
+    write(tmp_path / "asking.mcap", [Asking(number, "x" * 100) for number in range(CHUNKS * EACH)])
+    with Recording[Asking](tmp_path / "asking.mcap") as recording:
+        steps.append(iter(recording))
+        with pytest.raises(RecordingError, match="is decoding a value: it cannot give another"):
+            next(steps[0])
+        found = steps.pop()
+        assert [value.number for _, value in found] == [*range(1, CHUNKS * EACH)]

@@ -48,7 +48,7 @@ cdef class Transit:
 
     # --- private -----------------------------------------------------------------------
     cdef Mark* _marks                        # a ring: unanswered, in order of sending
-    cdef int _room                           # 1, of keepalive; MARKS once more are unanswered
+    cdef int _room                           # in the ring: 1, or MARKS once two were unanswered
     cdef Mark _only
     cdef int _first
     cdef int _count

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use bytes::Bytes;
 use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, Stream, StreamExt};
 use sha1::{Digest, Sha1};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -222,36 +222,33 @@ impl Tally {
     }
 }
 
+fn count_all<S, M, E>(clients: Vec<S>, tally: &Arc<Tally>)
+where
+    S: Stream<Item = Result<M, E>> + Unpin + Send + 'static,
+    E: std::fmt::Debug,
+    M: Send,
+{
+    for mut client in clients {
+        let tally = tally.clone();
+        tokio::spawn(async move {
+            while let Some(message) = client.next().await {
+                message.unwrap();
+                tally.add();
+            }
+        });
+    }
+}
+
 async fn receive(clients: Clients, tally: Arc<Tally>) {
     match clients {
-        Clients::Tokio(all) => {
-            for mut client in all {
-                let tally = tally.clone();
-                tokio::spawn(async move {
-                    while let Some(message) = client.next().await {
-                        message.unwrap();
-                        tally.add();
-                    }
-                });
-            }
-        }
+        Clients::Tokio(all) => count_all(all, &tally),
+        Clients::Tungstenite(all) => count_all(all, &tally),
         Clients::Fast(all) => {
             for mut client in all {
                 let tally = tally.clone();
                 tokio::spawn(async move {
                     loop {
                         client.read_frame().await.unwrap();
-                        tally.add();
-                    }
-                });
-            }
-        }
-        Clients::Tungstenite(all) => {
-            for mut client in all {
-                let tally = tally.clone();
-                tokio::spawn(async move {
-                    while let Some(message) = client.next().await {
-                        message.unwrap();
                         tally.add();
                     }
                 });
