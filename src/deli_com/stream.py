@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import ssl as ssl_module
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, Union
 
@@ -19,13 +19,13 @@ from deli_com.link.hearing import Listeners, OnGap
 from deli_com.link.shown_as_table import ShownAsTable, figures
 from deli_com.link.stream_stats import StreamStats, Totals
 from deli_com.net.backoff import Backoff
-from deli_com.net.options import checked, one_checked, unexpected, wrong
+from deli_com.net.options import checked, one_checked
 from deli_com.opening import running_loop
 from deli_com.schema.control import Gap
 from deli_com.schema.terms import PeerSchema, SchemaUse, silent
 from deli_com.typed import Down, Up
 
-__all__ = ["OnDisconnected", "OnLinked", "OnReconnect", "Stream", "StreamStats", "check_options"]
+__all__ = ["OnDisconnected", "OnLinked", "OnReconnect", "Stream", "StreamStats"]
 
 OnReconnect: TypeAlias = Callable[[float], Union[Awaitable[None], None]]
 OnLinked: TypeAlias = Callable[[], object]
@@ -39,17 +39,6 @@ HOPELESS_STATUS = frozenset({400, 401, 403, 404, 405, 410, 426, 428})
 TERMINAL_CODES = frozenset({1008, 4400, 4401, 4403})
 UNAUTHORIZED = frozenset({401, 4401})  # another token may be let in
 NORMAL = 1000  # RFC 6455 section 7.4.1
-
-# What `stream` takes beside the options of `connect`.
-OPTIONS = (
-    "on_connect",
-    "on_disconnect",
-    "on_gap",
-    "on_reconnect",
-    "first_delay",
-    "max_delay",
-    "terminal",
-)
 
 
 def _close(client: ClientBase[Any, Any]) -> None:
@@ -580,19 +569,6 @@ class Stream(ShownAsTable, Generic[Down, Up]):
 
     def _is_terminal(self, error: ComError) -> bool:
         return isinstance(error, ConnectionClosed) and error.code in self._terminal
-
-
-def check_options(
-    call: str, options: Mapping[str, Any], known: Iterable[str], more: Iterable[str] = ()
-) -> None:
-    """Refuse an option that a client's ``connect`` does not have, and a ``record`` of a single file."""
-    names = {*known}
-    for name in options:
-        if name not in names:
-            raise unexpected(call, name, [*names, *more, *OPTIONS])
-    record = options.get("record")
-    if record is not None and not callable(record):
-        raise TypeError(wrong("record", record, "a callable that returns a path for each connection"))
 
 
 def _end_of(client: ClientBase[Any, Any]) -> ComError:

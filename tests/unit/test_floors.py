@@ -19,7 +19,7 @@ FLOORS = [
     ["fanout"],
     ["receive", "recording"],
     ["net"],
-    ["link", "typed", "opening", "recordable", "server_base", "client_base", "stream"],
+    ["link", "typed", "opening", "recordable", "server_base", "client_base", "stream", "stream_options"],
     ["backplane", "foxglove"],
     ["asgi", "ws", "tcp"],
     [

@@ -25,7 +25,8 @@ from deli_com.opening import Opening, running_loop
 from deli_com.recordable import RecordEach, RecordTo
 from deli_com.schema.control import MARKER
 from deli_com.schema.terms import Use
-from deli_com.stream import OnDisconnected, OnLinked, OnReconnect, Stream, check_options
+from deli_com.stream import OnDisconnected, OnLinked, OnReconnect, Stream
+from deli_com.stream_options import check_options
 from deli_com.typed import Down, Up
 
 __all__ = ["Client", "TcpConnectOptions"]

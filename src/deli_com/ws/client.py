@@ -26,7 +26,8 @@ from deli_com.opening import Opening, running_loop
 from deli_com.recordable import RecordEach, RecordTo
 from deli_com.schema.control import ASK, HEADER, MAX_BYTES
 from deli_com.schema.terms import Terms, Use
-from deli_com.stream import OnDisconnected, OnLinked, OnReconnect, Stream, check_options
+from deli_com.stream import OnDisconnected, OnLinked, OnReconnect, Stream
+from deli_com.stream_options import check_options
 from deli_com.typed import Down, Up
 from deli_com.ws.connect import HandshakeResponse, check_tls, open_websocket, target_of
 from deli_com.ws.head import HeadersLike, checked_headers, checked_subprotocols
