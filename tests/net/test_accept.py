@@ -10,6 +10,7 @@ import logging
 import os
 import resource
 import socket
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -21,7 +22,9 @@ from helpers import PLAIN_HEAD, SLOW, RawPeer, certificates, open_descriptors, o
 
 from deli_com import Server, WsServer, u32
 from deli_com.net import accept_loop as accept_module
+from deli_com.net import accepted as accepted_module
 from deli_com.net.accept_loop import AcceptLoop
+from deli_com.net.accepted import Accepted, accept_from, is_supported
 
 
 @contextlib.contextmanager
@@ -231,6 +234,85 @@ class TestErrors:
         loop.close()
         for sock in clients + got:
             sock.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="accept4 is used on Linux only")
+class TestAccepted:
+    """A socket of Python's own accepts by one system call."""
+
+    @pytest.fixture
+    def listener(self) -> Iterator[socket.socket]:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            yield listener
+
+    @staticmethod
+    def accept(listener: socket.socket) -> Accepted | None:
+        kind = listener.type | socket.SOCK_NONBLOCK
+        return accept_from(listener.fileno(), listener.family, kind, listener.proto)
+
+    def test_it_is_as_one_that_python_accepts(self, listener: socket.socket) -> None:
+        with socket.create_connection(listener.getsockname()) as client, contextlib.ExitStack() as stack:
+            made = self.accept(listener)
+            assert made is not None
+            stack.enter_context(made)
+            with socket.create_connection(listener.getsockname()):
+                other = stack.enter_context(listener.accept()[0])
+                other.setblocking(False)
+            for name in ("family", "type", "proto"):
+                assert getattr(made, name) == getattr(other, name)
+            assert made.gettimeout() == 0.0
+            assert not os.get_blocking(made.fileno())
+            assert not made.get_inheritable()
+            assert made.getpeername() == client.getsockname()
+
+    def test_its_family_is_no_enum(self, listener: socket.socket) -> None:
+        """Transports ask three times, and each time an enum is made of a number anew."""
+        with socket.create_connection(listener.getsockname()):
+            made = self.accept(listener)
+        assert made is not None
+        with made:
+            assert type(made.family) is type(made.type) is int
+
+    def test_none_waits(self, listener: socket.socket) -> None:
+        """No exception: making one takes as long as the accept."""
+        assert self.accept(listener) is None
+
+    def test_errors(self) -> None:
+        with pytest.raises(OSError, match="Bad file descriptor") as caught:
+            accept_from(-1, socket.AF_INET, socket.SOCK_STREAM, 0)
+        assert caught.value.errno == errno.EBADF
+
+    def test_a_socket_that_cannot_be_made_leaves_no_descriptor(
+        self, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*arguments: object) -> None:
+            raise MemoryError
+
+        with socket.create_connection(listener.getsockname()) as client:
+            before = open_descriptors()
+            monkeypatch.setattr(accepted_module, "Accepted", fail)
+            with pytest.raises(MemoryError):
+                self.accept(listener)
+            assert open_descriptors() == before
+            assert client.recv(1) == b""
+
+    async def test_the_loop_uses_it(self, listener: socket.socket) -> None:
+        got: list[socket.socket] = []
+        loop = AcceptLoop(asyncio.get_running_loop(), listener, got.append)
+        with socket.create_connection(listener.getsockname()):
+            await until(lambda: got)
+        loop.close()
+        with got.pop() as made:
+            assert type(made) is Accepted
+
+    def test_sockets_of_other_classes_accept_by_themselves(self, listener: socket.socket) -> None:
+        class Other(socket.socket):
+            pass
+
+        assert is_supported(listener)
+        with Other(fileno=listener.detach()) as other:
+            assert not is_supported(other)
 
 
 @pytest.mark.parametrize("kind", [WsServer, Server])

@@ -17,8 +17,18 @@ from typing import Any
 
 import aiofastnet
 import pytest
-from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+from picows import (
+    WSAutoPingStrategy,
+    WSCloseCode,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeResponse,
+)
 from picows.picows import WSProtocol
+
+from deli_com.ws.picows_adapter import answer_with
 
 try:
     import uvloop
@@ -292,3 +302,18 @@ class TestWritability:
             assert sys.getrefcount(frame) == before
 
         play(scenario)
+
+
+@pytest.mark.parametrize(
+    "headers", [(), (("X-One", "1"), ("X-One", "2"), ("Sec-WebSocket-Protocol", "chat"))]
+)
+def test_the_answer_of_a_server_is_as_picows_writes_it(headers: tuple[tuple[str, str], ...]) -> None:
+    """Its first lines are rendered once for all connections, by `answer_with`."""
+    listener = Listener()
+    answer = answer_with(listener, headers)
+    expected = WSUpgradeResponse.create_101_response(headers)
+    for response in (answer.response, expected):
+        response.headers["Sec-WebSocket-Accept"] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    assert answer.listener is listener
+    assert answer.response.status == expected.status
+    assert answer.response.to_bytes() == expected.to_bytes()

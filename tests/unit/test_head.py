@@ -67,6 +67,9 @@ class TestParseRequest:
             ("http://h", "/", ""),
             ("HTTP://h?b", "/", "b"),
             ("//twice", "//twice", ""),
+            ("/?next=http://other/c", "/", "next=http://other/c"),
+            ("/go/https://other/c", "/go/https://other/c", ""),
+            ("http://h/a?next=http://other/c", "/a", "next=http://other/c"),
         ],
     )
     def test_target(self, target: str, path: str, query: str) -> None:

@@ -30,6 +30,9 @@ struct deli_com_tcp {
 
 static inline void deli_com_cut(int fd, int reset) { (void)fd, (void)reset; } /* no fork here */
 
+#define DELI_COM_HAVE_ACCEPT4 0
+static inline int deli_com_accept(int fd) { return (void)fd, -1; } /* unreachable */
+
 #define DELI_COM_HAVE_SENDMSG 0
 
 struct iovec {
@@ -73,6 +76,18 @@ static inline void deli_com_keep_unsent_low(int fd, int bytes) { (void)fd, (void
 #define DELI_COM_HAVE_SENDMSG 0
 #else
 #define DELI_COM_HAVE_SENDMSG 1
+#endif
+
+/* Accepts one connection. Returns its descriptor, which is non-blocking and not inherited, or -errno. */
+#ifdef __linux__
+#define DELI_COM_HAVE_ACCEPT4 1
+static inline int deli_com_accept(int fd) {
+    int made = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return made < 0 ? -errno : made;
+}
+#else
+#define DELI_COM_HAVE_ACCEPT4 0
+static inline int deli_com_accept(int fd) { return (void)fd, -1; } /* unreachable */
 #endif
 
 #ifndef MSG_NOSIGNAL

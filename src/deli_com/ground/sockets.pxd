@@ -12,8 +12,10 @@ cdef extern from "deli_com/ground/sockets.h" nogil:
         DELI_COM_WOULD_BLOCK
         DELI_COM_BROKEN
         DELI_COM_HAVE_SENDMSG
+        DELI_COM_HAVE_ACCEPT4
 
     Py_ssize_t deli_com_sendv(int fd, iovec* iov, int count)
+    int deli_com_accept(int fd)               # a non-blocking descriptor, or -errno
     uint64_t deli_com_clock_ns()              # monotonic, nanoseconds
     struct deli_com_tcp:
         bint is_known                         # Linux only

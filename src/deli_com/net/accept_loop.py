@@ -17,6 +17,7 @@ import socket
 from collections.abc import Callable
 
 from deli_com.ground.home import forks
+from deli_com.net.accepted import accept_from, is_supported
 from deli_com.net.log_budget import LogBudget
 from deli_com.net.transports import check_socket
 from deli_com.net.unwatched import begin_unwatched, close_unwatched
@@ -66,7 +67,7 @@ class AcceptLoop:
         Gets each accepted socket. If it raises, the loop's exception handler gets the error.
     """
 
-    __slots__ = ("_budget", "_forks", "_loop", "_on_socket", "_pause_s", "_sock", "_spare", "_timer")
+    __slots__ = ("_budget", "_forks", "_kind", "_loop", "_on_socket", "_pause_s", "_sock", "_spare", "_timer")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, on_socket: Callable[[socket.socket], None]
@@ -80,6 +81,10 @@ class AcceptLoop:
         self._timer: asyncio.TimerHandle | None = None
         self._budget = LogBudget(_log)
         check_socket(sock)
+        # Family, type and protocol, for `accept_from`; None: the socket accepts by itself.
+        self._kind: tuple[int, int, int] | None = None
+        if is_supported(sock):
+            self._kind = int(sock.family), sock.type | socket.SOCK_NONBLOCK, sock.proto
         try:
             loop.add_reader(sock.fileno(), self._ready)
         except NotImplementedError:
@@ -111,10 +116,11 @@ class AcceptLoop:
 
     def _ready(self) -> None:
         for _ in range(ACCEPTS_A_TURN):
-            if self._sock.fileno() < 0:
+            number = self._sock.fileno()
+            if number < 0:
                 return  # closed by on_socket
             try:
-                sock, _ = self._sock.accept()
+                sock = self._sock.accept()[0] if self._kind is None else accept_from(number, *self._kind)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -122,9 +128,12 @@ class AcceptLoop:
                     continue
                 self._rest(error)
                 return
+            if sock is None:
+                return
             self._pause_s = 0.0
             try:
-                sock.setblocking(False)
+                if self._kind is None:
+                    sock.setblocking(False)
                 begin_unwatched(self._loop, sock)
                 self._on_socket(sock)
             except BaseException:

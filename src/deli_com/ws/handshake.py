@@ -22,7 +22,7 @@ import socket
 from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
-from picows import WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
+from picows import WSListener
 
 from deli_com.ground.callback import answer_of, called
 from deli_com.ground.home import forks
@@ -37,13 +37,12 @@ from deli_com.ws.head import (
     HeadReader,
     PlainHead,
     Refusal,
-    checked_headers,
     parse_plain,
     parse_request,
     server_feed,
 )
 from deli_com.ws.origins import host_allowed, is_own
-from deli_com.ws.picows_adapter import feed, server_protocol
+from deli_com.ws.picows_adapter import answer_with, feed, server_protocol
 from deli_com.ws.service import Service, Verdict, choose_subprotocol, judge_page, refusal_of
 
 if TYPE_CHECKING:
@@ -66,6 +65,10 @@ class State(enum.Enum):
     ANSWERING = enum.auto()  # a plain request is answered; reading is paused if that takes a task
     LINGERING = enum.auto()  # answered; input is drained and discarded
     DONE = enum.auto()  # handed over to picows, or closed
+
+
+# Each look into an enum takes as long as a call, and a handshake has twenty.
+CONNECTING, READING, DECIDING, ANSWERING, LINGERING, DONE = State
 
 
 class Handshake(asyncio.BufferedProtocol):
@@ -98,7 +101,7 @@ class Handshake(asyncio.BufferedProtocol):
     def __init__(self, acceptor: WsAcceptor) -> None:
         self.acceptor = acceptor
         self.transport: asyncio.Transport | None = None
-        self.state = State.CONNECTING
+        self.state = CONNECTING
         self.task: asyncio.Task[None] | None = None  # runs TLS, or authorize
         self.reader: HeadReader | None = None  # made on the first byte, to save memory
         self.remote: Address | None = None  # from a PROXY header; None: ask the transport
@@ -116,10 +119,10 @@ class Handshake(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.task = None  # the task of the TLS handshake ends by itself now
-        if self.state is State.DONE:
+        if self.state is DONE:
             self.acceptor._loop.call_soon(self.transport.abort)
             return
-        self.state = State.READING
+        self.state = READING
         if self.turned_away is not None:
             self.refuse(self.turned_away)
 
@@ -127,19 +130,19 @@ class Handshake(asyncio.BufferedProtocol):
         return self.acceptor._scratch
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.state is State.LINGERING:
+        if self.state is LINGERING:
             self.drained_bytes += nbytes
             if self.drained_bytes > LINGER_BYTES:
                 self.abort()
             return
-        if self.state is not State.DONE:
+        if self.state is not DONE:
             self._feed(memoryview(self.acceptor._scratch)[:nbytes])
 
     def _feed(self, data: memoryview) -> None:
         if self.reader is None:
             self.reader = HeadReader(self.acceptor.max_head_bytes, skips_empty=True)
         complete = self.reader.feed(data)
-        if self.state in (State.DECIDING, State.ANSWERING):
+        if self.state in (DECIDING, ANSWERING):
             # Some transports deliver what they have already decrypted after pause_reading.
             if len(self.reader.data) > 8 * READ_BYTES + self.acceptor.max_head_bytes:
                 self.abort()
@@ -169,7 +172,7 @@ class Handshake(asyncio.BufferedProtocol):
             writable.succeed()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.state = State.DONE
+        self.state = DONE
         if self.task is not None:
             self.task.cancel()
         self.resume_writing()
@@ -186,7 +189,7 @@ class Handshake(asyncio.BufferedProtocol):
 
     def expire(self) -> None:
         """Called when the deadline has passed."""
-        if self.state is State.DECIDING:
+        if self.state is DECIDING:
             self.refuse(Refusal(503, "the server did not decide in time"))
         elif self.exchange is not None:
             if self.exchange.is_begun:
@@ -200,7 +203,7 @@ class Handshake(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Close at once, and discard unsent data."""
-        self.state = State.DONE
+        self.state = DONE
         if self.task is not None:
             self.task.cancel()
         if self.transport is not None:
@@ -218,16 +221,16 @@ class Handshake(asyncio.BufferedProtocol):
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer, then linger. Closing with unread input would send a RST, which destroys the answer."""
-        if self.state is State.CONNECTING:
+        if self.state is CONNECTING:
             self.abort()  # no answer is possible before TLS
-        if self.state in (State.LINGERING, State.DONE):
+        if self.state in (LINGERING, DONE):
             return
         assert self.transport is not None
         if self.task is not None:
             self.task.cancel()
             self.task = None
         if self.is_idle:
-            self.state = State.LINGERING
+            self.state = LINGERING
             self.acceptor._linger(self)
             self.transport.close()
             return
@@ -241,8 +244,8 @@ class Handshake(asyncio.BufferedProtocol):
     def _linger(self) -> None:
         """Give the peer time to read the answer, and close."""
         assert self.transport is not None
-        paused = self.state in (State.DECIDING, State.ANSWERING)
-        self.state = State.LINGERING
+        paused = self.state in (DECIDING, ANSWERING)
+        self.state = LINGERING
         self.exchange = None
         self.acceptor._linger(self)
         if self.transport.is_closing():
@@ -272,7 +275,7 @@ class Handshake(asyncio.BufferedProtocol):
     @property
     def is_answering(self) -> bool:
         """Whether the exchange may still write."""
-        return self.state is State.ANSWERING
+        return self.state is ANSWERING
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task that answers; reading waits for it."""
@@ -284,12 +287,12 @@ class Handshake(asyncio.BufferedProtocol):
         """Wait until the kernel has taken the written data; then the deadline restarts."""
         while self.writable is not None:
             await asyncio.shield(self.writable)
-        if self.state is State.ANSWERING:
+        if self.state is ANSWERING:
             self.acceptor._pending.add(self)
 
     def answered(self, keeps_alive: bool) -> None:
         """Read the next request, or close. Called when the answer is written."""
-        if self.state is not State.ANSWERING:
+        if self.state is not ANSWERING:
             return
         assert self.transport is not None
         assert self.reader is not None
@@ -299,7 +302,7 @@ class Handshake(asyncio.BufferedProtocol):
             return
         rest = self.reader.rest
         self.exchange = self.reader = self.request = None
-        self.state, self.is_kept = State.READING, True
+        self.state, self.is_kept = READING, True
         self.acceptor._pending.add(self)
         if rest:  # one request of a connection in each turn, to be fair to others
             self.transport.pause_reading()
@@ -310,14 +313,14 @@ class Handshake(asyncio.BufferedProtocol):
     # --- private ---
 
     def _go_on(self, rest: bytes) -> None:
-        if self.state is State.READING and self.transport is not None and not self.transport.is_closing():
+        if self.state is READING and self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()  # no data arrives before this callback has ended
             self._feed(memoryview(rest))
 
     @property
     def is_idle(self) -> bool:
         """Kept alive without a request. An answer would be taken for that to the next request."""
-        return self.is_kept and self.state is State.READING and self.reader is None
+        return self.is_kept and self.state is READING and self.reader is None
 
     def _answer(self, refusal: Refusal) -> bytes:
         return refusal.to_bytes(bare=self.reader is not None and self.reader.data.startswith(b"HEAD "))
@@ -349,7 +352,7 @@ class Handshake(asyncio.BufferedProtocol):
             self.refuse(refusal)
             return
         if isinstance(head, PlainHead):
-            self.state = State.ANSWERING
+            self.state = ANSWERING
             self.transport.set_write_buffer_limits(high=1, low=0)
             self.exchange = Exchange(self, request, keeps_alive=head.keeps_alive)
             self.exchange.begin()
@@ -365,7 +368,7 @@ class Handshake(asyncio.BufferedProtocol):
             self._fail(error)
             return
         if inspect.isawaitable(verdict):
-            self.state = State.DECIDING
+            self.state = DECIDING
             self.service = service
             self.transport.pause_reading()
             self.acceptor._spawn(self._authorize(request, service, verdict), self)
@@ -386,30 +389,35 @@ class Handshake(asyncio.BufferedProtocol):
 
     def _judge(self, request: Request, service: Service, seen: Asker) -> Refusal | None:
         headers = request.headers
-        is_proxys = seen.via is not None and seen.host_is_proxys
-        own = self.acceptor.has_page and not is_proxys and is_own(headers.get("Origin", ""), seen.host)
+        own = False
+        if self.acceptor.has_page:
+            is_proxys = seen.via is not None and seen.host_is_proxys
+            own = not is_proxys and is_own(headers.get("Origin", ""), seen.host)
         refusal = judge_page(
             request, service, self.acceptor._budget, is_own=own, host_is_proxys=seen.host_is_proxys
         )
         if refusal is not None:
             return refusal
-        offered = [
-            m.strip(" \t") for line in headers.getall("Sec-WebSocket-Protocol", []) for m in line.split(",")
-        ]
-        refusal = choose_subprotocol(request, service, offered, service.viewer_protocols)
-        if refusal is not None:
-            return refusal
+        if service.subprotocols or service.viewer_protocols:
+            offered = [
+                m.strip(" \t")
+                for line in headers.getall("Sec-WebSocket-Protocol", [])
+                for m in line.split(",")
+            ]
+            refusal = choose_subprotocol(request, service, offered, service.viewer_protocols)
+            if refusal is not None:
+                return refusal
         return _full() if service.full() else None
 
     async def _authorize(self, request: Request, service: Service, verdict: Awaitable[Verdict]) -> None:
         try:
             answer = await answer_of(verdict)
         except Exception as error:
-            if self.state is State.DECIDING:
+            if self.state is DECIDING:
                 self.task = None
                 self._fail(error)
             return
-        if self.state is State.DECIDING:
+        if self.state is DECIDING:
             self.task = None
             self._on_verdict(request, service, answer)
 
@@ -431,16 +439,15 @@ class Handshake(asyncio.BufferedProtocol):
     def _hand_over(self, request: Request, service: Service, listener: WSListener) -> None:
         assert self.transport is not None
         assert self.reader is not None
-        transport, paused = self.transport, self.state is State.DECIDING
-        extra = checked_headers(service.response_headers)
+        transport, paused = self.transport, self.state is DECIDING
+        extra = cast("tuple[tuple[str, str], ...]", service.response_headers)  # as the service keeps them
         if request.subprotocol is not None:
-            extra.append(("Sec-WebSocket-Protocol", request.subprotocol))
+            extra = (*extra, ("Sec-WebSocket-Protocol", request.subprotocol))
         max_frame_size = service.max_frame_size
         if request._answer is not None:
-            extra += request._answer.headers
+            extra = (*extra, *request._answer.headers)
             max_frame_size = max(max_frame_size, request._answer.least_frame_size)
-        response = WSUpgradeResponse.create_101_response(extra)
-        answer = WSUpgradeResponseWithListener(response, listener)
+        answer = answer_with(listener, extra)
         rest, key = self.reader.rest, request.headers["Sec-WebSocket-Key"]
         try:
             protocol = server_protocol(
@@ -457,7 +464,7 @@ class Handshake(asyncio.BufferedProtocol):
             self._fail(error)
             return
         request._forget_head()
-        self.state = State.DONE
+        self.state = DONE
         self.acceptor._forget(self)
         if self.is_kept:
             transport.set_write_buffer_limits()
@@ -466,7 +473,8 @@ class Handshake(asyncio.BufferedProtocol):
             if paused:
                 transport.resume_reading()  # before the listener runs, which may pause it again
             feed(protocol, transport, server_feed(key))
-            feed(transport.get_protocol(), transport, rest)  # the listener may have changed the protocol
+            if rest:
+                feed(transport.get_protocol(), transport, rest)  # the listener may have changed the protocol
         except BaseException as error:
             transport.abort()
             if not isinstance(error, Exception):
@@ -478,7 +486,7 @@ class Handshake(asyncio.BufferedProtocol):
         self.refuse(Refusal(500, "the server failed to handle the request"))
 
 
-_UNANSWERED = (State.READING, State.DECIDING, State.ANSWERING)
+_UNANSWERED = (READING, DECIDING, ANSWERING)
 
 
 def _looks_like_http(data: bytearray) -> bool:

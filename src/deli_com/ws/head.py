@@ -169,7 +169,7 @@ class HeadReader:
         return bytes(self.data[self._end + 4 :])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestHead:
     """A valid opening handshake of RFC 6455 section 4.2.1.
 
@@ -189,7 +189,7 @@ class RequestHead:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PlainHead:
     """A GET or HEAD that is no WebSocket handshake (RFC 9110 section 9.3).
 
@@ -253,7 +253,7 @@ def parse_plain(raw: bytes) -> PlainHead | Refusal | None:
     if isinstance(resource, Refusal):
         return resource
     path, query, headers = resource
-    if "websocket" in tokens(headers, "Upgrade"):
+    if _has_token(headers, "Upgrade", "websocket"):
         return None
     if version == b"HTTP/1.1" and len(headers.getall("Host", [])) != 1:
         return Refusal(400, "exactly one Host header is needed")
@@ -282,9 +282,12 @@ def _resource(raw: bytes, target: bytes) -> tuple[str, str, CIMultiDict[str]] | 
         headers: CIMultiDict[str] = _parse_http_request(b"GET / HTTP/1.1" + line_end + rest).headers
     except RuntimeError as error:
         return Refusal(400, str(error)[:200])
-    resource = _AUTHORITY.sub("", target.decode("ascii"), count=1)
+    resource = target.decode("ascii")
+    absolute = None if resource[0] == "/" else _AUTHORITY.match(resource)
+    if absolute is not None:
+        resource = resource[absolute.end() :]
     path, _, query = resource.partition("?")
-    if not path and resource != target.decode("ascii"):
+    if not path and absolute is not None:
         path = "/"  # absolute form without a path
     if not path.startswith("/") or "#" in resource:
         return Refusal(400, f"bad request target {_shown(target)}")
@@ -292,10 +295,9 @@ def _resource(raw: bytes, target: bytes) -> tuple[str, str, CIMultiDict[str]] | 
 
 
 def _check_handshake(path: str, query: str, headers: CIMultiDict[str]) -> RequestHead | Refusal:
-    upgrade, connection = tokens(headers, "Upgrade"), tokens(headers, "Connection")
-    if "websocket" not in upgrade:
+    if not _has_token(headers, "Upgrade", "websocket"):
         return not_upgrade(headers)
-    if "upgrade" not in connection:
+    if not _has_token(headers, "Connection", "upgrade"):
         return Refusal(400, "the Connection header does not contain Upgrade")
     if len(headers.getall("Host", [])) != 1:
         return Refusal(400, "exactly one Host header is needed")
@@ -321,8 +323,8 @@ def not_upgrade(headers: CIMultiDict[str]) -> Refusal:
 
 def _is_key(key: str) -> bool:
     try:
-        return len(base64.b64decode(key.encode("ascii"), validate=True)) == 16
-    except (UnicodeEncodeError, binascii.Error):
+        return len(binascii.a2b_base64(key, strict_mode=True)) == 16
+    except ValueError:  # not ASCII, or binascii.Error
         return False
 
 
@@ -335,6 +337,11 @@ def tokens(headers: CIMultiDict[str], name: str) -> list[str]:
     return [
         t for line in headers.getall(name, []) for t in (m.strip(" \t").lower() for m in line.split(",")) if t
     ]
+
+
+def _has_token(headers: CIMultiDict[str], name: str, token: str) -> bool:
+    lines = headers.getall(name, [])
+    return (len(lines) == 1 and lines[0].lower() == token) or token in tokens(headers, name)
 
 
 def checked_headers(headers: HeadersLike | None, option: str = "headers") -> list[tuple[str, str]]:

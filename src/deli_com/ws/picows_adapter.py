@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, MutableMapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from picows import WSAutoPingStrategy, WSListener, WSUpgradeResponseWithListener
+from picows import WSAutoPingStrategy, WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
-__all__ = ["client_protocol", "feed", "server_protocol"]
+__all__ = ["answer_with", "client_protocol", "feed", "server_protocol"]
 
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]
@@ -25,18 +27,50 @@ class _PicowsLog(_Adapter):
     connection ends with a close code and a reason, and peers must not be able to flood the log.
     """
 
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__(logger, {})
+        self.isEnabledFor = logger.isEnabledFor  # type: ignore[method-assign]  # asked twice a connection
+
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         return msg, kwargs
 
     def info(self, msg: object, *args: object, **kwargs: Any) -> None:
-        self.log(logging.DEBUG, msg, *args, **kwargs)
+        if self.isEnabledFor(logging.DEBUG):
+            self.log(logging.DEBUG, msg, *args, **kwargs)
 
     def error(self, msg: object, *args: object, **kwargs: Any) -> None:
         level = logging.DEBUG if isinstance(msg, str) and msg.startswith("WS parser error") else logging.ERROR
         self.log(level, msg, *args, **kwargs)
 
 
-_log: logging.LoggerAdapter[logging.Logger] = _PicowsLog(logging.getLogger("deli_com.picows"), {})
+_log: logging.LoggerAdapter[logging.Logger] = _PicowsLog(logging.getLogger("deli_com.picows"))
+
+
+class _Switching(WSUpgradeResponse):
+    """A 101 response whose headers are rendered already, all but the one that picows adds."""
+
+    status = HTTPStatus.SWITCHING_PROTOCOLS
+
+    def __init__(self, head: bytes) -> None:
+        self.head = head
+        self.headers: dict[str, str] = {}  # type: ignore[assignment]  # picows adds one, by name
+
+    def to_bytes(self) -> bytearray:
+        added = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+        return bytearray(self.head + added.encode() + b"\r\n")
+
+
+@functools.lru_cache(maxsize=64)
+def _head_of(headers: tuple[tuple[str, str], ...]) -> bytes:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    return (
+        f"HTTP/1.1 101 Switching Protocols\r\n{lines}Connection: upgrade\r\nUpgrade: websocket\r\n".encode()
+    )
+
+
+def answer_with(listener: WSListener, headers: tuple[tuple[str, str], ...]) -> WSUpgradeResponseWithListener:
+    """The answer of an accepted handshake, with these headers in addition to those of RFC 6455."""
+    return WSUpgradeResponseWithListener(_Switching(_head_of(headers)), listener)
 
 
 def server_protocol(
