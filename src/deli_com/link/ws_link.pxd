@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 from picows.picows cimport WSFrame, WSTransport
 
+from deli_com.link.large_frame cimport LargeFrame
 from deli_com.link.marked_link cimport MarkedLink
 
 
@@ -13,9 +14,14 @@ cdef class IntakeBase:
     cdef object free_space      # its get_buffer
     cdef object parse           # its buffer_updated
     cdef bint is_busy           # inside a read: its buffer must stay as it is
+    cdef LargeFrame large       # None before the first large message
+    cdef bint is_ahead          # `large` is read, not picows' buffer, which is empty
 
     # Bytes of its buffer that an incomplete frame takes.
     cdef Py_ssize_t used_of(self, Py_ssize_t free) noexcept
+
+    # picows delivers the last whole frame that is here, a large one. `tail` is what follows it.
+    cdef int on_large_frame(self, const uint8_t* tail, Py_ssize_t size) except -1
 
 
 cdef class WsLink(MarkedLink):

@@ -19,6 +19,7 @@ from picows.picows cimport (
 
 from deli_com.link.connection cimport Connection
 from deli_com.link.peer cimport CONNECTION_OPEN, may_be_sent
+from deli_com.link.large_frame cimport LARGE_BYTES
 from deli_com.link.marked_link cimport MarkedLink
 from deli_com.link.ws_limits cimport *
 from deli_com.errors import ConnectionClosed
@@ -85,6 +86,9 @@ cdef class WsLink(MarkedLink):
             if self._fragments:
                 return self._fail(1002, "a new message began inside a fragmented one")
             if frame.fin:
+                if frame.payload_size >= LARGE_BYTES and frame.last_in_buffer:
+                    self._intake.on_large_frame(
+                        <uint8_t*>frame.payload_ptr + frame.payload_size, frame.tail_size)
                 return self._handle_binary(frame.payload_ptr, frame.payload_size)
             return self._join(frame, False)
         if frame.msg_type == WSMsgType.CONTINUATION:
@@ -336,7 +340,7 @@ cdef class WsLink(MarkedLink):
         Connection.on_sweep(self, clock)
         if self.stage != CONNECTION_OPEN:
             return 0
-        if self._touched > KEPT_BYTES and self._seen_messages == self.messages_in:
+        if self._touched > KEPT_BYTES and (self._seen_messages == self.messages_in or self._intake.is_ahead):
             self._release_pages(KEPT_BYTES)
         self._seen_messages = self.messages_in
         return self.watch(clock)
@@ -355,7 +359,9 @@ cdef class WsLink(MarkedLink):
     # --- memory --------------------------------------------------------------------------
 
     cdef int _recount(self) except -1:
-        return self.hold(self._touched + self._joined_size)
+        cdef IntakeBase intake = self._intake
+        cdef Py_ssize_t large = 0 if intake is None or intake.large is None else intake.large.held()
+        return self.hold(self._touched + self._joined_size + large)
 
     cdef int release_memory(self) except -1:
         return self._release_pages(0)
@@ -382,6 +388,8 @@ cdef class WsLink(MarkedLink):
         self._joined_size = self._joined_capacity = self._touched = 0
         if self._intake is not None:
             self._intake.parser = self._intake.free_space = self._intake.parse = None
+            if self._intake.large is not None:
+                self._intake.large.clear()
         return self._recount()
 
     # --- transport -----------------------------------------------------------------------
@@ -463,3 +471,6 @@ cdef class WsLink(MarkedLink):
 cdef class IntakeBase:
     cdef Py_ssize_t used_of(self, Py_ssize_t free) noexcept:
         return 0  # of a WsIntake: what it says
+
+    cdef int on_large_frame(self, const uint8_t* tail, Py_ssize_t size) except -1:
+        return 0
