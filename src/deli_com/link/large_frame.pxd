@@ -16,9 +16,10 @@ cdef enum Beginning:
     IS_LARGE
 
 
-# Bytes of the large binary frame that begins at `head`, header included, of which `have` bytes are there;
+# Bytes of the large binary frame that begins at `head`, header included, of which `have` bytes are here;
 # 0: another frame begins there, or too little of it is there.
-cdef Py_ssize_t large_frame_bytes(const uint8_t* head, Py_ssize_t have, bint is_masked, Py_ssize_t most) noexcept
+cdef Py_ssize_t large_frame_bytes(
+    const uint8_t* head, Py_ssize_t have, bint is_masked, Py_ssize_t most) noexcept
 
 
 cdef class LargeFrame:
