@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sys
 import tracemalloc
@@ -68,6 +69,32 @@ def test_a_dropped_value_is_filled_again() -> None:
     assert tracemalloc.get_traced_memory()[0] - before < 4 * SIZE
 
 
+def test_the_memory_that_was_dropped_last_is_filled_first() -> None:
+    """After a hundred values at once, single ones use two or three objects, not all in turn."""
+    data = [encode(value_of(number)) for number in range(50)]
+    held = [decode(data[0]) for _ in range(100)]
+    del held
+    for turn in range(30):  # a few of the hundred are found at a time
+        assert decode(data[turn]) == value_of(turn)
+    seen = set()
+    for turn in range(200):
+        value = decode(data[turn % 50])
+        seen.add(id(value))
+        assert value == value_of(turn % 50)
+    assert len(seen) <= 3
+
+
+def test_sizes_that_alternate_are_both_recycled() -> None:
+    sizes = (1_000, SIZE, 4_000)
+    data = [encode(value_of(7, size)) for size in sizes]
+    seen = set()
+    for turn in range(300):
+        value = decode(data[turn % 3])
+        seen.add(id(value))
+        assert value == value_of(7, sizes[turn % 3])
+    assert len(seen) <= 6
+
+
 def test_each_value_has_its_own_hash() -> None:
     """An object that is filled again forgets the hash that it had."""
     hashes = set()
@@ -90,8 +117,8 @@ def test_a_value_may_be_shorter_than_the_one_before() -> None:
 
 
 def test_small_values_are_left_alone() -> None:
-    """Below 16 KiB the program holds the only reference."""
-    small, large = decode(encode(bytes((16 << 10) - 1))), decode(encode(bytes(16 << 10)))
+    """Below 768 bytes the program holds the only reference."""
+    small, large = decode(encode(bytes(767))), decode(encode(bytes(768)))
     assert (sys.getrefcount(small), sys.getrefcount(large)) == (2, 3)
 
 
@@ -132,3 +159,24 @@ async def test_memory_is_given_back() -> None:
             await client.recv()
             kept = tracemalloc.get_traced_memory()[0]
         assert tracemalloc.get_traced_memory()[0] < kept - 900_000
+
+
+@pytest.mark.loops("asyncio")
+async def test_a_burst_s_memory_is_given_back_while_values_come() -> None:
+    """What no value needed for a second goes, though others are filled all the time."""
+    async with await WsServer[bytes, None].bind("127.0.0.1:0") as server:
+        async with await WsClient[bytes].connect(server.local_addr()) as client:
+            await server.wait_clients(1)
+            held = []
+            for _ in range(100):
+                await server.send(bytes(SIZE))
+                held.append(await client.recv())
+            del held
+            full = tracemalloc.get_traced_memory()[0]
+            for _ in range(300):
+                await server.send(bytes(SIZE))
+                await client.recv()
+                if tracemalloc.get_traced_memory()[0] < full - 90 * SIZE:
+                    break
+                await asyncio.sleep(0.02)
+            assert tracemalloc.get_traced_memory()[0] < full - 90 * SIZE

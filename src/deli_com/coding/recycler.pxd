@@ -3,9 +3,9 @@
 from cpython.object cimport PyObject
 
 cdef enum:
-    RECYCLED_BYTES = 16384     # a `bytes` value of this size or more is looked after
+    RECYCLED_BYTES = 768       # a `bytes` value of this size or more is looked after
     MOST_KEPT_BYTES = 8388608  # of all objects in the ring, whether the program still holds them or not
-    MOST_KEPT = 256            # objects
+    MOST_KEPT = 1024           # objects
     MOST_LEAD = 32             # bytes before `Room.data` that an offered message may use; see `lead_limit`
 
 
@@ -41,8 +41,7 @@ cdef bint withdraw_room(Room* room) noexcept
 # Gives its memory back, to be filled by the next value.
 cdef void drop_room(Room* room) noexcept
 
-# Gives back the memory of dropped objects if none was filled since the last call at least IDLE_NS ago.
-# Cheap; called at each sweep of an endpoint.
+# Gives back the memory that was not needed for a second. Cheap; called at each sweep of an endpoint.
 cdef void recycler_rest() noexcept
 
 # Gives back all of that memory at once.

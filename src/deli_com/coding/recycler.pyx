@@ -1,13 +1,17 @@
 """Memory of large `bytes` that were received and dropped, filled again by the next ones.
 
 A fresh allocation of 64 KiB or more costs a page fault for each 4 KiB, because the C library returns such
-memory to the system. These faults cost more than the copy. So the decoder keeps a reference to each large
-`bytes` that it gives out. Once the program has dropped an object, that reference is the only one. Then the
-object is filled with the next value.
+memory to the system. These faults cost more than the copy. Of 1 KiB, its bookkeeping costs half of the copy.
+So the decoder keeps a reference to each large `bytes` that it gives out. Once the program has dropped an
+object, that reference is the only one. Then the object is filled with the next value.
 
-The ring is in the order of giving out. Only its oldest objects are looked at, because programs drop
-values mostly in the order of receiving. An object that the program still holds when the ring is full leaves
-it, and belongs to the program alone from then on. All of this happens with the GIL held.
+::
+
+    _given   in the order of giving out; the oldest are looked at, since programs drop values mostly in the
+             order of receiving. What the program still holds when the ring is full leaves it.
+    _idle    found to be dropped. The last one found is the next to be filled: its memory is the warmest.
+
+All of this happens with the GIL held.
 
 A link may read a message straight into a `Room`: an object of the ring, or a new one, that is no value yet.
 While the message is decoded, the room is offered. If the message ends with a `bytes` whose data begins where
@@ -51,20 +55,25 @@ cdef extern from *:
     void refit "dc_refit"(PyObject* o, Py_ssize_t size) noexcept
 
 cdef enum:
-    LOOKS = 4              # at the oldest objects, for one value
-    IDLE_NS = 1000000000   # without a value filled, before memory is given back
+    LOOKS = 4              # at the oldest given objects, and at idle ones, for one value
+    IDLE_NS = 1000000000   # without a value filled, before all memory is given back
 
 cdef struct Kept:
     PyObject* object       # owned
     Py_ssize_t room        # bytes that it was made with
 
-cdef Kept _ring[MOST_KEPT]
-cdef Py_ssize_t _first = 0     # the oldest, an index below MOST_KEPT
-cdef Py_ssize_t _count = 0
-cdef Py_ssize_t _bytes = 0     # of the rooms, altogether
-cdef bint _is_used = False     # since the last rest
+cdef struct Ring:
+    Kept[MOST_KEPT] kept
+    Py_ssize_t first       # the oldest, an index below MOST_KEPT
+    Py_ssize_t count
+
+cdef Ring _given
+cdef Ring _idle
+cdef Py_ssize_t _bytes = 0       # of the rooms of both, altogether
+cdef Py_ssize_t _least_idle = 0  # objects that were idle all the time since the last rest
+cdef bint _is_used = False       # since the last rest
 cdef uint64_t _rested_at = 0
-cdef Room* _offered = NULL     # borrowed, while a message is decoded in it
+cdef Room* _offered = NULL       # borrowed, while a message is decoded in it
 
 
 cdef PyObject* recycled_bytes(const char* data, Py_ssize_t size) noexcept:
@@ -85,25 +94,31 @@ cdef Py_ssize_t lead_limit() noexcept:
 
 
 cdef bint take_room(Room* room, Py_ssize_t size) noexcept:
-    cdef Kept kept
-    cdef int _look
-    global _is_used
+    cdef Kept* kept
+    cdef int look
+    global _is_used, _bytes, _least_idle
     _is_used = True
-    room.object = NULL
-    for _look in range(LOOKS):
-        if _count == 0 or not is_alone(_ring[_first].object):
+    for look in range(LOOKS):
+        if _given.count == 0 or not is_alone(_given.kept[_given.first].object):
             break
-        kept = _take()
+        _push(&_idle, _shift(&_given))
+    for look in range(LOOKS):
+        if look == _idle.count:
+            break
+        kept = _at(&_idle, _idle.count - 1 - look)
         if size <= kept.room and kept.room - size <= size // 2:
             room.object = kept.object
             room.size = kept.room
-            break
-        Py_DECREF(kept.object)  # of another size than what comes now
+            room.data = PyBytes_AS_STRING(room.object)
+            kept[0] = _at(&_idle, _idle.count - 1)[0]
+            _idle.count -= 1
+            _bytes -= room.size
+            _least_idle = min(_least_idle, _idle.count)
+            return True
+    room.object = PyBytes_FromStringAndSize(NULL, size)
     if room.object == NULL:
-        room.object = PyBytes_FromStringAndSize(NULL, size)
-        if room.object == NULL:
-            return False
-        room.size = size
+        return False
+    room.size = size
     room.data = PyBytes_AS_STRING(room.object)
     return True
 
@@ -140,59 +155,91 @@ cdef PyObject* _accept(Room* room) noexcept:
 
 
 cdef void drop_room(Room* room) noexcept:
-    # The next one to be filled, as its memory is the warmest.
-    global _first, _count, _bytes
-    cdef PyObject* object = room.object
+    cdef Kept kept
+    if room.object == NULL:
+        return
+    kept.object = room.object
+    kept.room = room.size
     room.object = NULL
-    if object == NULL:
+    if kept.room > MOST_KEPT_BYTES // 2:
+        Py_DECREF(kept.object)
         return
-    if room.size > MOST_KEPT_BYTES // 2 or _count == MOST_KEPT or _bytes + room.size > MOST_KEPT_BYTES:
-        Py_DECREF(object)
-        return
-    _first = (_first + MOST_KEPT - 1) % MOST_KEPT
-    _ring[_first].object = object
-    _ring[_first].room = room.size
-    _count += 1
-    _bytes += room.size
-
-
-cdef Kept _take() noexcept:
-    # The oldest leaves the ring, with the ring's reference.
-    cdef Kept kept = _ring[_first]
-    global _first, _count, _bytes
-    _first = (_first + 1) % MOST_KEPT
-    _count -= 1
-    _bytes -= kept.room
-    return kept
+    _make_place(kept.room)
+    _bytes_more(kept.room)
+    _push(&_idle, kept)
 
 
 cdef void _keep(PyObject* made, Py_ssize_t room) noexcept:
     # A reference of the ring's own, as the newest.
-    cdef Kept* kept
-    global _count, _bytes
-    while _count == MOST_KEPT or _bytes + room > MOST_KEPT_BYTES:
-        Py_DECREF(_take().object)
-    kept = &_ring[(_first + _count) % MOST_KEPT]
+    cdef Kept kept
+    _make_place(room)
+    _bytes_more(room)
     Py_INCREF(made)
     kept.object = made
     kept.room = room
-    _count += 1
+    _push(&_given, kept)
+
+
+cdef void _make_place(Py_ssize_t room) noexcept:
+    # What was dropped longest ago goes first, then what was given out longest ago.
+    global _least_idle
+    while _given.count + _idle.count == MOST_KEPT or _bytes + room > MOST_KEPT_BYTES:
+        if _idle.count != 0:
+            _free(_shift(&_idle))
+            _least_idle = min(_least_idle, _idle.count)
+        else:
+            _free(_shift(&_given))
+
+
+cdef void _bytes_more(Py_ssize_t room) noexcept:
+    global _bytes
     _bytes += room
+
+
+cdef inline Kept* _at(Ring* ring, Py_ssize_t place) noexcept:
+    return &ring.kept[(ring.first + place) % MOST_KEPT]
+
+
+cdef inline void _push(Ring* ring, Kept kept) noexcept:
+    ring.count += 1
+    _at(ring, ring.count - 1)[0] = kept
+
+
+cdef inline Kept _shift(Ring* ring) noexcept:
+    cdef Kept kept = ring.kept[ring.first]
+    ring.first = (ring.first + 1) % MOST_KEPT
+    ring.count -= 1
+    return kept
+
+
+cdef void _free(Kept kept) noexcept:
+    global _bytes
+    _bytes -= kept.room
+    Py_DECREF(kept.object)
 
 
 cdef void recycler_rest() noexcept:
     cdef uint64_t now
-    global _is_used, _rested_at
-    if _count == 0:
+    global _is_used, _rested_at, _least_idle
+    if _given.count + _idle.count == 0:
         return
     now = deli_com_clock_ns()
-    if _is_used:
-        _is_used = False
-        _rested_at = now
-    elif now - _rested_at >= IDLE_NS:
+    if now - _rested_at < IDLE_NS:
+        return
+    if not _is_used:
         recycler_drop()
+    while _least_idle > 0:
+        _least_idle -= 1
+        _free(_shift(&_idle))
+    _least_idle = _idle.count
+    _is_used = False
+    _rested_at = now
 
 
 cdef void recycler_drop() noexcept:
-    while _count != 0:
-        Py_DECREF(_take().object)
+    global _least_idle
+    while _given.count != 0:
+        _free(_shift(&_given))
+    while _idle.count != 0:
+        _free(_shift(&_idle))
+    _least_idle = 0
