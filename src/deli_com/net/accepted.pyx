@@ -1,4 +1,4 @@
-"""Accepted sockets: non-blocking from the first system call on, and no exception where no connection waits."""
+"""Accepted sockets: non-blocking from the first system call on, no exception where no connection waits."""
 
 import errno
 import os
