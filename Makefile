@@ -63,7 +63,7 @@ $(BUILT): $(READY) $(COMPILED)
 
 # --- using it ---------------------------------------------------------------------------------------------
 .PHONY: help build test demo demo-cluster docs lint lint-configuration format types stubs check bench bench-smoke bench-instructions \
-	bench-micro conformance fuzz test-schema test-gen soak soak-faults soak-backplane soak-kills cov debug asan annotate sdist wheel wheels test-wheel try-wheel canary smoke rehearse clean
+	bench-instructions-held bench-instructions-refresh bench-micro conformance fuzz test-schema test-gen soak soak-faults soak-backplane soak-kills cov debug asan annotate sdist wheel wheels test-wheel try-wheel canary smoke rehearse clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -148,6 +148,12 @@ bench-smoke: $(BUILT) $(VENV)/.group-bench ## every benchmark, briefly: for cras
 
 bench-instructions: $(BUILT) $(VENV)/.group-bench ## instructions a call, by valgrind (ARGS="--json a.json", ARGS="--against a.json")
 	$(PY) bench/instructions.py $(ARGS)
+
+bench-instructions-held: $(BUILT) $(VENV)/.group-bench ## the same against bench/instructions.json: more than is held is an error
+	$(PY) bench/instructions.py --held $(ARGS)
+
+bench-instructions-refresh: $(BUILT) $(VENV)/.group-bench ## hold what is measured now (ARGS="'send and recv'" for one workload)
+	$(PY) bench/instructions.py --refresh $(ARGS)
 
 bench-micro: $(BUILT) $(VENV)/.group-bench ## what one call costs (ARGS="--benchmark-json=micro.json")
 	$(PY) -m pytest bench/test_micro.py $(ARGS)
