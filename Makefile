@@ -174,7 +174,8 @@ cov: $(VENV)/.group-cov ## line and branch coverage of .py and .pyx
 
 # The frame path and the handshake meet bytes from outside over real sockets, by a generator and by fault tests.
 FAULTS := tests/fuzz tests/net/test_hostile.py tests/net/test_inbound.py tests/net/test_full_buffers.py \
-	tests/net/test_failing_calls.py tests/net/test_memory_runs_out.py
+	tests/net/test_failing_calls.py tests/net/test_memory_runs_out.py tests/net/test_large_frames.py \
+	tests/net/test_recycler.py
 
 # PYTHONMALLOC=malloc: in pymalloc's arenas an overflow is no error. No leak check: CPython leaks by design at exit.
 # --capture=sys: the report of a sanitizer, which ends the process, would be lost in pytest's captured stderr.

@@ -1,7 +1,8 @@
 /* The floor of receiving: a client that waits for input, reads it, and counts the messages in it. One copy, that of the
- * kernel, into memory that is used again; no payload is looked at, and none becomes an object.
+ * kernel, into memory that is used again; no payload is looked at, and none becomes an object. With --style values
+ * each message has memory of its own: see `places_of`.
  *
- * --port, --size, --messages, --control, --core. Measuring starts after a tenth of the messages. One JSON line. */
+ * --port, --size, --messages, --control, --core, --style. Measuring starts after a tenth of the messages. One JSON line. */
 #include "net.h"
 
 static int connected(int port) {
@@ -22,29 +23,30 @@ static int connected(int port) {
 }
 
 int main(int argc, char **argv) {
-    static uint8_t buffer[262144];
     struct reader reader = {0};
     struct epoll_event event = {.events = EPOLLIN};
     uint64_t messages = 1, got = 0, first = 0, start = 0;
     double user0 = 0, sys0 = 0, user, sys;
-    const char *control = NULL;
+    const char *control = NULL, *style = "";
+    size_t message = 64;
     int port = 0, core = -1;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--port")) port = atoi(argv[i + 1]);
         else if (!strcmp(argv[i], "--messages")) messages = (uint64_t)atoll(argv[i + 1]);
         else if (!strcmp(argv[i], "--control")) control = argv[i + 1];
+        else if (!strcmp(argv[i], "--style")) style = argv[i + 1];
+        else if (!strcmp(argv[i], "--size")) message = (size_t)atol(argv[i + 1]);
         else if (!strcmp(argv[i], "--core")) core = atoi(argv[i + 1]);
     }
     if (!control) die("--control");
     pin(core);
     struct control *page = control_map(control);
+    struct places places = places_of(style, message, 1);
     int fd = connected(port), epoll = epoll_create1(0);
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event)) die("epoll_ctl");
     while (got < messages) {
         epoll_wait(epoll, &event, 1, -1);
-        ssize_t size = recv(fd, buffer, sizeof buffer, 0);
-        if (size == 0) die("the source has ended");
-        if (size > 0) got += count_messages(&reader, buffer, (size_t)size);
+        got += read_messages(fd, &places, &reader, 0);
         if (!start && got >= messages / 10) {
             start = now_ns();
             first = got;

@@ -7,17 +7,18 @@
  * latency: at `rate` turns a second, one message each, stamped with CLOCK_MONOTONIC just before the first send.
  * source: one client; frames in blocks of 64 KiB or one frame, as fast as the socket takes them, until `stop`
  *         or, where `messages` is given, that many (rounded up to whole blocks).
- * uplink: reads `messages` masked messages from all clients and counts them; payloads are not unmasked.
+ * uplink: reads `messages` masked messages from all clients and counts them; payloads are not unmasked. With
+ *         --style values each message has memory of its own (`places_of`), and is unmasked there.
  * idle: accepts, does the handshakes, holds the connections.
  * One JSON line on stdout when done; the first line is the port. Unit: seconds and counts, raw. */
 #include "net.h"
 
 static struct {
-    const char *mode, *control, *fifo;
+    const char *mode, *control, *fifo, *style;
     int clients, stalled, burst, core, window, check;
     long size, messages, lead;
     double seconds, warmup, rate;
-} job = {"fanout", NULL, NULL, 1, 0, 1, -1, 1, 0, 64, 0, 0, 0.5, 0.1, 1000};
+} job = {"fanout", NULL, NULL, "", 1, 0, 1, -1, 1, 0, 64, 0, 0, 0.5, 0.1, 1000};
 
 static struct control *ctl;
 static int fifo_fd, epoll_fd, *fds;
@@ -190,8 +191,9 @@ static void run_source(void) {
 }
 
 static void run_uplink(void) {
-    static uint8_t buffer[262144];
     struct reader *readers = calloc((size_t)job.clients, sizeof *readers);
+    struct places places = places_of(job.style, (size_t)job.size, (size_t)job.clients);
+    int unmask = !strcmp(job.style, "values");
     struct epoll_event events[256];
     uint64_t got = 0, first = 0, start = 0;
     double user0 = 0, sys0 = 0, user, sys;
@@ -203,8 +205,7 @@ static void run_uplink(void) {
         int n = epoll_wait(epoll_fd, events, 256, -1);
         for (int e = 0; e < n; e++) {
             uint32_t i = events[e].data.u32;
-            ssize_t size = recv(fds[i], buffer, sizeof buffer, 0);
-            if (size > 0) got += count_messages(&readers[i], buffer, (size_t)size);
+            got += read_messages(fds[i], &places, &readers[i], unmask);
         }
         if (!start && got >= (uint64_t)job.messages / 10) {
             start = now_ns();
@@ -231,6 +232,7 @@ int main(int argc, char **argv) {
         if (!strcmp(k, "--mode")) job.mode = v;
         else if (!strcmp(k, "--control")) job.control = v;
         else if (!strcmp(k, "--fifo")) job.fifo = v;
+        else if (!strcmp(k, "--style")) job.style = v;
         else if (!strcmp(k, "--clients")) job.clients = atoi(v);
         else if (!strcmp(k, "--stalled")) job.stalled = atoi(v);
         else if (!strcmp(k, "--burst")) job.burst = atoi(v);

@@ -170,6 +170,48 @@ static inline uint64_t count_messages(struct reader *r, const uint8_t *p, size_t
     return done;
 }
 
+/* Where input is read to. Style "": one piece of memory, again and again. Style "values": a piece for each message, in
+ * turn, as many as a program has that takes values from a queue: what one turn of its loop reads (256 KiB of each
+ * connection, or one message), and the message under way of each connection. */
+enum { READ_BYTES = 262144 };
+
+struct places {
+    uint8_t *memory;
+    size_t size, count, next;
+};
+
+static inline struct places places_of(const char *style, size_t message, size_t connections) {
+    struct places p = {.size = READ_BYTES, .count = 1};
+    if (!strcmp(style, "values")) {
+        p.size = message + 14; /* of its header, at most */
+        p.count = connections * ((p.size < READ_BYTES ? READ_BYTES / p.size : 1) + 1);
+    }
+    p.memory = malloc(p.size * p.count);
+    if (!p.memory) die("malloc");
+    memset(p.memory, 0, p.size * p.count);
+    return p;
+}
+
+/* Reads once, or, for values, up to READ_BYTES. Returns how many messages end in it; ends the program at the stream's
+ * end. `unmask`: each byte is read and written once more, as to remove a mask (it goes back: nobody looks at it). */
+static inline uint64_t read_messages(int fd, struct places *p, struct reader *r, int unmask) {
+    uint64_t done = 0;
+    size_t total = 0;
+    ssize_t size;
+    do {
+        uint8_t *place = p->memory + p->next * p->size;
+        p->next = (p->next + 1) % p->count;
+        size = recv(fd, place, p->size, 0);
+        if (size == 0) die("the source has ended");
+        if (size < 0) break;
+        done += count_messages(r, place, (size_t)size);
+        if (unmask)
+            for (size_t i = 0; i + 8 <= (size_t)size; i += 8) *(uint64_t *)(place + i) ^= 0x5a5a5a5a5a5a5a5au;
+        total += (size_t)size;
+    } while (p->count > 1 && (size_t)size == p->size && total < READ_BYTES);
+    return done;
+}
+
 /* What the content check expects at byte `i` of a payload, after the stamp and the sequence number. */
 static inline uint8_t pattern(uint64_t i) { return (uint8_t)(i % 251); }
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from drive import Job
+from drive import LARGE, Job
 from launch import run_client, run_server
 from rows_peers import PEERS, ManyToOne, Peers, why_missing
 
@@ -36,6 +36,7 @@ class Program(NamedTuple):
 
 SERVERS = {
     "C floor": Program("floor_server"),
+    "C floor of values": Program("floor_server", "values"),
     "deli-com": Program("servers/ours", "", "deli_com"),
     "deli-com, awaited": Program("servers/ours", "await", "deli_com"),
     "deli-com, TCP": Program("servers/ours", "tcp", "deli_com"),
@@ -51,6 +52,7 @@ SERVERS |= {lib: Program(f"peers/{language}", style) for lib, (language, style) 
 PROTOCOLS = {"pyzmq": "zmq", "deli-com, TCP": "tcp"}  # of the load; the others are WebSocket
 RECEIVERS = {
     "C floor": Program("floor_client"),
+    "C floor of values": Program("floor_client", "values"),
     "picows, listener": Program("clients/picows_listener", "", "picows"),
     "deli-com, recv": Program("clients/ours", "recv", "deli_com"),
     "deli-com, recv of bytes": Program("clients/ours", "recv_bytes", "deli_com"),
@@ -226,7 +228,8 @@ class Receive:
 
     def libs(self, case: Case) -> list[str]:
         # Larger messages of ours are `bytes` in any row, so these would repeat `recv` and `recv_many`.
-        return [lib for lib in RECEIVERS if case["size"] == 64 or not lib.endswith("bytes")]
+        libs = [lib for lib in RECEIVERS if case["size"] == 64 or not lib.endswith("bytes")]
+        return [lib for lib in libs if case["size"] >= LARGE or lib != "C floor of values"]
 
     def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
         name, style, _ = RECEIVERS[lib]
@@ -246,7 +249,7 @@ class Uplink:
 
     def cases(self, pace: Pace) -> Iterator[Case]:
         for clients in (2,) if pace.quick else (1, 10, 100):
-            for size in (64,) if pace.quick else (64, 1024, 65_536):
+            for size in (64,) if pace.quick else SIZES[: 3 if clients == 100 else 4]:
                 yield {"clients": clients, "size": size}
 
     def is_main(self, case: Case) -> bool:
@@ -255,6 +258,7 @@ class Uplink:
     def libs(self, case: Case) -> list[str]:
         return [
             "C floor",
+            *(["C floor of values"] if case["size"] >= LARGE else []),
             "picows",
             "deli-com, recv",
             "deli-com, recv_many",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from drive import LARGE
 from foreign import NotBuilt, command
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class ManyToOne:
     def libs(self, case: Case) -> list[str]:
         # deli receives by tokio-websockets; corking is of what is sent.
         others = [lib for lib in PEERS if lib not in ("deli (Rust)", "ws, corked")]
-        return ["C floor", "deli-com, recv", "deli-com, recv_many", "picows", *others]
+        floors = ["C floor", "C floor of values"] if case["size"] >= LARGE else ["C floor"]
+        return [*floors, "deli-com, recv", "deli-com, recv_many", "picows", *others]
 
     def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
         from rows import BENCHES
