@@ -1,4 +1,4 @@
-"""The load of the TLS rows: N WebSocket clients that read and count, as load_client.c does without TLS.
+"""The load of the TLS rows: N WebSocket clients that read and count, or send, as load_client.c without TLS.
 
 Python's `ssl` costs several times what C would. It runs on the other core, and only the server's CPU is
 reported. Rows in which the server waited for this load have a star. Bytes are counted instead of frames,
@@ -14,6 +14,7 @@ import os
 import selectors
 import socket
 import ssl
+import struct
 from pathlib import Path
 
 from control import READY, STOP, TURNS, WANT, Control
@@ -23,6 +24,8 @@ HEAD = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 READ_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 16  # of frames, sent to one connection at a time
+KEY = b"\x17\x2a\x99\xe4"
 
 
 class Client:
@@ -55,11 +58,40 @@ def wire_bytes(size: int) -> int:
     return size + (2 if size < 126 else 4 if size < 65536 else 10)
 
 
+def masked_frames(size: int, prefix: int) -> bytes:
+    """As many masked frames of `size` bytes as a block takes; with a `prefix`, they are values of `bytes`."""
+    payload = struct.pack("<I", size) + bytes(size) if prefix else bytes(size)
+    head = b"\x82"
+    if len(payload) < 126:
+        head += bytes([0x80 | len(payload)])
+    elif len(payload) < 65536:
+        head += struct.pack("!BH", 0xFE, len(payload))
+    else:
+        head += struct.pack("!BQ", 0xFF, len(payload))
+    pad = (KEY * (len(payload) // 4 + 1))[: len(payload)]
+    body = (int.from_bytes(payload, "big") ^ int.from_bytes(pad, "big")).to_bytes(len(payload), "big")
+    frame = head + KEY + body
+    return frame * max(1, BLOCK_BYTES // len(frame))
+
+
+def send_until_stop(clients: list[Client], control: Control, block: bytes) -> int:
+    """Send a block to each client in turn; return how many."""
+    sent = 0
+    for client in clients:
+        client.sock.settimeout(1.0)
+    with contextlib.suppress(OSError):  # the server reads no more: it has what it counts
+        while not control.cells[STOP]:
+            for client in clients:
+                client.sock.sendall(block)
+                sent += 1
+    return sent
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name in ("control", "fifo"):
+    for name in ("control", "fifo", "mode"):
         parser.add_argument(f"--{name}")
-    for name in ("port", "core", "clients", "size", "burst"):
+    for name in ("port", "core", "clients", "size", "burst", "prefix"):
         parser.add_argument(f"--{name}", type=int)
     job, _ = parser.parse_known_args()
     os.sched_setaffinity(0, {job.core})
@@ -73,6 +105,10 @@ def main() -> None:
         clients.append(Client(job.port, context))
         waiting.register(clients[-1].sock, selectors.EVENT_READ, clients[-1])
         cells[READY] = len(clients)
+    if job.mode == "send":
+        sent = send_until_stop(clients, control, masked_frames(job.size, job.prefix))
+        print(json.dumps({"messages": sent}), flush=True)
+        return
     into = memoryview(bytearray(READ_BYTES))
     while not cells[STOP]:
         for key, _ in waiting.select(0.1):

@@ -20,6 +20,7 @@ TITLES = {
     "peers": "Fan-out beside libraries of other languages: CPU a delivery in the server, times the C floor",
     "many-to-one": "Many clients to one server, other languages too: CPU a message, times deli-com's recv",
     "tls": "Fan-out over TLS: CPU a delivery in the server, times picows",
+    "tls-uplink": "Many clients to one server over TLS: CPU a message in the server, times picows",
     "footprint": "Held after one 9 MB message each, some seconds later (KiB)",
 }
 COLOURS = {"C floor": "#555555", "deli-com": "#1668b8", "picows": "#e08214", "websockets": "#7b3294"}
@@ -63,7 +64,7 @@ def case_name(case: dict[str, int]) -> str:
 
 def cell(bench: str, row: Row, base: Row | None) -> str:
     """One library in one case."""
-    if bench in ("fanout", "receive", "uplink", "tls", "peers", "many-to-one"):
+    if bench in ("fanout", "receive", "uplink", "tls", "tls-uplink", "peers", "many-to-one"):
         text = nanoseconds(median(row, "cpu_ns"))
         if base is not None and base is not row:
             text += f" **{ratio(row, base, 'cpu_ns'):.2f}**"

@@ -333,9 +333,9 @@ class Footprint:
         return {"held_kib": result["held_kib"], "peak_kib": result["peak_kib"]}
 
 
-from rows_tls import Tls  # noqa: E402 - it is made of the above
+from rows_tls import Tls, TlsUplink  # noqa: E402 - it is made of the above
 
-Bench = Fanout | Latency | Stalled | Receive | Uplink | Idle | Footprint | Tls | Peers
+Bench = Fanout | Latency | Stalled | Receive | Uplink | Idle | Footprint | Tls | TlsUplink | Peers
 BENCHES: dict[str, Bench] = {
     bench.name: bench
     for bench in (
@@ -347,6 +347,7 @@ BENCHES: dict[str, Bench] = {
         Idle(),
         Footprint(),
         Tls(),
+        TlsUplink(),
         Peers(),
         ManyToOne(),
     )

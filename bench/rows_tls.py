@@ -1,4 +1,4 @@
-"""Fan-out over TLS: each client's bytes are encrypted separately, which is most of any library's cost."""
+"""Fan-out and receiving over TLS: each client has a cipher of its own, which is most of any library's cost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from launch import run_server
-from rows import CAP_TURN_BYTES, WINDOW_BYTES, WINDOW_TURNS, Case, Metrics, Pace, _cost, _job
+from rows import CAP_TURN_BYTES, MESSAGES, WINDOW_BYTES, WINDOW_TURNS, Case, Metrics, Pace, _cost, _job
 
 SERVERS = {
     "deli-com": "servers/ours",
@@ -45,3 +45,28 @@ class Tls:
         job = replace(_job(pace, window=window, **case), style="tls")
         result = run_server(SERVERS[lib], job, load_program="load_tls")
         return _cost(result, result["messages"] * case["clients"])
+
+
+class TlsUplink:
+    """CPU and wall time a message in a server that clients send to over TLS 1.3."""
+
+    name = "tls-uplink"
+    is_steady = False
+    headline = "cpu_ns"
+    base: str | None = "picows"
+
+    def cases(self, pace: Pace) -> Iterator[Case]:
+        cases = ((2, 64),) if pace.quick else ((100, 64), (10, 1024), (10, 65_536), (10, 1_000_000))
+        yield from ({"clients": clients, "size": size} for clients, size in cases)
+
+    def is_main(self, case: Case) -> bool:
+        return case["size"] in (64, 1_000_000)
+
+    def libs(self, case: Case) -> list[str]:
+        return [lib for lib in SERVERS if importlib.util.find_spec(lib.replace("-", "_")) is not None]
+
+    def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
+        messages = MESSAGES[case["size"]] // (100 if pace.quick else 2)
+        job = replace(_job(pace, mode="uplink", messages=messages, **case), style="tls")
+        result = run_server(SERVERS[lib], job, load_program="load_tls", mode="send")
+        return _cost(result, result["messages"])
