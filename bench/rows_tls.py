@@ -1,4 +1,4 @@
-"""Fan-out and receiving over TLS: each client has a cipher of its own, which is most of any library's cost."""
+"""Fan-out and receiving over TLS: each client has a cipher of its own, most of any library's cost."""
 
 from __future__ import annotations
 
