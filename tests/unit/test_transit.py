@@ -423,7 +423,7 @@ class TestMemory:
     """Most connections are idle: they answer one marker at a time, of keepalive."""
 
     def test_an_idle_connection_takes_little(self) -> None:
-        assert Transit(SECOND // 2).__sizeof__() <= 512
+        assert Transit(SECOND // 2).__sizeof__() <= 256
 
     def test_more_unanswered_markers_are_kept_in_order(self) -> None:
         for count in range(1, 17):

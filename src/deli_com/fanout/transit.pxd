@@ -16,6 +16,11 @@ cdef struct Mark:
     bint counts              # sets round trip and rate; not where this end did not read meanwhile
 
 
+cdef struct Fastest:
+    uint64_t second          # which that is, from 1 on; 0: none
+    double rate              # the largest sample of it, bytes a second
+
+
 cdef class Transit:
     cdef public uint64_t target_ns           # how long bytes may wait on their way
     cdef readonly uint64_t least_ns          # least round trip seen; 0 before the first
@@ -56,8 +61,7 @@ cdef class Transit:
     cdef uint64_t _marked                    # bytes given before the last marker
     cdef uint64_t _marked_ns
     cdef uint64_t _idle_ns                   # when hardly anything had been given since the last marker
-    cdef double _rates[RATES]                # largest sample of a second
-    cdef uint64_t _seconds[RATES]            # which second that was, from 1 on
+    cdef Fastest* _fastest                   # of RATES seconds, owned; NULL before the first sample
     cdef uint64_t _held_ns                   # when the bound last held the peer
     cdef bint _held                          # ... since the last marker answered
     cdef bint _is_clean                      # the least was measured with nothing in flight

@@ -24,7 +24,7 @@ marker is sent before anything else.
 
 cimport cython
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
@@ -66,6 +66,7 @@ cdef class Transit:
     def __dealloc__(self):
         if self._marks != &self._only:
             free(self._marks)
+        free(self._fastest)
 
     cdef Mark* _mark_at(self, int i) noexcept:
         return &self._marks[(self._first + i) % self._room]
@@ -172,23 +173,29 @@ cdef class Transit:
         cdef uint64_t last
         cdef int slot = <int>(second % RATES)
         cdef int i
+        cdef Fastest* one
         if rate <= self.rate and self.queueing_ns <= self.target_ns and (
             self._held or 8 * self.queueing_ns < self.target_ns
         ):
             return 0
-        if self._seconds[slot] != second:
-            self._seconds[slot] = second
-            self._rates[slot] = 0.0
-        self._rates[slot] = max(self._rates[slot], rate)
         self.rate = rate
+        if self._fastest is NULL:  # an idle connection has no samples
+            self._fastest = <Fastest*>calloc(RATES, sizeof(Fastest))
+        if self._fastest is NULL:
+            return 0
+        one = &self._fastest[slot]
+        if one.second != second:
+            one.second, one.rate = second, 0.0
+        one.rate = max(one.rate, rate)
         # It is the rate of the time since `seen_ns`; what was measured before that is outdated.
         # Else a peer that has stalled for seconds is given, after that, what it took before.
         last = mark.seen_ns // SECOND_NS + 1 if self.queueing_ns > self.target_ns else 0
         for i in range(RATES):
-            if self._seconds[i] <= last and i != slot:
-                self._seconds[i], self._rates[i] = 0, 0.0
-            elif self._seconds[i] + RATES > second:
-                self.rate = max(self.rate, self._rates[i])
+            one = &self._fastest[i]
+            if one.second <= last and i != slot:
+                one.second, one.rate = 0, 0.0
+            elif one.second + RATES > second:
+                self.rate = max(self.rate, one.rate)
         return 0
 
     cdef int _enforce(self, uint64_t now_ns) noexcept:

@@ -62,5 +62,6 @@ cdef class Endpoint(Owner):
 
     # --- private ---------------------------------------------------------------------
     cdef object _groups                       # name to Audience, for as long as one is used
+    cdef object frame_buffer                  # picows' MemoryBuffer, from which all WsLinks send; or None
     cdef int _wake_all(self) except -1
     cdef bint _has_waiters(self) noexcept

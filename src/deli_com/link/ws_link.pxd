@@ -61,6 +61,7 @@ cdef class WsLink(MarkedLink):
     cdef int _recount(self) except -1
     cdef int _release_pages(self, Py_ssize_t keep) except -1
     cdef int _drop_input(self) except -1
+    cdef int _drop_unused(self, WSTransport ws) except -1
     cdef int connected(self, WSTransport ws, IntakeBase intake) except -1
     cdef int drained(self) except -1
     cdef int _learn_close(self) except -1

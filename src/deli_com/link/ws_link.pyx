@@ -9,6 +9,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 from picows.picows cimport (
+    MemoryBuffer,
     WSCloseCode,
     WSCloseHandshake,
     WSCloseInfo,
@@ -18,6 +19,7 @@ from picows.picows cimport (
 )
 
 from deli_com.link.connection cimport Connection
+from deli_com.link.endpoint cimport Endpoint
 from deli_com.link.peer cimport CONNECTION_OPEN, may_be_sent
 from deli_com.link.large_frame cimport LARGE_BYTES
 from deli_com.link.marked_link cimport MarkedLink
@@ -42,6 +44,16 @@ cdef extern from *:
 cdef bytes LIVE = render(Live())
 cdef set BROKEN = {1002, 1007, 1009}
 cdef set IN_ORDER = {1000, 1001, NO_STATUS}
+
+
+cdef class _NobodyWaits:
+    """Stands where picows has a future for `wait_disconnected`, which nobody awaits here."""
+
+    def done(self):
+        return True
+
+
+cdef object NOBODY_WAITS = _NobodyWaits()
 
 
 cdef class WsLink(MarkedLink):
@@ -396,6 +408,7 @@ cdef class WsLink(MarkedLink):
 
     cdef int connected(self, WSTransport ws, IntakeBase intake) except -1:
         self._ws = ws
+        self._drop_unused(ws)
         self.attach(ws.underlying_transport, ws.is_secure)
         self.muted = &ws.is_close_frame_sent
         self.begin_marks(PING_BYTES)
@@ -416,6 +429,18 @@ cdef class WsLink(MarkedLink):
             broken = ending
         self.opened()
         return 0 if broken is None else self.end_by(broken)
+
+    cdef int _drop_unused(self, WSTransport ws) except -1:
+        # 1.3 KiB a client. picows fills its buffer and sends it in one step, and what aiofastnet cannot send
+        # at once it copies; a loop's own transport may keep a view of it.
+        cdef Endpoint endpoint = self.endpoint
+        ws.listener_proxy = None
+        ws.disconnected_future = NOBODY_WAITS
+        if ws._is_aiofn_transport and not endpoint.is_client:
+            if endpoint.frame_buffer is None:
+                endpoint.frame_buffer = ws._write_buffer
+            ws._write_buffer = <MemoryBuffer>endpoint.frame_buffer
+        return 0
 
     cdef int say(self, bytes text) except -1:
         if not self._ws.is_close_frame_sent and not self.transport.is_closing():
@@ -455,7 +480,6 @@ cdef class WsLink(MarkedLink):
             self._learn_close()
             if self._ws is not None:
                 self._ws.underlying_transport = self.transport  # a timer of picows' may still call close()
-                self._ws.disconnected_future.cancel()  # no task awaits it
         finally:
             self._ws = None  # these break the cycles protocol -> listener -> peer -> transport, intake
             self._intake = None
