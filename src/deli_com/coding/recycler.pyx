@@ -95,10 +95,10 @@ cdef Py_ssize_t lead_limit() noexcept:
 
 cdef bint take_room(Room* room, Py_ssize_t size) noexcept:
     cdef Kept* kept
-    cdef int look
+    cdef int look, _turn
     global _is_used, _bytes, _least_idle
     _is_used = True
-    for look in range(LOOKS):
+    for _turn in range(LOOKS):
         if _given.count == 0 or not is_alone(_given.kept[_given.first].object):
             break
         _push(&_idle, _shift(&_given))
