@@ -54,6 +54,8 @@ def trusts(trust: Trust, peer: Address | None) -> bool:
 
 def is_header_start(data: bytes | bytearray) -> bool:
     """Whether the first bytes are of a PROXY header. Leading empty lines may have been removed."""
+    if data[:1] == b"G":  # of a GET, as nearly all are
+        return False
     start = bytes(data[: len(SIGNATURE)])
     return start.startswith((b"PROXY ", SIGNATURE)) or (
         start[:1] == b"\x00" and SIGNATURE[4:].startswith(start[:8])

@@ -151,10 +151,10 @@ def _protocol(
 
 def feed(protocol: Any, transport: asyncio.BaseTransport, data: bytes) -> None:
     """Feed bytes to a buffered protocol as a transport would, until it closes the transport."""
-    view = memoryview(data)
-    while view and not transport.is_closing():
-        with memoryview(protocol.get_buffer(len(view))) as buffer:
-            size = min(len(buffer), len(view))
-            buffer[:size] = view[:size]
+    while data and not transport.is_closing():
+        buffer = protocol.get_buffer(len(data))
+        size = min(len(buffer), len(data))
+        buffer[:size] = data[:size]
+        del buffer  # its memory may be freed or handed over now
         protocol.buffer_updated(size)
-        view = view[size:]
+        data = data[size:]

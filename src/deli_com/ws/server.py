@@ -513,7 +513,10 @@ def _greet(terms: Terms, request: Request, peer: WsLink) -> Refusal | None:
     try:
         if len(lines) > 1:
             raise ValueError(f"more than one {HEADER} header")
-        announcement = terms.read_header(lines[0]) if lines else parse_query(request.query)
+        if lines:
+            announcement = terms.read_header(lines[0])
+        else:
+            announcement = parse_query(request.query) if request.query else None
     except ValueError as error:
         return Refusal(400, f"{HEADER}: {error}")
     if announcement is None:
