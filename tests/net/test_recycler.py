@@ -14,7 +14,7 @@ from helpers import until
 from deli_com import Codec, WsClient, WsServer, codec
 
 SIZE = 64 << 10
-MOST = 8 << 20
+MOST = 32 << 20
 encode, decode = codec(bytes).to_bytes, codec(bytes).from_bytes
 
 
@@ -84,6 +84,19 @@ def test_the_memory_that_was_dropped_last_is_filled_first() -> None:
     assert len(seen) <= 3
 
 
+def test_a_value_that_is_kept_does_not_stand_before_the_others() -> None:
+    """While the program holds old values, those that it drops at once are filled again."""
+    data = [encode(value_of(number)) for number in range(50)]
+    held = [decode(data[0]) for _ in range(3)]
+    seen = set()
+    for turn in range(200):
+        value = decode(data[turn % 50])
+        seen.add(id(value))
+        assert value == value_of(turn % 50)
+    assert len(seen) <= 3
+    assert held == [value_of(0)] * 3
+
+
 def test_sizes_that_alternate_are_both_recycled() -> None:
     sizes = (1_000, SIZE, 4_000)
     data = [encode(value_of(7, size)) for size in sizes]
@@ -130,10 +143,10 @@ def test_fields_are_recycled_too() -> None:
 
 
 def test_what_is_kept_is_limited() -> None:
-    """10,000 values of 64 KiB, and 40 of 1 MB, leave at most 8 MiB that the program has dropped."""
+    """10,000 values of 64 KiB, and 40 of 1 MB, leave at most 32 MiB that the program has dropped."""
     data = encode(bytes(SIZE))
     before = tracemalloc.get_traced_memory()[0]
-    held = [decode(data) for _ in range(200)]
+    held = [decode(data) for _ in range(600)]
     for _ in range(10_000):
         decode(data)
     del held

@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 
 cdef enum:
     RECYCLED_BYTES = 768       # a `bytes` value of this size or more is looked after
-    MOST_KEPT_BYTES = 8388608  # of all objects in the ring, whether the program still holds them or not
+    MOST_KEPT_BYTES = 33554432  # of all objects in the ring, whether the program still holds them or not
     MOST_KEPT = 1024           # objects
     MOST_LEAD = 32             # bytes before `Room.data` that an offered message may use; see `lead_limit`
 

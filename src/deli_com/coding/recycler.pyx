@@ -7,8 +7,8 @@ object, that reference is the only one. Then the object is filled with the next 
 
 ::
 
-    _given   in the order of giving out; the oldest are looked at, since programs drop values mostly in the
-             order of receiving. What the program still holds when the ring is full leaves it.
+    _given   in the order of giving out. Both ends are looked at: programs drop values mostly in the order of
+             receiving, or soon. What the program still holds when the ring is full leaves it.
     _idle    found to be dropped. The last one found is the next to be filled: its memory is the warmest.
 
 All of this happens with the GIL held.
@@ -55,7 +55,7 @@ cdef extern from *:
     void refit "dc_refit"(PyObject* o, Py_ssize_t size) noexcept
 
 cdef enum:
-    LOOKS = 4              # at the oldest given objects, and at idle ones, for one value
+    LOOKS = 4              # at the newest given objects, and at idle ones, for one value
     IDLE_NS = 1000000000   # without a value filled, before all memory is given back
 
 cdef struct Kept:
@@ -95,13 +95,10 @@ cdef Py_ssize_t lead_limit() noexcept:
 
 cdef bint take_room(Room* room, Py_ssize_t size) noexcept:
     cdef Kept* kept
-    cdef int look, _turn
+    cdef int look
     global _is_used, _bytes, _least_idle
     _is_used = True
-    for _turn in range(LOOKS):
-        if _given.count == 0 or not is_alone(_given.kept[_given.first].object):
-            break
-        _push(&_idle, _shift(&_given))
+    _find_dropped()
     for look in range(LOOKS):
         if look == _idle.count:
             break
@@ -121,6 +118,23 @@ cdef bint take_room(Room* room, Py_ssize_t size) noexcept:
     room.size = size
     room.data = PyBytes_AS_STRING(room.object)
     return True
+
+
+cdef void _find_dropped() noexcept:
+    # All of the oldest, up to one that the program holds, and those among the newest few.
+    cdef Py_ssize_t place, after
+    cdef Kept kept
+    while _given.count != 0 and is_alone(_given.kept[_given.first].object):
+        _push(&_idle, _shift(&_given))
+    place = _given.count
+    while place > 0 and place > _given.count - LOOKS:
+        place -= 1
+        kept = _at(&_given, place)[0]
+        if is_alone(kept.object):
+            for after in range(place + 1, _given.count):
+                _at(&_given, after - 1)[0] = _at(&_given, after)[0]
+            _given.count -= 1
+            _push(&_idle, kept)
 
 
 cdef void offer_room(Room* room, const char* lead, Py_ssize_t lead_size, Py_ssize_t value_size) noexcept:
