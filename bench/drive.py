@@ -67,8 +67,8 @@ def parse_job(argv: list[str]) -> Job:
 
 
 def tls_context(job: Job) -> ssl.SSLContext | None:
-    """A server's context with a certificate made now, where the job's style is `tls`."""
-    if job.style != "tls":
+    """A server's context with a certificate made now, where the job's style is `tls` or `tls_many`."""
+    if not job.style.startswith("tls"):
         return None
     import trustme  # in the TLS rows alone
 

@@ -63,10 +63,13 @@ class TlsUplink:
         return case["size"] in (64, 1_000_000)
 
     def libs(self, case: Case) -> list[str]:
-        return [lib for lib in SERVERS if importlib.util.find_spec(lib.replace("-", "_")) is not None]
+        found = [lib for lib in SERVERS if importlib.util.find_spec(lib.replace("-", "_")) is not None]
+        return [*found, "deli-com, recv_many"]
 
     def measure(self, lib: str, case: Case, pace: Pace) -> Metrics:
+        name, _, style = lib.partition(", ")
         messages = MESSAGES[case["size"]] // (100 if pace.quick else 2)
-        job = replace(_job(pace, mode="uplink", messages=messages, **case), style="tls")
-        result = run_server(SERVERS[lib], job, load_program="load_tls", mode="send")
+        job = _job(pace, mode="uplink", messages=messages, **case)
+        job = replace(job, style="tls_many" if style else "tls")
+        result = run_server(SERVERS[name], job, load_program="load_tls", mode="send")
         return _cost(result, result["messages"])

@@ -1,4 +1,4 @@
-"""deli-com: `send_nowait` of `bytes`; styles: `await`, `tcp`, `tls`; `recv`, `recv_many`."""
+"""deli-com: `send_nowait` of `bytes`; styles: `await`, `tcp`, `tls`; `recv`, `recv_many`, `tls_many`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def start(job: Job, tally: Tally) -> Server:
     server = await kind[bytes].bind("127.0.0.1:0", ssl=tls_context(job))
 
     async def consume(tally: Tally) -> None:
-        if job.style == "recv_many":
+        if job.style.endswith("_many"):
             while tally.count < tally.total:
                 values = await server.recv_many(min(256, tally.mark - tally.count))
                 tally.count += len(values)
