@@ -446,12 +446,12 @@ class TestOwners:
             data: bytes
 
             def __post_init__(self) -> None:
-                gc.collect()
+                gc.collect(0)  # a whole collection takes a second in the process of all tests
                 assert codec(bytes).from_bytes(codec(bytes).to_bytes(bytes(LARGE))) == bytes(LARGE)
                 assert self.data[:4] == self.data[-4:]
 
         async with server_and_peer(Busy) as (server, peer):
-            for number in range(1, 30):
+            for number in range(1, 12):
                 value = number.to_bytes(4, "little") * 20_000
                 await peer.send_raw(build(struct.pack("<QI", number, len(value)) + value, mask=KEY))
                 got = await server.recv()
