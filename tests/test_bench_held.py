@@ -16,7 +16,9 @@ import pytest
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 ENVIRONMENT = {"python": "CPython 3.11.7", "modules built": "gcc 12", "valgrind": "valgrind-3.19.0"}
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="valgrind is for Linux")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="bench/ is for Linux: /proc, epoll, valgrind"
+)
 
 
 @pytest.fixture

@@ -55,57 +55,44 @@ def test_what_the_program_holds_is_never_written_over() -> None:
             del held[20:]
 
 
+def objects_of(turns: int, sizes: tuple[int, ...] = (SIZE,)) -> int:
+    """Decode values of these sizes in turn, each dropped once the next is there; how many objects they were."""
+    sent = [value_of(number, sizes[number % len(sizes)]) for number in range(30)]
+    data = [encode(value) for value in sent]
+    seen = set()
+    for turn in range(turns):
+        value = decode(data[turn % 30])
+        seen.add(id(value))
+        assert value == sent[turn % 30]
+    return len(seen)
+
+
 def test_a_dropped_value_is_filled_again() -> None:
     """Only the two objects of the ring are allocated for 1,000 values that are dropped one by one."""
-    data = [encode(value_of(number)) for number in range(50)]
-    decode(data[0])
+    assert objects_of(10) <= 2
     before = tracemalloc.get_traced_memory()[0]
-    seen = set()
-    for turn in range(1_000):
-        value = decode(data[turn % 50])
-        seen.add(id(value))
-        assert value == value_of(turn % 50)
-    assert len(seen) <= 2
+    assert objects_of(1_000) <= 2
     assert tracemalloc.get_traced_memory()[0] - before < 4 * SIZE
 
 
 def test_the_memory_that_was_dropped_last_is_filled_first() -> None:
     """After a hundred values at once, single ones use two or three objects, not all in turn."""
-    data = [encode(value_of(number)) for number in range(50)]
-    held = [decode(data[0]) for _ in range(100)]
+    data = encode(value_of(0))
+    held = [decode(data) for _ in range(100)]
     del held
-    for turn in range(30):  # a few of the hundred are found at a time
-        assert decode(data[turn]) == value_of(turn)
-    seen = set()
-    for turn in range(200):
-        value = decode(data[turn % 50])
-        seen.add(id(value))
-        assert value == value_of(turn % 50)
-    assert len(seen) <= 3
+    assert objects_of(200) <= 3
 
 
 def test_a_value_that_is_kept_does_not_stand_before_the_others() -> None:
     """While the program holds old values, those that it drops at once are filled again."""
-    data = [encode(value_of(number)) for number in range(50)]
-    held = [decode(data[0]) for _ in range(3)]
-    seen = set()
-    for turn in range(200):
-        value = decode(data[turn % 50])
-        seen.add(id(value))
-        assert value == value_of(turn % 50)
-    assert len(seen) <= 3
+    data = encode(value_of(0))
+    held = [decode(data) for _ in range(3)]
+    assert objects_of(200) <= 3
     assert held == [value_of(0)] * 3
 
 
 def test_sizes_that_alternate_are_both_recycled() -> None:
-    sizes = (1_000, SIZE, 4_000)
-    data = [encode(value_of(7, size)) for size in sizes]
-    seen = set()
-    for turn in range(300):
-        value = decode(data[turn % 3])
-        seen.add(id(value))
-        assert value == value_of(7, sizes[turn % 3])
-    assert len(seen) <= 6
+    assert objects_of(300, (1_000, SIZE, 4_000)) <= 6
 
 
 def test_each_value_has_its_own_hash() -> None:

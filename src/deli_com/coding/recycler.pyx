@@ -1,8 +1,7 @@
 """Memory of large `bytes` that were received and dropped, filled again by the next ones.
 
 A fresh allocation of 64 KiB or more costs a page fault for each 4 KiB, because the C library returns such
-memory to the system. These faults cost more than the copy. Of 1 KiB, its bookkeeping costs half of the copy.
-So the decoder keeps a reference to each large `bytes` that it gives out. Once the program has dropped an
+memory to the system. These faults cost more than the copy. So the decoder keeps a reference to each large `bytes` that it gives out. Once the program has dropped an
 object, that reference is the only one. Then the object is filled with the next value.
 
 ::
@@ -84,9 +83,7 @@ cdef PyObject* recycled_bytes(const char* data, Py_ssize_t size) noexcept:
         return NULL
     refit(room.object, size)
     memcpy(room.data, data, size)
-    if room.size <= MOST_KEPT_BYTES // 2:
-        _keep(room.object, room.size)
-    return room.object
+    return _give(&room)
 
 
 cdef Py_ssize_t lead_limit() noexcept:
@@ -157,57 +154,50 @@ cdef bint withdraw_room(Room* room) noexcept:
 
 
 cdef PyObject* _accept(Room* room) noexcept:
-    cdef PyObject* value = room.object
     global _offered
     _offered = NULL
     memcpy(room.data - room.lead_size, room.header, room.lead_size)
-    refit(value, room.value_size)
-    room.object = NULL
-    if room.size <= MOST_KEPT_BYTES // 2:
-        _keep(value, room.size)
+    refit(room.object, room.value_size)
+    return _give(room)
+
+
+cdef PyObject* _give(Room* room) noexcept:
+    # The object as a value, with a reference for the program.
+    cdef PyObject* value = room.object
+    Py_INCREF(value)
+    _keep(&_given, room)
     return value
 
 
 cdef void drop_room(Room* room) noexcept:
+    if room.object != NULL:
+        _keep(&_idle, room)
+
+
+cdef void _keep(Ring* ring, Room* room) noexcept:
+    # Takes over the room's reference, as the newest of the ring, or drops it.
+    global _bytes
     cdef Kept kept
-    if room.object == NULL:
-        return
     kept.object = room.object
     kept.room = room.size
     room.object = NULL
+    _bytes += kept.room
     if kept.room > MOST_KEPT_BYTES // 2:
-        Py_DECREF(kept.object)
+        _free(kept)
         return
-    _make_place(kept.room)
-    _bytes_more(kept.room)
-    _push(&_idle, kept)
+    _make_place()
+    _push(ring, kept)
 
 
-cdef void _keep(PyObject* made, Py_ssize_t room) noexcept:
-    # A reference of the ring's own, as the newest.
-    cdef Kept kept
-    _make_place(room)
-    _bytes_more(room)
-    Py_INCREF(made)
-    kept.object = made
-    kept.room = room
-    _push(&_given, kept)
-
-
-cdef void _make_place(Py_ssize_t room) noexcept:
-    # What was dropped longest ago goes first, then what was given out longest ago.
+cdef void _make_place() noexcept:
+    # For one more object, whose bytes are counted. What was dropped longest ago goes first, then what was given out longest ago.
     global _least_idle
-    while _given.count + _idle.count == MOST_KEPT or _bytes + room > MOST_KEPT_BYTES:
+    while _given.count + _idle.count == MOST_KEPT or _bytes > MOST_KEPT_BYTES:
         if _idle.count != 0:
             _free(_shift(&_idle))
             _least_idle = min(_least_idle, _idle.count)
         else:
             _free(_shift(&_given))
-
-
-cdef void _bytes_more(Py_ssize_t room) noexcept:
-    global _bytes
-    _bytes += room
 
 
 cdef inline Kept* _at(Ring* ring, Py_ssize_t place) noexcept:

@@ -48,6 +48,7 @@ cdef extern from "Python.h":
     Py_ssize_t PyBytes_GET_SIZE(PyObject* o) noexcept
     char* PyBytes_AS_STRING(PyObject* o) noexcept
     PyObject* PyBytes_FromStringAndSize(const char* p, Py_ssize_t size) noexcept
+    Py_buffer* PyMemoryView_GET_BUFFER(object view)
     int _PyBytes_Resize(PyObject** o, Py_ssize_t size) noexcept
     bint PyByteArray_CheckExact(PyObject* o) noexcept
     Py_ssize_t PyByteArray_GET_SIZE(PyObject* o) noexcept

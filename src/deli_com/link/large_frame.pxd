@@ -2,13 +2,12 @@
 
 from libc.stdint cimport uint8_t
 
-from deli_com.coding.recycler cimport Room
+from deli_com.coding.recycler cimport MOST_LEAD, Room
 
 cdef enum:
     LARGE_BYTES = 16384        # of payload: from here on a copy costs more than a read of its own
     MOST_LARGE_BYTES = 4194304  # larger ones grow in picows' buffer, as they arrive
-    HEAD_BYTES = 14            # of a frame, at most
-    AHEAD_BYTES = 46           # read past the end of a frame: the next header and MOST_LEAD bytes
+    AHEAD_BYTES = 46           # read past the end of a frame: the next header, at most 14, and MOST_LEAD
 
 cdef enum Beginning:
     IS_OTHER                   # no large frame begins here
@@ -32,7 +31,7 @@ cdef class LargeFrame:
     cdef Py_ssize_t _size                # of the payload
     cdef Py_ssize_t _begun               # bytes of it that were read with the header
     cdef uint8_t[4] _key
-    cdef uint8_t[32] _lead
+    cdef uint8_t[MOST_LEAD] _lead
     cdef Py_ssize_t _lead_size
 
     cdef Py_ssize_t _lead_of(self, const uint8_t* payload) noexcept
@@ -60,5 +59,4 @@ cdef class LargeFrame:
     cdef Py_ssize_t held(self) noexcept
 
     # Drops what is here.
-
     cdef int clear(self) noexcept

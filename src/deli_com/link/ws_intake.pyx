@@ -22,18 +22,16 @@ from asyncio import BufferedProtocol
 from cpython.buffer cimport PyBUF_WRITE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t
-from picows.picows cimport WSCloseCode, WSFrame, WSListener, WSTransport
+from picows.picows cimport WSFrame, WSListener, WSTransport
 
 from deli_com.coding.recycler cimport Room, drop_room, withdraw_room
+from deli_com.ground.cpython cimport PyMemoryView_GET_BUFFER
 
 from deli_com.link.connection cimport reason_of_loss
 from deli_com.link.large_frame cimport IS_OTHER, LargeFrame, large_frame_bytes
-from deli_com.link.peer cimport CONNECTION_CLOSED, CONNECTION_OPEN
+from deli_com.link.peer cimport CONNECTION_CLOSED
 from deli_com.link.ws_limits cimport *
 from deli_com.link.ws_link cimport IntakeBase, WsLink
-
-cdef extern from "Python.h":
-    Py_buffer* PyMemoryView_GET_BUFFER(object view)
 
 cdef bytearray DISCARDED = bytearray(65536)  # takes the input that is discarded; shared by all connections
 
@@ -173,20 +171,13 @@ cdef class WsIntake(IntakeBase, BufferedProtocol):
         return peer._recount()
 
     cdef int _deliver(self, LargeFrame large) except -1:
-        # An exception has the consequences that it has in picows' parser.
         cdef WsLink peer = self.peer
         cdef Room room
         cdef Py_ssize_t size
         cdef const char* data = large.lay_out(&room, &size, peer.endpoint.tap is None)
-        peer._recount()
-        peer._frames += 1
         try:
-            if peer.stage == CONNECTION_OPEN:
-                peer._handle_binary(data, size)
-        except Exception as error:
-            peer.endpoint.logger.exception("closing %s (1011): %s", peer.remote_addr, error)
-            if peer._ws is not None:
-                peer._ws.send_close(WSCloseCode.INTERNAL_ERROR)
+            peer._recount()
+            peer.on_large_message(data, size)
         finally:
             if withdraw_room(&room):
                 drop_room(&room)

@@ -46,6 +46,7 @@ cdef class WsLink(MarkedLink):
     cdef int on_frame(self, WSFrame frame) except -1
     cdef int _join(self, WSFrame frame, bint text) except -1
     cdef int _handle_binary(self, const char* data, Py_ssize_t size) except -1
+    cdef int on_large_message(self, const char* data, Py_ssize_t size) except -1
     cdef bint _is_joining_control(self, WSFrame frame) noexcept
     cdef int _handle_text(self, const char* data, Py_ssize_t size) except -1
     cdef bint _may_announce(self, const char* data, Py_ssize_t size) noexcept

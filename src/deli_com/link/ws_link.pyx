@@ -28,10 +28,8 @@ from deli_com.errors import ConnectionClosed
 from deli_com.fanout.aside cimport put_aside
 from deli_com.schema.control import Live, render
 from deli_com.schema.terms import Ending
+from deli_com.ground.cpython cimport PyMemoryView_GET_BUFFER
 from deli_com.ground.sockets cimport deli_com_free_pages
-
-cdef extern from "Python.h":
-    Py_buffer* PyMemoryView_GET_BUFFER(object view)
 
 cdef extern from *:
     """
@@ -179,6 +177,19 @@ cdef class WsLink(MarkedLink):
                 self.on_binary(data[:size])
                 return 0
         return self.deliver(data, size)
+
+    cdef int on_large_message(self, const char* data, Py_ssize_t size) except -1:
+        # One that picows has not seen. An exception has the consequences that it has in picows' parser.
+        self._frames += 1
+        if self.stage != CONNECTION_OPEN:
+            return 0
+        try:
+            self._handle_binary(data, size)
+        except Exception as error:
+            self.endpoint.logger.exception("closing %s (1011): %s", self.remote_addr, error)
+            if self._ws is not None:
+                self.say_close(1011, "")
+        return 0
 
     cdef bint _is_joining_control(self, WSFrame frame) noexcept:
         if self.agreement is None:
