@@ -56,7 +56,7 @@ def test_what_the_program_holds_is_never_written_over() -> None:
 
 
 def objects_of(turns: int, sizes: tuple[int, ...] = (SIZE,)) -> int:
-    """Decode values of these sizes in turn, each dropped once the next is there; how many objects they were."""
+    """Decode values of these sizes in turn, each dropped once the next is there; return how many objects."""
     sent = [value_of(number, sizes[number % len(sizes)]) for number in range(30)]
     data = [encode(value) for value in sent]
     seen = set()
