@@ -1,8 +1,9 @@
 """Memory of large `bytes` that were received and dropped, filled again by the next ones.
 
 A fresh allocation of 64 KiB or more costs a page fault for each 4 KiB, because the C library returns such
-memory to the system. These faults cost more than the copy. So the decoder keeps a reference to each large `bytes` that it gives out. Once the program has dropped an
-object, that reference is the only one. Then the object is filled with the next value.
+memory to the system. These faults cost more than the copy. So the decoder keeps a reference to each large
+`bytes` that it gives out. Once the program has dropped an object, that reference is the only one. Then the
+object is filled with the next value.
 
 ::
 
@@ -190,7 +191,8 @@ cdef void _keep(Ring* ring, Room* room) noexcept:
 
 
 cdef void _make_place() noexcept:
-    # For one more object, whose bytes are counted. What was dropped longest ago goes first, then what was given out longest ago.
+    # For one more object, whose bytes are counted already. What was dropped longest ago goes first, then what
+    # was given out longest ago.
     global _least_idle
     while _given.count + _idle.count == MOST_KEPT or _bytes > MOST_KEPT_BYTES:
         if _idle.count != 0:
